@@ -1,0 +1,41 @@
+"""What can go wrong: one base class, whose subclasses are also the matching built-in."""
+
+
+class TimesformerError(Exception):
+    """Bad input or a missing piece: the message names the value, the limit and the remedy."""
+
+
+class MissingDependencyError(TimesformerError, ImportError):
+    """A library that is needed for this is not installed, or cannot be loaded."""
+
+
+class ModelNotFoundError(TimesformerError, FileNotFoundError):
+    """There is no model under that path or Hub id."""
+
+
+class HubError(TimesformerError, OSError):
+    """The Hub cannot be reached, refused access or broke off."""
+
+
+class InvalidModelError(TimesformerError, ValueError):
+    """A model's file or configuration is broken, or it is not a video model that can run here."""
+
+
+class VideoNotFoundError(TimesformerError, FileNotFoundError):
+    """There is no video under that path."""
+
+
+class InvalidVideoError(TimesformerError, ValueError):
+    """A video cannot be opened or decoded, or an array is not a video."""
+
+
+class InvalidOptionError(TimesformerError, ValueError):
+    """An option has a value that is not allowed here."""
+
+
+class DeviceError(TimesformerError, RuntimeError):
+    """The device that was asked for cannot be had."""
+
+
+class MissingOutputError(TimesformerError, LookupError):
+    """The model does not have the output that was asked for."""
