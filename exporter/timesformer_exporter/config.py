@@ -124,7 +124,9 @@ class TimesformerConfig:
         """
         model_type = values.get("model_type", "timesformer")
         if model_type != "timesformer":
-            raise InvalidConfigError(f"model_type is {model_type!r}; only 'timesformer' is supported")
+            raise InvalidConfigError(
+                f"model_type is {model_type!r}; only 'timesformer' is supported"
+            )
         names = {field.name for field in dataclasses.fields(cls)}
         known = {name: value for name, value in values.items() if name in names}
         if known.get("id2label") is None and "num_labels" in values:

@@ -1,0 +1,1 @@
+"""Turns PyTorch TimeSformer checkpoints into ONNX bundles, and proves that they are right."""

@@ -1,0 +1,1 @@
+"""Runs exported TimeSformers on videos, without PyTorch."""
