@@ -1,0 +1,39 @@
+"""The golden check: frames that any program can generate, with the answer PyTorch gave for them.
+
+Generator ``timesformer-golden-v1``, in unsigned 64-bit arithmetic that wraps around:
+
+    mix(z): z ^= z >> 30; z *= 0xBF58476D1CE4E5B9; z ^= z >> 27; z *= 0x94D049BB133111EB;
+            return z ^ (z >> 31)
+    byte(seed, kind, t, y, x, c) =
+        mix(mix(mix(mix(mix(mix(seed) + kind) + t) + y) + x) + c) >> 56
+    frame[t, y, x, c] =
+        (3 * byte(seed, 0, t / 2, y / 16, x / 16, c) + byte(seed, 1, t, y, x, c)) / 4
+
+with integer divisions: coloured squares of 16 pixels that last two frames, under fine noise.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+GENERATOR = "timesformer-golden-v1"
+
+
+def golden_frames(seed: int, shape: tuple[int, int, int, int]) -> npt.NDArray[np.uint8]:
+    """Frames uint8 [T, H, W, C] of the generator that this module's docstring defines."""
+    t, y, x, c = np.ogrid[tuple(slice(length) for length in shape)]
+    squares = _byte(seed, 0, t // 2, y // 16, x // 16, c)
+    noise = _byte(seed, 1, t, y, x, c)
+    return ((3 * squares + noise) // 4).astype(np.uint8)
+
+
+def _byte(seed: int, kind: int, *coordinates: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+    state = _mix(np.array(seed, dtype=np.uint64))
+    for number in (np.array(kind), *coordinates):
+        state = _mix(state + number.astype(np.uint64))
+    return state >> np.uint64(56)
+
+
+def _mix(z: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
