@@ -88,7 +88,7 @@ class Embeddings(nn.Module):
         cls = self.dropout(self.cls_token + positions[:, :1])
         if self.time_embeddings is None:
             return torch.cat([cls.expand(batch * frames, -1, -1), patches], dim=1)
-        patches = patches.unflatten(0, (batch, frames)) + self._times(frames).unsqueeze(2)
+        patches = torch.unflatten(patches, 0, (batch, frames)) + self._times(frames).unsqueeze(2)
         tokens = self.dropout(patches).transpose(1, 2).flatten(1, 2)  # time fastest
         return torch.cat([cls.expand(batch, -1, -1), tokens], dim=1)
 
@@ -96,7 +96,7 @@ class Embeddings(nn.Module):
         """Position embeddings [1, 1+H'*W', D] for the actual grid, by 2-D nearest neighbour."""
         if (height, width) == self.grid:
             return self.position_embeddings
-        patches = self.position_embeddings[:, 1:].transpose(1, 2).unflatten(2, self.grid)
+        patches = torch.unflatten(self.position_embeddings[:, 1:].transpose(1, 2), 2, self.grid)
         patches = functional.interpolate(patches, size=(height, width), mode="nearest")
         return torch.cat(
             [self.position_embeddings[:, :1], patches.flatten(2).transpose(1, 2)], dim=1
@@ -314,7 +314,7 @@ class TimesformerModel(nn.Module):
             hidden_states.append(tokens)
             kept.append(attentions)
         if self.config.attention_type == "space_only":
-            tokens = tokens.unflatten(0, (batch, frames)).mean(dim=1)
+            tokens = torch.unflatten(tokens, 0, (batch, frames)).mean(dim=1)
         return TimesformerOutput(
             last_hidden_state=self.layernorm(tokens),
             hidden_states=tuple(hidden_states) if output_hidden_states else (),

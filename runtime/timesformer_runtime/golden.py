@@ -27,7 +27,7 @@ def golden_frames(seed: int, shape: tuple[int, int, int, int]) -> npt.NDArray[np
 
 
 def _byte(seed: int, kind: int, *coordinates: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
-    state = _mix(np.array(seed, dtype=np.uint64))
+    state = _mix(np.array([seed], dtype=np.uint64))  # an array wraps around silently
     for number in (np.array(kind), *coordinates):
         state = _mix(state + number.astype(np.uint64))
     return state >> np.uint64(56)
