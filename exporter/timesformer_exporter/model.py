@@ -248,20 +248,22 @@ class DividedLayer(Layer):
         cls, patches = tokens[:, :1], tokens[:, 1:]
 
         # Time: each patch attends to itself in all frames, without CLS.
-        tubes = patches.unflatten(1, (-1, frames)).flatten(0, 1)  # [B*N, T, D]
+        tubes = torch.unflatten(patches, 1, (-1, frames)).flatten(0, 1)  # [B*N, T, D]
         residual, temporal = self.temporal_attention(
             self.temporal_layernorm(tubes), want_attentions
         )
         residual = self.temporal_dense(self.drop_path(residual))
-        patches = patches + residual.unflatten(0, (batch, -1)).flatten(1, 2)
+        patches = patches + torch.unflatten(residual, 0, (batch, -1)).flatten(1, 2)
 
         # Space: each frame's patches attend to each other and to a copy of CLS.
-        images = patches.unflatten(1, (-1, frames)).transpose(1, 2).flatten(0, 1)  # [B*T, N, D]
+        images = (
+            torch.unflatten(patches, 1, (-1, frames)).transpose(1, 2).flatten(0, 1)
+        )  # [B*T, N, D]
         cls_copies = cls.expand(-1, frames, -1).flatten(0, 1).unsqueeze(1)
         residual, spatial = self.attention(
             self.layernorm_before(torch.cat([cls_copies, images], dim=1)), want_attentions
         )
-        residual = self.drop_path(residual).unflatten(0, (batch, frames))  # [B, T, 1+N, D]
+        residual = torch.unflatten(self.drop_path(residual), 0, (batch, frames))  # [B, T, 1+N, D]
         cls = cls + residual[:, :, 0].mean(dim=1, keepdim=True)
         patches = patches + residual[:, :, 1:].transpose(1, 2).flatten(1, 2)
 
