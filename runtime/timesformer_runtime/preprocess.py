@@ -1,0 +1,303 @@
+"""From frames to a model's input, with the arithmetic of Hugging Face's Pillow path."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from timesformer_runtime import resample as resampling
+from timesformer_runtime.errors import InvalidModelError, InvalidVideoError
+
+Frame = npt.NDArray[np.uint8]  # [H, W, 3], RGB
+
+_MAX_SIDE = 8192  # far above any model's input; keeps a broken file from asking for terabytes
+_FLAGS = ("do_resize", "do_center_crop", "do_rescale", "do_normalize")
+# Steps of other image processors: to leave one out would silently give another input.
+_UNSUPPORTED_STEPS = ("do_pad", "do_flip_channel_order", "offset")
+_FILTERS = {
+    resampling.NEAREST: "nearest",
+    resampling.LANCZOS: "lanczos",
+    resampling.BILINEAR: "bilinear",
+    resampling.BICUBIC: "bicubic",
+    resampling.BOX: "box",
+    resampling.HAMMING: "hamming",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """What ``preprocessor_config.json`` says: resize, centre crop, rescale, normalise.
+
+    Names, defaults and meanings are those of ``transformers.VideoMAEImageProcessor``.
+
+    Attributes:
+        do_resize: Whether frames are resized.
+        size: Length of the short side in pixels (the other keeps the aspect ratio), or
+            ``(height, width)``.
+        resample: Pillow's number of the filter: 0 nearest, 1 lanczos, 2 bilinear, 3 bicubic,
+            4 box, 5 hamming; all but nearest are antialiased.
+        do_center_crop: Whether the centre is cut out; what is missing there is zero, i.e. black.
+        crop_size: ``(height, width)`` of that crop in pixels.
+        do_rescale: Whether pixels are multiplied by ``rescale_factor``.
+        rescale_factor: Usually 1/255.
+        do_normalize: Whether ``image_mean`` is subtracted and the rest divided by ``image_std``.
+        image_mean: One number per channel; 1 channel means grey frames, 3 mean RGB.
+        image_std: One number per channel.
+
+    Raises:
+        InvalidModelError: A field has a value that no preprocessing can have.
+    """
+
+    do_resize: bool = True
+    size: int | tuple[int, int] = 224
+    resample: int = resampling.BILINEAR
+    do_center_crop: bool = True
+    crop_size: tuple[int, int] = (224, 224)
+    do_rescale: bool = True
+    rescale_factor: float = 1 / 255
+    do_normalize: bool = True
+    image_mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+    image_std: tuple[float, ...] = (0.5, 0.5, 0.5)
+
+    def __post_init__(self) -> None:
+        for name in _FLAGS:
+            if not isinstance(getattr(self, name), bool):
+                raise _invalid(name, getattr(self, name), "true or false")
+        for side in (self.size,) if isinstance(self.size, int) else _pair("size", self.size):
+            _check_side("size", side)
+        for side in _pair("crop_size", self.crop_size):
+            _check_side("crop_size", side)
+        if type(self.resample) is not int or self.resample not in _FILTERS:
+            known = ", ".join(f"{number} ({name})" for number, name in _FILTERS.items())
+            raise _invalid("resample", self.resample, f"one of {known}")
+        _check_number("rescale_factor", self.rescale_factor)
+        self._check_statistics()
+
+    def _check_statistics(self) -> None:
+        for name in ("image_mean", "image_std"):
+            values = getattr(self, name)
+            if not isinstance(values, tuple) or len(values) not in {1, 3}:
+                raise _invalid(name, values, "1 number (grey) or 3 numbers (RGB)")
+            for value in values:
+                _check_number(name, value)
+        if len(self.image_mean) != len(self.image_std):
+            raise _invalid("image_std", self.image_std, "as long as image_mean")
+        if 0 in self.image_std:
+            raise _invalid("image_std", self.image_std, "numbers other than 0")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Reads the contents of a ``preprocessor_config.json``.
+
+        Absent and null values take the defaults; unknown keys are ignored. The older spellings
+        load too: ``size`` and ``crop_size`` as integers or ``[height, width]``.
+
+        Raises:
+            InvalidModelError: A value is not valid, or a step is asked for that is not known here.
+        """
+        if not isinstance(values, Mapping):
+            raise _invalid("the preprocessing", values, "a JSON object")
+        for name in _UNSUPPORTED_STEPS:
+            if values.get(name):
+                raise _invalid(name, values[name], "absent or false: that step is not supported")
+        names = {field.name for field in dataclasses.fields(cls)}
+        known = {key: value for key, value in values.items() if key in names and value is not None}
+        if "size" in known:
+            known["size"] = _read_size(known["size"])
+        if "crop_size" in known:
+            known["crop_size"] = _read_crop_size(known["crop_size"])
+        for name in ("image_mean", "image_std"):
+            if name in known:
+                known[name] = _read_statistics(known[name])
+        return cls(**known)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The contents of a ``preprocessor_config.json`` that transformers reads."""
+        values = dataclasses.asdict(self)
+        values["size"] = (
+            {"shortest_edge": self.size} if isinstance(self.size, int) else _height_width(self.size)
+        )
+        values["crop_size"] = _height_width(self.crop_size)
+        values["image_mean"] = list(self.image_mean)
+        values["image_std"] = list(self.image_std)
+        return {"image_processor_type": "VideoMAEImageProcessor", **values}
+
+    @property
+    def num_channels(self) -> int:
+        """Channels of the result: 1 (grey) or 3 (RGB)."""
+        return len(self.image_mean)
+
+    @property
+    def output_size(self) -> tuple[int, int] | None:
+        """Height and width of the result; None where they depend on the video."""
+        if self.do_center_crop:
+            return self.crop_size
+        if self.do_resize and not isinstance(self.size, int):
+            return self.size
+        return None
+
+    def resized_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of a frame after the resize, before the crop."""
+        if not self.do_resize:
+            return height, width
+        if not isinstance(self.size, int):
+            return self.size
+        # In transformers' order of operations: a float division, truncated.
+        long_side = int(self.size * max(height, width) / min(height, width))
+        return (long_side, self.size) if width <= height else (self.size, long_side)
+
+    def __call__(self, frames: npt.NDArray[np.uint8] | Sequence[Frame]) -> npt.NDArray[np.float32]:
+        """Turns frames into the input of a model.
+
+        Args:
+            frames: uint8 RGB [T, H, W, 3], or a sequence of [H, W, 3] whose sizes may differ.
+
+        Returns:
+            float32 [T, C, h, w], contiguous; ``(h, w)`` is ``output_size`` where that is known.
+
+        Raises:
+            InvalidVideoError: There are no frames, a frame is not uint8 [H, W, 3], or frames of
+                several sizes would give an input of several sizes.
+        """
+        if len(frames) == 0:
+            raise InvalidVideoError("there are no frames; a video needs at least one")
+        _check_frame(frames[0])
+        height, width = self._result_size(frames[0])
+        table = self._table()
+        result = np.empty((len(frames), self.num_channels, height, width), dtype=np.float32)
+        for t, frame in enumerate(frames):
+            if t > 0 and frame is frames[t - 1]:  # short videos repeat frames
+                result[t] = result[t - 1]
+                continue
+            _check_frame(frame)
+            if self._result_size(frame) != (height, width):
+                raise InvalidVideoError(
+                    f"frame {t} becomes {self._result_size(frame)} pixels and frame 0 "
+                    f"{(height, width)}; give frames of one size, or a model with do_center_crop"
+                )
+            self._write(frame, table, result[t])
+        return result
+
+    def _result_size(self, frame: Frame) -> tuple[int, int]:
+        size = self.output_size or self.resized_size(*frame.shape[:2])
+        if max(size) > _MAX_SIDE:
+            raise InvalidVideoError(
+                f"a frame of {frame.shape[0]}x{frame.shape[1]} pixels becomes {size[0]}x{size[1]}, "
+                f"more than {_MAX_SIDE} a side; use a model with do_center_crop"
+            )
+        return size
+
+    def _write(
+        self, frame: Frame, table: npt.NDArray[np.float32], result: npt.NDArray[np.float32]
+    ) -> None:
+        """Writes one frame to ``result`` [C, h, w]."""
+        resized = self.resized_size(*frame.shape[:2])
+        rows = _overlap(resized[0], result.shape[1])
+        columns = _overlap(resized[1], result.shape[2])
+        window = resampling.Window(rows.first, columns.first, rows.length, columns.length)
+        image = frame if self.num_channels == 3 else _luma(frame)
+        planes = resampling.resize(image, resized, self.resample, window)
+        if planes.shape != result.shape:
+            result[:] = table[:, 0, None, None]  # black, as the later steps make it
+        inner = result[:, rows.place : rows.place + rows.length]
+        inner = inner[:, :, columns.place : columns.place + columns.length]
+        for channel, plane in enumerate(planes):
+            inner[channel] = table[channel][plane]
+
+    def _table(self) -> npt.NDArray[np.float32]:
+        """Every pixel's value after rescaling and normalisation: float32 [C, 256]."""
+        values = np.tile(np.arange(256, dtype=np.float64), (self.num_channels, 1))
+        if self.do_rescale:
+            values *= self.rescale_factor
+        table = values.astype(np.float32)  # from here on float32, as transformers does
+        if self.do_normalize:
+            table -= np.array(self.image_mean, dtype=np.float32)[:, None]
+            table /= np.array(self.image_std, dtype=np.float32)[:, None]
+        return table
+
+
+@dataclasses.dataclass(frozen=True)
+class _Overlap:
+    """Along one axis: what a centre crop takes from an image, and where it goes."""
+
+    first: int  # in the image
+    length: int
+    place: int  # in the crop
+
+
+def _overlap(image: int, crop: int) -> _Overlap:
+    offset = (image - crop) // 2  # negative where the crop is larger
+    return _Overlap(max(offset, 0), min(image, crop), max(-offset, 0))
+
+
+def _luma(frame: Frame) -> npt.NDArray[np.uint8]:
+    """ITU-R 601 luma as Pillow's mode L rounds it: uint8 [H, W, 1]."""
+    red, green, blue = (frame[..., channel].astype(np.uint32) for channel in range(3))
+    luma = (red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16
+    return luma.astype(np.uint8)[..., None]
+
+
+def _check_frame(frame: object) -> None:
+    if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8:
+        kind = frame.dtype if isinstance(frame, np.ndarray) else type(frame).__name__
+        raise InvalidVideoError(f"a frame is {kind}; give uint8 arrays [height, width, 3] of RGB")
+    if frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
+        raise InvalidVideoError(f"a frame has shape {frame.shape}; give [height, width, 3], RGB")
+
+
+def _read_size(size: object) -> object:
+    if isinstance(size, Mapping):
+        sides = {name for name, value in size.items() if value is not None}
+        if sides == {"shortest_edge"}:
+            return size["shortest_edge"]
+        if sides == {"height", "width"}:
+            return size["height"], size["width"]
+        raise _invalid("size", size, "{shortest_edge} or {height, width}")
+    return tuple(size) if isinstance(size, list) else size
+
+
+def _read_crop_size(size: object) -> object:
+    if isinstance(size, Mapping):
+        if {name for name, value in size.items() if value is not None} != {"height", "width"}:
+            raise _invalid("crop_size", size, "{height, width}")
+        return size["height"], size["width"]
+    if isinstance(size, list):
+        return tuple(size)
+    return (size, size)
+
+
+def _read_statistics(values: object) -> object:
+    if isinstance(values, list | tuple):
+        return tuple(values)
+    return (values,) * 3  # transformers applies a single number to every channel
+
+
+def _pair(name: str, size: object) -> tuple[object, object]:
+    if not isinstance(size, tuple) or len(size) != 2:
+        raise _invalid(name, size, "an integer or (height, width)")
+    return size
+
+
+def _height_width(size: tuple[int, int]) -> dict[str, int]:
+    return {"height": size[0], "width": size[1]}
+
+
+def _check_side(name: str, side: object) -> None:
+    if isinstance(side, bool) or not isinstance(side, int) or not 1 <= side <= _MAX_SIDE:
+        raise _invalid(name, side, f"integers from 1 to {_MAX_SIDE}")
+
+
+def _check_number(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise _invalid(name, value, "finite numbers")
+
+
+def _invalid(name: str, value: object, limit: str) -> InvalidModelError:
+    return InvalidModelError(
+        f"{name} is {value!r}; it must be {limit}: correct it in preprocessor_config.json"
+    )
