@@ -1,0 +1,66 @@
+# The same commands for people and for CI. `make setup` makes the environment that the rest uses.
+
+PYTHON ?= python3
+# An extra package index for torch. PyTorch's own CPU builds (no CUDA, 200 MB instead of 3 GB):
+#   make setup TORCH_INDEX=https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
+# Parallel test processes.
+JOBS ?= 2
+
+VENV := .venv
+RUNTIME_VENV := .venv-runtime
+BIN := $(VENV)/bin
+DEMO := demo/shot-transitions-divided-onnx
+SAMPLES := runtime/timesformer_runtime/sample_clips
+
+.PHONY: help setup demo test lint train clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make setup   the environment, in $(VENV)"
+	@echo "make demo    export a bundled model, prove it, classify the sample clips"
+	@echo "make test    all tests"
+	@echo "make lint    ruff and mypy"
+	@echo "make train   train the bundled models again (hours)"
+
+setup: $(VENV)/.installed
+
+define check_python
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	  || { echo "Python 3.11 or newer is needed; '$(PYTHON)' is not that. Install it, or: make PYTHON=python3.12 $@" >&2; exit 2; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null \
+	  || { echo "Python's venv module is missing. On Debian: apt install python3-venv" >&2; exit 2; }
+endef
+
+$(VENV)/.installed: pyproject.toml
+	$(check_python)
+	$(PYTHON) -m venv $(VENV)
+	$(if $(TORCH_INDEX),$(BIN)/pip install --quiet --index-url $(TORCH_INDEX) torch==2.13.0)
+	$(BIN)/pip install --quiet -e ".[dev]"
+	@touch $@
+
+# What a small device would install: the runtime, without torch, onnx or transformers.
+$(RUNTIME_VENV)/.installed: pyproject.toml
+	$(check_python)
+	$(PYTHON) -m venv $(RUNTIME_VENV)
+	$(RUNTIME_VENV)/bin/pip install --quiet -e ".[cpu]"
+	@touch $@
+
+demo: setup
+	$(BIN)/timesformer-export --model models/shot-transitions-divided --output $(DEMO) --force
+	$(BIN)/timesformer classify $(DEMO) $(SAMPLES)/*.mp4 --top-k 1
+	$(BIN)/python -m models.shot_transitions.check_samples $(DEMO)
+
+test: setup $(RUNTIME_VENV)/.installed
+	TIMESFORMER_RUNTIME_PYTHON=$(RUNTIME_VENV)/bin/python $(BIN)/pytest -n $(JOBS) $(PYTEST_ARGS)
+
+lint: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+train: setup
+	$(BIN)/python -m models.shot_transitions.train
+
+clean:
+	rm -rf $(VENV) $(RUNTIME_VENV) demo
