@@ -1,0 +1,127 @@
+"""One loaded ONNX graph: inputs, outputs, metadata and runs, with errors that say what to do."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from timesformer_runtime import cpu
+from timesformer_runtime.device import (
+    Device,
+    load_onnxruntime,
+    one_line,
+    ort_errors,
+    quiet,
+    quiet_options,
+)
+from timesformer_runtime.errors import DeviceError, InvalidModelError
+from timesformer_runtime.settings import SessionSettings
+
+_SPINNING = "session.intra_op.allow_spinning"
+_INT8_PRECISION = "session.x64quantprecision"
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorInfo:
+    """A graph input or output: dimensions are integers where static, else names or None."""
+
+    name: str
+    type: str
+    shape: tuple[int | str | None, ...]
+
+
+class Session:
+    """One loaded graph. Calls of ``run`` may come from several threads at once.
+
+    Args:
+        graph: The ``.onnx`` file, or its contents.
+        device: Where to run, from ``choose_device``.
+        settings: Threads and session options.
+
+    Attributes:
+        device: As given.
+        providers: The providers that the session really has.
+        threads: CPU threads that one run uses.
+        inputs: What the graph takes.
+        outputs: What the graph gives.
+        metadata: The file's ``metadata_props``.
+
+    Raises:
+        InvalidModelError: It is not an ONNX model that this ONNX Runtime can load.
+        DeviceError: The session came up without a provider that was asked for.
+        MissingDependencyError: ONNX Runtime is not installed.
+    """
+
+    def __init__(self, graph: Path | bytes, device: Device, settings: SessionSettings) -> None:
+        onnxruntime = load_onnxruntime()
+        self.device = device
+        self.threads = settings.threads or cpu.granted_threads()
+        self._name = str(graph) if isinstance(graph, Path) else "the model's bytes"
+        try:
+            with quiet(onnxruntime):
+                session = onnxruntime.InferenceSession(
+                    str(graph) if isinstance(graph, Path) else graph,
+                    self._options(onnxruntime, settings),
+                    providers=list(device.providers),
+                    provider_options=[dict(options) for options in device.options],
+                    enable_fallback=0,
+                )
+        except ort_errors() as error:
+            raise InvalidModelError(
+                f"{self._name}: ONNX Runtime {onnxruntime.__version__} cannot load it "
+                f"({one_line(error)}); give a complete ONNX file, or export it again"
+            ) from error
+        self.providers: tuple[str, ...] = tuple(session.get_providers())
+        missing = [name for name in device.providers if name not in self.providers]
+        if missing:
+            raise DeviceError(
+                f"{self._name}: the session runs without {', '.join(missing)} "
+                f"(it has {', '.join(self.providers)}); use device 'cpu' or other providers"
+            )
+        self.inputs = tuple(_tensor_info(node) for node in session.get_inputs())
+        self.outputs = tuple(_tensor_info(node) for node in session.get_outputs())
+        self.metadata: dict[str, str] = dict(session.get_modelmeta().custom_metadata_map)
+        self._session = session
+
+    def run(
+        self, outputs: Sequence[str], feeds: Mapping[str, npt.NDArray[Any]]
+    ) -> list[npt.NDArray[Any]]:
+        """Computes the named outputs.
+
+        Raises:
+            InvalidModelError: The graph failed on this input on the CPU.
+            DeviceError: It failed on another device.
+        """
+        try:
+            return list(self._session.run(list(outputs), dict(feeds)))
+        except ort_errors() as error:
+            shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in feeds.items())
+            kind = InvalidModelError if self.device.name == "cpu" else DeviceError
+            raise kind(
+                f"{self._name} failed on {self.device.name} for {shapes}: {one_line(error)}; "
+                "check that config.json and preprocessor_config.json belong to this graph"
+            ) from error
+
+    def _options(self, onnxruntime: Any, settings: SessionSettings) -> Any:
+        options = quiet_options(onnxruntime)
+        options.intra_op_num_threads = self.threads
+        entries = {_SPINNING: "0"}
+        if cpu.saturates_int8():
+            entries[_INT8_PRECISION] = "1"
+        for key, value in {**entries, **settings.session_options}.items():
+            options.add_session_config_entry(key, value)
+        return options
+
+
+def _tensor_info(node: Any) -> TensorInfo:
+    return TensorInfo(node.name, node.type, tuple(node.shape))
+
+
+def as_float32(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """An output as float32, whatever floating type the graph computes in."""
+    return array.astype(np.float32, copy=False)

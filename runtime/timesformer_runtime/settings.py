@@ -1,0 +1,82 @@
+"""SessionSettings: the options of a session, validated; picklable, unlike the session."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from timesformer_runtime.errors import InvalidOptionError
+
+DEVICES = ("auto", "cpu", "cuda")
+
+_CONFIG_PREFIXES = ("session.", "optimization.", "ep.", "mlas.", "memory.")
+_MAX_THREADS = 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class SessionSettings:
+    """How a model is to be run.
+
+    Attributes:
+        device: ``auto`` (CUDA where it works, else the CPU), ``cpu`` or ``cuda``.
+        threads: CPU threads for one clip; None: what affinity and the container's quota grant.
+        providers: Names of ONNX Runtime execution providers, most wanted first, in place of
+            ``device``; each must be there.
+        provider_options: For each of ``providers`` its options, as ONNX Runtime takes them.
+        session_options: ONNX Runtime's session configuration entries, such as
+            ``{"session.intra_op.allow_spinning": "1"}``: waiting threads spin, which saves
+            microseconds and costs whole cores, so by default they do not.
+
+    Raises:
+        InvalidOptionError: A value is not allowed, or two of them contradict each other.
+    """
+
+    device: str = "auto"
+    threads: int | None = None
+    providers: Sequence[str] | None = None
+    provider_options: Sequence[Mapping[str, Any]] | None = None
+    session_options: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.device not in DEVICES:
+            raise InvalidOptionError(
+                f"device is {self.device!r}; it must be one of {', '.join(DEVICES)}"
+            )
+        if self.threads is not None:
+            _check_threads(self.threads)
+        self._check_providers()
+        for key, value in self.session_options.items():
+            if not str(key).startswith(_CONFIG_PREFIXES) or not isinstance(value, str):
+                raise InvalidOptionError(
+                    f"session_options has {key!r}: {value!r}; keys are ONNX Runtime's session "
+                    f'configuration entries ("session.…") and values are strings'
+                )
+
+    def _check_providers(self) -> None:
+        if self.providers is None:
+            if self.provider_options is not None:
+                raise InvalidOptionError("provider_options needs providers: name them too")
+            return
+        if self.device != "auto":
+            raise InvalidOptionError(
+                f"device {self.device!r} and providers contradict each other: give one of them"
+            )
+        if isinstance(self.providers, str) or not self.providers:
+            raise InvalidOptionError(
+                f"providers is {self.providers!r}; it must be a list of names, "
+                "such as 'CPUExecutionProvider'"
+            )
+        options = self.provider_options
+        if options is not None and len(options) != len(self.providers):
+            raise InvalidOptionError(
+                f"provider_options has {len(options)} entries for {len(self.providers)} "
+                "providers; give one mapping for each"
+            )
+
+
+def _check_threads(threads: object) -> None:
+    if type(threads) is not int or not 1 <= threads <= _MAX_THREADS:  # True is no number here
+        raise InvalidOptionError(
+            f"threads is {threads!r}; it must be an integer from 1 to {_MAX_THREADS}"
+        )
