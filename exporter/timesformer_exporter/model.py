@@ -279,8 +279,8 @@ class Encoder(nn.Module):
     def __init__(self, config: TimesformerConfig) -> None:
         super().__init__()
         layer = DividedLayer if config.attention_type == "divided_space_time" else Layer
-        rates = torch.linspace(0, config.drop_path_rate, config.num_hidden_layers).tolist()
-        self.layer = nn.ModuleList(layer(config, rate) for rate in rates)
+        steps = torch.linspace(0, config.drop_path_rate, config.num_hidden_layers, device="cpu")
+        self.layer = nn.ModuleList(layer(config, rate) for rate in steps.tolist())
 
 
 class TimesformerModel(nn.Module):

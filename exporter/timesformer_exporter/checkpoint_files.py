@@ -1,0 +1,195 @@
+"""Where the files of a checkpoint are: a Hub id, a folder, or a file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from timesformer_runtime import hub
+from timesformer_runtime.errors import ModelNotFoundError
+
+from timesformer_exporter.errors import (
+    CheckpointNotFoundError,
+    InvalidCheckpointError,
+    InvalidOptionError,
+)
+
+CONFIG = "config.json"
+PREPROCESSORS = ("preprocessor_config.json", "video_preprocessor_config.json")
+
+# In the order of preference: tensors without pickle first.
+_WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+_WEIGHTS_SUFFIXES = (".safetensors", ".bin", ".pyth", ".pth", ".pt")
+_SHARD = re.compile(r"-\d{5}-of-\d{5}\.\w+$")
+
+
+@dataclass(frozen=True)
+class CheckpointFiles:
+    """The files of one checkpoint, on this machine.
+
+    Attributes:
+        name: The Hub id, or the name of the local folder or file.
+        revision: The commit on the Hub; None for a local checkpoint.
+        weights: The file of tensors, or all shards.
+        index: Which shard has which tensor, by name; None for a single file.
+        config: ``config.json`` beside the weights; None if there is none.
+        preprocessor: ``preprocessor_config.json`` or its video variant, likewise.
+    """
+
+    name: str
+    revision: str | None
+    weights: tuple[Path, ...]
+    index: Mapping[str, str] | None = None
+    index_file: Path | None = None
+    config: Path | None = None
+    preprocessor: Path | None = None
+
+
+def find_files(model: str | Path, revision: str | None, local_files_only: bool) -> CheckpointFiles:
+    """Finds the files of a checkpoint, and downloads them if ``model`` is a Hub id.
+
+    A local path comes first: a Hub id is looked up only if no such path exists.
+
+    Raises:
+        CheckpointNotFoundError: There is nothing under that path or Hub id.
+        InvalidCheckpointError: There is no file of weights, or an index is broken.
+        InvalidOptionError: A revision was given for local files.
+        timesformer_runtime.errors.HubError: The Hub refused or broke off.
+    """
+    path = Path(model).expanduser()
+    if not path.exists():
+        return _from_hub(str(model), revision, local_files_only)
+    if revision is not None:
+        raise InvalidOptionError(
+            f"--revision is {revision}, but {model} is a local path, which has no revisions"
+        )
+    if path.is_file():
+        return _from_file(path, path.name)
+    names = [item.name for item in path.iterdir() if item.is_file()]
+    names += [item.relative_to(path).as_posix() for item in path.glob("onnx/*.onnx")]
+    return _from_file(path / choose_weights(names, str(model)), path.resolve().name)
+
+
+def choose_weights(names: Iterable[str], where: str) -> str:
+    """The file of weights, or the index of shards, among the files of a folder.
+
+    Raises:
+        InvalidCheckpointError: There is none, or no telling which.
+    """
+    names = list(names)
+    for name in _WEIGHTS:
+        if name in names:
+            return name
+    others = sorted(
+        name
+        for name in names
+        if "/" not in name and PurePosixPath(name).suffix in _WEIGHTS_SUFFIXES
+    )
+    if len(others) == 1:
+        return others[0]
+    if others:
+        raise InvalidCheckpointError(
+            f"{where} has several files of weights ({', '.join(others[:10])}); give one by its path"
+        )
+    if any(name.endswith(".onnx") for name in names):
+        raise InvalidCheckpointError(
+            f"{where} has exported ONNX files but no PyTorch weights; run it with "
+            f"`timesformer classify {where} VIDEO`, or export the checkpoint it was made from"
+        )
+    raise InvalidCheckpointError(f"{where} has no weights: none of {', '.join(_WEIGHTS)} is there")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON object.
+
+    Raises:
+        InvalidCheckpointError: It is not one.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise InvalidCheckpointError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise InvalidCheckpointError(f"{path} holds a {type(values).__name__}, not a JSON object")
+    return values
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _from_hub(model: str, revision: str | None, local_files_only: bool) -> CheckpointFiles:
+    if not hub.looks_like_hub_id(model):
+        raise CheckpointNotFoundError(
+            f"{model} does not exist; give a folder, a file or a Hub id such as "
+            "facebook/timesformer-base-finetuned-k400"
+        )
+    try:
+        names = hub.list_files(model, revision=revision, local_files_only=local_files_only)
+        weights = choose_weights(names, model)
+        wanted = [weights, *(name for name in (CONFIG, *PREPROCESSORS) if name in names)]
+        for name in wanted:
+            path = hub.download(model, name, revision=revision, local_files_only=local_files_only)
+            # From now on the very commit of the first file: a branch may move meanwhile.
+            revision = path.parent.name
+        if weights.endswith(".index.json"):
+            for shard in _shards(path.parent / weights)[1]:
+                hub.download(model, shard, revision=revision, local_files_only=local_files_only)
+    except ModelNotFoundError as error:
+        raise CheckpointNotFoundError(f"{model} is no local file or folder, and {error}") from error
+    return _from_file(path.parent / weights, model, revision)
+
+
+def _from_file(path: Path, name: str, revision: str | None = None) -> CheckpointFiles:
+    folder = path.parent
+    index: Mapping[str, str] | None = None
+    weights: tuple[Path, ...] = (path,)
+    if path.name.endswith(".index.json"):
+        index, shards = _shards(path)
+        weights = tuple(folder / shard for shard in shards)
+        missing = [shard.name for shard in weights if not shard.is_file()]
+        if missing:
+            raise InvalidCheckpointError(
+                f"{path} names {len(weights)} shards, of which {len(missing)} are missing: "
+                f"{', '.join(missing[:10])}; download them into the same folder"
+            )
+    elif _SHARD.search(path.name):
+        raise InvalidCheckpointError(
+            f"{path} is one shard of several; give its folder, or the .index.json file"
+        )
+    preprocessors = (folder / other for other in PREPROCESSORS)
+    return CheckpointFiles(
+        name=name,
+        revision=revision,
+        weights=weights,
+        index=index,
+        index_file=None if index is None else path,
+        config=folder / CONFIG if (folder / CONFIG).is_file() else None,
+        preprocessor=next((path for path in preprocessors if path.is_file()), None),
+    )
+
+
+def _shards(path: Path) -> tuple[Mapping[str, str], list[str]]:
+    """An index's map from tensors to shards, and the shards' names."""
+    index = read_json(path).get("weight_map")
+    if not isinstance(index, dict) or not index:
+        raise InvalidCheckpointError(f"{path} has no weight_map from tensors to shards")
+    shards = sorted({str(shard) for shard in index.values()})
+    for shard in shards:
+        if PurePosixPath(shard).name != shard or "\\" in shard or shard in {"", ".", ".."}:
+            raise InvalidCheckpointError(
+                f"{path} names the shard {shard!r}; shards must lie in the folder of the index"
+            )
+    return index, shards

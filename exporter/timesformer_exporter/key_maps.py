@@ -1,0 +1,171 @@
+"""Names of tensors: those of the authors' code and of mmaction2, and the ones used here.
+
+Ours are Hugging Face's. Each table says them side by side; ``{i}`` is the index of a layer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+_EMBEDDINGS = "timesformer.embeddings."
+_LAYER = "timesformer.encoder.layer.{i}."
+
+# Modules that have a weight and mostly a bias.
+_FACEBOOK_MODULES = {
+    "patch_embed.proj": _EMBEDDINGS + "patch_embeddings.projection",
+    "blocks.{i}.norm1": _LAYER + "layernorm_before",
+    "blocks.{i}.attn.qkv": _LAYER + "attention.attention.qkv",
+    "blocks.{i}.attn.proj": _LAYER + "attention.output.dense",
+    "blocks.{i}.temporal_norm1": _LAYER + "temporal_layernorm",
+    "blocks.{i}.temporal_attn.qkv": _LAYER + "temporal_attention.attention.qkv",
+    "blocks.{i}.temporal_attn.proj": _LAYER + "temporal_attention.output.dense",
+    "blocks.{i}.temporal_fc": _LAYER + "temporal_dense",
+    "blocks.{i}.norm2": _LAYER + "layernorm_after",
+    "blocks.{i}.mlp.fc1": _LAYER + "intermediate.dense",
+    "blocks.{i}.mlp.fc2": _LAYER + "output.dense",
+    "norm": "timesformer.layernorm",
+    "head": "classifier",
+}
+
+_MMACTION2 = "backbone.transformer_layers.layers.{i}."
+
+_MMACTION2_SHARED_MODULES = {
+    "backbone.patch_embed.projection": _EMBEDDINGS + "patch_embeddings.projection",
+    _MMACTION2 + "ffns.0.layers.0.0": _LAYER + "intermediate.dense",
+    _MMACTION2 + "ffns.0.layers.1": _LAYER + "output.dense",
+    "backbone.norm": "timesformer.layernorm",
+    "cls_head.fc_cls": "classifier",
+}
+
+# Divided attention: attentions.0 looks at time, attentions.1 at space.
+_MMACTION2_DIVIDED_MODULES = {
+    **_MMACTION2_SHARED_MODULES,
+    _MMACTION2 + "attentions.0.norm": _LAYER + "temporal_layernorm",
+    _MMACTION2 + "attentions.0.attn.out_proj": _LAYER + "temporal_attention.output.dense",
+    _MMACTION2 + "attentions.0.temporal_fc": _LAYER + "temporal_dense",
+    _MMACTION2 + "attentions.1.norm": _LAYER + "layernorm_before",
+    _MMACTION2 + "attentions.1.attn.out_proj": _LAYER + "attention.output.dense",
+    _MMACTION2 + "ffns.0.norm": _LAYER + "layernorm_after",
+}
+
+_MMACTION2_UNDIVIDED_MODULES = {
+    **_MMACTION2_SHARED_MODULES,
+    _MMACTION2 + "norms.0": _LAYER + "layernorm_before",
+    _MMACTION2 + "attentions.0.attn.out_proj": _LAYER + "attention.output.dense",
+    _MMACTION2 + "norms.1": _LAYER + "layernorm_after",
+}
+
+
+def _parameters(prefix: str) -> dict[str, str]:
+    return {
+        prefix + "cls_token": _EMBEDDINGS + "cls_token",
+        prefix + "pos_embed": _EMBEDDINGS + "position_embeddings",
+        prefix + "time_embed": _EMBEDDINGS + "time_embeddings",
+    }
+
+
+def _packed(ours_by_attention: Mapping[str, str]) -> dict[str, str]:
+    """The packed projection of ``nn.MultiheadAttention``: rows are q, k, v as in ours."""
+    return {
+        f"{_MMACTION2}{theirs}.attn.in_proj_{kind}": f"{_LAYER}{ours}.attention.qkv.{kind}"
+        for theirs, ours in ours_by_attention.items()
+        for kind in ("weight", "bias")
+    }
+
+
+def _table(modules: Mapping[str, str], parameters: Mapping[str, str]) -> dict[str, str]:
+    both = {
+        f"{theirs}.{kind}": f"{ours}.{kind}"
+        for theirs, ours in modules.items()
+        for kind in ("weight", "bias")
+    }
+    return both | dict(parameters)
+
+
+_FACEBOOK = _table(_FACEBOOK_MODULES, _parameters(""))
+_MMACTION2_DIVIDED = _table(
+    _MMACTION2_DIVIDED_MODULES,
+    _parameters("backbone.")
+    | _packed({"attentions.0": "temporal_attention", "attentions.1": "attention"}),
+)
+_MMACTION2_UNDIVIDED = _table(
+    _MMACTION2_UNDIVIDED_MODULES,
+    _parameters("backbone.") | _packed({"attentions.0": "attention"}),
+)
+
+
+@dataclass(frozen=True)
+class KeyMap:
+    """How the names in one file become Hugging Face's.
+
+    Attributes:
+        format: "huggingface", "facebook" or "mmaction2".
+        prefix: What stands before every name in the file ("module.", "model.", ...).
+        table: Names of the format to Hugging Face's, with ``{i}`` for the layer; empty where
+            the format is Hugging Face's own.
+        base: What a bare Hugging Face model's names lack ("timesformer.").
+    """
+
+    format: str
+    prefix: str
+    table: Mapping[str, str]
+    base: str = ""
+
+    def ours(self, name: str) -> str | None:
+        """Hugging Face's name for a name in the file; None where there is none."""
+        if not name.startswith(self.prefix):
+            return None
+        name = name.removeprefix(self.prefix)
+        if self.format == "huggingface":
+            return name if name.startswith("classifier.") else self.base + name
+        return _rename(name, self.table)
+
+    def theirs(self, name: str) -> str:
+        """The file's name for a name of Hugging Face's."""
+        if self.format == "huggingface":
+            return self.prefix + name.removeprefix(self.base)
+        renamed = _rename(name, {ours: theirs for theirs, ours in self.table.items()})
+        return self.prefix + (renamed or name)
+
+
+def recognize(names: Iterable[str]) -> KeyMap | None:
+    """The format of a file with these names of tensors; None if it is no TimeSformer's.
+
+    The CLS token, which every TimeSformer has, tells the format and the prefix.
+    """
+    names = sorted(names, key=len)
+    for ending, base in (
+        ("timesformer.embeddings.cls_token", ""),
+        ("embeddings.cls_token", "timesformer."),
+    ):
+        if (prefix := _before(ending, names)) is not None:
+            return KeyMap("huggingface", prefix, {}, base)
+    if any("transformer_layers.layers." in name for name in names):
+        prefix = _before("backbone.cls_token", names)
+        divided = any(".attentions.1." in name for name in names)
+        table = _MMACTION2_DIVIDED if divided else _MMACTION2_UNDIVIDED
+        return None if prefix is None else KeyMap("mmaction2", prefix, table)
+    prefix = _before("cls_token", names)
+    if prefix is None or not any(name.startswith(f"{prefix}blocks.") for name in names):
+        return None
+    return KeyMap("facebook", prefix, _FACEBOOK)
+
+
+def _before(ending: str, names: Iterable[str]) -> str | None:
+    """What stands before ``ending`` in the first name that ends so, at a dot."""
+    for name in names:
+        prefix = name.removesuffix(ending)
+        if prefix != name and (not prefix or prefix.endswith(".")):
+            return prefix
+    return None
+
+
+def _rename(name: str, table: Mapping[str, str]) -> str | None:
+    """Looks a name up in a table whose names have ``{i}`` in place of a layer's index."""
+    layer = re.search(r"(?<=\.)\d+(?=\.)", name)
+    if layer is None:
+        return table.get(name)
+    renamed = table.get(f"{name[: layer.start()]}{{i}}{name[layer.end() :]}")
+    return None if renamed is None else renamed.replace("{i}", layer.group())
