@@ -47,6 +47,7 @@ $(RUNTIME_VENV)/.installed: pyproject.toml
 	@touch $@
 
 demo: setup
+	mkdir -p demo
 	$(BIN)/timesformer-export --model models/shot-transitions-divided --output $(DEMO) --force
 	$(BIN)/timesformer classify $(DEMO) $(SAMPLES)/*.mp4 --top-k 1
 	$(BIN)/python -m models.shot_transitions.check_samples $(DEMO)

@@ -1,0 +1,199 @@
+"""The command ``timesformer-export``."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from timesformer_runtime.errors import TimesformerError
+
+from timesformer_exporter.errors import ExportError
+
+if TYPE_CHECKING:
+    from timesformer_exporter.export import ExportOptions, ExportResult
+
+_NEEDED = ("torch", "onnx", "onnxscript", "onnxruntime", "safetensors")
+
+
+class _ImageSize(click.ParamType[Any]):
+    """``N`` or ``HxW``, in pixels."""
+
+    name = "N|HxW"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | tuple[int, int]:
+        parts = str(value).lower().split("x")
+        if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+            self.fail(f"{value!r} is not a size in pixels; give 224 or 224x320", param, ctx)
+        sizes = [int(part) for part in parts]
+        return sizes[0] if len(sizes) == 1 else (sizes[0], sizes[1])
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--model",
+    required=True,
+    help="Hub id (facebook/timesformer-base-finetuned-k400), local folder, or checkpoint file "
+    "(.safetensors, .bin, .pth, .pyth).",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder to write.  [default: ./<model name>-onnx]",
+)
+@click.option("--revision", help="Branch, tag or commit on the Hub.")
+@click.option("--local-files-only", is_flag=True, help="Never use the network.")
+@click.option(
+    "--labels",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Labels of the classes: one a line, or JSON.",
+)
+@click.option(
+    "--task",
+    type=click.Choice(["video-classification", "feature-extraction"]),
+    default="video-classification",
+    show_default=True,
+    help="Logits, or hidden states and clip features.",
+)
+@click.option(
+    "--input",
+    type=click.Choice(["pixel_values", "frames"]),
+    default="pixel_values",
+    show_default=True,
+    help="pixel_values: float32, preprocessed. frames: uint8 RGB of any size, with resize, crop "
+    "and normalisation in the graph.",
+)
+@click.option("--num-frames", type=click.IntRange(min=1), help="Frames in a clip.")
+@click.option("--image-size", type=_ImageSize(), help="Size of a frame, in pixels.")
+@click.option(
+    "--attention-heads",
+    type=click.IntRange(min=1),
+    help="For checkpoints without config.json.  [default: hidden size / 64]",
+)
+@click.option(
+    "--opset",
+    type=click.IntRange(18, 23),
+    default=23,
+    show_default=True,
+    help="ONNX operator set; 23 has the Attention operator, the fastest.",
+)
+@click.option("--output-hidden-states", is_flag=True, help="Add the hidden states of all layers.")
+@click.option("--output-attentions", is_flag=True, help="Add the attentions of all layers.")
+@click.option(
+    "--atol",
+    type=click.FloatRange(min=0),
+    default=1e-5,
+    show_default=True,
+    help="Largest difference from PyTorch that passes, on top of 1e-4 of the largest value.",
+)
+@click.option("--force", is_flag=True, help="Replace an earlier export.")
+@click.version_option(package_name="timesformer-onnx")
+def command(**options: Any) -> None:
+    """Export a PyTorch TimeSformer to ONNX, and prove that the result is right.
+
+    Exit codes: 0 the file agrees with PyTorch; 1 it does not; 2 bad input.
+    """
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise click.UsageError(
+            f"the exporter needs {', '.join(missing)}; "
+            'install it with: pip install "timesformer-onnx[export]"'
+        )
+    from timesformer_exporter.export import ExportOptions, export  # noqa: PLC0415 (needs torch)
+
+    progress = Console(stderr=True)
+    parsed = ExportOptions(**options)
+    with progress.status("Starting") as status:
+
+        def announce(step: str) -> None:
+            if progress.is_terminal:
+                status.update(step)
+            else:
+                progress.print(step, style="dim")
+
+        result = export(parsed, announce)
+    _show(result, parsed)
+    if not result.passed:
+        sys.exit(1)
+
+
+def main() -> None:
+    """Runs the command; every expected failure is one line on stderr and exit code 2."""
+    try:
+        command.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        _fail("interrupted; nothing was written", 130)
+    except click.ClickException as error:
+        _fail(error.format_message(), 2)
+    except (ExportError, TimesformerError) as error:
+        _fail(str(error), 2)
+    except OSError as error:
+        _fail(f"{error.strerror or error} ({error.filename})" if error.filename else str(error), 2)
+
+
+def _fail(message: str, code: int) -> None:
+    one_line = " ".join(message.split())
+    click.echo(f"timesformer-export: {one_line}", err=True)
+    sys.exit(code)
+
+
+def _show(result: ExportResult, options: ExportOptions) -> None:
+    """Prints the proof, the files, the verdict and the next command."""
+    console = Console()
+    for note in result.notes:
+        console.print(f"Note: {note}", highlight=False)
+    console.print(_proof(result))
+    for name, size in result.files.items():
+        console.print(f"{result.folder / name}  {_size(size)}", highlight=False, soft_wrap=True)
+    worst = result.fidelity.worst
+    seconds = sum(result.seconds.values())
+    if result.passed:
+        console.print(
+            f"[bold green]Passed[/]: agrees with PyTorch (largest difference {worst.max_abs:.1e}, "
+            f"limit {worst.limit:.1e}), in {seconds:.1f} s.",
+            highlight=False,
+            soft_wrap=True,
+        )
+        extra = " --features features.npz" if options.task == "feature-extraction" else ""
+        console.print(
+            f"Next: timesformer classify {result.folder} video.mp4{extra}",
+            highlight=False,
+            soft_wrap=True,
+        )
+        return
+    reason = worst.problem or f"differs by {worst.max_abs:.1e}, limit {worst.limit:.1e}"
+    click.echo(
+        f"timesformer-export: check failed: {worst.output} at batch {worst.batch} {reason}; "
+        f"the result is in {result.folder}",
+        err=True,
+    )
+
+
+def _proof(result: ExportResult) -> Table:
+    table = Table(title="ONNX Runtime against PyTorch (float32)", title_justify="left")
+    for column in ("output", "batch", "max abs", "relative", "cosine", "top-1", "top-5", ""):
+        table.add_column(column, justify="left" if column in ("output", "") else "right")
+    for c in result.fidelity.comparisons:
+        table.add_row(
+            c.output if c.clips == "native" else f"{c.output} ({c.clips})",
+            str(c.batch),
+            f"{c.max_abs:.1e}",
+            f"{c.relative:.1e}",
+            f"{c.cosine:.8f}",
+            "-" if c.top1 is None else f"{c.top1:.0%}",
+            "-" if c.top5 is None else f"{c.top5:.0%}",
+            "ok" if c.passed else (c.problem or "differs"),
+        )
+    return table
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"

@@ -1,0 +1,169 @@
+"""How far an ONNX file is from PyTorch: numbers and a verdict."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Outputs = Mapping[str, Array]
+
+BATCHES = (1, 2, 3, 5)
+RELATIVE_TOLERANCE = 1e-4
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """One output of the ONNX file against PyTorch's, for one batch.
+
+    Attributes:
+        output: The output's name.
+        clips: Which clips: ``native`` (of the model's own size) or ``resized``.
+        batch: Number of clips in the batch.
+        max_abs: Largest absolute difference.
+        relative: The same, divided by the largest absolute value of PyTorch's output.
+        cosine: Cosine of the angle between the two outputs, flattened.
+        limit: The largest difference that passes.
+        top1: Share of clips with the same first label; None for outputs that are not logits.
+        top5: Share of clips with the same five first labels, in any order; likewise.
+        problem: Why the values cannot be compared, or None.
+    """
+
+    output: str
+    clips: str
+    batch: int
+    max_abs: float
+    relative: float
+    cosine: float
+    limit: float
+    top1: float | None = None
+    top5: float | None = None
+    problem: str | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether the outputs agree."""
+        return self.problem is None and self.max_abs <= self.limit
+
+
+@dataclasses.dataclass(frozen=True)
+class Fidelity:
+    """All comparisons of a file."""
+
+    comparisons: tuple[Comparison, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every output agrees at every batch size."""
+        return all(comparison.passed for comparison in self.comparisons)
+
+    @property
+    def worst(self) -> Comparison:
+        """The comparison that is furthest from passing, or nearest to failing."""
+        return max(
+            self.comparisons,
+            key=lambda c: (c.problem is not None, c.max_abs / c.limit if c.limit else c.max_abs),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """For export_report.json; what is not finite becomes null, as JSON has no name for it."""
+        rows = [
+            {
+                key: None if isinstance(value, float) and not math.isfinite(value) else value
+                for key, value in dataclasses.asdict(comparison).items()
+            }
+            | {"passed": comparison.passed}
+            for comparison in self.comparisons
+        ]
+        return {"passed": self.passed, "comparisons": rows}
+
+
+def compare(
+    reference: Outputs,
+    run: Callable[[Array], Outputs],
+    clips: Array,
+    *,
+    atol: float,
+    rtol: float = RELATIVE_TOLERANCE,
+    batches: tuple[int, ...] = BATCHES,
+    kind: str = "native",
+) -> Fidelity:
+    """Runs a file at several batch sizes and compares each output with PyTorch's.
+
+    Args:
+        reference: PyTorch's outputs for all ``clips``; the first axis of an output is the clip,
+            or the clip and something within it (frames, patches), clip-major.
+        run: Runs the file on a batch of clips.
+        clips: The inputs, clip by clip on the first axis; at least as many as a batch needs.
+        atol: Absolute tolerance, on top of the relative one.
+        rtol: Tolerance relative to PyTorch's largest value.
+        batches: The batch sizes; each takes the last clips, so that every batch differs.
+        kind: The name of these clips in the result.
+    """
+    comparisons = []
+    for batch in batches:
+        start = len(clips) - batch
+        outputs = run(clips[start:])
+        for name, expected in reference.items():
+            rows = len(expected) // len(clips)
+            selected = expected[start * rows :]
+            limit = atol + rtol * float(np.abs(selected).max())
+            comparisons.append(_compare_one(name, kind, batch, limit, selected, outputs.get(name)))
+    return Fidelity(tuple(comparisons))
+
+
+def _compare_one(
+    name: str, kind: str, batch: int, limit: float, expected: Array, found: Array | None
+) -> Comparison:
+    problem = _problem(expected, found)
+    if found is None or problem is not None:
+        infinite = float("inf")
+        return Comparison(name, kind, batch, infinite, infinite, 0.0, limit, problem=problem)
+    actual = found.astype(np.float64)
+    scale = float(np.abs(expected).max())
+    max_abs = float(np.abs(actual - expected).max())
+    top1 = top5 = None
+    if name == "logits":
+        top1, top5 = _top_agreement(expected, actual, 1), _top_agreement(expected, actual, 5)
+    return Comparison(
+        output=name,
+        clips=kind,
+        batch=batch,
+        max_abs=max_abs,
+        relative=max_abs / scale if scale else max_abs,
+        cosine=_cosine(expected, actual),
+        limit=limit,
+        top1=top1,
+        top5=top5,
+    )
+
+
+def _problem(expected: Array, actual: Array | None) -> str | None:
+    if actual is None:
+        return "the output is missing"
+    if actual.shape != expected.shape:
+        return f"the shape is {list(actual.shape)} instead of {list(expected.shape)}"
+    if not np.isfinite(expected).all():
+        return "PyTorch's values are not finite"
+    if not np.isfinite(actual).all():
+        return "the values are not finite"
+    return None
+
+
+def _cosine(a: Array, b: Array) -> float:
+    a, b = a.ravel().astype(np.float64), b.ravel()
+    norm = float(np.linalg.norm(a) * np.linalg.norm(b))
+    return float(a @ b) / norm if norm else float(np.array_equal(a, b))
+
+
+def _top_agreement(expected: Array, actual: Array, k: int) -> float:
+    """The share of rows whose k largest entries are the same ones."""
+    k = min(k, expected.shape[-1])
+    first = np.sort(np.argsort(-expected, axis=-1, kind="stable")[:, :k])
+    second = np.sort(np.argsort(-actual, axis=-1, kind="stable")[:, :k])
+    return float((first == second).all(axis=-1).mean())

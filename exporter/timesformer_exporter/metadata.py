@@ -1,0 +1,71 @@
+"""What every ``.onnx`` file carries inside, so that one file is enough to run and to check it."""
+
+import json
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from timesformer_runtime.golden import GENERATOR
+
+from timesformer_exporter.checkpoints import Source
+from timesformer_exporter.config import TimesformerConfig
+
+FORMAT = "1"
+GOLDEN_SEED = 0
+_MADE_WITH = ("timesformer-onnx", "torch", "onnx", "onnxscript", "onnxruntime")
+
+
+def made_with() -> dict[str, str]:
+    """The versions of the packages that take part in an export."""
+    return {package: version(package) for package in _MADE_WITH}
+
+
+def source_dict(source: Source) -> dict[str, Any]:
+    """What the model was made from."""
+    return {
+        "model": source.model,
+        "revision": source.revision,
+        "format": source.format,
+        "files": dict(source.files),
+    }
+
+
+def metadata(
+    *,
+    config: TimesformerConfig,
+    preprocessing: Mapping[str, Any],
+    task: str,
+    input_name: str,
+    source: Source,
+    golden: Mapping[str, Any],
+) -> dict[str, str]:
+    """The ``metadata_props`` of a file; all values but the first and the plain names are JSON."""
+    return {
+        "timesformer_onnx.format": FORMAT,
+        "task": task,
+        "input": input_name,
+        "config": _json(config.to_dict()),
+        "preprocessor_config": _json(preprocessing),
+        "frame_sampling": _json({"method": "uniform", "num_frames": config.num_frames}),
+        "source": _json(source_dict(source)),
+        "made_with": _json(made_with()),
+        "golden": _json(golden),
+    }
+
+
+def golden_check(
+    shape: tuple[int, int, int, int], output: str, values: np.ndarray[Any, Any]
+) -> dict[str, Any]:
+    """The golden check: which frames to generate, and PyTorch's float32 answer to them."""
+    return {
+        "generator": GENERATOR,
+        "seed": GOLDEN_SEED,
+        "shape": list(shape),
+        "output": output,
+        "values": [float(value) for value in values],
+    }
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
