@@ -107,9 +107,11 @@ def _image_size(
     embeddings; else the grid is square, and the size is one to resize to.
     """
     patches = _shaped(tensors, _POSITIONS, 3, name)[1] - 1
-    if image_hw and (image_hw[0] // patch[0]) * (image_hw[1] // patch[1]) == patches:
-        return image_hw, []
     side = math.isqrt(patches)
+    if image_hw and (image_hw[0] // patch[0]) * (image_hw[1] // patch[1]) == patches:
+        rows, columns = image_hw[0] // patch[0], image_hw[1] // patch[1]
+        assumed = f"A grid of {rows}x{columns} patches was taken from --image-size."
+        return image_hw, [] if (rows, columns) == (side, side) else [assumed]
     if side * side == patches and patches > 0:
         size = side * patch[0], side * patch[1]
         return size, [f"Frames of {size[0]}x{size[1]} were assumed: a square grid of patches."]

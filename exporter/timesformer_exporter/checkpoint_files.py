@@ -66,18 +66,23 @@ def find_files(model: str | Path, revision: str | None, local_files_only: bool) 
         InvalidOptionError: A revision was given for local files.
         timesformer_runtime.errors.HubError: The Hub refused or broke off.
     """
-    path = Path(model).expanduser()
-    if not path.exists():
+    try:
+        path = Path(model).expanduser()
+        exists = path.exists()
+        names = _names(path) if path.is_dir() else []
+        is_folder = exists and not path.is_file()
+    except (OSError, RuntimeError) as error:
+        raise CheckpointNotFoundError(f"{model} cannot be read: {error}") from error
+    if not exists:
         return _from_hub(str(model), revision, local_files_only)
     if revision is not None:
         raise InvalidOptionError(
-            f"--revision is {revision}, but {model} is a local path, which has no revisions"
+            f"--revision is {revision}, but {model} is a local path, which has no revisions; "
+            "leave the option out"
         )
-    if path.is_file():
-        return _from_file(path, path.name)
-    names = [item.name for item in path.iterdir() if item.is_file()]
-    names += [item.relative_to(path).as_posix() for item in path.glob("onnx/*.onnx")]
-    return _from_file(path / choose_weights(names, str(model)), path.resolve().name)
+    if is_folder:
+        return _from_file(path / choose_weights(names, str(model)), path.resolve().name)
+    return _from_file(path, path.name)
 
 
 def choose_weights(names: Iterable[str], where: str) -> str:
@@ -117,6 +122,8 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidCheckpointError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise InvalidCheckpointError(f"{path} is not valid JSON: {error}") from error
     if not isinstance(values, dict):
@@ -128,6 +135,12 @@ def sha256(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _names(folder: Path) -> list[str]:
+    """The files in a folder, and the graphs of a bundle."""
+    graphs = [item.relative_to(folder).as_posix() for item in folder.glob("onnx/*.onnx")]
+    return [item.name for item in folder.iterdir() if item.is_file()] + graphs
 
 
 def _from_hub(model: str, revision: str | None, local_files_only: bool) -> CheckpointFiles:

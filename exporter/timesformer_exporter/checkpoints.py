@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
+from timesformer_runtime.preprocess import Preprocessing
 from torch import Tensor
 
 from timesformer_exporter import checkpoint_files
@@ -17,15 +17,26 @@ from timesformer_exporter.checkpoint_files import CheckpointFiles, read_json, sh
 from timesformer_exporter.config import TimesformerConfig
 from timesformer_exporter.embedding_resize import resize_positions, resize_times
 from timesformer_exporter.errors import (
-    ExportError,
     InvalidCheckpointError,
     InvalidConfigError,
     InvalidOptionError,
 )
+from timesformer_exporter.facebook_settings import FacebookSettings, parse_settings
 from timesformer_exporter.key_maps import KeyMap, recognize
 from timesformer_exporter.labels import read_labels
 from timesformer_exporter.model import TimesformerForVideoClassification
-from timesformer_exporter.preprocessor_config import default_preprocessing, with_image_size
+from timesformer_exporter.preprocessor_config import (
+    default_preprocessing,
+    read_preprocessing,
+    with_image_size,
+)
+from timesformer_exporter.tensor_check import (
+    check_names_and_shapes,
+    dtype_name,
+    empty_model,
+    listing,
+    to_float32,
+)
 from timesformer_exporter.tensor_files import TensorFile, read_tensor_file
 
 TASKS = ("video-classification", "feature-extraction")
@@ -33,7 +44,7 @@ TASKS = ("video-classification", "feature-extraction")
 _POSITIONS = "timesformer.embeddings.position_embeddings"
 _TIMES = "timesformer.embeddings.time_embeddings"
 _HEAD = "classifier."
-_LISTED = 10  # so many names of tensors stand in a message
+_MAX_SIDE = 8192  # pixels, as in the runtime's preprocessing
 
 
 @dataclass(frozen=True)
@@ -107,7 +118,9 @@ def load_checkpoint(
     """
     if task not in TASKS:
         raise InvalidOptionError(f"--task is {task!r}; it must be one of {', '.join(TASKS)}")
-    wanted = Known(num_frames, _pair(image_size), attention_heads)
+    wanted = Known(num_frames, _height_width(image_size), attention_heads)
+    if num_frames is not None and num_frames < 1:
+        raise InvalidOptionError(f"--num-frames is {num_frames}; it must be at least 1")
     files = checkpoint_files.find_files(model, revision, local_files_only)
     return _Loader(files, wanted, task, labels).load()
 
@@ -126,7 +139,7 @@ def build_model(checkpoint: Checkpoint, task: str) -> TimesformerForVideoClassif
         state = _without_head(state)
     elif config.id2label is None:
         raise _no_head(checkpoint.source.model)
-    model = _empty_model(config).to_empty(device="cpu")
+    model = empty_model(config).to_empty(device="cpu")
     model.load_state_dict(state, strict=True)
     return model.eval()
 
@@ -144,36 +157,73 @@ class _Loader:
         self.notes: list[str] = []
 
     def load(self) -> Checkpoint:
-        file = _read_weights(self.files)
+        """Reads, names, checks and converts, in this order."""
+        file = self._read_weights()
         keys = recognize(file.tensors)
         if keys is None:
             raise InvalidCheckpointError(
-                f"{self.files.name} is no TimeSformer: its tensors ({_listing(file.tensors)}) are "
+                f"{self.files.name} is no TimeSformer: its tensors ({listing(file.tensors)}) are "
                 "named like none of Hugging Face's, the authors' or mmaction2's"
             )
-        tensors, unexpected = _rename(file.tensors, keys)
-        if self.task == "feature-extraction":
-            tensors = _without_head(tensors)
-        elif f"{_HEAD}weight" not in tensors:
-            raise _no_head(self.files.name)
-        config = self._config(tensors, keys)
-        _check_tensors(self.files.name, config, tensors, unexpected, keys)
-        tensors = self._float32(tensors, keys)
+        settings = parse_settings(file.settings if keys.format == "facebook" else "")
+        tensors, unexpected = self._rename(file.tensors, keys)
+        config = self._config(tensors, keys, settings)
+        check_names_and_shapes(tensors, unexpected, config, keys, self.files.name)
+        self._note_types(tensors)
+        tensors = to_float32(tensors, keys, self.files.name)
         config = self._with_labels(config)
-        preprocessing = self._preprocessing(keys.format, config)
-        config, tensors, preprocessing = self._resize(config, tensors, preprocessing)
-        return Checkpoint(config, tensors, preprocessing, self._source(keys), tuple(self.notes))
+        preprocessing = self._preprocessing(keys.format, config, settings)
+        config, tensors = self._resize(config, tensors)
+        source = Source(self.files.name, self.files.revision, keys.format, self._sums(keys.format))
+        return Checkpoint(config, tensors, preprocessing, source, tuple(self.notes))
 
-    def _config(self, tensors: Mapping[str, Tensor], keys: KeyMap) -> TimesformerConfig:
-        classes = tensors[f"{_HEAD}weight"].shape[0] if f"{_HEAD}weight" in tensors else 0
+    def _read_weights(self) -> TensorFile:
+        """The tensors of all shards."""
+        files = self.files
+        shards = {path.name: read_tensor_file(path) for path in files.weights}
+        index = files.index or {}
+        absent = [name for name, shard in index.items() if name not in shards[shard].tensors]
+        if absent:
+            raise InvalidCheckpointError(
+                f"{files.index_file} names {len(absent)} tensors that are not in their shards "
+                f"({listing(absent)}); download the shards and the index again"
+            )
+        if any(shard.has_other_objects for shard in shards.values()):
+            self.notes.append("Objects in the file other than tensors were left out, unread.")
+        merged = {name: value for shard in shards.values() for name, value in shard.tensors.items()}
+        return dataclasses.replace(shards[files.weights[0].name], tensors=merged)
+
+    def _rename(
+        self, tensors: Mapping[str, Tensor], keys: KeyMap
+    ) -> tuple[dict[str, Tensor], list[str]]:
+        """The tensors that the task needs by our names, and the names that have none."""
+        names = {theirs: keys.ours(theirs) for theirs in tensors}
+        renamed = {ours: tensors[theirs] for theirs, ours in names.items() if ours is not None}
+        if self.task == "feature-extraction":
+            renamed = _without_head(renamed)
+        elif f"{_HEAD}weight" not in renamed:
+            raise _no_head(self.files.name)
+        return renamed, [theirs for theirs, ours in names.items() if ours is None]
+
+    def _config(
+        self, tensors: Mapping[str, Tensor], keys: KeyMap, settings: FacebookSettings
+    ) -> TimesformerConfig:
+        head = tensors.get(f"{_HEAD}weight")
+        classes = 0 if head is None else len(head)
         generic = {index: f"LABEL_{index}" for index in range(classes)} or None
-        if self.files.config is None or keys.format != "huggingface":
-            config, notes = infer_config(tensors, self.wanted, self.files.name)
-            self.notes += notes
-            return dataclasses.replace(config, id2label=generic)
-        return self._read_config(self.files.config, generic)
+        if self.files.config is not None and keys.format == "huggingface":
+            config = self._read_config(self.files.config)
+            # transformers does not write labels that are LABEL_0 and LABEL_1.
+            labels = config.id2label or generic
+            return dataclasses.replace(config, id2label=None if head is None else labels)
+        known = dataclasses.replace(
+            self.wanted, num_frames=self.wanted.num_frames or settings.num_frames
+        )
+        config, notes = infer_config(tensors, known, self.files.name)
+        self.notes += [*notes, *_contradictions(config, settings)]
+        return dataclasses.replace(config, id2label=generic)
 
-    def _read_config(self, path: Path, generic: dict[int, str] | None) -> TimesformerConfig:
+    def _read_config(self, path: Path) -> TimesformerConfig:
         try:
             config = TimesformerConfig.from_dict(read_json(path))
         except InvalidConfigError as error:
@@ -184,178 +234,129 @@ class _Loader:
                 f"--attention-heads is {heads}, but {path} says {config.num_attention_heads}; "
                 "leave the option out"
             )
-        if generic is None or config.id2label is None:
-            # transformers leaves out labels that are LABEL_0 and LABEL_1.
-            return dataclasses.replace(config, id2label=generic)
         return config
 
-    def _float32(self, tensors: Mapping[str, Tensor], keys: KeyMap) -> dict[str, Tensor]:
-        converted = {}
-        for name, tensor in tensors.items():
-            if not tensor.is_floating_point():
-                raise InvalidCheckpointError(
-                    f"{self.files.name}: tensor {keys.theirs(name)} is {_dtype(tensor)}, not "
-                    "floating-point; quantized checkpoints cannot be loaded"
-                )
-            converted[name] = tensor.to(torch.float32)
-            if not bool(torch.isfinite(converted[name]).all()):
-                raise InvalidCheckpointError(
-                    f"{self.files.name}: tensor {keys.theirs(name)} has values that are not "
-                    "finite; the training diverged or the file is broken"
-                )
-        others = sorted({_dtype(tensor) for tensor in tensors.values()} - {"float32"})
+    def _note_types(self, tensors: Mapping[str, Tensor]) -> None:
+        others = sorted({dtype_name(tensor) for tensor in tensors.values()} - {"float32"})
         if others:
             self.notes.append(f"Weights in {', '.join(others)} were converted to float32.")
-        return converted
 
     def _with_labels(self, config: TimesformerConfig) -> TimesformerConfig:
         if self.labels is not None:
             if self.task == "feature-extraction":
                 raise InvalidOptionError(
-                    f"--labels {self.labels} names classes, but --task feature-extraction has none"
+                    f"--labels is {self.labels}, but --task feature-extraction has no classes; "
+                    "leave one of them out"
                 )
-            return dataclasses.replace(config, id2label=read_labels(self.labels, config.num_labels))
-        if config.id2label and all(
-            label == f"LABEL_{index}" for index, label in config.id2label.items()
-        ):
+            labels = read_labels(self.labels, config.num_labels)
+            return dataclasses.replace(config, id2label=labels)
+        names = config.id2label or {}
+        if names and all(name == f"LABEL_{index}" for index, name in names.items()):
             self.notes.append(
-                f"The {config.num_labels} classes have no names; give them with --labels."
+                f"The {len(names)} classes have no names; give them with --labels FILE."
             )
         return config
 
-    def _preprocessing(self, checkpoint_format: str, config: TimesformerConfig) -> dict[str, Any]:
-        path = self.files.preprocessor
-        if path is not None and checkpoint_format == "huggingface":
-            return read_json(path)
-        values = default_preprocessing(checkpoint_format, config)
-        height, width = config.image_hw
-        self.notes.append(
-            "There is no preprocessor_config.json: the format's defaults were taken, frames of "
-            f"{height}x{width}, mean {values['image_mean'][0]}, std {values['image_std'][0]}."
-        )
+    def _preprocessing(
+        self, checkpoint_format: str, config: TimesformerConfig, settings: FacebookSettings
+    ) -> dict[str, Any]:
+        path = self.files.preprocessor if checkpoint_format == "huggingface" else None
+        if path is None:
+            values = default_preprocessing(checkpoint_format, config, settings)
+            mean, std = values["image_mean"][0], values["image_std"][0]
+            origin = "its cfg's" if settings.mean or settings.std else "the format's own"
+            self.notes.append(
+                "The checkpoint has no preprocessor_config.json: short side and centre crop to "
+                f"its frame size were assumed, with {origin} mean {mean:g} and std {std:g}."
+            )
+        else:
+            values = read_preprocessing(path)
+        if self.wanted.image_hw is not None:
+            values = with_image_size(values, self.wanted.image_hw)
+        self._check_preprocessing(values, config)
         return values
 
+    def _check_preprocessing(self, values: dict[str, Any], config: TimesformerConfig) -> None:
+        preprocessing = Preprocessing.from_dict(values)
+        height, width = self.wanted.image_hw or config.image_hw
+        if preprocessing.output_size not in {None, (height, width)}:
+            made = "{}x{}".format(*preprocessing.output_size or ())
+            raise InvalidCheckpointError(
+                f"{self.files.preprocessor} makes frames of {made}, but the model is for "
+                f"{height}x{width}; say which with --image-size"
+            )
+        if preprocessing.num_channels != config.num_channels:
+            raise InvalidCheckpointError(
+                f"{self.files.preprocessor} has an image_mean of {preprocessing.num_channels} "
+                f"channels, but the model takes {config.num_channels}; correct it"
+            )
+
     def _resize(
-        self, config: TimesformerConfig, tensors: dict[str, Tensor], preprocessing: dict[str, Any]
-    ) -> tuple[TimesformerConfig, dict[str, Tensor], dict[str, Any]]:
-        """Brings the checkpoint to the number of frames and the size that were asked for."""
+        self, config: TimesformerConfig, tensors: dict[str, Tensor]
+    ) -> tuple[TimesformerConfig, dict[str, Tensor]]:
+        """Brings the model to the number of frames and the size that were asked for."""
         frames, size = self.wanted.num_frames, self.wanted.image_hw
         if frames is not None and frames != config.num_frames:
-            self.notes.append(
-                f"Clips of {frames} frames were asked for, the checkpoint is for "
-                f"{config.num_frames}: its time embeddings were resized."
-            )
+            note = f"Clips of {frames} frames were asked for instead of {config.num_frames}"
             config = dataclasses.replace(config, num_frames=frames)
             if _TIMES in tensors:
                 tensors = {**tensors, _TIMES: resize_times(tensors[_TIMES], frames)}
+                note += ": the time embeddings were resized"
+            self.notes.append(f"{note}.")
         if size is not None and size != config.image_hw:
             resized = dataclasses.replace(config, image_size=size)
-            self.notes.append(
-                f"Frames of {size[0]}x{size[1]} were asked for, the checkpoint is for "
-                f"{config.image_hw[0]}x{config.image_hw[1]}: its position embeddings were resized."
-            )
-            positions = resize_positions(tensors[_POSITIONS], config.grid, resized.grid)
-            tensors = {**tensors, _POSITIONS: positions}
+            note = "Frames of {}x{} were asked for instead of {}x{}".format(*size, *config.image_hw)
+            if resized.grid != config.grid:
+                positions = resize_positions(tensors[_POSITIONS], config.grid, resized.grid)
+                tensors = {**tensors, _POSITIONS: positions}
+                note += ": the position embeddings were resized"
             config = resized
-            preprocessing = with_image_size(preprocessing, size)
-        return config, tensors, preprocessing
+            self.notes.append(f"{note}.")
+        return config, tensors
 
-    def _source(self, keys: KeyMap) -> Source:
+    def _sums(self, checkpoint_format: str) -> dict[str, str]:
         files = self.files
         read = [*files.weights, files.index_file]
-        if keys.format == "huggingface":
+        if checkpoint_format == "huggingface":
             read += [files.config, files.preprocessor]
-        return Source(
-            model=files.name,
-            revision=files.revision,
-            format=keys.format,
-            files={path.name: sha256(path) for path in read if path is not None},
+        return {path.name: sha256(path) for path in read if path is not None}
+
+
+def _height_width(image_size: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if size is not None and not 1 <= min(size) <= max(size) <= _MAX_SIDE:
+        raise InvalidOptionError(
+            f"--image-size is {size[0]}x{size[1]}; both sides must be from 1 to {_MAX_SIDE} pixels"
         )
+    return size
 
 
-def _pair(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
-    return (size, size) if isinstance(size, int) else size
-
-
-def _read_weights(files: CheckpointFiles) -> TensorFile:
-    """The tensors of all shards."""
-    if files.index is None:
-        return read_tensor_file(files.weights[0])
-    shards = {path.name: read_tensor_file(path) for path in files.weights}
-    absent = [name for name, shard in files.index.items() if name not in shards[shard].tensors]
-    if absent:
-        raise InvalidCheckpointError(
-            f"{files.index_file} names {len(absent)} tensors that are not in their shards: "
-            f"{_listing(absent)}; download the shards again"
+def _contradictions(config: TimesformerConfig, settings: FacebookSettings) -> list[str]:
+    """Where the trainer's settings say something else than the tensors, which decide."""
+    # Space-only models have no time embedding that could tell the number of frames.
+    frames = None if config.attention_type == "space_only" else config.num_frames
+    notes = [
+        f"The checkpoint's cfg says {name} {said}, its tensors {told}: the tensors decide."
+        for name, said, told in (
+            ("NUM_FRAMES", settings.num_frames, frames),
+            ("ATTENTION_TYPE", settings.attention_type, config.attention_type),
         )
-    return TensorFile(
-        {name: tensor for shard in shards.values() for name, tensor in shard.tensors.items()}
-    )
-
-
-def _rename(tensors: Mapping[str, Tensor], keys: KeyMap) -> tuple[dict[str, Tensor], list[str]]:
-    """The tensors by our names, and the names of those that have none."""
-    names = {theirs: keys.ours(theirs) for theirs in tensors}
-    renamed = {ours: tensors[theirs] for theirs, ours in names.items() if ours is not None}
-    return renamed, [theirs for theirs, ours in names.items() if ours is None]
-
-
-def _check_tensors(
-    model: str,
-    config: TimesformerConfig,
-    tensors: Mapping[str, Tensor],
-    unexpected: list[str],
-    keys: KeyMap,
-) -> None:
-    """Compares names and shapes with those of the model of that configuration."""
-    expected = {
-        name: list(value.shape) for name, value in _empty_model(config).state_dict().items()
-    }
-    missing = [keys.theirs(name) for name in expected if name not in tensors]
-    unexpected = [*unexpected, *(keys.theirs(name) for name in tensors if name not in expected)]
-    misshapen = [
-        f"{keys.theirs(name)} {list(tensor.shape)} instead of {expected[name]}"
-        for name, tensor in tensors.items()
-        if name in expected and list(tensor.shape) != expected[name]
+        if said is not None and told is not None and said != told
     ]
-    problems = [
-        f"{len(names)} {what} ({_listing(names)})"
-        for what, names in (
-            ("missing", missing),
-            ("unexpected", unexpected),
-            ("misshapen", misshapen),
+    if settings.dataset is not None and "ssv2" in settings.dataset:
+        notes.append(
+            "The authors' code fed frames of Something-Something in BGR order to this model; "
+            "here it gets RGB, as in transformers."
         )
-        if names
-    ]
-    if problems:
-        raise InvalidCheckpointError(
-            f"{model} does not have the tensors of its TimeSformer: {'; '.join(problems)}; "
-            "is the file whole, and does config.json belong to it?"
-        )
-
-
-def _empty_model(config: TimesformerConfig) -> TimesformerForVideoClassification:
-    """The model without memory for its weights."""
-    with torch.device("meta"):
-        return TimesformerForVideoClassification(config)
+    return notes
 
 
 def _without_head(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in tensors.items() if not name.startswith(_HEAD)}
 
 
-def _no_head(model: str) -> ExportError:
+def _no_head(model: str) -> InvalidCheckpointError:
     return InvalidCheckpointError(
         f"{model} has no classification head; take its features with --task feature-extraction, "
         "or give a fine-tuned checkpoint"
     )
-
-
-def _listing(names: Mapping[str, object] | list[str]) -> str:
-    names = list(names)
-    more = len(names) - _LISTED
-    return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")
-
-
-def _dtype(tensor: Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")

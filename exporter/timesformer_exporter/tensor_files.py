@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import struct
 import tarfile
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -46,12 +47,12 @@ class TensorFile:
     Attributes:
         tensors: By the names they have in the file.
         settings: The trainer's settings as text, where the file has them (key ``cfg``).
-        placeholders: Whether the file also carries objects, which were not loaded.
+        has_other_objects: Whether the file also carries objects, which were not loaded.
     """
 
     tensors: dict[str, Tensor] = field(repr=False)
     settings: str = ""
-    placeholders: bool = False
+    has_other_objects: bool = False
 
 
 def read_tensor_file(path: Path) -> TensorFile:
@@ -62,8 +63,11 @@ def read_tensor_file(path: Path) -> TensorFile:
     Raises:
         InvalidCheckpointError: The file is broken, of another kind, or has no tensors.
     """
-    with path.open("rb") as file:
-        head = file.read(512)
+    try:
+        with path.open("rb") as file:
+            head = file.read(512)
+    except OSError as error:
+        raise InvalidCheckpointError(f"{path} cannot be read: {error.strerror}") from error
     _refuse_what_is_no_checkpoint(path, head)
     if _is_safetensors(head):
         return _read_safetensors(path)
@@ -125,7 +129,9 @@ def _read_torch(path: Path) -> TensorFile:
     try:
         # Zip archives are mapped, so that an optimizer's share of the file is never read.
         mapped = zipfile.is_zipfile(path)
-        tree = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is wrong with a file is said below
+            tree = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except _PARSE_ERRORS:
         # Either it carries other objects than tensors, or it is broken: the inert reader knows.
         return _read_inert(path)
@@ -149,7 +155,7 @@ def _inert_tensors(path: Path, file: InertFile) -> TensorFile:
     tensors = {
         name: file.tensor(value) for name, value in state.items() if isinstance(value, StoredTensor)
     }
-    return TensorFile(tensors, _settings(file.tree), placeholders=True)
+    return TensorFile(tensors, _settings(file.tree), has_other_objects=True)
 
 
 def _state_dict(path: Path, tree: object) -> Mapping[str, object]:

@@ -96,7 +96,7 @@ def _translated(repo_id: str, revision: str | None, filename: str | None) -> Ite
         from huggingface_hub import errors  # noqa: PLC0415 (an optional dependency)
     except ImportError as error:
         raise MissingDependencyError(
-            f"{repo_id} is on the Hugging Face Hub, which needs huggingface_hub; "
+            f"{repo_id} is taken for a model on the Hugging Face Hub, which needs huggingface_hub; "
             'run `pip install "timesformer-onnx[hub]"`'
         ) from error
 
@@ -128,8 +128,8 @@ def _translated(repo_id: str, revision: str | None, filename: str | None) -> Ite
     except network_errors as error:
         what = filename or "the list of files"
         raise HubError(
-            f"downloading {what} of {where} failed ({_first_line(error)}); "
-            "check the network and run it again"
+            f"downloading {what} of {where} failed ({_first_line(error)}); check the network and "
+            "run it again, or set HF_HUB_OFFLINE=1 to use what was downloaded before"
         ) from error
 
 

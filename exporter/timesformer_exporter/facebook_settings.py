@@ -1,0 +1,84 @@
+"""The settings that the authors' trainer writes into its checkpoints (key ``cfg``), as text."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+_LINE = re.compile(r"^(\s*)(- )?(?:(\w+):)?\s*(.*)$")
+
+
+@dataclass(frozen=True)
+class FacebookSettings:
+    """What the settings tell beyond the tensors; None where they do not say.
+
+    Attributes:
+        num_frames: DATA.NUM_FRAMES.
+        attention_type: TIMESFORMER.ATTENTION_TYPE.
+        mean: DATA.MEAN, a number a channel.
+        std: DATA.STD, a number a channel.
+        dataset: TRAIN.DATASET, in lower case.
+    """
+
+    num_frames: int | None = None
+    attention_type: str | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    dataset: str | None = None
+
+
+def parse_settings(text: str) -> FacebookSettings:
+    """Reads the settings leniently: what is not there or not as expected stays None."""
+    values = _flat(text)
+    frames = values.get("DATA.NUM_FRAMES", [])
+    return FacebookSettings(
+        num_frames=int(frames[0]) if len(frames) == 1 and frames[0].isdecimal() else None,
+        attention_type=_single(values.get("TIMESFORMER.ATTENTION_TYPE")),
+        mean=_numbers(values.get("DATA.MEAN")),
+        std=_numbers(values.get("DATA.STD")),
+        dataset=(_single(values.get("TRAIN.DATASET")) or "").lower() or None,
+    )
+
+
+def _flat(text: str) -> dict[str, list[str]]:
+    """The YAML that a yacs CfgNode dumps: sections of plain values and of lists of them.
+
+    Keys are ``SECTION.NAME``; deeper sections, which are not needed here, are left out.
+    """
+    values: dict[str, list[str]] = {}
+    section = name = ""
+    for line in text.splitlines():
+        match = _LINE.match(line)
+        if match is None:
+            continue
+        indent, item, key, value = match.groups()
+        if key and not indent:
+            section, name = key, ""
+        elif key and len(indent) == 2 and not item:
+            name = f"{section}.{key}"
+            values[name] = _items(value)
+        elif item and name:
+            values[name].append(value.strip("'\""))
+        elif key:
+            name = ""
+    return values
+
+
+def _items(value: str) -> list[str]:
+    """A plain value, or a list in brackets."""
+    value = value.strip()
+    items = value[1:-1].split(",") if value.startswith("[") else [value]
+    return [item.strip().strip("'\"") for item in items if item.strip()]
+
+
+def _single(values: list[str] | None) -> str | None:
+    return values[0] if values is not None and len(values) == 1 else None
+
+
+def _numbers(values: list[str] | None) -> tuple[float, ...] | None:
+    try:
+        numbers = tuple(float(value) for value in values or [])
+    except ValueError:
+        return None
+    return numbers if numbers and all(math.isfinite(number) for number in numbers) else None
