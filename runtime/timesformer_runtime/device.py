@@ -21,7 +21,7 @@ from timesformer_runtime.settings import SessionSettings
 _CPU = "CPUExecutionProvider"
 _CUDA = "CUDAExecutionProvider"
 # Severities of ONNX Runtime's logs.
-_WARNINGS, _ERRORS, _FATAL = 2, 3, 4
+_WARNINGS, _FATAL = 2, 4
 
 # The smallest ONNX model, y = Identity(x) for a float32 [1]: starting it tells whether a provider
 # really works, before a large file is chosen for it.
@@ -191,9 +191,9 @@ def quiet(onnxruntime: Any) -> Iterator[None]:
 
 
 def quiet_options(onnxruntime: Any) -> Any:
-    """``SessionOptions`` that log errors only."""
+    """``SessionOptions`` that leave the log to exceptions, which say the same."""
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = _ERRORS
+    options.log_severity_level = _FATAL
     return options
 
 

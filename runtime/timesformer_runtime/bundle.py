@@ -1,0 +1,343 @@
+"""A model that is ready to run: its graph, what goes in and comes out, labels, golden check.
+
+An ``.onnx`` file of timesformer-export says all of it in its ``metadata_props``; for other files
+``config.json`` and ``preprocessor_config.json`` beside them do.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from timesformer_runtime.device import choose_device
+from timesformer_runtime.errors import InvalidModelError
+from timesformer_runtime.golden import GENERATOR
+from timesformer_runtime.model_files import ModelFiles, find_model
+from timesformer_runtime.preprocess import Preprocessing
+from timesformer_runtime.session import Session, TensorInfo
+from timesformer_runtime.settings import SessionSettings
+
+PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
+
+_FORMAT_KEY = "timesformer_onnx.format"
+_FORMAT = "1"
+_FLOAT_TYPES: Mapping[str, type[np.generic]] = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+}
+_FRAMES_TYPE = "tensor(uint8)"
+
+
+@dataclasses.dataclass(frozen=True)
+class GraphInput:
+    """The one input of the graph.
+
+    Attributes:
+        name: Its name in the graph.
+        takes_frames: True for uint8 RGB frames [1, T, H, W, 3] of any size, which the graph
+            preprocesses; False for preprocessed ``pixel_values`` [1, T, C, h, w].
+        dtype: What its array must hold.
+        num_frames: T.
+    """
+
+    name: str
+    takes_frames: bool
+    dtype: type[np.generic]
+    num_frames: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Golden:
+    """The golden check of a file: what PyTorch answered for generated frames.
+
+    Attributes:
+        seed: Seed of the generator in ``golden.py``.
+        shape: Frames, height, width and channels of its frames.
+        output: Name of the output, ``logits`` or ``features``.
+        values: PyTorch's float32 values of it.
+    """
+
+    seed: int
+    shape: tuple[int, int, int, int]
+    output: str
+    values: npt.NDArray[np.float32]
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Reads the metadata entry ``golden``.
+
+        Raises:
+            InvalidModelError: It is not one, or of a generator that is not known here.
+        """
+        if values.get("generator") != GENERATOR:
+            raise InvalidModelError(
+                f"the golden check is of generator {values.get('generator')!r}; this version "
+                f"knows {GENERATOR!r}: pip install -U timesformer-onnx"
+            )
+        try:
+            t, height, width, channels = (int(length) for length in values["shape"])
+            answer = np.array(values["values"], dtype=np.float32)
+            return cls(
+                int(values["seed"]), (t, height, width, channels), str(values["output"]), answer
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidModelError(
+                f"the golden check in the file's metadata is broken ({error}); export it again"
+            ) from error
+
+
+@dataclasses.dataclass(frozen=True)
+class Bundle:
+    """A loaded model and everything that is known about it.
+
+    Attributes:
+        name: The model as it was asked for.
+        dtype: The variant that was loaded, such as ``int8``; None where nothing tells.
+        session: The loaded graph.
+        input: What the graph takes.
+        preprocessing: From frames to the input; None where the graph does that itself.
+        outputs: The graph's outputs by the names used here: ``logits``, ``features``, ...; the
+            value is the name in the graph.
+        labels: Names of the classes; None where the model has no classes.
+        problem_type: As in Hugging Face's configuration.
+        golden: The golden check, where the file has one.
+        metadata: The file's own metadata, strings.
+    """
+
+    name: str
+    dtype: str | None
+    session: Session
+    input: GraphInput
+    preprocessing: Preprocessing | None
+    outputs: Mapping[str, str]
+    labels: tuple[str, ...] | None
+    problem_type: str | None
+    golden: Golden | None
+    metadata: Mapping[str, str]
+
+
+def open_bundle(
+    model: str | Path | bytes,
+    settings: SessionSettings,
+    *,
+    dtype: str | None = None,
+    revision: str | None = None,
+    local_files_only: bool = False,
+) -> Bundle:
+    """Finds, loads and checks a model; see ``find_model`` for what it can be.
+
+    Raises:
+        TimesformerError: It cannot be found or loaded, is no video model, or its files
+            contradict each other.
+    """
+    device = choose_device(settings)
+    files = find_model(
+        model,
+        device=device.name,
+        dtype=dtype,
+        revision=revision,
+        local_files_only=local_files_only,
+    )
+    session = Session(files.graph, device, settings)
+    try:
+        return _describe(files, session)
+    except InvalidModelError as error:
+        graph = files.graph if isinstance(files.graph, Path) else files.name
+        raise InvalidModelError(f"{graph}: {error}") from error
+
+
+def _describe(files: ModelFiles, session: Session) -> Bundle:
+    metadata = _own_metadata(session.metadata)
+    config = _json_entry(metadata, "config") or files.config or {}
+    preprocessor = _json_entry(metadata, "preprocessor_config") or files.preprocessor
+    _check_sampling(metadata)
+    tensor = _only_input(session)
+    graph_input = _read_input(tensor, config)
+    preprocessing = None
+    if not graph_input.takes_frames:
+        preprocessing = _read_preprocessing(preprocessor)
+        _check_preprocessing(preprocessing, tensor, config)
+    outputs = _read_outputs(session)
+    golden = _json_entry(metadata, "golden")
+    return Bundle(
+        name=files.name,
+        dtype=metadata.get("dtype", files.dtype),
+        session=session,
+        input=graph_input,
+        preprocessing=preprocessing,
+        outputs=outputs,
+        labels=_read_labels(config, session, outputs),
+        problem_type=_read_problem_type(config),
+        golden=None if golden is None else Golden.from_dict(golden),
+        metadata=metadata,
+    )
+
+
+def _own_metadata(metadata: Mapping[str, str]) -> Mapping[str, str]:
+    """What timesformer-export wrote; nothing for the files of other tools, whose keys differ."""
+    version = metadata.get(_FORMAT_KEY)
+    if version is None:
+        return {}
+    if version != _FORMAT:
+        raise InvalidModelError(
+            f"its metadata has format {version!r}; this version reads {_FORMAT!r}: "
+            "pip install -U timesformer-onnx"
+        )
+    return metadata
+
+
+def _json_entry(metadata: Mapping[str, str], key: str) -> Mapping[str, Any] | None:
+    if key not in metadata:
+        return None
+    try:
+        value = json.loads(metadata[key])
+    except ValueError as error:
+        raise InvalidModelError(f"its metadata entry {key!r} is no JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise InvalidModelError(f"its metadata entry {key!r} must be a JSON object")
+    return value
+
+
+def _check_sampling(metadata: Mapping[str, str]) -> None:
+    sampling = _json_entry(metadata, "frame_sampling")
+    if sampling is not None and sampling.get("method") != "uniform":
+        raise InvalidModelError(
+            f"it wants frame sampling {sampling.get('method')!r}; this version knows 'uniform': "
+            "pip install -U timesformer-onnx"
+        )
+
+
+def _only_input(session: Session) -> TensorInfo:
+    if len(session.inputs) != 1 or len(session.inputs[0].shape) != 5:
+        found = "; ".join(f"{node.name} {list(node.shape)}" for node in session.inputs)
+        raise InvalidModelError(
+            f"its inputs are {found or 'none'}; a video model has one, with 5 dimensions "
+            "[batch, frames, channels, height, width]"
+        )
+    tensor = session.inputs[0]
+    if tensor.shape[0] != 1 and isinstance(tensor.shape[0], int):
+        raise InvalidModelError(
+            f"its batch size is fixed at {tensor.shape[0]}; clips run one by one: export it with "
+            "a dynamic batch axis"
+        )
+    return tensor
+
+
+def _read_input(tensor: TensorInfo, config: Mapping[str, Any]) -> GraphInput:
+    shape = list(tensor.shape)
+    takes_frames = tensor.type == _FRAMES_TYPE
+    if not takes_frames and tensor.type not in _FLOAT_TYPES:
+        raise InvalidModelError(
+            f"its input {tensor.name} is a {tensor.type}; float32, float16 and uint8 can be fed"
+        )
+    axis, allowed = (4, (3,)) if takes_frames else (2, (1, 3))
+    if isinstance(shape[axis], int) and shape[axis] not in allowed:
+        order = "frames, height, width, 3" if takes_frames else "frames, channels, height, width"
+        raise InvalidModelError(
+            f"its input {tensor.name} is {shape}; axis {axis} must hold the channels: export it "
+            f"as [batch, {order}]"
+        )
+    if takes_frames and any(isinstance(side, int) for side in shape[2:4]):
+        raise InvalidModelError(
+            f"its input {tensor.name} is {shape}; height and width of uint8 frames must be dynamic"
+        )
+    dtype: type[np.generic] = np.uint8 if takes_frames else _FLOAT_TYPES[tensor.type]
+    return GraphInput(tensor.name, takes_frames, dtype, _read_num_frames(tensor, config))
+
+
+def _read_num_frames(tensor: TensorInfo, config: Mapping[str, Any]) -> int:
+    """What the graph was made for; the configuration only counts where that is open."""
+    frames = tensor.shape[1]
+    if isinstance(frames, int):
+        return frames
+    frames = config.get("num_frames")
+    if type(frames) is not int or frames < 1:
+        raise InvalidModelError(
+            f"its input {list(tensor.shape)} leaves the number of frames open, and num_frames in "
+            f"config.json is {frames!r}: set it there"
+        )
+    return frames
+
+
+def _read_preprocessing(values: Mapping[str, Any] | None) -> Preprocessing:
+    if values is None:
+        raise InvalidModelError(
+            "nothing says how to preprocess frames; put the checkpoint's preprocessor_config.json "
+            "beside it"
+        )
+    return Preprocessing.from_dict(values)
+
+
+def _check_preprocessing(
+    preprocessing: Preprocessing, tensor: TensorInfo, config: Mapping[str, Any]
+) -> None:
+    channels = tensor.shape[2]
+    if not isinstance(channels, int):
+        channels = config.get("num_channels")
+    if channels is not None and channels != preprocessing.num_channels:
+        raise InvalidModelError(
+            f"it takes {channels} channels, but preprocessor_config.json has image_mean for "
+            f"{preprocessing.num_channels}: correct image_mean and image_std"
+        )
+    size = preprocessing.output_size
+    if size is None:
+        return
+    for wanted, given in zip(tensor.shape[3:], size, strict=True):
+        if isinstance(wanted, int) and wanted != given:
+            raise InvalidModelError(
+                f"it takes frames of {tensor.shape[3]}x{tensor.shape[4]} (height x width), but "
+                f"preprocessor_config.json makes {size[0]}x{size[1]}: correct crop_size and size"
+            )
+
+
+def _read_outputs(session: Session) -> Mapping[str, str]:
+    outputs = {node.name: node.name for node in session.outputs}
+    if len(session.outputs) == 1 and len(session.outputs[0].shape) == 2:
+        name = session.outputs[0].name
+        if name not in {"logits", "features"}:
+            return {"logits": name}  # other exporters name the only output as they like
+    return outputs
+
+
+def _read_labels(
+    config: Mapping[str, Any], session: Session, outputs: Mapping[str, str]
+) -> tuple[str, ...] | None:
+    if "logits" not in outputs:
+        return None
+    shape = next(node.shape for node in session.outputs if node.name == outputs["logits"])
+    classes = shape[-1] if shape and isinstance(shape[-1], int) else None
+    id2label = config.get("id2label")
+    if id2label is None:
+        return None if classes is None else tuple(f"LABEL_{i}" for i in range(classes))
+    labels = _ordered_labels(id2label)
+    if classes is not None and classes != len(labels):
+        raise InvalidModelError(
+            f"it has {classes} classes, but config.json names {len(labels)}: correct id2label"
+        )
+    return labels
+
+
+def _ordered_labels(id2label: object) -> tuple[str, ...]:
+    if isinstance(id2label, Mapping):
+        try:
+            by_index = {int(index): str(label) for index, label in id2label.items()}
+        except (TypeError, ValueError) as error:
+            raise InvalidModelError(f"id2label has an index that is no integer: {error}") from error
+        if by_index and sorted(by_index) == list(range(len(by_index))):
+            return tuple(by_index[index] for index in range(len(by_index)))
+    raise InvalidModelError("id2label must map every class index from 0 on to a name: correct it")
+
+
+def _read_problem_type(config: Mapping[str, Any]) -> str | None:
+    problem_type = config.get("problem_type")
+    if problem_type is not None and problem_type not in PROBLEM_TYPES:
+        raise InvalidModelError(
+            f"problem_type is {problem_type!r}; it must be one of {', '.join(PROBLEM_TYPES)}"
+        )
+    return problem_type

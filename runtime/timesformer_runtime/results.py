@@ -1,0 +1,155 @@
+"""What a model answers: dataclasses, and how logits become labels with scores."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
+
+import numpy as np
+import numpy.typing as npt
+
+from timesformer_runtime.errors import InvalidOptionError
+
+FUNCTIONS = ("softmax", "sigmoid", "none")
+
+# Other machines sum in another order; a wrong graph is off by far more than this.
+_RELATIVE, _ABSOLUTE = 1e-3, 1e-4
+_COSINE = 0.98
+
+_DEFAULT_FUNCTIONS = {"multi_label_classification": "sigmoid", "regression": "none"}
+
+
+class Prediction(TypedDict):
+    """One label with its score."""
+
+    label: str
+    score: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Seconds:
+    """Wall time of the three steps for one video."""
+
+    decode: float
+    preprocess: float
+    inference: float
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoResult:
+    """What is known about one video after a run.
+
+    Attributes:
+        predictions: Best first; empty where ``logits`` were not asked for.
+        indices: Which frames the model saw, counted as a full sequential decode yields them.
+        times: When they are shown, in seconds from the video's start; None for arrays.
+        seconds: How long it took.
+        outputs: The outputs that were asked for, float32: ``logits`` [classes], ``features``
+            [hidden], others as the graph gives them for a batch of one.
+    """
+
+    predictions: tuple[Prediction, ...]
+    indices: tuple[int, ...]
+    times: tuple[float, ...] | None
+    seconds: Seconds
+    outputs: Mapping[str, npt.NDArray[np.float32]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as JSON types, without the raw outputs."""
+        return {
+            "predictions": [dict(prediction) for prediction in self.predictions],
+            "frames": {
+                "indices": list(self.indices),
+                "times": None if self.times is None else list(self.times),
+            },
+            "seconds": dataclasses.asdict(self.seconds),
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class GoldenCheck:
+    """How far this machine's answer for the golden frames is from PyTorch's.
+
+    Attributes:
+        output: Which output was compared, ``logits`` or ``features``.
+        max_abs: Largest absolute difference.
+        relative: The same, divided by the largest absolute value of PyTorch's.
+        cosine: Cosine similarity of the two vectors.
+        top1_agrees: Whether the largest value is at the same place.
+        limit: What was required, in words.
+        passed: Whether it holds.
+    """
+
+    output: str
+    max_abs: float
+    relative: float
+    cosine: float
+    top1_agrees: bool
+    limit: str
+    passed: bool
+
+
+def default_function(problem_type: str | None) -> str:
+    """The function that turns a model's logits into scores, as in Hugging Face's pipelines."""
+    return _DEFAULT_FUNCTIONS.get(problem_type or "", "softmax")
+
+
+def apply_function(name: str, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """Scores of logits [classes]: ``softmax``, ``sigmoid`` or ``none``.
+
+    Raises:
+        InvalidOptionError: The function is not one of these.
+    """
+    values = logits.astype(np.float64)
+    if name == "softmax":
+        exponentials = np.exp(values - values.max())
+        return np.asarray(exponentials / exponentials.sum())
+    if name == "sigmoid":
+        return np.exp(-np.logaddexp(0.0, -values))  # does not overflow
+    if name == "none":
+        return values
+    raise InvalidOptionError(
+        f"function_to_apply is {name!r}; it must be one of {', '.join(FUNCTIONS)}"
+    )
+
+
+def best(
+    scores: npt.NDArray[np.float64], labels: Sequence[str], top_k: int | None
+) -> tuple[Prediction, ...]:
+    """The ``top_k`` highest scores with their labels, best first; None gives all of them."""
+    order = np.argsort(-scores, kind="stable")[:top_k]
+    return tuple({"label": labels[index], "score": float(scores[index])} for index in order)
+
+
+def compare(
+    actual: npt.NDArray[np.float32], expected: npt.NDArray[np.float32], output: str, *, exact: bool
+) -> GoldenCheck:
+    """Compares two answers [n].
+
+    Args:
+        actual: What this machine computes.
+        expected: What PyTorch computed in float32.
+        output: Which output they are.
+        exact: Whether the model computes in float32 like PyTorch: then values must agree to
+            0.1 % of the largest; otherwise only their direction, by the cosine.
+    """
+    a, b = actual.astype(np.float64).ravel(), expected.astype(np.float64).ravel()
+    max_abs = float(np.abs(a - b).max())
+    largest = float(np.abs(b).max())
+    norms = float(np.linalg.norm(a) * np.linalg.norm(b))
+    cosine = float(a @ b) / norms if norms else float(np.array_equal(a, b))
+    if exact:
+        tolerance = _RELATIVE * largest + _ABSOLUTE
+        limit, passed = f"max-abs at most {tolerance:.3g}", max_abs <= tolerance
+    else:
+        limit, passed = f"cosine at least {_COSINE}", cosine >= _COSINE
+    return GoldenCheck(
+        output=output,
+        max_abs=max_abs,
+        relative=max_abs / largest if largest else max_abs,
+        cosine=cosine,
+        top1_agrees=bool(a.argmax() == b.argmax()),
+        limit=limit,
+        passed=passed,
+    )
