@@ -1,0 +1,176 @@
+"""Finds out, without decoding, which packet of a file holds which frame.
+
+That is only known where every packet is known to give one frame and the timestamps to be in the
+order in which frames come out. For H.264 the pictures' headers prove it. For HEVC, VP9 and AV1
+their rules promise it, and ``selective`` checks it for all that it decodes. For any other file
+there is no index, and it has to be decoded from its start.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from array import array
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+import av
+import av.packet
+import numpy as np
+import numpy.typing as npt
+
+from timesformer_runtime.container import InputContainer, VideoStream
+from timesformer_runtime.h264 import HeaderReader, UnusualStreamError
+
+# Containers whose packets carry timestamps for display, and that can seek by time.
+_CONTAINERS = ("mov", "matroska", "mpegts")
+_ONE_FRAME_PER_PACKET = frozenset({"hevc", "vp9", "libdav1d", "av1", "libaom-av1"})
+_HOLE = bytes(8)  # how a lost part of a file usually looks
+
+if TYPE_CHECKING:  # the class cannot be subscripted at run time
+    Packet = av.packet.Packet[VideoStream]
+
+
+@dataclasses.dataclass(frozen=True)
+class FrameIndex:
+    """The packets of a stream in decoding order, and the frames in the order they come out.
+
+    Attributes:
+        times: Presentation timestamp of each packet, int64 [N].
+        seek_times: Timestamp that a seek to a packet has to ask for, int64 [N].
+        packet_of_frame: Which packet gives a frame, int64 [N].
+        entries: The packets at which decoding can start, ascending, int64; the first is 0.
+        skips_unreferenced: Whether the decoder can leave out pictures that no other needs.
+    """
+
+    times: npt.NDArray[np.int64]
+    seek_times: npt.NDArray[np.int64]
+    packet_of_frame: npt.NDArray[np.int64]
+    entries: npt.NDArray[np.int64]
+    skips_unreferenced: bool
+
+    def entry_for(self, packet: int) -> int:
+        """The last entry from which this packet can be decoded."""
+        candidates = self.entries[: np.searchsorted(self.entries, packet, side="right")]
+        # A picture that is shown before the entry may depend on pictures before the entry.
+        earlier = candidates[self.times[candidates] <= self.times[packet]]
+        return int(earlier[-1])
+
+
+@dataclasses.dataclass(frozen=True)
+class Scan:
+    """What reading all packets of a stream without decoding them tells.
+
+    Attributes:
+        packets: Number of packets that should give a frame.
+        index: Which packet gives which frame; None where that is not certain.
+    """
+
+    packets: int
+    index: FrameIndex | None
+
+
+class _UnknownOrderError(Exception):
+    """The packets do not tell which frames they give."""
+
+
+def scan(container: InputContainer, stream: VideoStream) -> Scan:
+    """Reads all packets of a stream, from where the container stands to its end."""
+    builder = _builder(container, stream)
+    packets = 0
+    try:
+        for packet in container.demux(stream):
+            if packet.size == 0:
+                continue
+            packets += not packet.is_discard
+            if builder is not None:
+                builder = builder.add(packet)
+    except av.FFmpegError:  # the file ends badly: decoding it will show how much of it is there
+        builder = None
+    index = None if builder is None else builder.finish(stream.codec_context)
+    return Scan(packets, index)
+
+
+class _Builder:
+    """Collects packets; gives up as soon as they do not tell which frames they give."""
+
+    def __init__(self, read_picture: Callable[[Packet], _Picture], *, skips: bool) -> None:
+        self._read_picture = read_picture
+        self._skips = skips
+        self._times = array("q")
+        self._seek_times = array("q")
+        self._orders = array("q")
+        self._entries = array("q")
+
+    def add(self, packet: Packet) -> _Builder | None:
+        if packet.pts is None or packet.is_corrupt or packet.is_discard:
+            return None
+        try:
+            picture = self._read_picture(packet)
+        except (_UnknownOrderError, UnusualStreamError):
+            return None
+        if picture.is_entry:
+            self._entries.append(len(self._times))
+        self._times.append(packet.pts)
+        # Some containers look for a packet by decoding time, which is never the later one.
+        self._seek_times.append(packet.pts if packet.dts is None else min(packet.pts, packet.dts))
+        self._orders.append(picture.order)
+        return self
+
+    def finish(self, decoder: av.VideoCodecContext) -> FrameIndex | None:
+        """The index, unless the timestamps contradict the order of the pictures."""
+        times, orders = _numbers(self._times), _numbers(self._orders)
+        entries = _numbers(self._entries)
+        if not len(entries) or entries[0] != 0:
+            return None
+        by_time = np.argsort(times, kind="stable")
+        if by_time[0] != 0 or np.any(np.diff(times[by_time]) == 0):
+            return None
+        if np.any(np.diff(orders[by_time]) <= 0) or _delay(by_time) > _reorder_depth(decoder):
+            return None
+        return FrameIndex(times, _numbers(self._seek_times), by_time, entries, self._skips)
+
+
+class _Picture(NamedTuple):
+    is_entry: bool
+    order: int  # ascending in the order in which frames come out
+
+
+def _builder(container: InputContainer, stream: VideoStream) -> _Builder | None:
+    if not container.format.name.startswith(_CONTAINERS):
+        return None
+    decoder = stream.codec_context
+    if decoder.name in _ONE_FRAME_PER_PACKET:
+        return _Builder(_read_by_timestamp, skips=False)
+    if decoder.name != "h264":
+        return None
+    try:
+        reader = HeaderReader(decoder.extradata or b"")
+    except UnusualStreamError:
+        return None
+
+    def read_header(packet: Packet) -> _Picture:
+        return _Picture(*reader.read(bytes(packet)))
+
+    return _Builder(read_header, skips=True)
+
+
+def _read_by_timestamp(packet: Packet) -> _Picture:
+    if bytes(memoryview(packet)[: len(_HOLE)]) == _HOLE or packet.pts is None:
+        raise _UnknownOrderError
+    return _Picture(packet.is_keyframe, packet.pts)
+
+
+def _numbers(values: array[int]) -> npt.NDArray[np.int64]:
+    return np.array(values, dtype=np.int64)
+
+
+def _delay(packet_of_frame: npt.NDArray[np.int64]) -> int:
+    """How many packets the decoder has to hold back to give the frames in order."""
+    return int(np.max(packet_of_frame - np.arange(len(packet_of_frame))))
+
+
+def _reorder_depth(decoder: av.VideoCodecContext) -> int:
+    """How many packets it does hold back: with fewer than it needs, it would drop frames."""
+    if decoder.name != "h264":
+        return 1 << 30  # these streams say how much they need
+    return decoder.reorder_depth
