@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +43,32 @@ class Clip:
     count: int
     failed_packets: int = 0
 
+    @classmethod
+    def from_array(cls, frames: npt.NDArray[np.uint8], choose: Choice) -> Self:
+        """Chooses frames of a video that is in memory already.
+
+        Args:
+            frames: uint8 RGB [T, H, W, 3].
+            choose: Maps the number of frames to the indices that are wanted.
+
+        Raises:
+            InvalidVideoError: The array has another type or shape, or no frames.
+            InvalidOptionError: ``choose`` gave an index that does not exist.
+        """
+        if not isinstance(frames, np.ndarray) or frames.dtype != np.uint8:
+            kind = frames.dtype if isinstance(frames, np.ndarray) else type(frames).__name__
+            raise InvalidVideoError(
+                f"the video is an array of {kind}; give uint8 RGB frames [T, height, width, 3]"
+            )
+        if frames.ndim != 4 or frames.shape[3] != 3 or 0 in frames.shape:
+            raise InvalidVideoError(
+                f"the video is an array of shape {frames.shape}; "
+                "give uint8 RGB frames [T, height, width, 3]"
+            )
+        indices = _chosen(choose, len(frames))
+        kept = {index: frames[index] for index in indices}
+        return cls(tuple(kept[index] for index in indices), indices, None, len(frames))
+
     def array(self) -> npt.NDArray[np.uint8]:
         """The frames as one array, uint8 [T, H, W, 3].
 
@@ -55,32 +82,6 @@ class Clip:
                 "convert it to one size first"
             )
         return np.stack(self.frames)
-
-
-def clip_from_array(frames: npt.NDArray[np.uint8], choose: Choice) -> Clip:
-    """Chooses frames of a video that is in memory already.
-
-    Args:
-        frames: uint8 RGB [T, H, W, 3].
-        choose: Maps the number of frames to the indices that are wanted.
-
-    Raises:
-        InvalidVideoError: The array has another type or shape, or no frames.
-        InvalidOptionError: ``choose`` gave an index that does not exist.
-    """
-    if not isinstance(frames, np.ndarray) or frames.dtype != np.uint8:
-        kind = frames.dtype if isinstance(frames, np.ndarray) else type(frames).__name__
-        raise InvalidVideoError(
-            f"the video is an array of {kind}; give uint8 RGB frames [frames, height, width, 3]"
-        )
-    if frames.ndim != 4 or frames.shape[3] != 3 or 0 in frames.shape:
-        raise InvalidVideoError(
-            f"the video is an array of shape {frames.shape}; "
-            "give uint8 RGB frames [frames, height, width, 3]"
-        )
-    indices = _chosen(choose, len(frames))
-    kept = {index: frames[index] for index in indices}
-    return Clip(tuple(kept[index] for index in indices), indices, None, len(frames))
 
 
 def read_clip(
