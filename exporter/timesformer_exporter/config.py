@@ -140,6 +140,8 @@ class TimesformerConfig:
         for name in ("image_size", "patch_size"):
             if isinstance(values[name], tuple):
                 values[name] = list(values[name])
+        if values["drop_path_rate"] in {0, 1}:
+            values["drop_path_rate"] = int(values["drop_path_rate"])  # transformers wants an int
         id2label = values.pop("id2label")
         head = "TimesformerForVideoClassification" if id2label else "TimesformerModel"
         values = {"architectures": [head], "model_type": "timesformer", **values}

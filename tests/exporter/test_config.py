@@ -1,0 +1,131 @@
+"""TimesformerConfig: what Hugging Face writes is read, what cannot be is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+import transformers
+from timesformer_exporter.config import TimesformerConfig
+from timesformer_exporter.errors import ExportError, InvalidConfigError
+
+from tests.checkpoint_samples import tiny_config
+
+EVERY_FIELD: dict[str, Any] = {
+    "image_size": 96,
+    "patch_size": 8,
+    "num_channels": 1,
+    "num_frames": 5,
+    "hidden_size": 60,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 5,
+    "intermediate_size": 70,
+    "hidden_act": "relu",
+    "hidden_dropout_prob": 0.1,
+    "attention_probs_dropout_prob": 0.2,
+    "initializer_range": 0.3,
+    "layer_norm_eps": 1e-5,
+    "qkv_bias": False,
+    "attention_type": "joint_space_time",
+    "drop_path_rate": 0.1,
+    "id2label": {0: "a", 1: "b", 2: "c"},
+    "problem_type": "multi_label_classification",
+}
+
+
+def test_the_table_above_has_every_field() -> None:
+    assert set(EVERY_FIELD) == {field.name for field in dataclasses.fields(TimesformerConfig)}
+
+
+def test_defaults_are_those_of_transformers() -> None:
+    theirs = transformers.TimesformerConfig().to_dict()
+    for field in dataclasses.fields(TimesformerConfig):
+        if field.name not in {"id2label", "problem_type"}:
+            assert getattr(TimesformerConfig(), field.name) == theirs[field.name], field.name
+
+
+def test_every_field_of_a_config_json_by_transformers_is_read() -> None:
+    values = EVERY_FIELD | {"drop_path_rate": 0}  # transformers takes no float there
+    written = transformers.TimesformerConfig(**values).to_json_string(use_diff=False)
+    config = TimesformerConfig.from_dict(json.loads(written))
+    for name, value in values.items():
+        assert getattr(config, name) == value, name
+
+
+def test_a_config_survives_json() -> None:
+    for changes in (EVERY_FIELD, EVERY_FIELD | {"image_size": (96, 64), "id2label": None}):
+        config = TimesformerConfig(**changes)
+        assert TimesformerConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_transformers_reads_what_is_written() -> None:
+    values = tiny_config(attention_type="space_only", problem_type="regression").to_dict()
+    theirs = transformers.TimesformerConfig(**values)
+    assert theirs.attention_type == "space_only"
+    assert theirs.problem_type == "regression"
+    assert theirs.id2label == tiny_config().id2label
+    assert theirs.label2id == {f"class {i}": i for i in range(5)}
+    assert theirs.architectures == ["TimesformerForVideoClassification"]
+    assert TimesformerConfig().to_dict()["architectures"] == ["TimesformerModel"]
+
+
+def test_sizes() -> None:
+    config = TimesformerConfig(image_size=[70, 100], patch_size=16)  # type: ignore[arg-type]
+    assert (config.image_hw, config.patch_hw) == ((70, 100), (16, 16))
+    assert (config.grid, config.num_patches) == ((4, 6), 24)
+    assert TimesformerConfig().num_patches == 196
+
+
+def test_labels() -> None:
+    assert TimesformerConfig.from_dict({"num_labels": 2}).id2label == {0: "LABEL_0", 1: "LABEL_1"}
+    assert TimesformerConfig.from_dict({}).num_labels == 0
+    unsorted = TimesformerConfig.from_dict({"id2label": {"1": "b", "0": "a"}})
+    assert list((unsorted.id2label or {}).items()) == [(0, "a"), (1, "b")]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("image_size", 0, "image_size is 0"),
+        ("image_size", [224], "image_size is [224]"),
+        ("image_size", [224, -1], "image_size is -1"),
+        ("image_size", "224", "image_size is '224'"),
+        ("image_size", 8, "smaller than patch_size 16"),
+        ("patch_size", True, "patch_size is True"),
+        ("num_channels", 0, "num_channels is 0"),
+        ("num_frames", 8.0, "num_frames is 8.0"),
+        ("num_frames", None, "num_frames is None"),
+        ("hidden_size", 100, "100 is not a multiple of num_attention_heads 12"),
+        ("num_hidden_layers", 0, "num_hidden_layers is 0"),
+        ("intermediate_size", -3, "intermediate_size is -3"),
+        ("hidden_act", "swish", "gelu, relu, selu, gelu_new"),
+        ("hidden_dropout_prob", 1.5, "from 0.0 to 1.0"),
+        ("attention_probs_dropout_prob", "0.1", "must be a number"),
+        ("drop_path_rate", -0.1, "drop_path_rate is -0.1"),
+        ("initializer_range", -1, "initializer_range is -1"),
+        ("layer_norm_eps", float("nan"), "layer_norm_eps is nan"),
+        ("layer_norm_eps", float("inf"), "layer_norm_eps is inf"),
+        ("qkv_bias", 1, "true or false"),
+        ("attention_type", "axial", "divided_space_time, joint_space_time, space_only"),
+        ("problem_type", "ranking", "single_label_classification"),
+        ("id2label", {}, "must map class indices"),
+        ("id2label", ["a"], "must map class indices"),
+        ("id2label", {"zero": "a"}, "an index that is no integer"),
+        ("id2label", {"0": "a", "2": "c"}, "none for index 1"),
+        ("model_type", "vit", "only 'timesformer'"),
+        ("num_labels", "many", "num_labels is 'many'"),
+    ],
+)
+def test_impossible_values_are_refused_by_name(field: str, value: object, said: str) -> None:
+    with pytest.raises(InvalidConfigError) as caught:
+        TimesformerConfig.from_dict({field: value})
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_error_is_also_the_built_in() -> None:
+    with pytest.raises(ValueError, match="num_frames") as caught:
+        TimesformerConfig(num_frames=0)
+    assert isinstance(caught.value, ExportError)
