@@ -1,0 +1,1 @@
+"""How the bundled shot-transition models are made: render clips, train, evaluate."""
