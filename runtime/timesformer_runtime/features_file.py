@@ -1,0 +1,54 @@
+"""The file that ``timesformer classify --features`` writes: whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from timesformer_runtime.errors import InvalidOptionError
+
+
+def check_path(path: Path) -> None:
+    """Finds out, before any work, that a file could not be written there.
+
+    Raises:
+        InvalidOptionError: It is no ``.npz``, or its folder cannot be written to.
+    """
+    if path.suffix != ".npz":
+        raise InvalidOptionError(f"{path}: the features file must end in .npz")
+    if path.is_dir():
+        raise InvalidOptionError(f"{path}: is a folder; give the name of a file")
+    folder = path.parent
+    if not folder.is_dir():
+        raise InvalidOptionError(f"{path}: there is no folder {folder}; make it first")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InvalidOptionError(f"{path}: the folder {folder} cannot be written to")
+
+
+def write(path: Path, videos: Sequence[str], features: Sequence[npt.NDArray[np.float32]]) -> None:
+    """Writes ``videos`` [n] (names) and ``features`` float32 [n, hidden]; replaces an older file.
+
+    Raises:
+        OSError: It cannot be written; then an older file is as it was.
+    """
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
+        temporary = Path(file.name)
+        try:
+            np.savez(file, videos=np.array(videos), features=np.stack(features))
+            file.flush()
+            temporary.chmod(0o666 & ~_umask())  # temporary files start as private
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
