@@ -68,7 +68,8 @@ class FramesInput(nn.Module):
             images = functional.pad(images, (pad_x, pad_x, pad_y, pad_y))
         top = (images.shape[-2] - height) // 2
         left = (images.shape[-1] - width) // 2
-        return images[..., top : top + height, left : left + width]
+        images = images[..., top : top + height, left : left + width]
+        return images.reshape(-1, 3, height, width)  # tells the tracer that the size is static
 
     def _normalise(self, images: Tensor) -> Tensor:
         values = images.to(torch.float32)

@@ -1,6 +1,7 @@
 """From a PyTorch TimeSformer to an ONNX graph: torch.onnx with a dynamic batch axis."""
 
 import logging
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -109,7 +110,7 @@ def trace(module: TracedModel, opset: int = DEFAULT_OPSET) -> torch.onnx.ONNXPro
         opset: The ONNX operator set, 18 to 23.
     """
     example, axes = _example(module)
-    with _quiet(), torch.no_grad():
+    with _quiet(), tempfile.TemporaryDirectory() as artifacts, torch.no_grad():
         program = torch.onnx.export(
             module,
             (example,),
@@ -119,6 +120,7 @@ def trace(module: TracedModel, opset: int = DEFAULT_OPSET) -> torch.onnx.ONNXPro
             output_names=list(module.output_names),
             opset_version=opset,
             verbose=False,
+            artifacts_dir=artifacts,  # a failed export writes a report there, else beside the user
         )
     assert program is not None  # noqa: S101 (None is only returned by the legacy exporter)
     _forget_where_it_was_traced(program)

@@ -1,0 +1,224 @@
+"""Whole exports: what is in a bundle, and what happens when something is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from timesformer_exporter import export as export_module
+from timesformer_exporter.config import TimesformerConfig
+from timesformer_exporter.errors import InvalidOptionError, OutputExistsError
+from timesformer_exporter.export import ExportOptions, export
+from timesformer_exporter.trace import TracedModel, trace
+from timesformer_runtime.golden import golden_frames
+from timesformer_runtime.preprocess import Preprocessing
+
+from tests.tiny_models import ATTENTION_TYPES, random_model, tiny_config, write_checkpoint
+
+PREPROCESSING = Preprocessing(
+    size=32, crop_size=(32, 32), image_mean=(0.4, 0.45, 0.5), image_std=(0.2, 0.25, 0.3)
+).to_dict()
+
+
+def _export(
+    tmp_path: Path, config: TimesformerConfig, **options: Any
+) -> export_module.ExportResult:
+    model = tmp_path / "model"
+    write_checkpoint(model, config, preprocessing=PREPROCESSING)
+    return export(ExportOptions(str(model), output=tmp_path / "bundle", **options))
+
+
+def _session(path: Path) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.parametrize("attention_type", ATTENTION_TYPES)
+def test_one_file_copied_away_tells_all_and_answers_its_golden_check(
+    attention_type: str, tmp_path: Path
+) -> None:
+    config = tiny_config(attention_type, problem_type="multi_label_classification")
+    result = _export(tmp_path, config)
+    assert result.passed
+    alone = tmp_path / "device" / "m.onnx"
+    alone.parent.mkdir()
+    shutil.copy(result.folder / "onnx" / "model.onnx", alone)
+
+    session = _session(alone)
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert TimesformerConfig.from_dict(json.loads(metadata["config"])) == config
+    assert json.loads(metadata["preprocessor_config"]) == PREPROCESSING
+    assert json.loads(metadata["frame_sampling"]) == {"method": "uniform", "num_frames": 3}
+    assert (metadata["task"], metadata["input"]) == ("video-classification", "pixel_values")
+    assert metadata["timesformer_onnx.format"] == "1"
+    assert json.loads(metadata["source"])["model"] == "model"
+    assert len(json.loads(metadata["source"])["files"]["model.safetensors"]) == 64
+    assert json.loads(metadata["made_with"])["torch"] == torch.__version__
+
+    golden = json.loads(metadata["golden"])
+    frames = golden_frames(golden["seed"], golden["shape"])
+    pixel_values = Preprocessing.from_dict(PREPROCESSING)(frames)[None]
+    with torch.no_grad():
+        expected = random_model(config)(torch.from_numpy(pixel_values)).numpy()[0]
+    np.testing.assert_allclose(golden["values"], expected, rtol=0, atol=1e-6)
+    (found,) = session.run(["logits"], {"pixel_values": pixel_values})
+    np.testing.assert_allclose(found[0], expected, rtol=0, atol=1e-5)
+
+
+def test_the_files_of_a_bundle(tmp_path: Path) -> None:
+    config = tiny_config()
+    result = _export(tmp_path, config)
+    assert result.folder == tmp_path / "bundle"
+    assert set(result.files) == {
+        "config.json",
+        "preprocessor_config.json",
+        "export_report.json",
+        "README.md",
+        "onnx/model.onnx",
+    }
+    for name, size in result.files.items():
+        assert (result.folder / name).stat().st_size == size
+    written = json.loads((result.folder / "config.json").read_text())
+    assert TimesformerConfig.from_dict(written) == config
+    report = json.loads((result.folder / "export_report.json").read_text())
+    assert report["verdict"] == "passed"
+    rows = report["fidelity"]["comparisons"]
+    assert [row["batch"] for row in rows] == [1, 2, 3, 5]
+    assert all(row["passed"] and row["max_abs"] <= row["limit"] for row in rows)
+    assert report["options"]["opset"] == 23
+    assert set(report["seconds"]) == {"load", "pytorch", "trace", "write", "check"}
+    card = (result.folder / "README.md").read_text()
+    assert card.startswith("---\n")
+    assert "timesformer classify bundle video.mp4" in card
+    assert "divided space-time attention" in card
+    # Nothing of the machine that it was made on.
+    for path in result.folder.rglob("*"):
+        assert path.is_dir() or str(tmp_path).encode() not in path.read_bytes(), path
+
+
+def test_features_with_hidden_states_and_attentions(tmp_path: Path) -> None:
+    result = _export(
+        tmp_path,
+        tiny_config(),
+        task="feature-extraction",
+        output_hidden_states=True,
+        output_attentions=True,
+    )
+    assert result.passed
+    session = _session(result.folder / "onnx" / "model.onnx")
+    shapes = {output.name: output.shape[1:] for output in session.get_outputs()}
+    assert shapes["last_hidden_state"] == [13, 32]
+    assert shapes["features"] == [32]
+    assert {f"hidden_states.{i}" for i in range(3)} <= shapes.keys()
+    assert shapes["spatial_attentions.1"] == [4, 5, 5]
+    assert shapes["temporal_attentions.0"] == [4, 3, 3]
+    compared = {comparison.output for comparison in result.fidelity.comparisons}
+    assert compared == shapes.keys()
+    golden = json.loads(session.get_modelmeta().custom_metadata_map["golden"])
+    assert golden["output"] == "features"
+    assert len(golden["values"]) == 32
+
+
+def test_frames_input_is_checked_on_resized_frames_too(tmp_path: Path) -> None:
+    result = _export(tmp_path, tiny_config("joint_space_time"), input="frames")
+    assert result.passed
+    (graph_input,) = _session(result.folder / "onnx" / "model.onnx").get_inputs()
+    assert (graph_input.name, graph_input.type) == ("frames", "tensor(uint8)")
+    assert graph_input.shape == ["batch", 3, "height", "width", 3]
+    assert [c.clips for c in result.fidelity.comparisons].count("resized") == 1
+
+
+def test_other_frames_and_size_are_those_of_the_resized_model(tmp_path: Path) -> None:
+    config = tiny_config()
+    result = _export(tmp_path, config, num_frames=5, image_size=(48, 32))
+    assert result.passed
+    session = _session(result.folder / "onnx" / "model.onnx")
+    assert session.get_inputs()[0].shape == ["batch", 5, 3, 48, 32]
+    written = TimesformerConfig.from_dict(json.loads((result.folder / "config.json").read_text()))
+    assert written == dataclasses.replace(config, num_frames=5, image_size=(48, 32))
+    clips = torch.randn(2, 5, 3, 48, 32)
+    with torch.no_grad():
+        expected = random_model(config)(clips).numpy()
+    (found,) = session.run(["logits"], {"pixel_values": clips.numpy()})
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+def test_weights_over_two_gigabytes_go_beside_the_graph(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export_module, "_LARGEST_SINGLE_FILE", 1000)
+    result = _export(tmp_path, tiny_config("space_only"))
+    assert result.passed
+    assert result.files["onnx/model.onnx.data"] > 100_000 > result.files["onnx/model.onnx"]
+
+
+def _trace_a_slightly_wrong_model(module: TracedModel, opset: int) -> Any:
+    wrong = random_model(module.model.config, seed=0)
+    with torch.no_grad():
+        wrong.get_parameter("timesformer.layernorm.bias")[0] += 0.01
+    return trace(TracedModel(wrong, module.outputs, module.frames_input), opset)
+
+
+def test_a_wrong_graph_is_rejected_and_the_old_one_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = _export(tmp_path, tiny_config("space_only"))
+    before = (good.folder / "onnx" / "model.onnx").read_bytes()
+    monkeypatch.setattr(export_module, "trace", _trace_a_slightly_wrong_model)
+    for _ in range(2):  # a second rejection replaces the first
+        rejected = _export(tmp_path, tiny_config("space_only"), force=True)
+        assert not rejected.passed
+        assert rejected.folder == tmp_path / "bundle.rejected"
+        assert (rejected.folder / "onnx" / "model.onnx.rejected").is_file()
+        assert not list(rejected.folder.rglob("*.onnx"))
+        report = json.loads((rejected.folder / "export_report.json").read_text())
+        assert report["verdict"] == "failed"
+        assert report["fidelity"]["passed"] is False
+    assert (good.folder / "onnx" / "model.onnx").read_bytes() == before
+    assert {path.name for path in tmp_path.iterdir()} == {"bundle", "bundle.rejected", "model"}
+
+
+def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device", "model.onnx")
+
+    monkeypatch.setattr(export_module, "write_json", full)
+    with pytest.raises(OSError, match="No space left"):
+        _export(tmp_path, tiny_config("space_only"))
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_an_existing_output_stops_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "bundle").mkdir()
+    with pytest.raises(OutputExistsError, match="--force"):
+        export(ExportOptions("no/such-model", output=tmp_path / "bundle"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"task": "segmentation"}, "task is 'segmentation'; it must be one of"),
+        ({"input": "video"}, "input is 'video'; it must be one of pixel_values, frames"),
+        ({"opset": 17}, "opset is 17; it must be from 18 to 23"),
+        ({"atol": float("nan")}, "atol is nan; it must be a number of at least 0"),
+    ],
+)
+def test_options_that_are_not_allowed(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidOptionError, match=message):
+        ExportOptions("model", **fields)
+
+
+def test_the_default_folder_is_named_after_the_model(tmp_path: Path) -> None:
+    (tmp_path / "weights.pyth").touch()
+    (tmp_path / "folder").mkdir()
+    assert ExportOptions("facebook/timesformer-base-finetuned-k400").folder == Path(
+        "timesformer-base-finetuned-k400-onnx"
+    )
+    assert ExportOptions(str(tmp_path / "weights.pyth")).folder == Path("weights-onnx")
+    assert ExportOptions(str(tmp_path / "folder")).folder == Path("folder-onnx")

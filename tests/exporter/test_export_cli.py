@@ -1,0 +1,126 @@
+"""The command ``timesformer-export``, as a person runs it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from timesformer_runtime.preprocess import Preprocessing
+
+from tests.tiny_models import tiny_config, write_checkpoint
+
+COMMAND = Path(sys.executable).with_name("timesformer-export")
+
+
+def _run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(COMMAND), *arguments],
+        cwd=folder,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "100", "NO_COLOR": "1"} | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def _write(folder: Path) -> None:
+    preprocessing = Preprocessing(size=32, crop_size=(32, 32)).to_dict()
+    write_checkpoint(folder, tiny_config(), preprocessing=preprocessing)
+
+
+def test_an_export_shows_its_proof_its_files_and_the_next_command(tmp_path: Path) -> None:
+    _write(tmp_path / "my-model")
+    done = _run(tmp_path, "--model", "my-model")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[-1] == "Next: timesformer classify my-model-onnx video.mp4"
+    assert re.fullmatch(
+        r"Passed: agrees with PyTorch \(largest difference .+, limit .+\), in [\d.]+ s\.", lines[-2]
+    )
+    assert re.search(r"my-model-onnx/onnx/model\.onnx +0\.2 MB", done.stdout)
+    assert [row.split("│")[2].strip() for row in lines if "logits" in row] == ["1", "2", "3", "5"]
+    assert {path.name for path in tmp_path.iterdir()} == {"my-model", "my-model-onnx"}
+    assert "Tracing to ONNX" in done.stderr
+
+    again = _run(tmp_path, "--model", "my-model")
+    assert again.returncode == 2
+    assert again.stderr == (
+        "timesformer-export: my-model-onnx exists; give --force to replace it, or another "
+        "--output\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "x", "--opset", "17"], "17 is not in the range 18<=x<=23"),
+        (["--model", "x", "--task", "detection"], "'detection' is not one of"),
+        (["--model", "x", "--input", "video"], "'video' is not one of 'pixel_values', 'frames'"),
+        (["--model", "x", "--image-size", "224x"], "'224x' is not a size in pixels; give 224"),
+        (["--model", "x", "--image-size", "1x2x3"], "'1x2x3' is not a size in pixels"),
+        (["--model", "x", "--num-frames", "0"], "0 is not in the range x>=1"),
+        (["--model", "x", "--atol", "-1"], "-1.0 is not in the range x>=0"),
+        (["--modle", "x"], "No such option '--modle'. (Did you mean"),
+        ([], "Missing option '--model'"),
+        (["--model", "x", "--output", "absent/bundle"], "create it first"),
+        (["--model", "./absent"], "absent"),
+        (["--model", "text.pth"], "text.pth"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    arguments: list[str], message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "text.pth").write_text("not a checkpoint")
+    done = _run(tmp_path, *arguments, HF_HUB_OFFLINE="1")
+    assert done.returncode == 2
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("timesformer-export: ")
+    assert message in last
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["text.pth"]
+
+
+def test_help_names_every_option() -> None:
+    done = _run(Path.cwd(), "--help")
+    assert done.returncode == 0
+    for option in (
+        "--model",
+        "--output",
+        "--revision",
+        "--local-files-only",
+        "--labels",
+        "--task",
+        "--input",
+        "--num-frames",
+        "--image-size",
+        "--attention-heads",
+        "--opset",
+        "--output-hidden-states",
+        "--output-attentions",
+        "--atol",
+        "--force",
+    ):
+        assert option in done.stdout
+
+
+def test_a_failed_check_is_exit_code_1(tmp_path: Path) -> None:
+    """Weights whose output overflows float32 cannot pass."""
+    import torch  # noqa: PLC0415
+    from safetensors.torch import load_file, save_file  # noqa: PLC0415
+
+    _write(tmp_path / "huge")
+    tensors = load_file(tmp_path / "huge" / "model.safetensors")
+    tensors["classifier.weight"] = torch.full_like(tensors["classifier.weight"], 3e38)
+    save_file(tensors, tmp_path / "huge" / "model.safetensors", metadata={"format": "pt"})
+    done = _run(tmp_path, "--model", "huge")
+    assert done.returncode == 1, done.stderr
+    assert "check failed: logits at batch 1 PyTorch's values are not finite" in done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"huge", "huge-onnx.rejected"}
+    assert not list(tmp_path.rglob("*.onnx"))
