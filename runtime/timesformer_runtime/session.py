@@ -74,7 +74,7 @@ class Session:
         except ort_errors() as error:
             raise InvalidModelError(
                 f"{self._name}: ONNX Runtime {onnxruntime.__version__} cannot load it "
-                f"({one_line(error)}); give a complete ONNX file, or export it again"
+                f"on {device.name} ({one_line(error)}); give a complete file, or export it again"
             ) from error
         self.providers: tuple[str, ...] = tuple(session.get_providers())
         missing = [name for name in device.providers if name not in self.providers]
