@@ -21,7 +21,15 @@ def read_labels(path: Path, count: int) -> dict[int, str]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidOptionError(f"--labels {path} cannot be read: {error}") from error
-    labels = _from_json(path, text) if text.lstrip()[:1] in {"[", "{"} else _from_lines(text)
+    is_json = text.lstrip()[:1] in {"[", "{"}
+    pairs = _from_json(path, text) if is_json else list(enumerate(_lines(text)))
+    labels: dict[int, str] = {}
+    for index, label in pairs:
+        if not isinstance(label, str) or not label.strip():
+            raise InvalidOptionError(f"--labels {path} has {label!r} as the name of class {index}")
+        if index in labels:
+            raise InvalidOptionError(f"--labels {path} names class {index} twice")
+        labels[index] = label
     if len(labels) != count:
         raise InvalidOptionError(
             f"--labels {path} names {len(labels)} classes, but the checkpoint has {count}"
@@ -29,33 +37,23 @@ def read_labels(path: Path, count: int) -> dict[int, str]:
     missing = sorted(set(range(count)) - set(labels))
     if missing:
         raise InvalidOptionError(f"--labels {path} has no name for class {missing[0]}")
-    empty = [index for index, label in labels.items() if not label.strip()]
-    if empty:
-        raise InvalidOptionError(f"--labels {path} has an empty name for class {empty[0]}")
-    return dict(sorted(labels.items()))
+    return {index: labels[index] for index in range(count)}
 
 
-def _from_lines(text: str) -> dict[int, str]:
-    return dict(enumerate(line.strip() for line in text.strip().splitlines()))
+def _lines(text: str) -> list[str]:
+    return [line.strip() for line in text.strip().splitlines()]
 
 
-def _from_json(path: Path, text: str) -> dict[int, str]:
+def _from_json(path: Path, text: str) -> list[tuple[int, object]]:
     try:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InvalidOptionError(f"--labels {path} is not valid JSON: {error}") from error
     if isinstance(values, list):
-        pairs = list(enumerate(values))
-    elif all(isinstance(value, int) for value in values.values()):
-        pairs = [(index, label) for label, index in values.items()]
-    else:
-        pairs = [(_index(path, index), label) for index, label in values.items()]
-    labels = dict(pairs)
-    if not all(isinstance(label, str) for label in labels.values()):
-        raise InvalidOptionError(f"--labels {path} has a name that is not a string")
-    if len(labels) != len(pairs):
-        raise InvalidOptionError(f"--labels {path} names a class twice")
-    return labels
+        return list(enumerate(values))
+    if all(isinstance(value, int) for value in values.values()):
+        return [(index, label) for label, index in values.items()]
+    return [(_index(path, index), label) for index, label in values.items()]
 
 
 def _index(path: Path, index: str) -> int:

@@ -77,7 +77,7 @@ def read_tensor_file(path: Path) -> TensorFile:
         raise InvalidCheckpointError(
             f"{path} is not a checkpoint: neither safetensors nor a file of torch.save"
         )
-    return _read_torch(path)
+    return _read_torch(path, mapped=head.startswith(ZIP_MAGIC))
 
 
 def _refuse_what_is_no_checkpoint(path: Path, head: bytes) -> None:
@@ -125,10 +125,9 @@ def _refuse_torchscript(path: Path) -> None:
         )
 
 
-def _read_torch(path: Path) -> TensorFile:
+def _read_torch(path: Path, *, mapped: bool) -> TensorFile:
+    """Reads a file of torch.save; zip archives are mapped, so that only the model is read."""
     try:
-        # Zip archives are mapped, so that an optimizer's share of the file is never read.
-        mapped = zipfile.is_zipfile(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what is wrong with a file is said below
             tree = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
