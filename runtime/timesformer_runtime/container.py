@@ -5,6 +5,8 @@ picture of any size. So only local files in plain video containers are opened, a
 picture is limited. FFmpeg's log stays as PyAV leaves it: silent.
 """
 
+from __future__ import annotations
+
 import contextlib
 import dataclasses
 import io
@@ -14,12 +16,11 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import av
 import av.container
 import av.stream
-import av.video.stream
 
 from timesformer_runtime.errors import InvalidVideoError, VideoNotFoundError
 
@@ -32,9 +33,11 @@ _OPEN_OPTIONS = {
 }
 _READABLE = "give a video file, for example MP4, MKV, WebM, AVI, MPEG-TS, FLV or GIF"
 
+if TYPE_CHECKING:  # the class cannot be subscripted at run time
+    Packet = av.Packet[av.VideoStream]
 Source = str | os.PathLike[str] | BinaryIO
 InputContainer = av.container.InputContainer
-VideoStream = av.video.stream.VideoStream
+VideoStream = av.VideoStream
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +78,21 @@ class Media:
             stream.codec_context.thread_count = threads
             stream.codec_context.thread_type = "AUTO" if threads > 1 else "NONE"
             yield container, stream
+
+
+def packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]:
+    """The packets of a stream that hold something, from where the container stands to its end.
+
+    Raises:
+        av.FFmpegError: The file breaks off in a way that its format does not allow.
+    """
+    try:
+        for packet in container.demux(stream):
+            if packet.size > 0:
+                yield packet
+    except IndexError:
+        # PyAV's own end of a file in which another stream began after its header.
+        return
 
 
 @contextlib.contextmanager

@@ -11,11 +11,11 @@ import av.error
 import numpy as np
 import numpy.typing as npt
 
-from timesformer_runtime.container import InputContainer, VideoStream
+from timesformer_runtime.container import InputContainer, VideoStream, packets
 from timesformer_runtime.frame_index import FrameIndex
 
 if TYPE_CHECKING:
-    from timesformer_runtime.frame_index import Packet
+    from timesformer_runtime.container import Packet
 
 Frame = npt.NDArray[np.uint8]  # [H, W, 3], RGB
 
@@ -77,9 +77,7 @@ def _packets_to_the_end(
 ) -> Iterator[Packet | None]:
     """The packets of a stream, and None at the end: the decoder then gives its last frames."""
     try:
-        for packet in container.demux(stream):
-            if packet.size > 0:
-                yield packet
+        yield from packets(container, stream)
     except av.FFmpegError:  # a broken end: what is there still counts
         decoded.failed_packets += 1
     yield None
@@ -159,7 +157,7 @@ def _packets_of_run(
     """The packets of a run and None; fewer where the file does not give them in that order."""
     container.seek(int(index.seek_times[run.start]), stream=stream, backward=True)
     expected = None
-    for packet in container.demux(stream):
+    for packet in packets(container, stream):
         if expected is None:
             expected = _number_of(packet, index)
             if expected is None or expected > run.start:

@@ -2,8 +2,9 @@
 
 That is only known where every packet is known to give one frame and the timestamps to be in the
 order in which frames come out. For H.264 the pictures' headers prove it. For HEVC, VP9 and AV1
-their rules promise it, and ``selective`` checks it for all that it decodes. For any other file
-there is no index, and it has to be decoded from its start.
+their rules promise it while no packet is missing, and ``decoding`` checks it for all that it
+decodes. For any other file there is no index, and it has to be decoded from its start. What stays
+unseen is damage inside the data of a picture that no wanted frame needs.
 """
 
 from __future__ import annotations
@@ -14,20 +15,19 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import av
-import av.packet
 import numpy as np
 import numpy.typing as npt
 
-from timesformer_runtime.container import InputContainer, VideoStream
+from timesformer_runtime.container import InputContainer, VideoStream, packets
 from timesformer_runtime.h264 import HeaderReader, UnusualStreamError
+
+if TYPE_CHECKING:
+    from timesformer_runtime.container import Packet
 
 # Containers whose packets carry timestamps for display, and that can seek by time.
 _CONTAINERS = ("mov", "matroska", "mpegts")
 _ONE_FRAME_PER_PACKET = frozenset({"hevc", "vp9", "libdav1d", "av1", "libaom-av1"})
 _HOLE = bytes(8)  # how a lost part of a file usually looks
-
-if TYPE_CHECKING:  # the class cannot be subscripted at run time
-    Packet = av.packet.Packet[VideoStream]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,26 +76,24 @@ class _UnknownOrderError(Exception):
 def scan(container: InputContainer, stream: VideoStream) -> Scan:
     """Reads all packets of a stream, from where the container stands to its end."""
     builder = _builder(container, stream)
-    packets = 0
+    count = 0
     try:
-        for packet in container.demux(stream):
-            if packet.size == 0:
-                continue
-            packets += not packet.is_discard
+        for packet in packets(container, stream):
+            count += not packet.is_discard
             if builder is not None:
                 builder = builder.add(packet)
     except av.FFmpegError:  # the file ends badly: decoding it will show how much of it is there
         builder = None
     index = None if builder is None else builder.finish(stream.codec_context)
-    return Scan(packets, index)
+    return Scan(count, index)
 
 
 class _Builder:
     """Collects packets; gives up as soon as they do not tell which frames they give."""
 
-    def __init__(self, read_picture: Callable[[Packet], _Picture], *, skips: bool) -> None:
+    def __init__(self, read_picture: Callable[[Packet], _Picture], *, has_headers: bool) -> None:
         self._read_picture = read_picture
-        self._skips = skips
+        self._has_headers = has_headers
         self._times = array("q")
         self._seek_times = array("q")
         self._orders = array("q")
@@ -127,7 +125,9 @@ class _Builder:
             return None
         if np.any(np.diff(orders[by_time]) <= 0) or _delay(by_time) > _reorder_depth(decoder):
             return None
-        return FrameIndex(times, _numbers(self._seek_times), by_time, entries, self._skips)
+        if not self._has_headers and _has_gap(times[by_time]):
+            return None
+        return FrameIndex(times, _numbers(self._seek_times), by_time, entries, self._has_headers)
 
 
 class _Picture(NamedTuple):
@@ -140,7 +140,7 @@ def _builder(container: InputContainer, stream: VideoStream) -> _Builder | None:
         return None
     decoder = stream.codec_context
     if decoder.name in _ONE_FRAME_PER_PACKET:
-        return _Builder(_read_by_timestamp, skips=False)
+        return _Builder(_read_by_timestamp, has_headers=False)
     if decoder.name != "h264":
         return None
     try:
@@ -151,7 +151,7 @@ def _builder(container: InputContainer, stream: VideoStream) -> _Builder | None:
     def read_header(packet: Packet) -> _Picture:
         return _Picture(*reader.read(bytes(packet)))
 
-    return _Builder(read_header, skips=True)
+    return _Builder(read_header, has_headers=True)
 
 
 def _read_by_timestamp(packet: Packet) -> _Picture:
@@ -162,6 +162,12 @@ def _read_by_timestamp(packet: Packet) -> _Picture:
 
 def _numbers(values: array[int]) -> npt.NDArray[np.int64]:
     return np.array(values, dtype=np.int64)
+
+
+def _has_gap(times: npt.NDArray[np.int64]) -> bool:
+    """Whether a frame may be missing: steps vary, but two of the usual ones are suspicious."""
+    steps = np.diff(times)
+    return len(steps) > 0 and bool(np.max(steps) > 1.9 * np.median(steps))
 
 
 def _delay(packet_of_frame: npt.NDArray[np.int64]) -> int:

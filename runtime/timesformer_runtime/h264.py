@@ -78,6 +78,8 @@ class HeaderReader:
         picture: Picture | None = None
         for unit in self._units(packet):
             kind = unit[0] & 31
+            if unit[0] & 0x80:  # forbidden_zero_bit
+                raise UnusualStreamError("damage")
             if kind in {_SPS, _PPS}:
                 self._read_parameters(unit)
             elif kind in _PARTITIONS:

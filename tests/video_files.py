@@ -1,0 +1,86 @@
+"""Small videos that tests make themselves, and the plainest possible way to decode one."""
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import av.video.stream
+import numpy as np
+import numpy.typing as npt
+
+RATE = 25
+
+
+def moving_pictures(
+    count: int, height: int = 48, width: int = 64, seed: int = 0
+) -> npt.NDArray[np.uint8]:
+    """Frames uint8 [count, height, width, 3], no two alike: coarse noise that moves."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (height // 8, width // 8, 3))
+    scene = coarse.repeat(8, axis=0).repeat(8, axis=1).astype(np.uint8)
+    return np.stack([np.roll(scene, (i, 2 * i), axis=(0, 1)) for i in range(count)])
+
+
+def write_video(
+    path: Path,
+    frames: npt.NDArray[np.uint8],
+    *,
+    codec: str = "libx264",
+    pixels: str = "yuv420p",
+    container: str | None = None,
+    options: Mapping[str, str] | None = None,
+    container_options: Mapping[str, str] | None = None,
+    times: Sequence[int] | None = None,
+) -> Path:
+    """Encodes frames uint8 [T, H, W, 3]; ``times`` are their timestamps in units of 1/RATE s."""
+    settings = dict(container_options or {})
+    with av.open(str(path), "w", format=container, options=settings) as output:
+        stream = output.add_stream(codec, rate=RATE, options=dict(options or {}))
+        assert isinstance(stream, av.video.stream.VideoStream)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = pixels
+        stream.codec_context.time_base = Fraction(1, RATE)
+        stream.codec_context.thread_count = 1
+        for time, pixel_values in zip(times or range(len(frames)), frames, strict=True):
+            frame = av.VideoFrame.from_ndarray(pixel_values, format="rgb24")
+            frame.pts, frame.time_base = time, Fraction(1, RATE)
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return path
+
+
+def remux(
+    source: Path, path: Path, *, shift: int = 0, container_options: Mapping[str, str] | None = None
+) -> Path:
+    """Copies the packets of a video into another file, shifted by frames of 1/RATE s."""
+    settings = dict(container_options or {})
+    with av.open(str(source)) as given, av.open(str(path), "w", options=settings) as output:
+        stream = given.streams.video[0]
+        copy = output.add_stream_from_template(stream)
+        for packet in given.demux(stream):
+            if packet.dts is None or packet.pts is None or packet.time_base is None:
+                continue
+            ticks = int(Fraction(shift, RATE) / packet.time_base)
+            packet.pts, packet.dts = packet.pts + ticks, packet.dts + ticks
+            packet.stream = copy
+            output.mux(packet)
+    return path
+
+
+def decode_plainly(path: Path | str) -> list[npt.NDArray[np.uint8]]:
+    """Every frame that a decoder gives for a file, in its order; broken packets are passed over.
+
+    Not turned upright. The definition that the runtime's frame indices refer to.
+    """
+    frames: list[npt.NDArray[np.uint8]] = []
+    with av.open(str(path)) as container:
+        stream = container.streams.best("video")
+        assert isinstance(stream, av.video.stream.VideoStream)
+        stream.codec_context.thread_count = 1
+        for packet in container.demux(stream):
+            try:
+                decoded = packet.decode()
+            except av.FFmpegError:
+                continue
+            frames += [frame.to_ndarray(format="rgb24").astype(np.uint8) for frame in decoded]
+    return frames
