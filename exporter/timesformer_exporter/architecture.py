@@ -61,7 +61,7 @@ def infer_config(
         num_hidden_layers=layers,
         num_attention_heads=heads,
         intermediate_size=intermediate,
-        qkv_bias=f"{_LAYER}0.attention.attention.qkv.bias" in tensors,
+        qkv_bias=any(key.endswith(".qkv.bias") for key in tensors),
         attention_type=attention_type,
     )
     defaults = f"{config.hidden_act} and LayerNorm eps {config.layer_norm_eps} were assumed"
