@@ -47,10 +47,12 @@ class TinyGraph:
     def proto(self) -> onnx.ModelProto:
         channel_axis = 4 if self.takes_frames else 2
         other_axes = [axis for axis in (1, 2, 3, 4) if axis != channel_axis]
+        channels = self.shape[channel_axis]
+        channels = channels if isinstance(channels, int) else 3
         constants = {
             "frame_weights": frame_weights()[:, None, None, None],
             "axes": np.array(other_axes, dtype=np.int64),
-            "weights": class_weights() * np.float32(self.scale),
+            "weights": np.resize(class_weights(), (channels, 4)) * np.float32(self.scale),
             "bias": class_bias(),
         }
         nodes = [
@@ -63,7 +65,7 @@ class TinyGraph:
         outputs = [helper.make_tensor_value_info(self.output, self._float_type, ["batch", 4])]
         if self.features:
             outputs.append(
-                helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", 3])
+                helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", channels])
             )
         graph = helper.make_graph(
             nodes,
