@@ -58,12 +58,13 @@ class TinyGraph:
         nodes = [
             helper.make_node("Cast", [self.input_name], ["floats"], to=TensorProto.FLOAT),
             helper.make_node("Mul", ["floats", "frame_weights"], ["weighted"]),
-            helper.make_node("ReduceMean", ["weighted", "axes"], ["features"], keepdims=0),
-            helper.make_node("Gemm", ["features", "weights", "bias"], ["answer"]),
+            helper.make_node("ReduceMean", ["weighted", "axes"], ["means"], keepdims=0),
+            helper.make_node("Gemm", ["means", "weights", "bias"], ["answer"]),
             helper.make_node("Cast", ["answer"], [self.output], to=self._float_type),
         ]
         outputs = [helper.make_tensor_value_info(self.output, self._float_type, ["batch", 4])]
         if self.features:
+            nodes.append(helper.make_node("Identity", ["means"], ["features"]))
             outputs.append(
                 helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", channels])
             )

@@ -32,10 +32,7 @@ from timesformer_runtime.settings import SessionSettings
 from timesformer_runtime.video import Clip, read_clip
 
 Video: TypeAlias = str | PathLike[str] | BinaryIO | npt.NDArray[np.uint8]
-# Lists are spelled out for type checkers, to which list[str] is no list[Video].
-Videos: TypeAlias = (
-    list[Video] | list[str] | list[Path] | list[npt.NDArray[np.uint8]] | tuple[Video, ...]
-)
+Videos: TypeAlias = list[Any] | tuple[Any, ...]  # of Video, which may be mixed
 
 # Outputs [batch, n]. Others may hold frames or patches in their first axis, and stay as they are.
 _ONE_ROW = ("logits", "features")
