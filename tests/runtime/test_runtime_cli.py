@@ -1,0 +1,413 @@
+"""The command ``timesformer`` as users run it: a process with exit code, stdout and stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from timesformer_runtime import VideoClassifier
+from timesformer_runtime.golden import GENERATOR, golden_frames
+from timesformer_runtime.preprocess import Preprocessing
+
+from tests.tiny_graphs import (
+    FRAMES,
+    LABELS,
+    SIZE,
+    TinyGraph,
+    expected_logits,
+    moving_frames,
+    own_metadata,
+    preprocessor_config,
+    write_bundle,
+    write_video,
+)
+
+COMMAND = [sys.executable, "-m", "timesformer_runtime"]
+Result = subprocess.CompletedProcess[str]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle ``shots``, and the videos ``a.mp4``, ``b.mkv`` and the text ``broken.mp4``."""
+    folder = tmp_path_factory.mktemp("cli")
+    write_bundle(folder / "shots")
+    write_video(folder / "a.mp4", moving_frames(21))
+    write_video(folder / "b.mkv", 255 - moving_frames(9))
+    (folder / "broken.mp4").write_text("no video")
+    featured = TinyGraph(metadata=own_metadata(), features=True)
+    featured.save(folder / "featured.onnx")
+    headless = TinyGraph(output="features", metadata=own_metadata(task="feature-extraction"))
+    headless.save(folder / "headless.onnx")
+    return folder
+
+
+def timesformer(folder: Path, *arguments: object, **options: Any) -> Result:
+    return subprocess.run(
+        [*COMMAND, *map(str, arguments)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        **options,
+    )
+
+
+def assert_bad_input(result: Result, message: str) -> None:
+    """Exit code 2, and one line on stderr besides what was said about the model."""
+    lines = [line for line in result.stderr.splitlines() if line.startswith("timesformer: ")]
+    assert result.returncode == 2, result.stderr
+    assert len(lines) == 1, result.stderr
+    assert message in lines[0]
+    assert "Traceback" not in result.stderr
+
+
+# --- classify ------------------------------------------------------------------------------------
+
+
+def test_a_readable_table(folder: Path) -> None:
+    result = timesformer(
+        folder, "classify", "shots", "a.mp4", "b.mkv", "--top-k", 2, "--threads", 1
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.startswith("shots: fp32, device cpu (auto: ")
+    assert result.stderr.rstrip().endswith(", 1 thread")
+    classifier = VideoClassifier.from_pretrained(folder / "shots", device="cpu", threads=1)
+    rows = [line.split() for line in result.stdout.splitlines()]
+    assert rows[0] == ["video", "label", "score", "seconds"]
+    expected = []
+    for name in ("a.mp4", "b.mkv"):
+        for rank, prediction in enumerate(classifier(folder / name, top_k=2)):
+            start = [name] if rank == 0 else []
+            expected.append([*start, prediction["label"], f"{prediction['score']:.4f}"])
+    assert [row[: len(wanted)] for row, wanted in zip(rows[1:], expected, strict=True)] == expected
+
+
+def test_one_json_object_per_line(folder: Path) -> None:
+    result = timesformer(folder, "classify", "shots", "a.mp4", "b.mkv", "--json", "--device", "cpu")
+    assert result.returncode == 0
+    assert result.stderr.startswith("shots: fp32, device cpu, ")
+    first, second = (json.loads(line) for line in result.stdout.splitlines())
+    assert list(first) == ["video", "predictions", "frames", "seconds"]
+    assert first["video"] == "a.mp4"
+    assert second["video"] == "b.mkv"
+    assert first["frames"]["indices"] == [0, 6, 13, 20]
+    assert first["frames"]["times"] == pytest.approx([0, 0.6, 1.3, 2.0])
+    assert set(first["seconds"]) == {"decode", "preprocess", "inference"}
+    assert [set(p) for p in first["predictions"]] == [{"label", "score"}] * 4
+    assert sum(p["score"] for p in first["predictions"]) == pytest.approx(1.0)
+    assert {p["label"] for p in first["predictions"]} == set(LABELS)
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_bad_file_does_not_stop_the_others(folder: Path, as_json: bool) -> None:
+    option = ["--json"] if as_json else []
+    videos = ("missing.mp4", "a.mp4", "broken.mp4", ".", "b.mkv")
+    result = timesformer(folder, "classify", "shots", *videos, "--top-k", 1, *option)
+    assert result.returncode == 2
+    errors = [line for line in result.stderr.splitlines() if line.startswith("timesformer: ")]
+    assert len(errors) == 3
+    assert "missing.mp4" in errors[0]
+    assert "broken.mp4" in errors[1]
+    assert "folder" in errors[2]
+    if not as_json:
+        assert [line.split()[0] for line in result.stdout.splitlines()] == [
+            "video",
+            "a.mp4",
+            "b.mkv",
+        ]
+        return
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [line["video"] for line in lines] == list(videos)
+    assert [set(line) == {"video", "error"} for line in lines] == [True, False, True, True, False]
+    assert all("\n" not in line.get("error", "") for line in lines)
+
+
+def test_standard_input(folder: Path) -> None:
+    with (folder / "a.mp4").open("rb") as file:
+        result = timesformer(folder, "classify", "shots", "-", "--json", stdin=file)
+    by_name = timesformer(folder, "classify", "shots", "a.mp4", "--json")
+    assert result.returncode == 0, result.stderr
+    piped, named = json.loads(result.stdout), json.loads(by_name.stdout)
+    assert piped["predictions"] == named["predictions"]
+    assert piped["frames"] == named["frames"]
+
+
+def test_names_that_a_terminal_cannot_show(folder: Path) -> None:
+    strange = "[bold]\udcff\u00e9 x.mp4"
+    os.link(folder / "a.mp4", os.fsencode(folder) + b"/" + os.fsencode(strange))
+    for option in ([], ["--json"]):
+        environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+        result = timesformer(
+            folder, "classify", "shots", strange, "--top-k", 1, *option, env=environment
+        )
+        assert result.returncode == 0, result.stderr
+        assert "[bold]\\udcff" in result.stdout
+    assert json.loads(result.stdout)["video"] == strange
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["missing", "a.mp4"], "missing: there is no such folder or file"),
+        (["shots", "a.mp4", "--dtype", "int8"], "there is no int8 (model_int8.onnx); it has fp32"),
+        (["shots", "a.mp4", "--dtype", "int9"], "dtype is 'int9'; it must be one of"),
+        (["shots", "a.mp4", "--revision", "main"], "shots is no Hub id: leave revision out"),
+        (["shots", "a.mp4", "--device", "tpu"], "'tpu' is not one of 'auto', 'cpu', 'cuda'"),
+        (["shots", "a.mp4", "--threads", "0"], "0 is not in the range x>=1"),
+        (["shots", "a.mp4", "--top-k", "0"], "0 is not in the range x>=1"),
+        (["shots", "a.mp4", "--topk", "1"], "No such option"),
+        (["shots"], "Missing argument 'VIDEO...'"),
+        (["broken.mp4", "a.mp4"], "a model file must end in .onnx"),
+        (["headless.onnx", "a.mp4"], "--task video-classification --model shots/original"),
+        (["nobody/nothing", "a.mp4", "--local-files-only"], "no folder or file nobody/nothing"),
+    ],
+)
+def test_bad_input(folder: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
+    environment = {**os.environ, "HF_HOME": str(tmp_path)}
+    result = timesformer(folder, "classify", *arguments, env=environment)
+    assert_bad_input(result, message)
+    assert result.stdout == ""
+
+
+def test_a_corrupt_model(folder: Path, tmp_path: Path) -> None:
+    content = (folder / "featured.onnx").read_bytes()
+    (tmp_path / "half.onnx").write_bytes(content[: len(content) // 2])
+    result = timesformer(folder, "classify", tmp_path / "half.onnx", "a.mp4")
+    assert_bad_input(result, "half.onnx: ONNX Runtime")
+    assert len(result.stderr.splitlines()) == 1  # and nothing of ONNX Runtime's log
+
+
+def test_cuda_that_cannot_be_had(folder: Path) -> None:
+    from timesformer_runtime.device import cuda_problem  # noqa: PLC0415
+
+    if cuda_problem() is None:
+        pytest.skip("CUDA works here")
+    result = timesformer(folder, "classify", "shots", "a.mp4", "--device", "cuda")
+    assert_bad_input(result, "device 'cuda' cannot be had: ")
+
+
+# --- classify --features -------------------------------------------------------------------------
+
+
+def test_features_file(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "f.npz"
+    path.write_text("an older file")
+    result = timesformer(
+        folder, "classify", "featured.onnx", "a.mp4", "broken.mp4", "b.mkv", "--features", path
+    )
+    assert result.returncode == 2  # of broken.mp4; the others are in the file
+    classifier = VideoClassifier.from_pretrained(folder / "featured.onnx", device="cpu")
+    with np.load(path) as saved:
+        assert saved["videos"].tolist() == ["a.mp4", "b.mkv"]
+        assert saved["features"].dtype == np.float32
+        expected = classifier.features([folder / "a.mp4", folder / "b.mkv"])
+        np.testing.assert_allclose(saved["features"], expected, rtol=1e-5)
+    assert [file.name for file in tmp_path.iterdir()] == ["f.npz"]
+    assert "a.mp4" in result.stdout  # the labels are still printed
+    umask = os.umask(0)
+    os.umask(umask)
+    assert path.stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+def test_features_of_a_model_without_a_head(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "f.npz"
+    result = timesformer(folder, "classify", "headless.onnx", "a.mp4", "--json", "--features", path)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["predictions"] == []
+    with np.load(path) as saved:
+        assert saved["features"].shape == (1, 4)
+
+
+@pytest.mark.parametrize(
+    ("model", "file", "message"),
+    [
+        ("shots", "f.npz", "it has no output 'features' (it has logits)"),
+        ("featured.onnx", "f.npy", "must end in .npz"),
+        ("featured.onnx", "no/where/f.npz", "there is no folder no/where"),
+        ("featured.onnx", "folder.npz", "is a folder"),
+    ],
+)
+def test_features_that_cannot_be_written(folder: Path, model: str, file: str, message: str) -> None:
+    (folder / "folder.npz").mkdir(exist_ok=True)
+    result = timesformer(folder, "classify", model, "a.mp4", "--features", file)
+    assert_bad_input(result, message)
+    assert result.stdout == ""  # before any work
+    assert not (folder / "f.npz").exists()
+
+
+def test_no_features_file_when_every_video_failed(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "f.npz"
+    result = timesformer(folder, "classify", "featured.onnx", "broken.mp4", "--features", path)
+    assert_bad_input(result, "broken.mp4")
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- verify, doctor, and the rest ----------------------------------------------------------------
+
+
+def golden_model(path: Path, offset: float) -> Path:
+    shape = (FRAMES, SIZE, SIZE, 3)
+    preprocessing = Preprocessing.from_dict(preprocessor_config())
+    values = expected_logits(preprocessing(golden_frames(3, shape)), channel_axis=1) + offset
+    golden = {
+        "generator": GENERATOR,
+        "seed": 3,
+        "shape": shape,
+        "output": "logits",
+        "values": values.tolist(),
+    }
+    return TinyGraph(metadata=own_metadata(golden=golden)).save(path)
+
+
+def test_verify(folder: Path, tmp_path: Path) -> None:
+    good = timesformer(folder, "verify", golden_model(tmp_path / "good.onnx", 0.0))
+    assert good.returncode == 0, good.stderr
+    assert "top-1 agrees" in good.stdout
+    assert good.stdout.splitlines()[1].startswith("passed: max-abs at most")
+    bad = timesformer(folder, "verify", golden_model(tmp_path / "bad.onnx", 0.5))
+    assert bad.returncode == 1
+    assert "max-abs 0.5" in bad.stdout
+    assert "FAILED: max-abs at most" in bad.stdout
+
+
+def test_verify_of_a_model_without_golden_check(folder: Path) -> None:
+    assert_bad_input(timesformer(folder, "verify", "shots"), "shots: it has no golden check")
+
+
+def test_doctor(folder: Path) -> None:
+    result = timesformer(folder, "doctor")
+    assert result.returncode in {0, 1}, result.stderr
+    facts = dict(line.split(maxsplit=1) for line in result.stdout.splitlines())
+    for name in ("python", "timesformer-onnx", "numpy", "av", "onnxruntime", "providers", "cuda"):
+        assert name in facts
+    assert "CPUExecutionProvider" in facts["providers"]
+    assert int(facts["threads"].split()[0]) >= 1
+    assert (result.returncode == 1) == ("problem:" in result.stdout)
+
+
+def test_help_and_version(folder: Path) -> None:
+    start = time.perf_counter()
+    assert timesformer(folder, "--version").stdout.startswith("timesformer-onnx ")
+    for command in ("classify", "verify", "doctor"):
+        text = timesformer(folder, command, "--help").stdout
+        assert text.startswith(f"Usage: timesformer {command}")
+    assert "MODEL VIDEO..." in timesformer(folder, "classify", "-h").stdout
+    assert time.perf_counter() - start < 15  # five starts; heavy imports would take longer
+
+
+def test_an_unknown_command_gets_a_suggestion(folder: Path) -> None:
+    assert_bad_input(timesformer(folder, "clasify"), "No such command 'clasify'")
+
+
+def test_the_console_script(folder: Path) -> None:
+    script = Path(sys.executable).with_name("timesformer")
+    if not script.exists():
+        pytest.skip("the package is not installed here")
+    done = subprocess.run([script, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("timesformer-onnx ")
+
+
+def test_a_closed_pipe_is_quiet(folder: Path) -> None:
+    process = subprocess.Popen(
+        [*COMMAND, "classify", "shots", *["a.mp4"] * 40, "--json"],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert json.loads(process.stdout.readline())["video"] == "a.mp4"
+    process.stdout.close()
+    errors = process.stderr.read().splitlines()
+    assert process.wait(60) == 141
+    assert len(errors) == 1  # what was said about the model
+    process.stderr.close()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_output_that_cannot_be_written(folder: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*COMMAND, "classify", "shots", "a.mp4", "--json"],
+            cwd=folder,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[1:] == [
+        "timesformer: writing the output: No space left on device"
+    ]
+
+
+def test_interrupt(folder: Path) -> None:
+    process = subprocess.Popen(
+        [*COMMAND, "classify", "shots", *["a.mp4"] * 2000, "--json"],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.split("\n", 1)[1].strip() == "timesformer: interrupted"
+
+
+# --- What is imported ----------------------------------------------------------------------------
+
+
+def run_python(folder: Path, code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_importing_the_package_is_light(folder: Path) -> None:
+    loaded = run_python(folder, "import timesformer_runtime, sys; print(*sys.modules)").split()
+    heavy = {"numpy", "av", "onnxruntime", "rich", "click", "huggingface_hub", "importlib.metadata"}
+    assert heavy.isdisjoint(loaded)
+
+
+def test_a_classification_never_imports_the_training_world(folder: Path) -> None:
+    code = """
+import sys
+from timesformer_runtime.cli import command
+command.main(["classify", "shots", "a.mp4"], standalone_mode=False)
+print("MODULES", *sys.modules)
+"""
+    modules = run_python(folder, code).split("MODULES")[1].split()
+    roots = {name.split(".")[0] for name in modules}
+    assert {"numpy", "av", "onnxruntime", "timesformer_runtime"} <= roots
+    unwanted = {"torch", "onnx", "onnxscript", "transformers", "safetensors", "PIL", "scipy"}
+    assert roots.isdisjoint(unwanted | {"timesformer_exporter", "huggingface_hub"})
+
+
+def test_the_public_names(folder: Path) -> None:
+    code = """
+import timesformer_runtime as package
+for name in package.__all__:
+    assert getattr(package, name) is not None, name
+assert set(package.__all__) <= set(dir(package))
+assert package.__version__[0].isdigit()
+try:
+    package.nothing
+except AttributeError as error:
+    print(error)
+"""
+    assert "has no attribute 'nothing'" in run_python(folder, code)
