@@ -53,12 +53,10 @@ def download(
         MissingDependencyError: huggingface_hub is not installed.
     """
     with _translated(repo_id, revision, filename):
-        import huggingface_hub  # noqa: PLC0415 (an optional dependency)
+        from huggingface_hub import hf_hub_download  # noqa: PLC0415 (an optional dependency)
 
         return Path(
-            huggingface_hub.hf_hub_download(
-                repo_id, filename, revision=revision, local_files_only=local_files_only
-            )
+            hf_hub_download(repo_id, filename, revision=revision, local_files_only=local_files_only)
         )
 
 
@@ -75,14 +73,13 @@ def list_files(
         MissingDependencyError: huggingface_hub is not installed.
     """
     with _translated(repo_id, revision, None):
-        import huggingface_hub  # noqa: PLC0415 (an optional dependency)
+        # An optional dependency.
+        from huggingface_hub import HfApi, constants, snapshot_download  # noqa: PLC0415
 
-        if not local_files_only and not huggingface_hub.constants.HF_HUB_OFFLINE:
-            return huggingface_hub.HfApi().list_repo_files(repo_id, revision=revision)
+        if not local_files_only and not constants.HF_HUB_OFFLINE:
+            return HfApi().list_repo_files(repo_id, revision=revision)
         folder = Path(
-            huggingface_hub.snapshot_download(
-                repo_id, revision=revision, local_files_only=True, allow_patterns=[]
-            )
+            snapshot_download(repo_id, revision=revision, local_files_only=True, allow_patterns=[])
         )
         return sorted(
             path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
@@ -137,6 +134,8 @@ def _not_cached(
     where: str, filename: str | None, error: Exception
 ) -> HubError | ModelNotFoundError:
     what = f"{filename} of {where}" if filename else where
+    if getattr(error.__cause__, "response", None) is not None:
+        return _refused(where, error.__cause__)
     if error.__cause__ is not None and "OfflineMode" not in type(error.__cause__).__name__:
         return HubError(
             f"{what} is not in the Hub's cache, and the Hub cannot be reached "
@@ -148,13 +147,11 @@ def _not_cached(
     )
 
 
-def _refused(where: str, error: Exception) -> HubError:
+def _refused(where: str, error: BaseException | None) -> HubError:
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status in {401, 403}:
         return HubError(f"the Hub refused access to {where} (HTTP {status}): {_LOGIN}")
-    return HubError(
-        f"the Hub answered HTTP {status} for {where} ({_first_line(error)}); try again later"
-    )
+    return HubError(f"the Hub answered HTTP {status} for {where}; try again later")
 
 
 def _first_line(error: BaseException) -> str:

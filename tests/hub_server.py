@@ -1,0 +1,254 @@
+"""A server on the loopback interface that speaks the Hugging Face Hub's API.
+
+Metadata (``/api/models/...``), files (``/{repo}/resolve/{revision}/{file}`` by HEAD and GET, with
+``ETag`` and ``X-Repo-Commit``), large files through a redirect to a "CDN", ranges, the Hub's
+404 and 401 answers with their ``X-Error-Code``, and downloads that break off in the middle.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Self
+from urllib.parse import unquote, urlsplit
+
+TOKEN = "hf_a_token_that_is_good"
+_LARGE = 1000  # bytes; larger files go through the redirect, as Git LFS files do
+
+
+@dataclass
+class Repository:
+    """A model repository.
+
+    Attributes:
+        files: Contents by path, of every revision.
+        commit: What ``main`` and ``revisions`` point to.
+        revisions: Further branches and tags.
+        gated: Files need a token (401 GatedRepo without).
+        private: Without a token it is as if it were not there.
+        broken: Paths whose download breaks off in the middle, again and again.
+        broken_once: Paths whose download breaks off in the middle the first time.
+    """
+
+    files: Mapping[str, bytes]
+    commit: str = "0123456789abcdef0123456789abcdef01234567"
+    revisions: tuple[str, ...] = ()
+    gated: bool = False
+    private: bool = False
+    broken: set[str] = field(default_factory=set)
+    broken_once: set[str] = field(default_factory=set)
+
+    @classmethod
+    def of_folder(cls, folder: Path, **options: object) -> Self:
+        """A repository with the files of a folder."""
+        files = {
+            path.relative_to(folder).as_posix(): path.read_bytes()
+            for path in folder.rglob("*")
+            if path.is_file()
+        }
+        return cls(files, **options)  # type: ignore[arg-type]
+
+
+class HubServer:
+    """The server; use it as a context manager.
+
+    Attributes:
+        repositories: By ``owner/name``; can be changed while it runs.
+        requests: ``"METHOD path"`` of every request so far.
+        status: If set, every request is answered with this HTTP status.
+    """
+
+    def __init__(self, repositories: Mapping[str, Repository]) -> None:
+        self.repositories = dict(repositories)
+        self.requests: list[str] = []
+        self.status: int | None = None
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.02,), daemon=True
+        )
+
+    @property
+    def url(self) -> str:
+        """For HF_ENDPOINT."""
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def environment(self, home: Path) -> dict[str, str]:
+        """Variables with which huggingface_hub talks to this server and to no other."""
+        return {
+            "HF_ENDPOINT": self.url,
+            "HF_HOME": str(home),
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+            "HF_HUB_DISABLE_XET": "1",
+            "NO_PROXY": "127.0.0.1",
+            "no_proxy": "127.0.0.1",
+        }
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
+    class Handler(_Handler):
+        server_hub = hub
+
+    return Handler
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server_hub: HubServer
+    protocol_version = "HTTP/1.1"
+
+    def do_HEAD(self) -> None:
+        self._answer()
+
+    def do_GET(self) -> None:
+        self._answer()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (theirs)
+        """Keeps the tests' output clean."""
+
+    def _answer(self) -> None:
+        path = unquote(urlsplit(self.path).path)
+        self.server_hub.requests.append(f"{self.command} {path}")
+        # A client that has what it wants, or breaks off itself, may be gone by now.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self._route(path)
+
+    def _route(self, path: str) -> None:
+        if self.server_hub.status is not None:
+            self._error(self.server_hub.status, None, "as the test wishes")
+        elif match := re.fullmatch(r"/cdn/([^/]+/[^/]+)/(.+)", path):
+            self._content(self.server_hub.repositories[match[1]], match[2])
+        elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+?)(?:/(revision|tree)/(.+))?", path):
+            self._metadata(*match.groups())
+        elif match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/(refs/pr/\d+|[^/]+)/(.+)", path):
+            self._file(*match.groups())
+        else:
+            self._error(404, None, "no such page")
+
+    def _repository(self, name: str, revision: str | None) -> Repository | None:
+        """The repository, unless an error was answered."""
+        repository = self.server_hub.repositories.get(name)
+        known = self.headers.get("Authorization") == f"Bearer {TOKEN}"
+        if repository is None or (repository.private and not known):
+            # The Hub does not tell strangers whether a repository exists.
+            self._error(401 if not known else 404, "RepoNotFound", "Repository not found")
+            return None
+        if revision not in {None, "main", repository.commit, *repository.revisions}:
+            self._error(404, "RevisionNotFound", f"Invalid rev id: {revision}")
+            return None
+        return repository
+
+    def _metadata(self, name: str, kind: str | None, revision: str | None) -> None:
+        repository = self._repository(name, revision)
+        if repository is None:
+            return
+        if kind == "tree":
+            self._json(
+                [
+                    {"type": "file", "path": path, "size": len(data), "oid": _etag(data)}
+                    for path, data in repository.files.items()
+                ]
+            )
+            return
+        self._json(
+            {
+                "id": name,
+                "modelId": name,
+                "sha": repository.commit,
+                "private": repository.private,
+                "gated": repository.gated,
+                "tags": [],
+                "siblings": [{"rfilename": path} for path in repository.files],
+            }
+        )
+
+    def _file(self, name: str, revision: str, path: str) -> None:
+        repository = self._repository(name, revision)
+        if repository is None:
+            return
+        if repository.gated and self.headers.get("Authorization") != f"Bearer {TOKEN}":
+            self._error(401, "GatedRepo", f"Access to model {name} is restricted.")
+        elif path not in repository.files:
+            self._error(404, "EntryNotFound", "Entry not found", repository.commit)
+        elif len(repository.files[path]) > _LARGE:
+            self._redirect(name, repository, path)
+        else:
+            self._content(repository, path)
+
+    def _redirect(self, name: str, repository: Repository, path: str) -> None:
+        data = repository.files[path]
+        self.send_response(302)
+        self.send_header("Location", f"{self.server_hub.url}/cdn/{name}/{path}")
+        self.send_header("X-Repo-Commit", repository.commit)
+        self.send_header("X-Linked-ETag", f'"{_etag(data)}"')
+        self.send_header("X-Linked-Size", str(len(data)))
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def _content(self, repository: Repository, path: str) -> None:
+        data = repository.files[path]
+        first = 0
+        if asked := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "")):
+            first = int(asked[1])
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {first}-{len(data) - 1}/{len(data)}")
+        else:
+            self.send_response(200)
+        self.send_header("ETag", f'"{_etag(data)}"')
+        self.send_header("X-Repo-Commit", repository.commit)
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Content-Length", str(len(data) - first))
+        self.end_headers()
+        if self.command == "GET":
+            self._send(repository, path, data, first)
+
+    def _send(self, repository: Repository, path: str, data: bytes, first: int) -> None:
+        if path in repository.broken or path in repository.broken_once:
+            repository.broken_once.discard(path)
+            self.wfile.write(data[first : len(data) // 2])
+            self.wfile.flush()
+            self.close_connection = True
+            return
+        self.wfile.write(data[first:])
+
+    def _json(self, values: object) -> None:
+        data = json.dumps(values).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(data)
+
+    def _error(self, status: int, code: str | None, message: str, commit: str = "") -> None:
+        data = json.dumps({"error": message}).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.send_header("X-Error-Message", message)
+        if code is not None:
+            self.send_header("X-Error-Code", code)
+        if commit:
+            self.send_header("X-Repo-Commit", commit)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(data)
+
+
+def _etag(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
