@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from timesformer_runtime.classifier import VideoClassifier
     from timesformer_runtime.results import VideoResult
 
-_WIDEST = 48  # columns; longer names are written out and only shift their own line
+_WIDEST = 64  # columns; longer names are written out and only shift their own line
 _GAP = "  "
 
 

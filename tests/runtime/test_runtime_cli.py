@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from timesformer_runtime import VideoClassifier
 from timesformer_runtime.golden import GENERATOR, golden_frames
 from timesformer_runtime.preprocess import Preprocessing
 
+from tests.hub_server import HubServer, Repository
 from tests.tiny_graphs import (
     FRAMES,
     LABELS,
@@ -27,6 +29,7 @@ from tests.tiny_graphs import (
     own_metadata,
     preprocessor_config,
     write_bundle,
+    write_sidecars,
     write_video,
 )
 
@@ -193,6 +196,22 @@ def test_cuda_that_cannot_be_had(folder: Path) -> None:
         pytest.skip("CUDA works here")
     result = timesformer(folder, "classify", "shots", "a.mp4", "--device", "cuda")
     assert_bad_input(result, "device 'cuda' cannot be had: ")
+
+
+@pytest.mark.skipif("TIMESFORMER_TEST_CLIPS" not in os.environ, reason="no folder of real clips")
+def test_every_real_clip_gives_labels_or_one_clear_error(folder: Path) -> None:
+    clips = sorted(p for p in Path(os.environ["TIMESFORMER_TEST_CLIPS"]).iterdir() if p.is_file())
+    result = timesformer(folder, "classify", "shots", *clips, "--json")
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [line["video"] for line in lines] == [str(clip) for clip in clips]
+    failed = [line for line in lines if "error" in line]
+    assert result.returncode == (2 if failed else 0)
+    assert len(result.stderr.splitlines()) == 1 + len(failed)
+    assert all("\n" not in line["error"] for line in failed)
+    for line in lines:
+        if "error" not in line:
+            assert sum(p["score"] for p in line["predictions"]) == pytest.approx(1.0)
+            assert len(line["frames"]["indices"]) == len(line["frames"]["times"]) == FRAMES
 
 
 # --- classify --features -------------------------------------------------------------------------
@@ -365,6 +384,111 @@ def test_interrupt(folder: Path) -> None:
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert errors.split("\n", 1)[1].strip() == "timesformer: interrupted"
+
+
+# --- Models on the Hub ---------------------------------------------------------------------------
+
+
+def community_files(folder: Path) -> Path:
+    """The layout of ``onnx-community/timesformer-*``: open dimensions, several variants."""
+    shape = ("batch_size", "num_frames", "num_channels", "height", "width")
+    for number, name in enumerate(("model", "model_int8", "model_quantized")):
+        graph = TinyGraph(shape=shape, scale=1.0 + number)
+        graph.save(
+            folder / "onnx" / f"{name}.onnx",
+            save_as_external_data=name == "model",
+            location="model.onnx_data",
+            size_threshold=80,
+        )
+    write_sidecars(folder)
+    (folder / "README.md").write_text("a model card")
+    return folder
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[HubServer]:
+    files = community_files(tmp_path / "repository")
+    weights = {"config.json": b"{}", "pytorch_model.bin": b"weights"}
+    with HubServer(
+        {
+            "onnx-community/shots": Repository.of_folder(files, revisions=("v1",)),
+            "facebook/weights": Repository(weights),
+            "facebook/gated": Repository.of_folder(files, gated=True),
+        }
+    ) as server:
+        yield server
+
+
+def on_hub(folder: Path, hub: HubServer, home: Path, *arguments: object, **more: str) -> Result:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    return timesformer(folder, "classify", *arguments, env=inherited | hub.environment(home) | more)
+
+
+def test_a_model_of_the_community_by_its_id(folder: Path, hub: HubServer, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    options = ("--json", "--dtype", "fp32")
+    result = on_hub(folder, hub, home, "onnx-community/shots", "a.mp4", *options)
+    assert result.returncode == 0, result.stderr
+    assert "onnx-community/shots: fp32, device cpu" in result.stderr
+    local = timesformer(folder, "classify", "shots", "a.mp4", "--json")
+    predictions = json.loads(result.stdout)["predictions"]
+    assert [p["label"] for p in predictions] == [
+        p["label"] for p in json.loads(local.stdout)["predictions"]
+    ]
+    fetched = {line.rpartition("/")[2] for line in hub.requests if "/resolve/" in line}
+    wanted = {"config.json", "preprocessor_config.json", "model.onnx", "model.onnx_data"}
+    assert fetched == wanted  # not the other variants, nor the card
+    # Again, without the network.
+    before = len(hub.requests)
+    for more in ({"HF_HUB_OFFLINE": "1"}, {}):
+        flags = () if more else ("--local-files-only",)
+        again = on_hub(folder, hub, home, "onnx-community/shots", "a.mp4", *options, *flags, **more)
+        assert json.loads(again.stdout)["predictions"] == predictions
+    assert len(hub.requests) == before
+
+
+def test_other_variants_and_revisions(folder: Path, hub: HubServer, tmp_path: Path) -> None:
+    for dtype, file in (("int8", "model_int8.onnx"), ("q8", "model_quantized.onnx")):
+        options = ("--dtype", dtype, "--revision", "v1")
+        result = on_hub(folder, hub, tmp_path / dtype, "onnx-community/shots", "a.mp4", *options)
+        assert result.returncode == 0, result.stderr
+        assert any(line.endswith(f"/resolve/v1/onnx/{file}") for line in hub.requests)
+        assert not any(line.endswith("model.onnx_data") for line in hub.requests)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nobody/nothing"], "there is no folder or file nobody/nothing here"),
+        (["facebook/weights"], "timesformer-export --model facebook/weights"),
+        (["facebook/gated"], "facebook/gated is gated"),
+        (["onnx-community/shots", "--revision", "v9"], "no revision v9"),
+        (["onnx-community/shots", "--dtype", "q4"], "it has fp32, int8, q8"),
+    ],
+)
+def test_refusals_of_the_hub(
+    folder: Path, hub: HubServer, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    model, *options = arguments
+    result = on_hub(folder, hub, tmp_path / "home", model, "a.mp4", *options)
+    assert_bad_input(result, message)
+
+
+def test_without_huggingface_hub(folder: Path, hub: HubServer, tmp_path: Path) -> None:
+    """Models on this machine run without it; a Hub id says which pip command brings it."""
+    blocker = (
+        "import sys\n"
+        "class Blocker:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] == 'huggingface_hub':\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Blocker())\n"
+    )
+    (tmp_path / "sitecustomize.py").write_text(blocker)
+    paths = {"PYTHONPATH": str(tmp_path)}
+    result = on_hub(folder, hub, tmp_path / "home", "onnx-community/shots", "a.mp4", **paths)
+    assert_bad_input(result, 'pip install "timesformer-onnx[hub]"')
+    assert on_hub(folder, hub, tmp_path / "home", "shots", "a.mp4", **paths).returncode == 0
 
 
 # --- What is imported ----------------------------------------------------------------------------
