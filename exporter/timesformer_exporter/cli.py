@@ -153,6 +153,12 @@ def _show(result: ExportResult, options: ExportOptions) -> None:
     console.print(_proof(result))
     for name, size in result.files.items():
         console.print(f"{result.folder / name}  {_size(size)}", highlight=False, soft_wrap=True)
+    work = result.multiply_adds
+    console.print(
+        f"{work.exported / 1e9:.1f} G multiply-adds a clip, "
+        f"{work.exported / work.original:.0%} of the original's {work.original / 1e9:.1f} G",
+        highlight=False,
+    )
     worst = result.fidelity.worst
     seconds = sum(result.seconds.values())
     if result.passed:

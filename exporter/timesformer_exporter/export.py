@@ -14,6 +14,7 @@ from timesformer_runtime.device import choose_device
 from timesformer_runtime.preprocess import Preprocessing
 from timesformer_runtime.session import Session
 from timesformer_runtime.settings import SessionSettings
+from torch import nn
 
 from timesformer_exporter.bundle_writer import (
     REPORT,
@@ -26,8 +27,11 @@ from timesformer_exporter.checkpoints import TASKS, Checkpoint, build_model, loa
 from timesformer_exporter.errors import InvalidOptionError
 from timesformer_exporter.fidelity import Array, Fidelity, Outputs, compare
 from timesformer_exporter.frames_input import FramesInput
+from timesformer_exporter.inference_form import InferenceForm
 from timesformer_exporter.metadata import golden_check, made_with, metadata, source_dict
+from timesformer_exporter.model import TimesformerForVideoClassification
 from timesformer_exporter.model_card import model_card
+from timesformer_exporter.multiply_adds import MultiplyAdds, count_multiply_adds
 from timesformer_exporter.reference import Reference, compute_reference
 from timesformer_exporter.trace import (
     DEFAULT_OPSET,
@@ -106,6 +110,11 @@ class ExportOptions:
             raise InvalidOptionError(f"atol is {self.atol}; it must be a number of at least 0")
 
     @property
+    def graph_outputs(self) -> GraphOutputs:
+        """Which outputs the graph gets."""
+        return GraphOutputs(self.task, self.output_hidden_states, self.output_attentions)
+
+    @property
     def folder(self) -> Path:
         """Where the bundle goes."""
         if self.output is not None:
@@ -125,12 +134,14 @@ class ExportResult:
         fidelity: The numbers of the check.
         files: The files that were written, relative to the folder, with their sizes in bytes.
         notes: What was assumed about the checkpoint.
+        multiply_adds: The work for one clip, before and after the exact rewrites.
         seconds: How long each step took.
     """
 
     folder: Path
     passed: bool
     fidelity: Fidelity
+    multiply_adds: MultiplyAdds
     files: dict[str, int]
     notes: tuple[str, ...]
     seconds: dict[str, float]
@@ -183,7 +194,10 @@ def export(
     )
     steps.ended("load")
     with staging_folder(options.folder) as folder:
-        fidelity = _write_bundle(folder, checkpoint, options, steps)
+        work = count_multiply_adds(
+            checkpoint.config, options.task, rewritten=options.graph_outputs.only_the_task
+        )
+        fidelity = _write_bundle(folder, checkpoint, options, work, steps)
         target = options.folder if fidelity.passed else _reject(folder, options.folder)
         files = {
             str(path.relative_to(folder)): path.stat().st_size
@@ -192,17 +206,23 @@ def export(
         }
         publish(folder, target, force=options.force or not fidelity.passed)
     return ExportResult(
-        target, fidelity.passed, fidelity, files, checkpoint.notes, dict(steps.seconds)
+        folder=target,
+        passed=fidelity.passed,
+        fidelity=fidelity,
+        multiply_adds=work,
+        files=files,
+        notes=checkpoint.notes,
+        seconds=dict(steps.seconds),
     )
 
 
 def _write_bundle(
-    folder: Path, checkpoint: Checkpoint, options: ExportOptions, steps: Steps
+    folder: Path, checkpoint: Checkpoint, options: ExportOptions, work: MultiplyAdds, steps: Steps
 ) -> Fidelity:
     """Writes all files of a bundle and returns how the check went."""
     model = build_model(checkpoint, options.task)
     preprocessing = Preprocessing.from_dict(checkpoint.preprocessing)
-    outputs = GraphOutputs(options.task, options.output_hidden_states, options.output_attentions)
+    outputs = options.graph_outputs
     original = TracedModel(model, outputs)
     reference = compute_reference(
         original,
@@ -218,8 +238,13 @@ def _write_bundle(
     steps.ended("pytorch")
 
     steps.announce(f"Tracing to ONNX (opset {options.opset})")
-    frames_input = FramesInput(preprocessing) if options.input == "frames" else None
-    program = trace(TracedModel(model, outputs, frames_input), options.opset)
+    program = trace(
+        _graph_module(model, outputs, preprocessing, options),
+        checkpoint.config,
+        input_name=options.input,
+        output_names=original.output_names,
+        opset=options.opset,
+    )
     steps.ended("trace")
 
     steps.announce("Writing the files")
@@ -244,7 +269,7 @@ def _write_bundle(
 
     fidelity = _check(path, reference, resized, options, steps)
     steps.ended("check")
-    write_json(folder / REPORT, _report(checkpoint, options, fidelity, path, steps))
+    write_json(folder / REPORT, _report(checkpoint, options, fidelity, work, path, steps))
     card = model_card(
         name=options.folder.name,
         config=checkpoint.config,
@@ -257,6 +282,19 @@ def _write_bundle(
     )
     (folder / "README.md").write_text(card, encoding="utf-8")
     return fidelity
+
+
+def _graph_module(
+    model: TimesformerForVideoClassification,
+    outputs: GraphOutputs,
+    preprocessing: Preprocessing,
+    options: ExportOptions,
+) -> nn.Module:
+    """What is traced: the inference form, or the model as it is where its insides are asked for."""
+    frames_input = FramesInput(preprocessing) if options.input == "frames" else None
+    if outputs.only_the_task:
+        return InferenceForm(model, outputs.task, frames_input)
+    return TracedModel(model, outputs, frames_input)
 
 
 def _native_size(preprocessing: Preprocessing, image_size: tuple[int, int]) -> tuple[int, int]:
@@ -307,7 +345,12 @@ def _reject(folder: Path, output: Path) -> Path:
 
 
 def _report(
-    checkpoint: Checkpoint, options: ExportOptions, fidelity: Fidelity, path: Path, steps: Steps
+    checkpoint: Checkpoint,
+    options: ExportOptions,
+    fidelity: Fidelity,
+    work: MultiplyAdds,
+    path: Path,
+    steps: Steps,
 ) -> dict[str, Any]:
     """The contents of export_report.json."""
     files = {
@@ -325,6 +368,7 @@ def _report(
         "notes": list(checkpoint.notes),
         "files": files,
         "fidelity": fidelity.to_dict(),
+        "multiply_adds": dataclasses.asdict(work),
         "made_with": made_with(),
         "threads": torch.get_num_threads(),
         "seconds": dict(steps.seconds),

@@ -37,13 +37,29 @@ class FramesInput(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """Frames uint8 [B, T, H, W, 3] to pixel_values float32 [B, T, 3, h, w]."""
+        scale, shift = (factor.float().view(-1, 1, 1) for factor in self.scale_and_shift())
+        return self.pixels(frames).to(torch.float32) * scale + shift
+
+    def pixels(self, frames: Tensor) -> Tensor:
+        """The geometric steps: frames uint8 [B, T, H, W, 3] to uint8 [B, T, 3, h, w]."""
         batch, count = frames.shape[:2]
         images = frames.flatten(0, 1).permute(0, 3, 1, 2)
         if self.preprocessing.do_resize:
             images = self._resize(images)
         if self.preprocessing.do_center_crop:
             images = self._center_crop(images)
-        return torch.unflatten(self._normalise(images), 0, (batch, count))
+        return torch.unflatten(images, 0, (batch, count))
+
+    def scale_and_shift(self) -> tuple[Tensor, Tensor]:
+        """Rescaling and normalisation as ``pixel * scale + shift``: float64 [3] each."""
+        factor = self.preprocessing.rescale_factor if self.preprocessing.do_rescale else 1.0
+        if not self.preprocessing.do_normalize:
+            return torch.full((3,), factor, dtype=torch.float64), torch.zeros(
+                3, dtype=torch.float64
+            )
+        mean = torch.tensor(self.preprocessing.image_mean, dtype=torch.float64)
+        std = torch.tensor(self.preprocessing.image_std, dtype=torch.float64)
+        return factor / std, -mean / std
 
     def _resize(self, images: Tensor) -> Tensor:
         height, width = images.shape[-2:]
@@ -70,13 +86,3 @@ class FramesInput(nn.Module):
         left = (images.shape[-1] - width) // 2
         images = images[..., top : top + height, left : left + width]
         return images.reshape(-1, 3, height, width)  # tells the tracer that the size is static
-
-    def _normalise(self, images: Tensor) -> Tensor:
-        values = images.to(torch.float32)
-        if self.preprocessing.do_rescale:
-            values = values * self.preprocessing.rescale_factor
-        if self.preprocessing.do_normalize:
-            mean = torch.tensor(self.preprocessing.image_mean).view(-1, 1, 1)
-            std = torch.tensor(self.preprocessing.image_std).view(-1, 1, 1)
-            values = (values - mean) / std
-        return values

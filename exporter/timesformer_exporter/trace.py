@@ -43,6 +43,11 @@ class GraphOutputs:
     hidden_states: bool = False
     attentions: bool = False
 
+    @property
+    def only_the_task(self) -> bool:
+        """Whether the model's insides are not asked for."""
+        return not (self.hidden_states or self.attentions)
+
     def names(self, config: TimesformerConfig) -> tuple[str, ...]:
         """The names of the outputs, in order."""
         layers = config.num_hidden_layers
@@ -57,7 +62,7 @@ class GraphOutputs:
 
 
 class TracedModel(nn.Module):
-    """The module that is traced: one input tensor to a flat tuple of named outputs.
+    """The model as it is, from one input tensor to a flat tuple of named outputs.
 
     Attributes:
         output_names: The names of the outputs, in order.
@@ -75,11 +80,6 @@ class TracedModel(nn.Module):
         self.frames_input = frames_input
         self.output_names = outputs.names(model.config)
         self.eval()
-
-    @property
-    def input_name(self) -> str:
-        """``frames`` (uint8 [B, T, H, W, 3]) or ``pixel_values`` (float32 [B, T, C, h, w])."""
-        return "pixel_values" if self.frames_input is None else "frames"
 
     def forward(self, clips: Tensor) -> tuple[Tensor, ...]:
         """The outputs, in the order of ``output_names``."""
@@ -102,22 +102,33 @@ class TracedModel(nn.Module):
         )
 
 
-def trace(module: TracedModel, opset: int = DEFAULT_OPSET) -> torch.onnx.ONNXProgram:
+def trace(
+    module: nn.Module,
+    config: TimesformerConfig,
+    *,
+    input_name: str = "pixel_values",
+    output_names: tuple[str, ...] = ("logits",),
+    opset: int = DEFAULT_OPSET,
+) -> torch.onnx.ONNXProgram:
     """Traces a module into ONNX; the batch axis is dynamic, the number of frames static.
 
     Args:
-        module: The model with its inputs and outputs.
+        module: Takes one tensor, gives a tuple of them.
+        config: The configuration, for the shape of the input.
+        input_name: ``pixel_values`` (float32 [B, T, C, h, w]) or ``frames`` (uint8
+            [B, T, H, W, 3]).
+        output_names: A name for each output.
         opset: The ONNX operator set, 18 to 23.
     """
-    example, axes = _example(module)
+    example, axes = _example(config, input_name)
     with _quiet(), tempfile.TemporaryDirectory() as artifacts, torch.no_grad():
         program = torch.onnx.export(
             module,
             (example,),
             dynamo=True,
             dynamic_shapes=(axes,),
-            input_names=[module.input_name],
-            output_names=list(module.output_names),
+            input_names=[input_name],
+            output_names=list(output_names),
             opset_version=opset,
             verbose=False,
             artifacts_dir=artifacts,  # a failed export writes a report there, else beside the user
@@ -135,11 +146,12 @@ def _forget_where_it_was_traced(program: torch.onnx.ONNXProgram) -> None:
         value.metadata_props.clear()
 
 
-def _example(module: TracedModel) -> tuple[Tensor, dict[int, torch.export.Dim]]:
-    config = module.model.config
+def _example(
+    config: TimesformerConfig, input_name: str
+) -> tuple[Tensor, dict[int, torch.export.Dim]]:
     height, width = config.image_hw
     axes = {0: torch.export.Dim("batch")}
-    if module.frames_input is None:
+    if input_name == "pixel_values":
         shape = (_TRACED_BATCH, config.num_frames, config.num_channels, height, width)
         return torch.zeros(shape), axes
     axes |= {2: torch.export.Dim("height", min=1), 3: torch.export.Dim("width", min=1)}

@@ -22,7 +22,13 @@ EVERYTHING = GraphOutputs("feature-extraction", hidden_states=True, attentions=T
 
 
 def _save(module: TracedModel, path: Path, opset: int = 23) -> onnxruntime.InferenceSession:
-    trace(module, opset).save(path, external_data=False)
+    trace(
+        module,
+        module.model.config,
+        input_name="pixel_values" if module.frames_input is None else "frames",
+        output_names=module.output_names,
+        opset=opset,
+    ).save(path, external_data=False)
     return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
 
