@@ -170,7 +170,8 @@ def _best_video_stream(container: InputContainer, name: str) -> VideoStream:
         raise InvalidVideoError(f"{name} has no video stream; {_READABLE}")
     if stream.codec_context is None:
         raise InvalidVideoError(
-            f"{name} holds video in a codec that this FFmpeg cannot decode; convert it to H.264"
+            f"{name} is damaged or in a codec that cannot be decoded here; "
+            "check that it is complete, or convert it to H.264"
         )
     return stream
 

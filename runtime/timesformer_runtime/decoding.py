@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -155,28 +156,33 @@ def _packets_of_run(
     container: InputContainer, stream: VideoStream, index: FrameIndex, run: _Run
 ) -> Iterator[Packet | None]:
     """The packets of a run and None; fewer where the file does not give them in that order."""
-    container.seek(int(index.seek_times[run.start]), stream=stream, backward=True)
-    expected = None
-    for packet in packets(container, stream):
-        if expected is None:
-            expected = _number_of(packet, index)
-            if expected is None or expected > run.start:
-                return
-        if packet.pts != index.times[expected]:
+    for packet, number in _packets_from(container, stream, index, run.start):
+        if packet.pts != index.times[number]:
             return
-        if expected >= run.start:
+        if number >= run.start:
             yield packet
-        if expected == run.last:
+        if number == run.last:
             yield None
             return
-        expected += 1
 
 
-def _number_of(packet: Packet, index: FrameIndex) -> int | None:
-    if packet.pts is None:
-        return None
-    numbers = np.flatnonzero(index.times == packet.pts)
-    return int(numbers[0]) if len(numbers) else None
+def _packets_from(
+    container: InputContainer, stream: VideoStream, index: FrameIndex, start: int
+) -> Iterator[tuple[Packet, int]]:
+    """Seeks to a packet or to one before it, and gives the packets from there with their numbers.
+
+    Nothing where the file cannot seek there.
+    """
+    # Some containers look for a packet by the one time, some by the other.
+    for time in (index.times[start], index.decoding_times[start]):
+        container.seek(int(time), stream=stream, backward=True)
+        following = packets(container, stream)
+        first = next(following, None)
+        number = None if first is None else index.number_of(first)
+        if first is not None and number is not None and number <= start:
+            last = len(index.times)
+            yield from zip(itertools.chain([first], following), range(number, last), strict=False)
+            return
 
 
 def _is_as_expected(

@@ -36,24 +36,29 @@ class FrameIndex:
 
     Attributes:
         times: Presentation timestamp of each packet, int64 [N].
-        seek_times: Timestamp that a seek to a packet has to ask for, int64 [N].
+        decoding_times: Decoding timestamp of each packet, int64 [N].
         packet_of_frame: Which packet gives a frame, int64 [N].
         entries: The packets at which decoding can start, ascending, int64; the first is 0.
         skips_unreferenced: Whether the decoder can leave out pictures that no other needs.
     """
 
     times: npt.NDArray[np.int64]
-    seek_times: npt.NDArray[np.int64]
+    decoding_times: npt.NDArray[np.int64]
     packet_of_frame: npt.NDArray[np.int64]
     entries: npt.NDArray[np.int64]
     skips_unreferenced: bool
 
-    def entry_for(self, packet: int) -> int:
-        """The last entry from which this packet can be decoded."""
-        candidates = self.entries[: np.searchsorted(self.entries, packet, side="right")]
+    def entry_for(self, number: int) -> int:
+        """The last entry from which the packet with this number can be decoded."""
+        candidates = self.entries[: np.searchsorted(self.entries, number, side="right")]
         # A picture that is shown before the entry may depend on pictures before the entry.
-        earlier = candidates[self.times[candidates] <= self.times[packet]]
+        earlier = candidates[self.times[candidates] <= self.times[number]]
         return int(earlier[-1])
+
+    def number_of(self, packet: Packet) -> int | None:
+        """Which of the packets this is; None where it is none of them."""
+        numbers = np.flatnonzero(self.times == packet.pts)
+        return int(numbers[0]) if len(numbers) else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +100,7 @@ class _Builder:
         self._read_picture = read_picture
         self._has_headers = has_headers
         self._times = array("q")
-        self._seek_times = array("q")
+        self._decoding_times = array("q")
         self._orders = array("q")
         self._entries = array("q")
 
@@ -109,8 +114,7 @@ class _Builder:
         if picture.is_entry:
             self._entries.append(len(self._times))
         self._times.append(packet.pts)
-        # Some containers look for a packet by decoding time, which is never the later one.
-        self._seek_times.append(packet.pts if packet.dts is None else min(packet.pts, packet.dts))
+        self._decoding_times.append(packet.pts if packet.dts is None else packet.dts)
         self._orders.append(picture.order)
         return self
 
@@ -127,7 +131,9 @@ class _Builder:
             return None
         if not self._has_headers and _has_gap(times[by_time]):
             return None
-        return FrameIndex(times, _numbers(self._seek_times), by_time, entries, self._has_headers)
+        return FrameIndex(
+            times, _numbers(self._decoding_times), by_time, entries, self._has_headers
+        )
 
 
 class _Picture(NamedTuple):

@@ -62,6 +62,8 @@ def resize(
     """
     rows = range(window.top, window.top + window.height)
     columns = range(window.left, window.left + window.width)
+    if image.shape[:2] == size:
+        return _planes(image[rows.start : rows.stop, columns.start : columns.stop])
     if resample == NEAREST:
         nearest_rows = _nearest(image.shape[0], size[0], rows)
         nearest_columns = _nearest(image.shape[1], size[1], columns)

@@ -1,0 +1,259 @@
+"""When the packets of a file tell which frames they give; nothing is believed too easily."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+import pytest
+from timesformer_runtime import decoding, video
+from timesformer_runtime.container import locate, packets
+from timesformer_runtime.decoding import decode_all, decode_selected
+from timesformer_runtime.frame_index import FrameIndex, Scan, scan
+from timesformer_runtime.h264 import HeaderReader, UnusualStreamError
+
+from tests.video_files import decode_plainly, moving_pictures, write_video
+
+FRAMES = moving_pictures(40)
+GOPS_OF_10 = {"x264-params": "keyint=10:bframes=3:b-pyramid=normal:scenecut=0"}
+
+
+def index_of(path: Path) -> FrameIndex | None:
+    with locate(path) as media, media.open() as opened:
+        return scan(*opened).index
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("closed.mp4", {"options": GOPS_OF_10}),
+        ("closed.mkv", {"options": GOPS_OF_10}),
+        ("closed.ts", {"options": GOPS_OF_10}),
+        ("variable_rate.mp4", {"options": GOPS_OF_10, "times": [i * (i + 3) for i in range(40)]}),
+        ("scaling_lists.mp4", {"options": {"x264-params": "keyint=10:cqm=jvt"}}),
+        ("no_reordering.mp4", {"options": {"tune": "zerolatency"}}),
+        ("hevc.mp4", {"codec": "libx265", "options": {"x265-params": "log-level=none"}}),
+        ("vp9.webm", {"codec": "libvpx-vp9", "options": {"g": "10"}}),
+    ],
+)
+def test_the_packets_of_ordinary_files_tell(
+    name: str, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    index = index_of(write_video(tmp_path / name, FRAMES, **settings))
+    assert index is not None
+    assert len(index.times) == 40
+    assert index.entries[0] == 0
+    assert sorted(index.packet_of_frame) == list(range(40))
+    assert np.all(np.diff(index.times[index.packet_of_frame]) > 0)
+    assert index.skips_unreferenced == (settings.get("codec") is None)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("fields.mp4", {"options": {"x264-params": "tff=1"}}),
+        ("no_timestamps.h264", {"options": GOPS_OF_10}),
+        ("decoding_times.avi", {"options": GOPS_OF_10}),
+        ("hidden_frames.webm", {"codec": "libvpx"}),
+        ("skipped_frames.mp4", {"codec": "mpeg4"}),
+        # A missing packet looks like this too.
+        (
+            "gap.mkv",
+            {
+                "codec": "libx265",
+                "options": {"x265-params": "log-level=none"},
+                "times": [*range(20), *range(21, 41)],
+            },
+        ),
+    ],
+)
+def test_where_they_do_not_there_is_no_index(
+    name: str, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    assert index_of(write_video(tmp_path / name, FRAMES, **settings)) is None
+
+
+def test_decoding_starts_at_an_entry_that_the_frame_can_be_decoded_from(tmp_path: Path) -> None:
+    options = {"x265-params": "keyint=10:min-keyint=10:bframes=3:open-gop=1:log-level=none"}
+    path = write_video(tmp_path / "open.mp4", FRAMES, codec="libx265", options=options)
+    index = index_of(path)
+    assert index is not None
+    for frame in range(40):
+        packet = int(index.packet_of_frame[frame])
+        entry = index.entry_for(packet)
+        assert entry in index.entries
+        assert entry <= packet
+        assert index.times[entry] <= index.times[packet]
+    # Frames before a keyframe in display order come after it in the file.
+    leading = [
+        p for p in range(40) if index.entry_for(p) != max(e for e in index.entries if e <= p)
+    ]
+    assert leading
+
+
+@pytest.mark.parametrize("wanted", [(0, 39), (15,), (9, 10), tuple(range(40))])
+def test_only_what_the_wanted_frames_need_is_read(
+    wanted: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_video(tmp_path / "video.mp4", FRAMES, options=GOPS_OF_10)
+    expected = decode_plainly(path)
+    read = []
+
+    def counted(*opened: Any) -> Iterator[Any]:
+        for packet in packets(*opened):
+            read.append(packet.pts)
+            yield packet
+
+    with locate(path) as media, media.open() as opened:
+        index = scan(*opened).index
+        assert index is not None
+        monkeypatch.setattr(decoding, "packets", counted)
+        decoded = decode_selected(*opened, index, wanted)
+    assert decoded is not None
+    assert decoded.count == 40
+    assert sorted(decoded.pictures) == list(wanted)
+    for frame, picture in decoded.pictures.items():
+        np.testing.assert_array_equal(picture.pixels, expected[frame])
+        assert picture.seconds == pytest.approx(frame / 25)
+    assert len(read) <= 10 * len({frame // 10 for frame in wanted})
+
+
+def swapped(times: npt.NDArray[np.int64], first: int, second: int) -> npt.NDArray[np.int64]:
+    order = np.arange(len(times))
+    order[[first, second]] = second, first
+    return times[order]
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        lambda index: {"times": index.times + 1},
+        lambda index: {"times": swapped(index.times, 22, 23)},
+        lambda index: {"entries": np.arange(40)},
+    ],
+    ids=["other times", "other order", "entries that are none"],
+)
+def test_an_index_that_is_wrong_is_found_out(
+    lie: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_video(tmp_path / "video.mp4", FRAMES, options=GOPS_OF_10)
+    expected = decode_plainly(path)
+
+    def lying_scan(*opened: Any) -> Scan:
+        index = scan(*opened).index
+        assert index is not None
+        return Scan(40, dataclasses.replace(index, **lie(index)))
+
+    with locate(path) as media, media.open() as opened:
+        index = lying_scan(*opened).index
+        assert index is not None
+        assert decode_selected(*opened, index, [3, 25]) is None
+    monkeypatch.setattr(video, "scan", lying_scan)
+    clip = video.read_clip(path, lambda _: np.array([3, 25]))
+    np.testing.assert_array_equal(clip.frames[0], expected[3])
+    np.testing.assert_array_equal(clip.frames[1], expected[25])
+
+
+def test_a_count_that_is_wrong_is_found_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_video(tmp_path / "video.avi", FRAMES, options=GOPS_OF_10)
+    for promised in (0, 7, 41):
+        monkeypatch.setattr(video, "scan", lambda *_, promised=promised: Scan(promised, None))
+        clip = video.read_clip(path, lambda count: np.array([count - 1]))
+        assert clip.indices == (39,)
+        assert clip.count == 40
+
+
+def test_decoding_all_keeps_only_what_is_wanted(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "video.mkv", FRAMES, options=GOPS_OF_10)
+    with locate(path) as media, media.open() as opened:
+        decoded = decode_all(*opened, {5, 99})
+    assert decoded.count == 40
+    assert list(decoded.pictures) == [5]
+
+
+# H.264 headers
+
+
+def h264_packets(path: Path) -> tuple[bytes, list[bytes]]:
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        found = [bytes(packet) for packet in container.demux(stream) if packet.size]
+        return stream.codec_context.extradata or b"", found
+
+
+@pytest.mark.parametrize("name", ["lengths.mp4", "start_codes.ts", "start_codes.h264"])
+def test_headers_tell_the_order_of_pictures(name: str, tmp_path: Path) -> None:
+    path = write_video(tmp_path / name, FRAMES, options=GOPS_OF_10)
+    extradata, found = h264_packets(path)
+    reader = HeaderReader(extradata)
+    pictures = [reader.read(packet) for packet in found]
+    assert [picture.is_idr for picture in pictures] == [i % 10 == 0 for i in range(40)]
+    order = [picture.display_order for picture in pictures]
+    assert order != sorted(order)
+    assert len(set(order)) == 40
+    # In display order each picture looks as it was drawn: the packets' timestamps agree.
+    with av.open(str(write_video(tmp_path / "same.mp4", FRAMES, options=GOPS_OF_10))) as container:
+        times = [packet.pts for packet in container.demux(video=0) if packet.size]
+    assert np.argsort(order).tolist() == np.argsort(np.array(times)).tolist()
+
+
+def test_a_long_group_of_pictures_wraps_its_counters(tmp_path: Path) -> None:
+    frames = moving_pictures(600, 16, 16)
+    options = {"x264-params": "keyint=600:scenecut=0:bframes=2", "preset": "ultrafast"}
+    extradata, found = h264_packets(write_video(tmp_path / "long.mp4", frames, options=options))
+    reader = HeaderReader(extradata)
+    order = np.array([reader.read(packet).display_order for packet in found])
+    assert len(set(order.tolist())) == 600
+    assert np.abs(np.argsort(order) - np.arange(600)).max() < 5
+
+
+def test_unusual_headers_are_refused(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "video.mp4", FRAMES, options=GOPS_OF_10)
+    extradata, found = h264_packets(path)
+    references = [packet for packet in found if packet[4] & 0x60]
+    assert len(references) < len(found)
+    broken = {
+        "a picture is missing": [found[0], references[2]],
+        "several pictures in a packet": [found[0] + found[1]],
+        "no picture in a packet": [b""],
+        "length does not fit its packet": [found[0][:-1]],
+        "does not fit its packet": [bytes(20)],
+        "damage": [found[0][:4] + b"\xff" + found[0][5:]],
+    }
+    for reason, stream in broken.items():
+        reader = HeaderReader(extradata)
+        for packet in stream[:-1]:
+            reader.read(packet)
+        with pytest.raises(UnusualStreamError, match=reason):
+            reader.read(stream[-1])
+
+
+def test_missing_parameter_sets_are_refused(tmp_path: Path) -> None:
+    _, found = h264_packets(write_video(tmp_path / "video.mp4", FRAMES, options=GOPS_OF_10))
+    with pytest.raises(UnusualStreamError, match="decoder configuration"):
+        HeaderReader(b"\1abc")
+    empty = HeaderReader(b"\1\x64\0\x1f\xff\xe0\0")
+    with pytest.raises(UnusualStreamError, match="parameter sets"):
+        empty.read(found[0])
+
+
+def test_noise_is_refused_or_read_but_never_anything_else(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "video.mp4", FRAMES, options=GOPS_OF_10)
+    extradata, found = h264_packets(path)
+    random = np.random.default_rng(0)
+    refused = 0
+    for _ in range(500):
+        record, packet = bytearray(extradata), bytearray(found[0])
+        target = record if random.integers(2) else packet
+        position = int(random.integers(len(target)))
+        target[position : position + 9] = random.bytes(9)
+        try:
+            HeaderReader(bytes(record)).read(bytes(packet))
+        except UnusualStreamError:
+            refused += 1
+    assert refused > 50
