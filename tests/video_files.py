@@ -1,6 +1,6 @@
 """Small videos that tests make themselves, and the plainest possible way to decode one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -67,20 +67,28 @@ def remux(
     return path
 
 
-def decode_plainly(path: Path | str) -> list[npt.NDArray[np.uint8]]:
+def plain_frames(path: Path | str) -> Iterator[av.VideoFrame]:
     """Every frame that a decoder gives for a file, in its order; broken packets are passed over.
 
-    Not turned upright. The definition that the runtime's frame indices refer to.
+    The definition that the runtime's frame indices refer to.
     """
-    frames: list[npt.NDArray[np.uint8]] = []
     with av.open(str(path)) as container:
         stream = container.streams.best("video")
         assert isinstance(stream, av.video.stream.VideoStream)
         stream.codec_context.thread_count = 1
         for packet in container.demux(stream):
             try:
-                decoded = packet.decode()
+                frames = packet.decode()
             except av.FFmpegError:
                 continue
-            frames += [frame.to_ndarray(format="rgb24").astype(np.uint8) for frame in decoded]
-    return frames
+            yield from frames
+
+
+def decode_plainly(path: Path | str) -> list[npt.NDArray[np.uint8]]:
+    """Every frame of a small file as uint8 RGB [H, W, 3], not turned upright."""
+    return [to_rgb(frame) for frame in plain_frames(path)]
+
+
+def to_rgb(frame: av.VideoFrame) -> npt.NDArray[np.uint8]:
+    """The pixels of a frame as PyAV gives them by default."""
+    return frame.to_ndarray(format="rgb24").astype(np.uint8)

@@ -64,7 +64,7 @@ class Media:
         if not isinstance(self.target, str):
             self.target.seek(0)
         try:
-            container = av.open(self.target, mode="r", options=dict(_OPEN_OPTIONS))
+            container = av.open(self.target, mode="r", container_options=dict(_OPEN_OPTIONS))
         except (av.FFmpegError, OSError) as error:
             reason = error.strerror or error
             raise InvalidVideoError(
