@@ -15,7 +15,8 @@ from timesformer_runtime.errors import TimesformerError
 from timesformer_exporter.errors import ExportError
 
 if TYPE_CHECKING:
-    from timesformer_exporter.export import ExportOptions, ExportResult
+    from timesformer_exporter.export import ExportResult
+    from timesformer_exporter.options import ExportOptions
 
 _NEEDED = ("torch", "onnx", "onnxscript", "onnxruntime", "safetensors")
 
@@ -107,7 +108,8 @@ def command(**options: Any) -> None:
             f"the exporter needs {', '.join(missing)}; "
             'install it with: pip install "timesformer-onnx[export]"'
         )
-    from timesformer_exporter.export import ExportOptions, export  # noqa: PLC0415 (needs torch)
+    from timesformer_exporter.export import export  # noqa: PLC0415 (needs torch)
+    from timesformer_exporter.options import ExportOptions  # noqa: PLC0415
 
     progress = Console(stderr=True)
     parsed = ExportOptions(**options)

@@ -23,8 +23,7 @@ from timesformer_exporter.bundle_writer import (
     staging_folder,
     write_json,
 )
-from timesformer_exporter.checkpoints import TASKS, Checkpoint, build_model, load_checkpoint
-from timesformer_exporter.errors import InvalidOptionError
+from timesformer_exporter.checkpoints import Checkpoint, build_model, load_checkpoint
 from timesformer_exporter.fidelity import Array, Fidelity, Outputs, compare
 from timesformer_exporter.frames_input import FramesInput
 from timesformer_exporter.inference_form import InferenceForm
@@ -32,15 +31,9 @@ from timesformer_exporter.metadata import golden_check, made_with, metadata, sou
 from timesformer_exporter.model import TimesformerForVideoClassification
 from timesformer_exporter.model_card import model_card
 from timesformer_exporter.multiply_adds import MultiplyAdds, count_multiply_adds
+from timesformer_exporter.options import ExportOptions
 from timesformer_exporter.reference import Reference, compute_reference
-from timesformer_exporter.trace import (
-    DEFAULT_OPSET,
-    INPUTS,
-    OPSETS,
-    GraphOutputs,
-    TracedModel,
-    trace,
-)
+from timesformer_exporter.trace import GraphOutputs, TracedModel, trace
 
 # A protobuf message ends at 2 GiB; above this, the weights go to a file beside the graph.
 _LARGEST_SINGLE_FILE = 1_900_000_000
@@ -49,79 +42,6 @@ _LARGEST_SINGLE_FILE = 1_900_000_000
 _RESIZED_TOLERANCE = 2e-2
 # Where files lie on this machine is nobody else's business; the source is reported by itself.
 _NOT_REPORTED = ("model", "output", "revision", "local_files_only", "labels", "force")
-
-
-@dataclasses.dataclass(frozen=True)
-class ExportOptions:
-    """What to export, and how.
-
-    Attributes:
-        model: A Hub id, a local folder or a checkpoint file.
-        output: The folder to write; None for ``./<model name>-onnx``.
-        revision: The Hub revision.
-        local_files_only: Never use the network.
-        labels: A file with the labels, one a line or JSON.
-        task: ``video-classification`` (logits) or ``feature-extraction`` (last_hidden_state and
-            features).
-        input: ``pixel_values`` (float32, preprocessed) or ``frames`` (uint8 RGB of any size).
-        num_frames: Frames in a clip; None for the checkpoint's own number.
-        image_size: Height and width in pixels, or one number for both; None for the
-            checkpoint's own.
-        attention_heads: For checkpoints without a configuration; None for hidden size / 64.
-        opset: The ONNX operator set, 18 to 23.
-        output_hidden_states: Add the outputs ``hidden_states.{i}``.
-        output_attentions: Add ``spatial_attentions.{i}`` and ``temporal_attentions.{i}``
-            (divided), ``spatial_attentions.{i}`` (space-only) or ``attentions.{i}`` (joint).
-        atol: Absolute tolerance of the check, on top of 1e-4 of PyTorch's largest value.
-        force: Replace an earlier export.
-
-    Raises:
-        InvalidOptionError: An option has a value that is not allowed.
-    """
-
-    model: str
-    output: Path | None = None
-    revision: str | None = None
-    local_files_only: bool = False
-    labels: Path | None = None
-    task: str = "video-classification"
-    input: str = "pixel_values"
-    num_frames: int | None = None
-    image_size: int | tuple[int, int] | None = None
-    attention_heads: int | None = None
-    opset: int = DEFAULT_OPSET
-    output_hidden_states: bool = False
-    output_attentions: bool = False
-    atol: float = 1e-5
-    force: bool = False
-
-    def __post_init__(self) -> None:
-        if self.task not in TASKS:
-            raise InvalidOptionError(f"task is {self.task!r}; it must be one of {', '.join(TASKS)}")
-        if self.input not in INPUTS:
-            raise InvalidOptionError(
-                f"input is {self.input!r}; it must be one of {', '.join(INPUTS)}"
-            )
-        if self.opset not in OPSETS:
-            raise InvalidOptionError(
-                f"opset is {self.opset}; it must be from {OPSETS[0]} to {OPSETS[-1]}"
-            )
-        if not 0 <= self.atol < float("inf"):
-            raise InvalidOptionError(f"atol is {self.atol}; it must be a number of at least 0")
-
-    @property
-    def graph_outputs(self) -> GraphOutputs:
-        """Which outputs the graph gets."""
-        return GraphOutputs(self.task, self.output_hidden_states, self.output_attentions)
-
-    @property
-    def folder(self) -> Path:
-        """Where the bundle goes."""
-        if self.output is not None:
-            return self.output
-        path = Path(self.model)
-        name = path.stem if path.is_file() else path.resolve().name if path.is_dir() else path.name
-        return Path(f"{name}-onnx")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from timesformer_exporter.export import ExportOptions, export
+from timesformer_exporter.export import export
+from timesformer_exporter.options import ExportOptions
 from timesformer_runtime.preprocess import Preprocessing
 
 from tests.tiny_models import ATTENTION_TYPES, tiny_config, write_checkpoint

@@ -15,9 +15,10 @@ import torch
 from timesformer_exporter import export as export_module
 from timesformer_exporter.config import TimesformerConfig
 from timesformer_exporter.errors import InvalidOptionError, OutputExistsError
-from timesformer_exporter.export import ExportOptions, export
+from timesformer_exporter.export import export
 from timesformer_exporter.inference_form import InferenceForm
 from timesformer_exporter.model import TimesformerForVideoClassification
+from timesformer_exporter.options import ExportOptions
 from timesformer_runtime.golden import golden_frames
 from timesformer_runtime.preprocess import Preprocessing
 

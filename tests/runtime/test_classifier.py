@@ -441,7 +441,8 @@ def test_compare_by_hand() -> None:
 def timesformer(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     """A bundle of a small divided model, and that model in PyTorch."""
     pytest.importorskip("torch")
-    from timesformer_exporter.export import ExportOptions, export  # noqa: PLC0415
+    from timesformer_exporter.export import export  # noqa: PLC0415
+    from timesformer_exporter.options import ExportOptions  # noqa: PLC0415
 
     from tests.tiny_models import tiny_config, write_checkpoint  # noqa: PLC0415
 
