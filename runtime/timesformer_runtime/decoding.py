@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from timesformer_runtime.container import InputContainer, VideoStream, packets
+from timesformer_runtime.errors import InvalidVideoError
 from timesformer_runtime.frame_index import FrameIndex
 
 if TYPE_CHECKING:
@@ -205,9 +206,19 @@ def _seconds(stream: VideoStream, number: int, time: int | None, start: int | No
 
 
 def to_rgb(frame: av.VideoFrame) -> Frame:
-    """Converts a frame to uint8 RGB [H, W, 3] and turns it upright."""
+    """Converts a frame to uint8 RGB [H, W, 3] and turns it upright.
+
+    Raises:
+        InvalidVideoError: Its colours are of a kind that FFmpeg does not convert to RGB.
+    """
     if frame.colorspace == _RESERVED_COLOUR_SPACE:
         frame.colorspace = _UNSPECIFIED_COLOUR_SPACE  # FFmpeg refuses to convert from it
-    pixels = frame.reformat(format="rgb24", threads=1).to_ndarray()
+    try:
+        pixels = frame.reformat(format="rgb24", threads=1).to_ndarray()
+    except av.FFmpegError as error:
+        raise InvalidVideoError(
+            f"the video's colours ({frame.format.name}, matrix {frame.colorspace}) cannot be "
+            "converted to RGB; convert it to yuv420p first"
+        ) from error
     turns = frame.rotation // 90 if frame.rotation in {-180, -90, 90, 180} else 0
     return np.ascontiguousarray(np.rot90(pixels, turns), dtype=np.uint8)

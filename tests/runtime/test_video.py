@@ -201,6 +201,20 @@ def test_rotation(matrix: tuple[float, ...], turns: int, tmp_path: Path) -> None
         assert frame.flags.c_contiguous
 
 
+def test_colours_that_cannot_be_converted(tmp_path: Path) -> None:
+    options = {"x264-params": "colormatrix=YCgCo"}
+    path = write_video(tmp_path / "ycgco.mp4", FRAMES[:5], options=options)
+    with pytest.raises(InvalidVideoError, match=r"colours \(yuv420p, matrix 8\)"):
+        read_clip(path, evenly(2))
+
+
+def test_a_reserved_colour_matrix_counts_as_none() -> None:
+    tagged, untagged = (av.VideoFrame.from_ndarray(FRAMES[0], "rgb24") for _ in range(2))
+    tagged, untagged = (frame.reformat(format="yuv420p") for frame in (tagged, untagged))
+    tagged.colorspace, untagged.colorspace = 3, 2
+    np.testing.assert_array_equal(decoding.to_rgb(tagged), to_rgb(untagged))
+
+
 def test_times_count_from_the_first_frame(tmp_path: Path) -> None:
     ticks = [500 + i * i // 7 + i for i in range(40)]
     path = write_video(tmp_path / "late.mp4", FRAMES, options=B_FRAMES, times=ticks)
