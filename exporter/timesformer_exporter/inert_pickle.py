@@ -44,7 +44,6 @@ class Storage(NamedTuple):
     key: str
     dtype: torch.dtype
     length: int
-    start: int = 0
 
 
 class StoredTensor(NamedTuple):
@@ -138,10 +137,9 @@ class _Unpickler(pickle.Unpickler):
         dtype, key, _, length, *view = pid[1:]
         if not isinstance(dtype, torch.dtype) or not isinstance(length, int):
             return Placeholder()
-        storage = self.storages.setdefault(str(key), Storage(str(key), dtype, length))
-        if view and view[0] is not None:
-            return storage._replace(start=int(view[0][1]), length=int(view[0][2]))
-        return storage
+        if any(part is not None for part in view):
+            raise pickle.UnpicklingError("it has views of storages, as PyTorch wrote before 0.4")
+        return self.storages.setdefault(str(key), Storage(str(key), dtype, length))
 
 
 class InertFile:
@@ -160,7 +158,8 @@ class InertFile:
         """Reads a tensor.
 
         Raises:
-            ValueError: The file ends before it, or it reaches beyond its storage.
+            EOFError, KeyError, ValueError: The file ends before it.
+            RuntimeError: It reaches beyond its storage.
         """
         storage = stored.storage
         data = self._read(storage)
@@ -174,13 +173,7 @@ class InertFile:
             if data
             else torch.empty(0, dtype=storage.dtype)
         )
-        needed = stored.offset + 1
-        for length, step in zip(stored.size, stored.stride, strict=True):
-            needed += (length - 1) * step
-        if min(stored.offset, *stored.size, *stored.stride, 0) < 0 or (
-            0 not in stored.size and needed > len(numbers)
-        ):
-            raise ValueError(f"a tensor of shape {stored.size} reaches beyond its storage")
+        # It checks that the view stays inside the storage.
         return numbers.as_strided(stored.size, stored.stride, stored.offset)
 
 
@@ -216,10 +209,9 @@ def _open_zip(archive: zipfile.ZipFile) -> InertFile:
         width = storage.dtype.itemsize
         if info.compress_type != zipfile.ZIP_STORED:
             raise ValueError("the zip archive is compressed, which torch.save never does")
-        if info.file_size < (storage.start + storage.length) * width:
-            raise ValueError(f"storage {storage.key} is shorter than its tensors")
-        data = archive.read(info)
-        return bytearray(data[storage.start * width : (storage.start + storage.length) * width])
+        if info.file_size != storage.length * width:
+            raise ValueError(f"storage {storage.key} does not have the length that it should")
+        return bytearray(archive.read(info))
 
     order = archive.read(f"{root}/byteorder") if f"{root}/byteorder" in names else b"little"
     return InertFile(tree, read, swap=order.decode("ascii") != sys.byteorder)
@@ -240,7 +232,7 @@ def _open_stream(file: BinaryIO) -> InertFile:
 
     def read(storage: Storage) -> bytearray:
         width = storage.dtype.itemsize
-        file.seek(begins[storage.key] + storage.start * width)
+        file.seek(begins[storage.key])
         data = bytearray(file.read(storage.length * width))
         if len(data) != storage.length * width:
             raise EOFError("the file ends before its last tensor")

@@ -260,6 +260,11 @@ def test_a_view_is_read_with_its_strides(tmp_path: Path) -> None:
         ((2,), (-1,), 3),
         ((-1,), (1,), 0),
         ((2,), (1, 1), 0),
+        ((2,), (2**62,), 0),
+        ((3,), (2**62,), 0),
+        ((2**33, 2**33), (2**31, 1), 0),
+        ((2,), (1,), 2**63 - 1),
+        ((2,), (2**64,), 0),
         ((2.5,), (1,), 0),
         (("2",), (1,), 0),
         ((2,), (1,), "0"),
@@ -278,7 +283,7 @@ def test_a_storage_that_is_shorter_than_promised_is_refused(tmp_path: Path) -> N
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("archive/data.pkl", tensor_pickle((4,), (1,), 0))
         archive.writestr("archive/data/0", b"\0" * 12)
-    with pytest.raises(InvalidCheckpointError, match="storage 0 is shorter"):
+    with pytest.raises(InvalidCheckpointError, match="storage 0 does not have the length"):
         read_tensor_file(path)
 
 
