@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from tests.tiny_graphs import (
 )
 
 COMMAND = [sys.executable, "-m", "timesformer_runtime"]
+PATIENCE = 300  # seconds; machines that run tests can be busy
 Result = subprocess.CompletedProcess[str]
 
 
@@ -59,7 +59,7 @@ def timesformer(folder: Path, *arguments: object, **options: Any) -> Result:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=PATIENCE,
         **options,
     )
 
@@ -314,13 +314,13 @@ def test_doctor(folder: Path) -> None:
 
 
 def test_help_and_version(folder: Path) -> None:
-    start = time.perf_counter()
     assert timesformer(folder, "--version").stdout.startswith("timesformer-onnx ")
     for command in ("classify", "verify", "doctor"):
         text = timesformer(folder, command, "--help").stdout
         assert text.startswith(f"Usage: timesformer {command}")
     assert "MODEL VIDEO..." in timesformer(folder, "classify", "-h").stdout
-    assert time.perf_counter() - start < 15  # five starts; heavy imports would take longer
+    code = "import timesformer_runtime.cli, sys; print(*sys.modules)"  # all that --help needs
+    assert {"numpy", "av", "rich", "onnxruntime"}.isdisjoint(run_python(folder, code).split())
 
 
 def test_an_unknown_command_gets_a_suggestion(folder: Path) -> None:
@@ -348,7 +348,7 @@ def test_a_closed_pipe_is_quiet(folder: Path) -> None:
     assert json.loads(process.stdout.readline())["video"] == "a.mp4"
     process.stdout.close()
     errors = process.stderr.read().splitlines()
-    assert process.wait(60) == 141
+    assert process.wait(PATIENCE) == 141
     assert len(errors) == 1  # what was said about the model
     process.stderr.close()
 
@@ -381,7 +381,7 @@ def test_interrupt(folder: Path) -> None:
     assert process.stdout is not None
     process.stdout.readline()
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert errors.split("\n", 1)[1].strip() == "timesformer: interrupted"
 
