@@ -1,4 +1,7 @@
-"""Renders the clips that come with the runtime: ``python -m models.shot_transitions.sample_clips``."""
+"""Renders the clips that come with the runtime.
+
+``python -m models.shot_transitions.sample_clips --help``
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from models.shot_transitions.labels import LABELS
 
 _SEED = 2  # the pools for training and evaluation have the seeds 0 and 1
 # The number of the draw for each label: chosen by eye, so that the scenes look like something.
-_DRAWS = {label: 0 for label in LABELS}
+_DRAWS = dict.fromkeys(LABELS, 0)
 _KINDS = {"none": "crossing"}
 
 

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from timesformer_exporter.config import TimesformerConfig
-from timesformer_exporter.model import TimesformerForVideoClassification
+from timesformer_exporter.model import (
+    Attention,
+    DividedLayer,
+    Layer,
+    TimesformerForVideoClassification,
+)
 from torch import nn
 
 from models.shot_transitions.labels import LABELS
 
-_TIME, _PLACE = 0.5, 0.3  # amplitudes of the embeddings; patches start with about 0.5
+_EMBEDDING = 2.0  # amplitude of moments and places; patches begin with about 0.3
+_SHARPNESS = 1.3  # of the look along time: the square counts
+_COMPARED = 12  # of the lowest frequencies are compared between frames
+_CHANGE = 0.2  # amplitude of the differences
+_TYPICAL = 4.5  # what LayerNorm makes of _EMBEDDING at the start
+_CHANCE = 0.3  # how much of the random queries and keys is kept beside it
 
 
 def small_config(attention_type: str, image_size: int = 64) -> TimesformerConfig:
@@ -32,36 +43,148 @@ def small_config(attention_type: str, image_size: int = 64) -> TimesformerConfig
     )
 
 
+@dataclass(frozen=True)
+class _Dimensions:
+    """What each part of a token begins as."""
+
+    content: slice  # the lowest frequencies of the patch
+    changes: slice  # how they differ in the frame before, the first and the last
+    ramps: slice  # how late, how far down and how far right, -1 to 1
+    moment: slice  # one number for each frame
+    place: slice  # one number for each patch
+
+
 @torch.no_grad()
 def start(config: TimesformerConfig, seed: int) -> TimesformerForVideoClassification:
     """A model to train from.
 
-    Patches begin as their lowest spatial frequencies, places and times as sinusoids (zeros would
-    hide the order of the frames for a long time), and branches small.
+    A token begins as the lowest spatial frequencies of its patch, then one number for each
+    moment and one for each place (zeros would hide the order of the frames for a long time).
+    The heads that can look along time begin by doing so: at the same place in the frame itself,
+    the frame before, the first and the last; the first layer takes the differences.
     """
     torch.manual_seed(seed)
     model = TimesformerForVideoClassification(config)
-    embeddings = model.timesformer.embeddings
-    basis = frequency_basis(config.hidden_size, config.patch_hw[0])
-    embeddings.patch_embeddings.projection.weight.copy_(torch.from_numpy(basis))
-    rows, columns = config.grid
-    place = _PLACE * np.concatenate(
-        [
-            np.repeat(_sinusoids(rows, config.hidden_size // 2), columns, axis=0),
-            np.tile(_sinusoids(columns, config.hidden_size // 2), (rows, 1)),
-        ],
-        axis=1,
+    parts = _dimensions(config)
+    embeddings, encoder = model.timesformer.embeddings, model.timesformer.encoder
+    projection = embeddings.patch_embeddings.projection
+    projection.weight.zero_()
+    projection.weight[parts.content].copy_(
+        torch.from_numpy(frequency_basis(parts.content.stop, config.patch_hw[0]))
     )
-    embeddings.position_embeddings[0, 1:].copy_(torch.from_numpy(place))
+    late, down, right = range(parts.ramps.start, parts.ramps.stop)
+    places = embeddings.position_embeddings.zero_()[0, 1:]
+    places[:, parts.place].fill_diagonal_(_EMBEDDING)
+    rows, columns = (_EMBEDDING * torch.linspace(-1, 1, n) for n in config.grid)
+    places[:, down] = rows.repeat_interleave(len(columns))
+    places[:, right] = columns.repeat(len(rows))
     if embeddings.time_embeddings is not None:
-        times = _TIME * _sinusoids(config.num_frames, config.hidden_size)
-        embeddings.time_embeddings[0].copy_(torch.from_numpy(times))
-    for name, part in model.timesformer.encoder.named_modules():
+        times = embeddings.time_embeddings.zero_()[0]
+        times[:, parts.moment].fill_diagonal_(_EMBEDDING)
+        times[:, late] = _EMBEDDING * torch.linspace(-1, 1, config.num_frames)
+    for name, part in encoder.named_modules():
         if isinstance(part, nn.Linear):
             ends_branch = name.endswith(("output.dense", "temporal_dense"))
             nn.init.normal_(part.weight, std=(0.5 if ends_branch else 0.8) / part.in_features**0.5)
+    for number, layer in enumerate(encoder.layer):
+        assert isinstance(layer, Layer)  # noqa: S101 (narrows the type)
+        alternates = config.attention_type == "joint_space_time"  # one attention for both
+        if config.attention_type != "space_only" and not (alternates and number % 2):
+            _look_along_time(_temporal(layer).attention.qkv, config, parts)
+        if not alternates or number % 2:
+            _look_to_the_sides(layer.attention.attention.qkv, config, parts)
+    if config.attention_type != "space_only":
+        _take_differences(encoder.layer[0], config, parts)
     model.classifier.get_parameter("weight").zero_()
     return model
+
+
+def _dimensions(config: TimesformerConfig) -> _Dimensions:
+    place = config.hidden_size - config.num_patches
+    moment = place - config.num_frames
+    ramps = moment - 3
+    changes = ramps - 3 * _COMPARED
+    return _Dimensions(
+        slice(0, changes),
+        slice(changes, ramps),
+        slice(ramps, moment),
+        slice(moment, place),
+        slice(place, config.hidden_size),
+    )
+
+
+def _temporal(layer: nn.Module) -> Attention:
+    """The attention that sees other frames: the temporal one, or the only one."""
+    assert isinstance(layer, Layer)  # noqa: S101 (narrows the type)
+    return layer.temporal_attention if isinstance(layer, DividedLayer) else layer.attention
+
+
+def _look_along_time(qkv: nn.Linear, config: TimesformerConfig, parts: _Dimensions) -> None:
+    """Sets queries and keys so that each head finds one moment at its own place."""
+    frames, places = config.num_frames, config.num_patches
+    size = config.hidden_size // config.num_attention_heads
+    # Rows that sum to zero do not see the mean that LayerNorm takes away.
+    moment, place = (_SHARPNESS * (torch.eye(n) - 1 / n) for n in (frames, places))
+    for head in range(config.num_attention_heads):
+        first = head * size
+        query = qkv.weight[first : first + size]
+        key = qkv.weight[config.hidden_size + first : config.hidden_size + first + size]
+        for part in (query, key):
+            part.mul_(_CHANCE)
+            if config.attention_type == "joint_space_time":  # else only one place is in sight
+                part[frames : frames + places, parts.place] += place
+        key[:frames, parts.moment] += moment
+        match head % 4:
+            case 0:  # the frame itself
+                query[:frames, parts.moment] += moment
+            case 1:  # the frame before
+                query[: frames - 1, parts.moment] += moment[1:]
+            case 2:  # the first frame
+                qkv.bias[first] = _SHARPNESS * _TYPICAL
+            case _:  # the last frame
+                qkv.bias[first + frames - 1] = _SHARPNESS * _TYPICAL
+
+
+def _look_to_the_sides(qkv: nn.Linear, config: TimesformerConfig, parts: _Dimensions) -> None:
+    """Sets queries and keys so that the heads see the top, the bottom, the left and the right."""
+    size = config.hidden_size // config.num_attention_heads
+    _, down, right = range(parts.ramps.start, parts.ramps.stop)
+    for head in range(config.num_attention_heads):
+        first = head * size
+        key = config.hidden_size + first
+        for start in (first, key):
+            qkv.weight[start : start + size].mul_(_CHANCE)
+        qkv.weight[key, down if head % 4 < 2 else right] += 1.0 if head % 2 else -1.0
+        qkv.bias[first] = _TYPICAL / 2
+
+
+def _take_differences(layer: nn.Module, config: TimesformerConfig, parts: _Dimensions) -> None:
+    """Lets a layer write what changed into the tokens, and its MLP rectify it."""
+    assert isinstance(layer, Layer)  # noqa: S101 (narrows the type)
+    attention = _temporal(layer)
+    size = config.hidden_size // config.num_attention_heads
+    values = attention.attention.qkv.weight[2 * config.hidden_size :]
+    written = attention.output.dense.weight[parts.changes]
+    written.zero_()
+    same = torch.eye(_COMPARED)
+    for head in range(4):
+        columns = slice(head * size, head * size + _COMPARED)
+        values[columns].zero_()
+        values[columns, :_COMPARED] = same
+        if head:
+            written[(head - 1) * _COMPARED : head * _COMPARED, columns] = _CHANGE * same
+        else:
+            written[:, columns] = -_CHANGE * same.repeat(3, 1)
+    if isinstance(layer, DividedLayer):
+        layer.temporal_dense.weight[parts.changes].zero_()
+        layer.temporal_dense.weight[parts.changes, parts.changes].fill_diagonal_(1.0)
+    both = torch.eye(3 * _COMPARED)
+    units = layer.intermediate.dense.weight[: 6 * _COMPARED]
+    units.zero_()
+    units[:, parts.changes] = torch.cat([both, -both])
+    out = layer.output.dense.weight
+    out[:, 3 * _COMPARED : 6 * _COMPARED] = out[:, : 3 * _COMPARED]  # both signs count alike
+    out[:, : 6 * _COMPARED] *= 2
 
 
 def frequency_basis(count: int, side: int) -> npt.NDArray[np.float32]:
@@ -86,10 +209,3 @@ def frequency_basis(count: int, side: int) -> npt.NDArray[np.float32]:
         for _, colour, u, v in order[:count]
     ]
     return np.stack(basis).astype(np.float32)
-
-
-def _sinusoids(positions: int, size: int) -> npt.NDArray[np.float32]:
-    """Sines and cosines of wavelengths from 2 positions to 4 times all: [positions, size]."""
-    wavelengths = np.geomspace(2.5, 4 * positions, size // 2)
-    phase = 2 * np.pi * np.arange(positions)[:, None] / wavelengths
-    return np.concatenate([np.sin(phase), np.cos(phase)], axis=1).astype(np.float32)

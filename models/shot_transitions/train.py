@@ -22,7 +22,7 @@ from models.shot_transitions.starting_point import small_config, start
 
 _WARM_UP = 100  # steps
 _DECAY = 0.45  # the last part of the steps, in which the learning rate falls to zero
-_AVERAGE = 0.995  # of the weights, a step
+_AVERAGE = 0.998  # of the weights, a step
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class Recipe:
 
     attention_type: str
     steps: int
-    batch_size: int = 64
+    batch_size: int = 32
     image_size: int = 64
     matrix_rate: float = 2e-3
-    other_rate: float = 1.5e-3
+    other_rate: float = 1e-3
     weight_decay: float = 0.02
     smoothing: float = 0.02
     seed: int = 0
@@ -167,7 +167,7 @@ def batches(pool: Pool, recipe: Recipe, first: int) -> Iterator[tuple[Tensor, Te
 @click.option(
     "--state", type=click.Path(path_type=Path), required=True, help="File to carry on from."
 )
-@click.option("--steps", default=6000, show_default=True, help="Batches of 64 clips.")
+@click.option("--steps", default=12_000, show_default=True, help="Batches of 32 clips.")
 @click.option("--seed", default=0, show_default=True, help="Same seed and pool, same training.")
 @click.option("--threads", default=1, show_default=True, help="CPU threads.")
 def main(

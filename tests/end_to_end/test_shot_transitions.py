@@ -1,0 +1,345 @@
+"""How the bundled models are made: renders, labels, training, evaluation."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from click.testing import CliRunner
+
+from models.shot_transitions import augment, render, train
+from models.shot_transitions.card import BEGIN, END, between_markers, evaluation_in
+from models.shot_transitions.checkpoint import load_model, save_model
+from models.shot_transitions.clips import Plan, encode, joined_frames, render_clip
+from models.shot_transitions.evaluate import Evaluation, logits_of
+from models.shot_transitions.footage import load_footage
+from models.shot_transitions.labels import FLIPPED, LABELS, MIRRORED, REVERSED, TRANSPOSED
+from models.shot_transitions.pool import create_pool, open_pool
+from models.shot_transitions.scenes import KINDS, Scene
+from models.shot_transitions.starting_point import frequency_basis, small_config, start
+from models.shot_transitions.transitions import Transition, random_transition, visible_label
+
+SAMPLED = np.linspace(0, 29, 8).astype(np.int64)  # 0 4 8 12 16 20 24 29
+
+
+class Flat:
+    """A scene of one grey level."""
+
+    source = ""
+
+    def __init__(self, level: int) -> None:
+        self.level = level
+
+    def frame(self, time: float = 0.0) -> npt.NDArray[np.uint8]:
+        return np.full((32, 32, 3), self.level, np.uint8)
+
+
+def joined(transition: Transition) -> npt.NDArray[np.uint8]:
+    """The sampled frames of a grey (80) and a white (240) scene, joined."""
+    old, new = Flat(80), Flat(240)
+    return np.stack([transition.join(int(i), old.frame, new.frame) for i in SAMPLED])
+
+
+def named_by_levels(clip: npt.NDArray[np.uint8]) -> str:
+    """Names a clip of ``joined`` by what its grey levels do, with none of the code under test."""
+    levels = clip[..., 0].astype(float)
+    if levels[0].mean() == 0 or levels[-1].mean() == 0:
+        return "fade_in" if levels[0].mean() == 0 else "fade_out"
+    between = [
+        f
+        for f in levels
+        if abs(f.mean() - levels[0].mean()) > 5 and abs(f.mean() - levels[-1].mean()) > 5
+    ]
+    if not between:
+        return "cut" if levels[0].mean() != levels[-1].mean() else "none"
+    halfway = between[len(between) // 2]
+    ends = levels[0].mean(), levels[-1].mean()
+    across, down = halfway.mean(axis=0), halfway.mean(axis=1)
+    if np.ptp(across) < 1 and np.ptp(down) < 1:
+        return "dissolve"
+    # The side on which the last scene's level stands already is the side that it came from.
+    line, names = (
+        (across, ("wipe_right", "wipe_left"))
+        if np.ptp(across) > 1
+        else (down, ("wipe_down", "wipe_up"))
+    )
+    new_first = abs(line[0] - ends[1]) < abs(line[0] - ends[0])
+    return names[0] if new_first else names[1]
+
+
+def example(label: str) -> npt.NDArray[np.uint8]:
+    return joined(Transition(label, start=6.0, length=16.0))
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_each_transition_looks_like_its_name(label: str) -> None:
+    assert named_by_levels(example(label)) == label
+
+
+@pytest.mark.parametrize("label", LABELS)
+@pytest.mark.parametrize(
+    "change", [augment.mirror, augment.flip, augment.transpose, augment.reverse]
+)
+def test_symmetries_change_clip_and_label_alike(
+    change: Callable[[augment.Clip, int], tuple[augment.Clip, int]], label: str
+) -> None:
+    clip, index = change(example(label), LABELS.index(label))
+    assert named_by_levels(clip) == LABELS[index]
+
+
+def test_label_maps_are_their_own_inverse() -> None:
+    for mapping in (MIRRORED, FLIPPED, TRANSPOSED, REVERSED):
+        assert [mapping[mapping[i]] for i in range(9)] == list(range(9))
+    assert LABELS[REVERSED[LABELS.index("fade_in")]] == "fade_out"
+    assert LABELS[TRANSPOSED[LABELS.index("wipe_right")]] == "wipe_down"
+
+
+@pytest.mark.parametrize(
+    ("transition", "name"),
+    [
+        (Transition("dissolve", 5.0, 20.0), "dissolve"),
+        (Transition("dissolve", 8.2, 3.0), "cut"),  # fits between the frames 8 and 12
+        (Transition("wipe_up", 16.5, 2.0), "cut"),
+        (Transition("dissolve", 8.0, 8.0), ""),  # only frame 12 is in between
+        (Transition("dissolve", 0.0, 40.0), ""),  # the new scene is never alone
+        (Transition("fade_in", -4.0, 20.0), ""),  # the flat colour is never alone
+        (Transition("fade_out", 5.0, 20.0), "fade_out"),
+        (Transition("cut", 15.0, 1e-3), "cut"),
+        (Transition("cut", 40.0, 1e-3), ""),  # after the end
+        (Transition("none", 0.0, 1.0), "none"),
+    ],
+)
+def test_classes_are_what_a_person_sees_in_eight_frames(transition: Transition, name: str) -> None:
+    assert visible_label(transition, SAMPLED, 32, 32) == name
+
+
+def test_wipe_of_a_wide_frame_is_judged_by_its_centre_square() -> None:
+    # In 300 x 100 pixels the edge needs 10 of these 30 frames to cross the square.
+    quick = Transition("wipe_right", 5.0, 9.0)
+    assert visible_label(quick, SAMPLED, 100, 100) == "wipe_right"
+    assert visible_label(quick, SAMPLED, 100, 300) == ""
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_random_transitions_show_their_label(label: str) -> None:
+    rng = np.random.default_rng(5)
+    drawn = [random_transition(rng, label, SAMPLED, 90, 160) for _ in range(20)]
+    assert {visible_label(t, SAMPLED, 90, 160) for t in drawn} == {label}
+    if label != "none":
+        assert len({t.start for t in drawn}) == 20
+
+
+def test_clip_that_is_too_short_for_a_transition_is_refused() -> None:
+    with pytest.raises(RuntimeError, match="no dissolve fits into 2 frames; make the clip longer"):
+        random_transition(np.random.default_rng(0), "dissolve", np.array([0, 1]), 90, 160)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_scene_moves_within_the_frame(kind: str) -> None:
+    scene = Scene(np.random.default_rng(3), 48, 64, 2.0, kind)
+    frames = np.stack([scene.frame(t) for t in np.linspace(0, 2, 12)])
+    assert frames.shape == (12, 48, 64, 3)
+    assert frames.dtype == np.uint8
+    assert frames.std() > 3
+
+
+def test_clips_depend_on_nothing_but_the_seed() -> None:
+    first, again = (render_clip(np.random.default_rng([4, 2]), "dissolve", 64) for _ in range(2))
+    other = render_clip(np.random.default_rng([4, 3]), "dissolve", 64)
+    assert first.shape == (8, 64, 64, 3)
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_fades_begin_or_end_with_one_colour() -> None:
+    for seed in range(3):
+        fade_in = render_clip(np.random.default_rng([6, seed]), "fade_in", 64)
+        fade_out = render_clip(np.random.default_rng([7, seed]), "fade_out", 64)
+        assert fade_in[0].std(axis=(0, 1)).max() < 3 < fade_in[-1].std(axis=(0, 1)).max()
+        assert fade_out[-1].std(axis=(0, 1)).max() < 3 < fade_out[0].std(axis=(0, 1)).max()
+
+
+def test_augmentation_keeps_what_is_flat_flat_and_what_is_constant_constant() -> None:
+    clip = np.zeros((8, 72, 72, 3), np.uint8)
+    clip[4:] = (200, 30, 90)
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        planes, label = augment.augmented(rng, clip, LABELS.index("cut"), 64)
+        assert planes.shape == (8, 3, 64, 64)
+        assert label == LABELS.index("cut")
+        assert np.ptp(planes, axis=(2, 3)).max() == 0
+        assert np.array_equal(planes[0], planes[3])
+        assert np.array_equal(planes[4], planes[7])
+        assert not np.array_equal(planes[0], planes[7])
+
+
+def test_normalised_is_what_the_preprocessing_configuration_says(tmp_path: Path) -> None:
+    clips = np.random.default_rng(0).integers(0, 256, (1, 8, 64, 64, 3)).astype(np.uint8)
+    model = start(small_config("space_only"), 0)
+    save_model(model, tmp_path)
+    values = json.loads((tmp_path / "preprocessor_config.json").read_text())
+    assert values["size"] == {"shortest_edge": 64}
+    assert values["crop_size"] == {"height": 64, "width": 64}
+    scaled = clips * values["rescale_factor"] - np.array(values["image_mean"])
+    expected = (scaled / np.array(values["image_std"])).transpose(0, 1, 4, 2, 3)
+    np.testing.assert_allclose(augment.normalised(clips), expected, atol=1e-5)
+    loaded = load_model(tmp_path)
+    np.testing.assert_array_equal(logits_of(loaded, clips), logits_of(model.eval(), clips))
+
+
+def test_patches_begin_as_orthogonal_frequencies() -> None:
+    basis = frequency_basis(40, 16).reshape(40, -1)
+    products = basis @ basis.T
+    assert np.abs(products - np.diag(np.diag(products))).max() < 1e-6
+    assert np.ptp(basis[0]) < 1e-7  # the first is the mean brightness
+
+
+@pytest.mark.parametrize("attention_type", ["divided_space_time", "joint_space_time"])
+def test_heads_begin_by_looking_along_time(attention_type: str) -> None:
+    model = start(small_config(attention_type), 0).timesformer
+    clip = np.random.default_rng(1).integers(0, 256, (1, 8, 64, 64, 3)).astype(np.uint8)
+    output = model(torch.from_numpy(augment.normalised(clip)), output_attentions=True)
+    patch, moment = 5, 3
+    if attention_type == "divided_space_time":
+        seen = output.temporal_attentions[0][patch, :, moment].argmax(-1)
+    else:
+        seen = output.attentions[0][0, :, 1 + patch * 8 + moment].argmax(-1) - 1 - patch * 8
+    assert seen.tolist() == [moment, moment - 1, 0, 7]
+
+
+def small_pool(folder: Path, count: int = 12) -> Path:
+    runner = CliRunner()
+    arguments = ["--output", str(folder), "--count", str(count), "--workers", "1", "--balanced"]
+    result = runner.invoke(render.main, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return folder
+
+
+def test_pool_is_rendered_once_and_carries_on(tmp_path: Path) -> None:
+    folder = small_pool(tmp_path / "pool")
+    pool = open_pool(folder, writable=True)
+    assert pool.clips.shape == (12, 8, 72, 72, 3)
+    assert pool.labels.tolist() == [i % 9 for i in range(12)]
+    before = np.array(pool.clips)
+    pool.clips[7], pool.labels[7] = 0, 255  # as if an interruption had come before this one
+    small_pool(folder)
+    assert np.array_equal(open_pool(folder).clips, before)
+    with pytest.raises(ValueError, match="holds a pool of shape"):
+        create_pool(folder, 5, 72)
+
+
+def test_interrupted_training_ends_where_an_uninterrupted_one_does(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    rng = np.random.default_rng(0)
+    create_pool(tmp_path, 6, 72)
+    pool = open_pool(tmp_path, writable=True)
+    pool.clips[:] = rng.integers(0, 256, pool.clips.shape)
+    pool.labels[:] = range(6)
+    recipe = train.Recipe("divided_space_time", steps=3, batch_size=2)
+
+    whole = train.Training(recipe)
+    for pixels, labels in train.batches(pool, recipe, 0):
+        whole.advance(pixels, labels)
+
+    first = train.Training(recipe)
+    batches = train.batches(pool, recipe, 0)
+    first.advance(*next(batches))
+    first.save(tmp_path / "state.pt")
+    second = train.Training(recipe)
+    second.load(tmp_path / "state.pt")
+    for pixels, labels in train.batches(pool, recipe, second.step):
+        second.advance(pixels, labels)
+
+    assert second.step == whole.step == 3
+    start_weights = start(small_config("divided_space_time"), 0).state_dict()
+    for name, value in whole.averaged_model().state_dict().items():
+        torch.testing.assert_close(second.averaged_model().state_dict()[name], value)
+    moved = [n for n, v in whole.model.state_dict().items() if not torch.equal(v, start_weights[n])]
+    assert "classifier.weight" in moved
+    assert "timesformer.encoder.layer.0.temporal_attention.attention.qkv.weight" in moved
+
+
+def test_training_learns_to_tell_three_clips_apart(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    create_pool(tmp_path, 3, 72)
+    pool = open_pool(tmp_path, writable=True)
+    for index, label in enumerate(("none", "cut", "dissolve")):
+        pool.clips[index] = render_clip(np.random.default_rng([8, index]), label, 72)
+        pool.labels[index] = LABELS.index(label)
+    recipe = train.Recipe("divided_space_time", steps=40, batch_size=6)
+    training = train.Training(recipe)
+    losses = [training.advance(*batch)[0] for batch in train.batches(pool, recipe, 0)]
+    assert np.mean(losses[:3]) > 2.0  # ln 9 at the start
+    assert np.mean(losses[-5:]) < 1.0
+
+
+def write_video(path: Path, frames: list[npt.NDArray[np.uint8]]) -> None:
+    path.write_bytes(encode(frames, 15, 20, "ultrafast"))
+
+
+def test_footage_is_split_at_its_cuts_and_pairs_differ(tmp_path: Path) -> None:
+    def shot(seed: int, count: int) -> list[npt.NDArray[np.uint8]]:
+        scene = Scene(np.random.default_rng([9, seed]), 64, 96, count / 15, "still")
+        return [scene.frame(i / 15) for i in range(count)]
+
+    write_video(tmp_path / "two.mp4", shot(0, 20) + shot(1, 15))
+    write_video(tmp_path / "one.mp4", shot(2, 30))
+    (tmp_path / "odd.mp4").write_bytes(b"not a video")
+    footage = load_footage(tmp_path)
+    assert [(s.name, len(s.frames)) for s in footage.shots] == [
+        ("one.mp4", 30),
+        ("two.mp4", 20),
+        ("two.mp4", 15),
+    ]
+    plan = Plan("cut", "shot", 64, 96, 24, 15, 20, "ultrafast", 0)
+    frames, transition = joined_frames(np.random.default_rng(1), plan, footage.random_scene)
+    assert len(frames) == 24
+    assert transition.label == "cut" or transition.length < 24
+    assert np.abs(frames[0].astype(float) - frames[-1]).mean() > 10
+
+
+def test_folder_with_too_little_footage_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="fewer than two videos"):
+        load_footage(tmp_path)
+
+
+def test_evaluation_counts_and_prints_by_class() -> None:
+    confusion = np.diag(np.full(9, 10))
+    confusion[2] = 0
+    confusion[2, 2], confusion[2, 3] = 6, 4
+    result = Evaluation(confusion)
+    assert result.accuracy == pytest.approx(86 / 90)
+    assert result.share("fade_in", "fade_out") == pytest.approx(0.4)
+    assert "| fade in |  |  | **6** | 4 |  |  |  |  |  | 60.0% |" in result.table()
+
+
+def test_tables_go_between_the_markers_of_a_card() -> None:
+    card = f"# Card\n\n{BEGIN}\nold\n{END}\n\nend\n"
+    new = between_markers(card, "table")
+    assert new == f"# Card\n\n{BEGIN}\n\ntable\n\n{END}\n\nend\n"
+    assert evaluation_in(new) == "table"
+    with pytest.raises(ValueError, match="each once"):
+        between_markers("# Card", "table")
+
+
+def test_space_only_cannot_know_the_order_of_frames() -> None:
+    model = start(small_config("space_only"), 3).eval()
+    torch.nn.init.normal_(model.classifier.get_parameter("weight"))
+    clip = render_clip(np.random.default_rng([10, 0]), "fade_in", 64)[None]
+    np.testing.assert_allclose(
+        logits_of(model, clip), logits_of(model, clip[:, ::-1]), rtol=1e-4, atol=1e-5
+    )
+
+
+@pytest.mark.skipif(not os.environ.get("TIMESFORMER_TEST_CLIPS"), reason="no folder of videos")
+def test_real_footage_joins_into_clips() -> None:
+    footage = load_footage(Path(os.environ["TIMESFORMER_TEST_CLIPS"]))
+    for index, label in enumerate(LABELS):
+        clip = render_clip(np.random.default_rng([11, index]), label, 64, footage.random_scene)
+        assert clip.shape == (8, 64, 64, 3)
