@@ -202,6 +202,7 @@ def test_a_bare_hugging_face_model(tmp_path: Path) -> None:
     assert float((features - expected).abs().max()) < 1e-5
 
 
+@torch.no_grad()
 def test_feature_extraction_drops_the_head(tmp_path: Path) -> None:
     config = tiny_config()
     model = random_model(config)
@@ -288,6 +289,7 @@ def test_mmaction2_files(tmp_path: Path, attention_type: str, zipped: bool) -> N
     assert checkpoint.preprocessing["image_std"] == [0.5] * 3
 
 
+@torch.no_grad()
 def test_a_packed_projection_of_mmaction2_attends_as_its_multihead_attention_does() -> None:
     """Against nn.MultiheadAttention itself, whose in_proj rows the key map relies on."""
     torch.manual_seed(0)
