@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from timesformer_exporter import inert_pickle
+from timesformer_exporter.checkpoints import inert_pickle
+from timesformer_exporter.checkpoints.inert_pickle import StoredTensor, open_inert
+from timesformer_exporter.checkpoints.tensor_files import read_tensor_file
 from timesformer_exporter.errors import InvalidCheckpointError
-from timesformer_exporter.inert_pickle import StoredTensor, open_inert
-from timesformer_exporter.tensor_files import read_tensor_file
 from torch import Tensor
 
 

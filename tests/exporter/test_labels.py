@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
+from timesformer_exporter.checkpoints.labels import read_labels
 from timesformer_exporter.errors import InvalidOptionError
-from timesformer_exporter.labels import read_labels
 
 NAMES = ["abseiling", "air drumming", "naïve dance 踊り"]
 

@@ -9,11 +9,12 @@ import av
 import numpy as np
 import numpy.typing as npt
 import pytest
-from timesformer_runtime import decoding, video
-from timesformer_runtime.container import locate, packets
-from timesformer_runtime.decoding import decode_all, decode_selected
-from timesformer_runtime.frame_index import FrameIndex, Scan, scan
-from timesformer_runtime.h264 import HeaderReader, UnusualStreamError
+from timesformer_runtime.video import clip as clip_module
+from timesformer_runtime.video import decoding
+from timesformer_runtime.video.container import locate, packets
+from timesformer_runtime.video.decoding import decode_all, decode_selected
+from timesformer_runtime.video.frame_index import FrameIndex, Scan, scan
+from timesformer_runtime.video.h264 import HeaderReader, UnusualStreamError
 
 from tests.video_files import decode_plainly, moving_pictures, write_video
 
@@ -151,8 +152,8 @@ def test_an_index_that_is_wrong_is_found_out(
         index = lying_scan(*opened).index
         assert index is not None
         assert decode_selected(*opened, index, [3, 25]) is None
-    monkeypatch.setattr(video, "scan", lying_scan)
-    clip = video.read_clip(path, lambda _: np.array([3, 25]))
+    monkeypatch.setattr(clip_module, "scan", lying_scan)
+    clip = clip_module.read_clip(path, lambda _: np.array([3, 25]))
     np.testing.assert_array_equal(clip.frames[0], expected[3])
     np.testing.assert_array_equal(clip.frames[1], expected[25])
 
@@ -162,8 +163,8 @@ def test_a_count_that_is_wrong_is_found_out(
 ) -> None:
     path = write_video(tmp_path / "video.avi", FRAMES, options=GOPS_OF_10)
     for promised in (0, 7, 41):
-        monkeypatch.setattr(video, "scan", lambda *_, promised=promised: Scan(promised, None))
-        clip = video.read_clip(path, lambda count: np.array([count - 1]))
+        monkeypatch.setattr(clip_module, "scan", lambda *_, promised=promised: Scan(promised, None))
+        clip = clip_module.read_clip(path, lambda count: np.array([count - 1]))
         assert clip.indices == (39,)
         assert clip.count == 40
 

@@ -13,7 +13,6 @@ import av
 import numpy as np
 import numpy.typing as npt
 import pytest
-from timesformer_runtime import decoding
 from timesformer_runtime.errors import (
     InvalidOptionError,
     InvalidVideoError,
@@ -22,7 +21,7 @@ from timesformer_runtime.errors import (
 )
 from timesformer_runtime.preprocess import Preprocessing
 from timesformer_runtime.sampling import uniform
-from timesformer_runtime.video import Clip, read_clip
+from timesformer_runtime.video import Clip, decoding, read_clip
 
 from tests.video_files import (
     RATE,

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
+from timesformer_exporter.checkpoints.key_maps import KeyMap
 from timesformer_exporter.config import TimesformerConfig
 from timesformer_exporter.errors import InvalidCheckpointError
-from timesformer_exporter.key_maps import KeyMap
 from timesformer_exporter.model import TimesformerForVideoClassification
 
 _LISTED = 10  # so many names stand in a message

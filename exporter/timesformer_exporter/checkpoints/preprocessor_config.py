@@ -9,10 +9,10 @@ from typing import Any
 from timesformer_runtime.errors import InvalidModelError
 from timesformer_runtime.preprocess import Preprocessing
 
-from timesformer_exporter.checkpoint_files import read_json
+from timesformer_exporter.checkpoints.facebook_settings import FacebookSettings
+from timesformer_exporter.checkpoints.files import read_json
 from timesformer_exporter.config import TimesformerConfig
 from timesformer_exporter.errors import InvalidCheckpointError
-from timesformer_exporter.facebook_settings import FacebookSettings
 
 _PROCESSOR = "VideoMAEImageProcessor"
 

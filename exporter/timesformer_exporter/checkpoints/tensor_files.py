@@ -15,8 +15,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from timesformer_exporter.checkpoints.inert_pickle import (
+    ZIP_MAGIC,
+    InertFile,
+    StoredTensor,
+    open_inert,
+)
 from timesformer_exporter.errors import InvalidCheckpointError
-from timesformer_exporter.inert_pickle import ZIP_MAGIC, InertFile, StoredTensor, open_inert
 
 # Under which keys the trainers in use keep the model, in the order in which they are tried.
 _WRAPPERS = ("model_state", "state_dict", "model_state_dict", "model", "module")

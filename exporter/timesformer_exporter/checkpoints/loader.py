@@ -11,33 +11,37 @@ from typing import Any
 from timesformer_runtime.preprocess import Preprocessing
 from torch import Tensor
 
-from timesformer_exporter import checkpoint_files
-from timesformer_exporter.architecture import Known, infer_config
-from timesformer_exporter.checkpoint_files import CheckpointFiles, read_json, sha256
-from timesformer_exporter.config import TimesformerConfig
-from timesformer_exporter.embedding_resize import resize_positions, resize_times
-from timesformer_exporter.errors import (
-    InvalidCheckpointError,
-    InvalidConfigError,
-    InvalidOptionError,
+from timesformer_exporter.checkpoints.architecture import Known, infer_config
+from timesformer_exporter.checkpoints.embedding_resize import resize_positions, resize_times
+from timesformer_exporter.checkpoints.facebook_settings import FacebookSettings, parse_settings
+from timesformer_exporter.checkpoints.files import (
+    CheckpointFiles,
+    find_files,
+    read_json,
+    sha256,
 )
-from timesformer_exporter.facebook_settings import FacebookSettings, parse_settings
-from timesformer_exporter.key_maps import KeyMap, recognize
-from timesformer_exporter.labels import read_labels
-from timesformer_exporter.model import TimesformerForVideoClassification
-from timesformer_exporter.preprocessor_config import (
+from timesformer_exporter.checkpoints.key_maps import KeyMap, recognize
+from timesformer_exporter.checkpoints.labels import read_labels
+from timesformer_exporter.checkpoints.preprocessor_config import (
     default_preprocessing,
     read_preprocessing,
     with_image_size,
 )
-from timesformer_exporter.tensor_check import (
+from timesformer_exporter.checkpoints.tensor_check import (
     check_names_and_shapes,
     dtype_name,
     empty_model,
     listing,
     to_float32,
 )
-from timesformer_exporter.tensor_files import TensorFile, read_tensor_file
+from timesformer_exporter.checkpoints.tensor_files import TensorFile, read_tensor_file
+from timesformer_exporter.config import TimesformerConfig
+from timesformer_exporter.errors import (
+    InvalidCheckpointError,
+    InvalidConfigError,
+    InvalidOptionError,
+)
+from timesformer_exporter.model import TimesformerForVideoClassification
 
 TASKS = ("video-classification", "feature-extraction")
 
@@ -121,7 +125,7 @@ def load_checkpoint(
     wanted = Known(num_frames, _height_width(image_size), attention_heads)
     if num_frames is not None and num_frames < 1:
         raise InvalidOptionError(f"--num-frames is {num_frames}; it must be at least 1")
-    files = checkpoint_files.find_files(model, revision, local_files_only)
+    files = find_files(model, revision, local_files_only)
     return _Loader(files, wanted, task, labels).load()
 
 

@@ -1,0 +1,176 @@
+"""Fetches chosen frames of a video: exactly those, decoded once, converted once.
+
+An index counts the frames that decoding the whole file from its start yields, in the order in
+which they come out; packets that fail to decode yield none. Pixels are used as stored: rotation
+metadata is obeyed, non-square pixels and interlacing are left as they are, as in every training
+pipeline.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from timesformer_runtime.errors import InvalidOptionError, InvalidVideoError
+from timesformer_runtime.video.container import MAX_PIXELS, Media, Source, locate
+from timesformer_runtime.video.decoding import Decoded, Frame, decode_all, decode_selected
+from timesformer_runtime.video.frame_index import scan
+
+Choice = Callable[[int], npt.NDArray[np.int64]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """Frames of a video, and what is known about them.
+
+    Attributes:
+        frames: One uint8 RGB array [H, W, 3] per frame. The sizes differ where the video changes
+            its size. A frame that was chosen several times is the same array each time.
+        indices: Which frames of the video these are, counted from 0.
+        times: Their times in seconds from the video's first frame; None for frames that did not
+            come from a file.
+        count: Number of frames that the video has.
+        failed_packets: Number of the video's packets that could not be decoded.
+    """
+
+    frames: tuple[Frame, ...]
+    indices: tuple[int, ...]
+    times: tuple[float, ...] | None
+    count: int
+    failed_packets: int = 0
+
+    @classmethod
+    def from_array(cls, frames: npt.NDArray[np.uint8], choose: Choice) -> Self:
+        """Chooses frames of a video that is in memory already.
+
+        Args:
+            frames: uint8 RGB [T, H, W, 3].
+            choose: Maps the number of frames to the indices that are wanted.
+
+        Raises:
+            InvalidVideoError: The array has another type or shape, or no frames.
+            InvalidOptionError: ``choose`` gave an index that does not exist.
+        """
+        if not isinstance(frames, np.ndarray) or frames.dtype != np.uint8:
+            kind = frames.dtype if isinstance(frames, np.ndarray) else type(frames).__name__
+            raise InvalidVideoError(
+                f"the video is an array of {kind}; give uint8 RGB frames [T, height, width, 3]"
+            )
+        if frames.ndim != 4 or frames.shape[3] != 3 or 0 in frames.shape:
+            raise InvalidVideoError(
+                f"the video is an array of shape {frames.shape}; "
+                "give uint8 RGB frames [T, height, width, 3]"
+            )
+        indices = _chosen(choose, len(frames))
+        kept = {index: frames[index] for index in indices}
+        return cls(tuple(kept[index] for index in indices), indices, None, len(frames))
+
+    def array(self) -> npt.NDArray[np.uint8]:
+        """The frames as one array, uint8 [T, H, W, 3].
+
+        Raises:
+            InvalidVideoError: The frames have several sizes.
+        """
+        sizes = sorted({frame.shape[:2] for frame in self.frames})
+        if len(sizes) > 1:
+            raise InvalidVideoError(
+                f"the video changes its size ({sizes[0]} and {sizes[1]} pixels); "
+                "convert it to one size first"
+            )
+        return np.stack(self.frames)
+
+
+def read_clip(
+    source: Source, choose: Choice, *, threads: int = 1, max_pixels: int = MAX_PIXELS
+) -> Clip:
+    """Reads the frames of a video that a function chooses.
+
+    Args:
+        source: Path or binary file object of a video.
+        choose: Maps the number of frames that decode to the indices that are wanted; they may
+            repeat. It is called again when that number turns out to be another one.
+        threads: Number of decoding threads; use 1 when several videos are read in parallel.
+        max_pixels: Limit of a picture's width times height.
+
+    Raises:
+        VideoNotFoundError: There is no such file.
+        InvalidVideoError: It is a URL or a folder, or it cannot be opened or decoded as a video.
+        InvalidOptionError: ``threads`` or ``max_pixels`` is smaller than 1, or ``choose`` gave an
+            index that does not exist.
+    """
+    for name, value in (("threads", threads), ("max_pixels", max_pixels)):
+        if value < 1:
+            raise InvalidOptionError(f"{name} is {value}; it must be at least 1")
+    with locate(source) as media:
+        return _Reader(media, choose, threads, max_pixels).read()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Reader:
+    media: Media
+    choose: Choice
+    threads: int
+    max_pixels: int
+
+    def read(self) -> Clip:
+        with self.media.open(threads=self.threads, max_pixels=self.max_pixels) as opened:
+            found = scan(*opened)
+            if found.index is not None:
+                indices = _chosen(self.choose, found.packets)
+                decoded = decode_selected(*opened, found.index, sorted(set(indices)))
+                if decoded is not None:
+                    return _clip(decoded, indices)
+        return self._read_everything(max(found.packets, 1))
+
+    def _read_everything(self, expected: int) -> Clip:
+        """Decodes the whole file: again only where it has not the expected number of frames."""
+        indices = _chosen(self.choose, expected)
+        decoded = self._decode_all(indices)
+        if decoded.count != expected:
+            indices = _chosen(self.choose, decoded.count)
+            if not decoded.pictures.keys() >= set(indices):
+                decoded = self._decode_all(indices)
+        return _clip(decoded, indices)
+
+    def _decode_all(self, indices: tuple[int, ...]) -> Decoded:
+        with self.media.open(threads=self.threads, max_pixels=self.max_pixels) as opened:
+            decoded = decode_all(*opened, frozenset(indices))
+        if decoded.failed_packets and self.threads > 1:
+            # Which frames survive damage depends on the number of threads: that of one counts.
+            with self.media.open(max_pixels=self.max_pixels) as opened:
+                decoded = decode_all(*opened, frozenset(indices))
+        if decoded.failed_packets > decoded.count:
+            raise InvalidVideoError(
+                f"{self.media.name} is damaged or encrypted: it gave {decoded.failed_packets} "
+                f"packets that fail to decode and {decoded.count} frames; repair or decrypt it"
+            )
+        if decoded.count == 0:
+            raise InvalidVideoError(
+                f"{self.media.name} has no frame that decodes; check that it is complete"
+            )
+        return decoded
+
+
+def _chosen(choose: Choice, count: int) -> tuple[int, ...]:
+    indices = tuple(int(index) for index in choose(count))
+    for index in indices:
+        if not 0 <= index < count:
+            raise InvalidOptionError(
+                f"frame {index} was chosen; a video of {count} frames has 0 to {count - 1}"
+            )
+    return indices
+
+
+def _clip(decoded: Decoded, indices: tuple[int, ...]) -> Clip:
+    pictures = [decoded.pictures[index] for index in indices]
+    return Clip(
+        frames=tuple(picture.pixels for picture in pictures),
+        indices=indices,
+        times=tuple(picture.seconds for picture in pictures),
+        count=decoded.count,
+        failed_packets=decoded.failed_packets,
+    )
