@@ -364,8 +364,8 @@ def _rooms(
     for _ in range(int(rng.integers(0, 3))):
         x, y = rng.uniform(0, 0.8, 2) * (width, height)
         text = "".join(chr(c) for c in rng.integers(33, 123, int(rng.integers(3, 14))))
-        size_in_pixels = float(unit * rng.uniform(0.08, 0.3))
-        draw.text((x, y), text, fill=palette.random(), font_size=size_in_pixels)
+        fill, size_in_pixels = palette.random(), float(unit * rng.uniform(0.08, 0.3))
+        draw.text((x, y), text, fill=fill, font_size=size_in_pixels)
     return picture
 
 

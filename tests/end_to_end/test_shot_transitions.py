@@ -273,12 +273,12 @@ def test_training_learns_to_tell_three_clips_apart(tmp_path: Path) -> None:
     for index, label in enumerate(("none", "cut", "dissolve")):
         pool.clips[index] = render_clip(np.random.default_rng([8, index]), label, 72)
         pool.labels[index] = LABELS.index(label)
-    recipe = train.Recipe("divided_space_time", steps=60, batch_size=4)
+    recipe = train.Recipe("divided_space_time", steps=80, batch_size=4)
     training = train.Training(recipe)
-    batches = itertools.islice(train.batches(pool, recipe, 0), 30)
+    batches = itertools.islice(train.batches(pool, recipe, 0), 40)
     losses = [training.advance(*batch)[0] for batch in batches]
     assert np.mean(losses[:3]) > 2.0  # ln 9 at the start
-    assert np.mean(losses[-5:]) < 1.75
+    assert np.mean(losses[-5:]) < 1.8
 
 
 def write_video(path: Path, frames: list[npt.NDArray[np.uint8]]) -> None:
