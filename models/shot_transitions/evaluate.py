@@ -117,8 +117,15 @@ def main(
     model = load_model(folder)
     parts = []
     for title, pool_folder in (("Held-out renders", renders), ("Real footage", footage)):
-        if pool_folder is not None:
-            parts.append(report(title, pool_folder, evaluate(model, open_pool(pool_folder))))
+        if pool_folder is None:
+            continue
+        pool = open_pool(pool_folder)
+        if pool.clips.shape[2:4] != model.config.image_hw:
+            raise click.ClickException(
+                f"{pool_folder} has clips of {pool.clips.shape[2]} pixels and the model takes "
+                f"{model.config.image_hw[0]}; render with --size {model.config.image_hw[0]}"
+            )
+        parts.append(report(title, pool_folder, evaluate(model, pool)))
     text = "\n\n".join(parts)
     click.echo(text)
     if write_card:

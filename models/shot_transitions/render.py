@@ -41,13 +41,17 @@ def main(
     workers: int,
 ) -> None:
     """Renders clips with known transitions; carries on where it was interrupted."""
-    create_pool(output, count, size)
+    try:
+        names = [] if videos is None else load_footage(videos).names
+        create_pool(output, count, size)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
     about = {
         "count": count,
         "size": size,
         "seed": seed,
         "balanced": balanced,
-        "videos": [] if videos is None else load_footage(videos).names,
+        "videos": names,
     }
     (output / "about.json").write_text(json.dumps(about) + "\n", encoding="utf-8")
     missing = np.setdiff1d(np.arange(count), open_pool(output).available())

@@ -167,7 +167,7 @@ def batches(pool: Pool, recipe: Recipe, first: int) -> Iterator[tuple[Tensor, Te
 @click.option(
     "--state", type=click.Path(path_type=Path), required=True, help="File to carry on from."
 )
-@click.option("--steps", default=12_000, show_default=True, help="Batches of 32 clips.")
+@click.option("--steps", default=10_000, show_default=True, help="Batches of 32 clips.")
 @click.option("--seed", default=0, show_default=True, help="Same seed and pool, same training.")
 @click.option("--threads", default=1, show_default=True, help="CPU threads.")
 def main(

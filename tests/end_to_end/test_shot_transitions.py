@@ -14,7 +14,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from models.shot_transitions import augment, render, train
+from models.shot_transitions import augment, evaluate, render, train
 from models.shot_transitions.card import BEGIN, END, between_markers, evaluation_in
 from models.shot_transitions.checkpoint import load_model, save_model
 from models.shot_transitions.clips import Plan, encode, joined_frames, render_clip
@@ -349,3 +349,17 @@ def test_real_footage_joins_into_clips(tmp_path: Path) -> None:
     for index, label in enumerate(LABELS):
         clip = render_clip(np.random.default_rng([11, index]), label, 64, footage.random_scene)
         assert clip.shape == (8, 64, 64, 3)
+
+
+def test_commands_refuse_bad_folders_in_one_line(tmp_path: Path) -> None:
+    runner = CliRunner()
+    arguments = ["--output", str(tmp_path / "pool"), "--videos", str(tmp_path), "--count", "9"]
+    result = runner.invoke(render.main, arguments)
+    assert result.exit_code == 1
+    assert "fewer than two videos" in result.output
+    create_pool(tmp_path / "pool", 9, 72)
+    save_model(start(small_config("space_only"), 0), tmp_path / "model")
+    arguments = ["--model", str(tmp_path / "model"), "--renders", str(tmp_path / "pool")]
+    result = runner.invoke(evaluate.main, arguments)
+    assert result.exit_code == 1
+    assert "clips of 72 pixels and the model takes 64; render with --size 64" in result.output
