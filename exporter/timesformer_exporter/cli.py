@@ -80,6 +80,23 @@ class _ImageSize(click.ParamType[Any]):
     help="For checkpoints without config.json.  [default: hidden size / 64]",
 )
 @click.option(
+    "--dtype",
+    "dtypes",
+    type=click.Choice(["fp32", "int8", "fp16", "q4"]),
+    multiple=True,
+    default=["fp32"],
+    show_default=True,
+    help="Which files to write; may be given several times.",
+)
+@click.option(
+    "--no-gate",
+    "gate",
+    is_flag=True,
+    flag_value=False,
+    default=True,
+    help="Keep int8, fp16 and q4 however far they are from PyTorch.",
+)
+@click.option(
     "--opset",
     type=click.IntRange(18, 23),
     default=23,
@@ -153,16 +170,20 @@ def _show(result: ExportResult, options: ExportOptions) -> None:
     for note in result.notes:
         console.print(f"Note: {note}", highlight=False)
     console.print(_proof(result))
+    if result.proof.variants:
+        console.print(_variants(result))
     for name, size in result.files.items():
         console.print(f"{result.folder / name}  {_size(size)}", highlight=False, soft_wrap=True)
     work = result.multiply_adds
     console.print(
-        f"{work.exported / 1e9:.1f} G multiply-adds a clip, "
-        f"{work.exported / work.original:.0%} of the original's {work.original / 1e9:.1f} G",
+        f"{_count(work.exported)} multiply-adds a clip, "
+        f"{work.exported / work.original:.0%} of the original's {_count(work.original)}",
         highlight=False,
     )
-    worst = result.fidelity.worst
+    worst = result.proof.fidelity.worst
     seconds = sum(result.seconds.values())
+    if not result.proof.gated:
+        console.print("Note: the thresholds of the variants are switched off (--no-gate).")
     if result.passed:
         console.print(
             f"[bold green]Passed[/]: agrees with PyTorch (largest difference {worst.max_abs:.1e}, "
@@ -177,21 +198,33 @@ def _show(result: ExportResult, options: ExportOptions) -> None:
             soft_wrap=True,
         )
         return
-    reason = worst.problem or f"differs by {worst.max_abs:.1e}, limit {worst.limit:.1e}"
     click.echo(
-        f"timesformer-export: check failed: {worst.output} at batch {worst.batch} {reason}; "
-        f"the result is in {result.folder}",
+        f"timesformer-export: check failed: {_failure(result)}; the result is in {result.folder}",
         err=True,
     )
+
+
+def _failure(result: ExportResult) -> str:
+    """What failed, in a few words."""
+    worst = result.proof.fidelity.worst
+    if not worst.passed:
+        reason = worst.problem or f"differs by {worst.max_abs:.1e}, limit {worst.limit:.1e}"
+        return f"{worst.output} at batch {worst.batch} {reason}"
+    variant = next(variant for variant in result.proof.variants if not variant.passed)
+    needed = variant.threshold
+    text = f"{variant.dtype} has a cosine of {variant.cosine:.4f} (at least {needed.cosine})"
+    if variant.top1 is not None:
+        text += f" and keeps {variant.top1:.0%} of the first labels (at least {needed.top1:.0%})"
+    return text
 
 
 def _proof(result: ExportResult) -> Table:
     table = Table(title="ONNX Runtime against PyTorch (float32)", title_justify="left")
     for column in ("output", "batch", "max abs", "relative", "cosine", "top-1", "top-5", ""):
         table.add_column(column, justify="left" if column in ("output", "") else "right")
-    for c in result.fidelity.comparisons:
+    for c in result.proof.fidelity.comparisons:
         table.add_row(
-            c.output if c.clips == "native" else f"{c.output} ({c.clips})",
+            c.title,
             str(c.batch),
             f"{c.max_abs:.1e}",
             f"{c.relative:.1e}",
@@ -201,6 +234,28 @@ def _proof(result: ExportResult) -> Table:
             "ok" if c.passed else (c.problem or "differs"),
         )
     return table
+
+
+def _variants(result: ExportResult) -> Table:
+    count = result.proof.variants[0].clips
+    table = Table(title=f"Variants against PyTorch (float32), {count} clips", title_justify="left")
+    for column in ("dtype", "cosine, centred", "max abs", "top-1", "top-5", "score change", ""):
+        table.add_column(column, justify="left" if column in ("dtype", "") else "right")
+    for v in result.proof.variants:
+        table.add_row(
+            v.dtype,
+            f"{v.cosine:.5f}",
+            f"{v.max_abs:.1e}",
+            "-" if v.top1 is None else f"{v.top1:.0%}",
+            "-" if v.top5 is None else f"{v.top5:.0%}",
+            "-" if v.score_change is None else f"{v.score_change:.4f}",
+            "ok" if v.passed else "differs",
+        )
+    return table
+
+
+def _count(number: int) -> str:
+    return f"{number / 1e9:.1f} G" if number >= 1e9 else f"{number / 1e6:.1f} M"
 
 
 def _size(size: int) -> str:

@@ -23,3 +23,7 @@ class InvalidOptionError(ExportError, ValueError):
 
 class OutputExistsError(ExportError, FileExistsError):
     """The output is there already and may not be overwritten."""
+
+
+class UnquantizedWeightError(ExportError, RuntimeError):
+    """A graph that should be int8 still computes with a float weight."""

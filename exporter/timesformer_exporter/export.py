@@ -10,10 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timesformer_runtime.device import choose_device
 from timesformer_runtime.preprocess import Preprocessing
-from timesformer_runtime.session import Session
-from timesformer_runtime.settings import SessionSettings
 from torch import nn
 
 from timesformer_exporter.bundle_writer import (
@@ -24,22 +21,26 @@ from timesformer_exporter.bundle_writer import (
     write_json,
 )
 from timesformer_exporter.checkpoints import Checkpoint, build_model, load_checkpoint
-from timesformer_exporter.fidelity import Array, Fidelity, Outputs, compare
+from timesformer_exporter.checks import Proof, check_graph, check_variant
+from timesformer_exporter.fidelity import BATCHES
 from timesformer_exporter.frames_input import FramesInput
+from timesformer_exporter.gate import VariantFidelity
 from timesformer_exporter.inference_form import InferenceForm
 from timesformer_exporter.metadata import golden_check, made_with, metadata, source_dict
-from timesformer_exporter.model import TimesformerForVideoClassification
 from timesformer_exporter.model_card import model_card
 from timesformer_exporter.multiply_adds import MultiplyAdds, count_multiply_adds
 from timesformer_exporter.options import ExportOptions
-from timesformer_exporter.reference import Reference, compute_reference
+from timesformer_exporter.quantize import write_variant
+from timesformer_exporter.reference import (
+    Reference,
+    compute_reference,
+    gate_clips,
+    golden_clips,
+)
 from timesformer_exporter.trace import GraphOutputs, TracedModel, trace
 
 # A protobuf message ends at 2 GiB; above this, the weights go to a file beside the graph.
 _LARGEST_SINGLE_FILE = 1_900_000_000
-# A resize in the graph rounds to whole grey levels a little differently from the runtime's own;
-# for frames of another size the outputs agree to this share of the largest value.
-_RESIZED_TOLERANCE = 2e-2
 # Where files lie on this machine is nobody else's business; the source is reported by itself.
 _NOT_REPORTED = ("model", "output", "revision", "local_files_only", "labels", "force")
 
@@ -51,7 +52,7 @@ class ExportResult:
     Attributes:
         folder: The bundle, or ``<folder>.rejected`` where the check failed.
         passed: Whether the check passed.
-        fidelity: The numbers of the check.
+        proof: The numbers of the check.
         files: The files that were written, relative to the folder, with their sizes in bytes.
         notes: What was assumed about the checkpoint.
         multiply_adds: The work for one clip, before and after the exact rewrites.
@@ -60,7 +61,7 @@ class ExportResult:
 
     folder: Path
     passed: bool
-    fidelity: Fidelity
+    proof: Proof
     multiply_adds: MultiplyAdds
     files: dict[str, int]
     notes: tuple[str, ...]
@@ -92,7 +93,7 @@ def export(
         announce: Is called with a short text when a step begins.
 
     Returns:
-        What was written; ``passed`` says whether the file agrees with PyTorch. Where it does
+        What was written; ``passed`` says whether the files agree with PyTorch. Where they do
         not, the result stands in ``<output>.rejected`` and an existing output is left alone.
 
     Raises:
@@ -114,147 +115,183 @@ def export(
     )
     steps.ended("load")
     with staging_folder(options.folder) as folder:
-        work = count_multiply_adds(
-            checkpoint.config, options.task, rewritten=options.graph_outputs.only_the_task
-        )
-        fidelity = _write_bundle(folder, checkpoint, options, work, steps)
-        target = options.folder if fidelity.passed else _reject(folder, options.folder)
+        bundle = _Bundle(folder, checkpoint, options, steps)
+        proof = bundle.write()
+        target = options.folder if proof.passed else _reject(folder, options.folder)
         files = {
             str(path.relative_to(folder)): path.stat().st_size
             for path in sorted(folder.rglob("*"))
             if path.is_file()
         }
-        publish(folder, target, force=options.force or not fidelity.passed)
+        publish(folder, target, force=options.force or not proof.passed)
     return ExportResult(
         folder=target,
-        passed=fidelity.passed,
-        fidelity=fidelity,
-        multiply_adds=work,
+        passed=proof.passed,
+        proof=proof,
+        multiply_adds=bundle.work,
         files=files,
         notes=checkpoint.notes,
         seconds=dict(steps.seconds),
     )
 
 
-def _write_bundle(
-    folder: Path, checkpoint: Checkpoint, options: ExportOptions, work: MultiplyAdds, steps: Steps
-) -> Fidelity:
-    """Writes all files of a bundle and returns how the check went."""
-    model = build_model(checkpoint, options.task)
-    preprocessing = Preprocessing.from_dict(checkpoint.preprocessing)
-    outputs = options.graph_outputs
-    original = TracedModel(model, outputs)
-    reference = compute_reference(
-        original,
-        preprocessing,
-        _native_size(preprocessing, checkpoint.config.image_hw),
-        on_clip=lambda i, n: steps.announce(f"Running PyTorch on clip {i} of {n}"),
-    )
-    resized = None
-    if options.input == "frames":
-        height, width = checkpoint.config.image_hw
-        odd_size = (height + height // 3, 2 * width + 1)
-        resized = compute_reference(original, preprocessing, odd_size, clips=1)
-    steps.ended("pytorch")
+class _Bundle:
+    """The files of one export, on their way."""
 
-    steps.announce(f"Tracing to ONNX (opset {options.opset})")
-    program = trace(
-        _graph_module(model, outputs, preprocessing, options),
-        checkpoint.config,
-        input_name=options.input,
-        output_names=original.output_names,
-        opset=options.opset,
-    )
-    steps.ended("trace")
-
-    steps.announce("Writing the files")
-    answer = "logits" if options.task == "video-classification" else "features"
-    program.model.metadata_props.update(
-        metadata(
-            config=checkpoint.config,
-            preprocessing=checkpoint.preprocessing,
-            task=options.task,
-            input_name=options.input,
-            source=checkpoint.source,
-            golden=golden_check(reference.frames[0].shape, answer, reference.outputs[answer][0]),
+    def __init__(
+        self, folder: Path, checkpoint: Checkpoint, options: ExportOptions, steps: Steps
+    ) -> None:
+        self.folder = folder
+        self.checkpoint = checkpoint
+        self.options = options
+        self.steps = steps
+        self.model = build_model(checkpoint, options.task)
+        self.preprocessing = Preprocessing.from_dict(checkpoint.preprocessing)
+        self.answer = "logits" if options.task == "video-classification" else "features"
+        self.work = count_multiply_adds(
+            checkpoint.config, options.task, rewritten=options.graph_outputs.only_the_task
         )
-    )
-    path = folder / "onnx" / "model.onnx"
-    path.parent.mkdir()
-    weights = sum(tensor.numel() * tensor.element_size() for tensor in model.parameters())
-    program.save(path, external_data=weights > _LARGEST_SINGLE_FILE)
-    write_json(folder / "config.json", checkpoint.config.to_dict())
-    write_json(folder / "preprocessor_config.json", checkpoint.preprocessing)
-    steps.ended("write")
 
-    fidelity = _check(path, reference, resized, options, steps)
-    steps.ended("check")
-    write_json(folder / REPORT, _report(checkpoint, options, fidelity, work, path, steps))
-    card = model_card(
-        name=options.folder.name,
-        config=checkpoint.config,
-        source=source_dict(checkpoint.source),
-        task=options.task,
-        input_name=options.input,
-        opset=options.opset,
-        fidelity=fidelity,
-        notes=checkpoint.notes,
-    )
-    (folder / "README.md").write_text(card, encoding="utf-8")
-    return fidelity
+    def write(self) -> Proof:
+        """Writes all files and returns how the check went."""
+        reference, resized = self._references()
+        graph = self._write_graph(reference)
+        write_json(self.folder / "config.json", self.checkpoint.config.to_dict())
+        write_json(self.folder / "preprocessor_config.json", self.checkpoint.preprocessing)
+        self.steps.announce("Checking the file against PyTorch with ONNX Runtime")
+        fidelity = check_graph(graph, self.options.input, reference, resized, self.options.atol)
+        self.steps.ended("check")
+        variants = self._write_variants(graph, reference) if fidelity.passed else ()
+        proof = Proof(fidelity, variants, gated=self.options.gate)
+        write_json(self.folder / REPORT, self._report(proof))
+        card = model_card(
+            name=self.options.folder.name,
+            config=self.checkpoint.config,
+            source=source_dict(self.checkpoint.source),
+            task=self.options.task,
+            input_name=self.options.input,
+            opset=self.options.opset,
+            proof=proof,
+            notes=self.checkpoint.notes,
+        )
+        (self.folder / "README.md").write_text(card, encoding="utf-8")
+        return proof
 
+    def _references(self) -> tuple[Reference, Reference | None]:
+        """PyTorch's outputs for clips of the model's own size, and of another if that counts."""
+        config = self.checkpoint.config
+        original = TracedModel(self.model, self.options.graph_outputs)
+        reference = compute_reference(
+            original,
+            self.preprocessing,
+            golden_clips(0, max(BATCHES), config.num_frames, self._native_size),
+            on_clip=lambda i, n: self.steps.announce(f"Running PyTorch on clip {i} of {n}"),
+        )
+        resized = None
+        if self.options.input == "frames":
+            height, width = config.image_hw
+            odd_size = (height + height // 3, 2 * width + 1)
+            clips = golden_clips(0, 1, config.num_frames, odd_size)
+            resized = compute_reference(original, self.preprocessing, clips)
+        self.steps.ended("pytorch")
+        return reference, resized
 
-def _graph_module(
-    model: TimesformerForVideoClassification,
-    outputs: GraphOutputs,
-    preprocessing: Preprocessing,
-    options: ExportOptions,
-) -> nn.Module:
-    """What is traced: the inference form, or the model as it is where its insides are asked for."""
-    frames_input = FramesInput(preprocessing) if options.input == "frames" else None
-    if outputs.only_the_task:
-        return InferenceForm(model, outputs.task, frames_input)
-    return TracedModel(model, outputs, frames_input)
+    @property
+    def _native_size(self) -> tuple[int, int]:
+        """The frame size that the preprocessing leaves as it is before it crops."""
+        if not self.preprocessing.do_resize:
+            return self.checkpoint.config.image_hw
+        size = self.preprocessing.size
+        return (size, size) if isinstance(size, int) else size
 
+    def _write_graph(self, reference: Reference) -> Path:
+        self.steps.announce(f"Tracing to ONNX (opset {self.options.opset})")
+        config, outputs = self.checkpoint.config, self.options.graph_outputs
+        program = trace(
+            self._graph_module(),
+            config,
+            input_name=self.options.input,
+            output_names=outputs.names(config),
+            opset=self.options.opset,
+        )
+        self.steps.ended("trace")
+        self.steps.announce("Writing the files")
+        values = reference.outputs[self.answer][0]
+        program.model.metadata_props.update(
+            metadata(
+                config=config,
+                preprocessing=self.checkpoint.preprocessing,
+                task=self.options.task,
+                input_name=self.options.input,
+                source=self.checkpoint.source,
+                golden=golden_check(reference.frames[0].shape, self.answer, values),
+            )
+        )
+        path = self.folder / "onnx" / "model.onnx"
+        path.parent.mkdir()
+        weights = sum(part.numel() * part.element_size() for part in self.model.parameters())
+        program.save(path, external_data=weights > _LARGEST_SINGLE_FILE)
+        self.steps.ended("write")
+        return path
 
-def _native_size(preprocessing: Preprocessing, image_size: tuple[int, int]) -> tuple[int, int]:
-    """The frame size that the preprocessing leaves as it is before it crops."""
-    if not preprocessing.do_resize:
-        return image_size
-    size = preprocessing.size
-    return (size, size) if isinstance(size, int) else size
+    def _graph_module(self) -> nn.Module:
+        """What is traced: the inference form, or the model itself where its insides are wanted."""
+        outputs = self.options.graph_outputs
+        frames_input = FramesInput(self.preprocessing) if self.options.input == "frames" else None
+        if outputs.only_the_task:
+            return InferenceForm(self.model, outputs.task, frames_input)
+        return TracedModel(self.model, outputs, frames_input)
 
+    def _write_variants(self, graph: Path, reference: Reference) -> tuple[VariantFidelity, ...]:
+        """Writes and measures what was asked for beside float32; removes that if it was not."""
+        dtypes = [dtype for dtype in self.options.dtypes if dtype != "fp32"]
+        variants = []
+        if dtypes:
+            references = [reference, self._gate_reference()]
+        for dtype in dtypes:
+            self.steps.announce(f"Making and measuring {dtype}")
+            path = graph.with_name(f"model_{dtype}.onnx")
+            write_variant(graph, path, dtype)
+            variants.append(check_variant(path, dtype, self.options.input, self.answer, references))
+            self.steps.ended(dtype)
+        if "fp32" not in self.options.dtypes:
+            for file in graph.parent.glob("model.onnx*"):
+                file.unlink()
+        return tuple(variants)
 
-def _check(
-    path: Path,
-    reference: Reference,
-    resized: Reference | None,
-    options: ExportOptions,
-    steps: Steps,
-) -> Fidelity:
-    """Compares the written file with PyTorch, through ONNX Runtime on the CPU."""
-    steps.announce("Checking the file against PyTorch with ONNX Runtime")
-    settings = SessionSettings(device="cpu")
-    session = Session(path, choose_device(settings), settings)
-    names = [output.name for output in session.outputs]
+    def _gate_reference(self) -> Reference:
+        clips = gate_clips(self.checkpoint.config.num_frames, self._native_size)
+        gate = compute_reference(
+            TracedModel(self.model, GraphOutputs(self.options.task)),
+            self.preprocessing,
+            clips,
+            on_clip=lambda i, n: self.steps.announce(f"Running PyTorch on gate clip {i} of {n}"),
+        )
+        self.steps.ended("gate")
+        return gate
 
-    def run(clips: Array) -> Outputs:
-        return dict(zip(names, session.run(names, {options.input: clips}), strict=True))
-
-    clips = reference.pixel_values if resized is None else reference.frames
-    fidelity = compare(reference.outputs, run, clips, atol=options.atol, batches=reference.batches)
-    if resized is None:
-        return fidelity
-    other = compare(
-        resized.outputs,
-        run,
-        resized.frames,
-        atol=options.atol,
-        rtol=_RESIZED_TOLERANCE,
-        batches=(1,),
-        kind="resized",
-    )
-    return Fidelity(fidelity.comparisons + other.comparisons)
+    def _report(self, proof: Proof) -> dict[str, Any]:
+        """The contents of export_report.json."""
+        files = {
+            f"onnx/{file.name}": {"bytes": file.stat().st_size, "sha256": _sha256(file)}
+            for file in sorted((self.folder / "onnx").iterdir())
+        }
+        return {
+            "verdict": "passed" if proof.passed else "failed",
+            "source": source_dict(self.checkpoint.source),
+            "options": {
+                key: value
+                for key, value in dataclasses.asdict(self.options).items()
+                if key not in _NOT_REPORTED
+            },
+            "notes": list(self.checkpoint.notes),
+            "files": files,
+            **proof.to_dict(),
+            "multiply_adds": dataclasses.asdict(self.work),
+            "made_with": made_with(),
+            "threads": torch.get_num_threads(),
+            "seconds": dict(self.steps.seconds),
+        }
 
 
 def _reject(folder: Path, output: Path) -> Path:
@@ -262,37 +299,6 @@ def _reject(folder: Path, output: Path) -> Path:
     for path in (folder / "onnx").iterdir():
         path.rename(path.with_name(f"{path.name}.rejected"))
     return output.with_name(f"{output.name}.rejected")
-
-
-def _report(
-    checkpoint: Checkpoint,
-    options: ExportOptions,
-    fidelity: Fidelity,
-    work: MultiplyAdds,
-    path: Path,
-    steps: Steps,
-) -> dict[str, Any]:
-    """The contents of export_report.json."""
-    files = {
-        f"onnx/{file.name}": {"bytes": file.stat().st_size, "sha256": _sha256(file)}
-        for file in sorted(path.parent.iterdir())
-    }
-    return {
-        "verdict": "passed" if fidelity.passed else "failed",
-        "source": source_dict(checkpoint.source),
-        "options": {
-            key: value
-            for key, value in dataclasses.asdict(options).items()
-            if key not in _NOT_REPORTED
-        },
-        "notes": list(checkpoint.notes),
-        "files": files,
-        "fidelity": fidelity.to_dict(),
-        "multiply_adds": dataclasses.asdict(work),
-        "made_with": made_with(),
-        "threads": torch.get_num_threads(),
-        "seconds": dict(steps.seconds),
-    }
 
 
 def _sha256(path: Path) -> str:

@@ -46,6 +46,11 @@ class Comparison:
     problem: str | None = None
 
     @property
+    def title(self) -> str:
+        """The output's name, and which clips if they are not the usual ones."""
+        return self.output if self.clips == "native" else f"{self.output} ({self.clips})"
+
+    @property
     def passed(self) -> bool:
         """Whether the outputs agree."""
         return self.problem is None and self.max_abs <= self.limit

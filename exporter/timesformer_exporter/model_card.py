@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from timesformer_exporter.checks import Proof
 from timesformer_exporter.config import TimesformerConfig
-from timesformer_exporter.fidelity import Fidelity
 
 _ATTENTION = {
     "divided_space_time": "divided space-time attention",
@@ -21,7 +21,7 @@ def model_card(
     task: str,
     input_name: str,
     opset: int,
-    fidelity: Fidelity,
+    proof: Proof,
     notes: tuple[str, ...],
 ) -> str:
     """The text of a model card in the Hub's format."""
@@ -37,7 +37,7 @@ def model_card(
         + ".\n",
         f"## Where it comes from\n\n{_source(source)}\n",
         _notes(notes),
-        f"## How it was checked\n\n{_checked(fidelity)}\n",
+        f"## How it was checked\n\n{_checked(proof)}\n",
         f"## How to run it\n\n{_usage(name, task, input_name, config)}\n",
         f"Standard ONNX, opset {opset}. The batch axis is dynamic; the number of frames is not. "
         "Each `.onnx` file carries its configuration, labels, preprocessing and a golden check "
@@ -61,15 +61,36 @@ def _notes(notes: tuple[str, ...]) -> str:
     return "Assumed in the export:\n\n" + "\n".join(f"- {n}" for n in notes) + "\n" if notes else ""
 
 
-def _checked(fidelity: Fidelity) -> str:
+def _checked(proof: Proof) -> str:
     rows = [
-        f"| {c.output} | {c.batch} | {c.max_abs:.2e} | {c.limit:.2e} | {c.cosine:.9f} | "
+        f"| {c.title} | {c.batch} | {c.max_abs:.2e} | {c.limit:.2e} | {c.cosine:.9f} | "
         + (f"{c.top1:.0%} / {c.top5:.0%} |" if c.top1 is not None else "- |")
-        for c in fidelity.comparisons
+        for c in proof.fidelity.comparisons
     ]
     return (
         "ONNX Runtime on the CPU against PyTorch in float32, on generated clips:\n\n"
         "| output | batch | max abs difference | limit | cosine | top-1 / top-5 agreement |\n"
+        "|---|---|---|---|---|---|\n" + "\n".join(rows) + _variants(proof)
+    )
+
+
+def _variants(proof: Proof) -> str:
+    if not proof.variants:
+        return ""
+    rows = [
+        f"| {v.dtype} | {v.cosine:.5f} | {v.max_abs:.2e} | "
+        + (
+            "- | - | - |"
+            if v.top1 is None
+            else f"{v.top1:.0%} | {v.top5:.0%} | {v.score_change:.4f} |"
+        )
+        for v in proof.variants
+    ]
+    gate = "" if proof.gated else " The thresholds were switched off (`--no-gate`)."
+    return (
+        f"\n\nReduced precision against PyTorch in float32, on {proof.variants[0].clips} clips "
+        f"(sample videos and generated ones).{gate}\n\n"
+        "| dtype | cosine, centred | max abs difference | top-1 | top-5 | score change |\n"
         "|---|---|---|---|---|---|\n" + "\n".join(rows)
     )
 

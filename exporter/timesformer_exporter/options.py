@@ -7,6 +7,7 @@ from pathlib import Path
 
 from timesformer_exporter.checkpoints import TASKS
 from timesformer_exporter.errors import InvalidOptionError
+from timesformer_exporter.quantize import DTYPES
 from timesformer_exporter.trace import DEFAULT_OPSET, INPUTS, OPSETS, GraphOutputs
 
 
@@ -27,6 +28,8 @@ class ExportOptions:
         image_size: Height and width in pixels, or one number for both; None for the
             checkpoint's own.
         attention_heads: For checkpoints without a configuration; None for hidden size / 64.
+        dtypes: Which files: ``fp32``, ``int8``, ``fp16``, ``q4``, each at most once.
+        gate: Whether variants in reduced precision must reach their thresholds.
         opset: The ONNX operator set, 18 to 23.
         output_hidden_states: Add the outputs ``hidden_states.{i}``.
         output_attentions: Add ``spatial_attentions.{i}`` and ``temporal_attentions.{i}``
@@ -48,6 +51,8 @@ class ExportOptions:
     num_frames: int | None = None
     image_size: int | tuple[int, int] | None = None
     attention_heads: int | None = None
+    dtypes: tuple[str, ...] = ("fp32",)
+    gate: bool = True
     opset: int = DEFAULT_OPSET
     output_hidden_states: bool = False
     output_attentions: bool = False
@@ -60,6 +65,15 @@ class ExportOptions:
         if self.input not in INPUTS:
             raise InvalidOptionError(
                 f"input is {self.input!r}; it must be one of {', '.join(INPUTS)}"
+            )
+        for dtype in self.dtypes:
+            if dtype not in DTYPES:
+                raise InvalidOptionError(
+                    f"dtype is {dtype!r}; it must be one of {', '.join(DTYPES)}"
+                )
+        if not self.dtypes or len(set(self.dtypes)) < len(self.dtypes):
+            raise InvalidOptionError(
+                f"dtypes are {self.dtypes}; give at least one, and each only once"
             )
         if self.opset not in OPSETS:
             raise InvalidOptionError(

@@ -1,14 +1,18 @@
-"""PyTorch's answers to generated clips: what an ONNX file is compared with."""
+"""PyTorch's answers to clips: what an ONNX file is compared with."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
+import timesformer_runtime
 import torch
 from timesformer_runtime.golden import golden_frames
 from timesformer_runtime.preprocess import Preprocessing
+from timesformer_runtime.sampling import uniform
+from timesformer_runtime.video import read_clip
 
 from timesformer_exporter.fidelity import BATCHES, Array
 from timesformer_exporter.metadata import GOLDEN_SEED
@@ -16,6 +20,8 @@ from timesformer_exporter.trace import TracedModel
 
 # The outputs of all clips are held at once, and the attentions of a large model would not fit.
 _MOST_BYTES = 2_000_000_000
+_SAMPLE_CLIPS = Path(timesformer_runtime.__file__).parent / "sample_clips"
+_GATE_CLIPS = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,13 +29,13 @@ class Reference:
     """Clips, and PyTorch's outputs for them.
 
     Attributes:
-        frames: uint8 [clips, T, H, W, 3], as decoded.
-        pixel_values: float32 [clips, T, C, h, w], preprocessed by the runtime.
+        frames: uint8 [T, H, W, 3] for each clip, as decoded.
+        pixel_values: float32 [T, C, h, w] for each clip, preprocessed by the runtime.
         outputs: By name; float32, the first axis is the clip, or begins with it.
     """
 
-    frames: Array
-    pixel_values: Array
+    frames: tuple[Array, ...]
+    pixel_values: tuple[Array, ...]
     outputs: dict[str, Array]
 
     @property
@@ -38,37 +44,48 @@ class Reference:
         return tuple(batch for batch in BATCHES if batch <= len(self.frames))
 
 
+def golden_clips(first: int, count: int, num_frames: int, size: tuple[int, int]) -> list[Array]:
+    """Generated clips uint8 [T, H, W, 3], each of its own seed."""
+    shape = (num_frames, *size, 3)
+    return [golden_frames(GOLDEN_SEED + first + number, shape) for number in range(count)]
+
+
+def gate_clips(num_frames: int, size: tuple[int, int]) -> list[Array]:
+    """More clips for the gate of a variant: the sample videos, and generated ones."""
+    samples = [
+        read_clip(path, lambda count: uniform(count, num_frames)).array()
+        for path in sorted(_SAMPLE_CLIPS.glob("*.mp4"))
+    ]
+    used = max(BATCHES)
+    return samples + golden_clips(used, _GATE_CLIPS - used - len(samples), num_frames, size)
+
+
 def compute_reference(
     module: TracedModel,
     preprocessing: Preprocessing,
-    frame_size: tuple[int, int],
-    *,
-    clips: int = max(BATCHES),
+    clips: Sequence[Array],
     on_clip: Callable[[int, int], None] = lambda _number, _clips: None,
 ) -> Reference:
-    """Runs PyTorch on golden clips, one at a time.
+    """Runs PyTorch on clips, one at a time.
 
     Args:
         module: The model as loaded, taking ``pixel_values``.
         preprocessing: The model's preprocessing.
-        frame_size: Height and width of the generated frames.
-        clips: How many clips; only two where the outputs of more would take over 2 GB.
+        clips: uint8 [T, H, W, 3] each. Only the first two are used where the outputs of all
+            would take over 2 GB.
         on_clip: Is called with the clip's number, from 1, and their count, before each clip.
     """
-    shape = (module.model.config.num_frames, *frame_size, 3)
-    frames: list[Array] = []
     pixel_values: list[Array] = []
     outputs: list[list[Array]] = []
-    while len(frames) < clips:
-        on_clip(len(frames) + 1, clips)
-        frames.append(golden_frames(GOLDEN_SEED + len(frames), shape))
-        pixel_values.append(preprocessing(frames[-1]))
+    for number, frames in enumerate(clips, start=1):
+        on_clip(number, len(clips))
+        pixel_values.append(preprocessing(frames))
         outputs.append(_run(module, pixel_values[-1]))
-        if sum(output.nbytes for output in outputs[0]) * clips > _MOST_BYTES:
-            clips = min(clips, 2)
+        if number == 2 and sum(output.nbytes for output in outputs[0]) * len(clips) > _MOST_BYTES:
+            break
     return Reference(
-        np.stack(frames),
-        np.stack(pixel_values),
+        tuple(clips[: len(outputs)]),
+        tuple(pixel_values),
         {
             name: np.concatenate(parts)
             for name, parts in zip(module.output_names, zip(*outputs, strict=True), strict=True)

@@ -121,7 +121,7 @@ def test_features_with_hidden_states_and_attentions(tmp_path: Path) -> None:
     assert {f"hidden_states.{i}" for i in range(3)} <= shapes.keys()
     assert shapes["spatial_attentions.1"] == [4, 5, 5]
     assert shapes["temporal_attentions.0"] == [4, 3, 3]
-    compared = {comparison.output for comparison in result.fidelity.comparisons}
+    compared = {comparison.output for comparison in result.proof.fidelity.comparisons}
     assert compared == shapes.keys()
     golden = json.loads(session.get_modelmeta().custom_metadata_map["golden"])
     assert golden["output"] == "features"
@@ -134,7 +134,7 @@ def test_frames_input_is_checked_on_resized_frames_too(tmp_path: Path) -> None:
     (graph_input,) = _session(result.folder / "onnx" / "model.onnx").get_inputs()
     assert (graph_input.name, graph_input.type) == ("frames", "tensor(uint8)")
     assert graph_input.shape == ["batch", 3, "height", "width", 3]
-    assert [c.clips for c in result.fidelity.comparisons].count("resized") == 1
+    assert [c.clips for c in result.proof.fidelity.comparisons].count("resized") == 1
 
 
 def test_other_frames_and_size_are_those_of_the_resized_model(tmp_path: Path) -> None:
