@@ -60,6 +60,8 @@ class ExportOptions:
     force: bool = False
 
     def __post_init__(self) -> None:
+        if not self.model:
+            raise InvalidOptionError("model is empty; give a Hub id, a folder or a checkpoint file")
         if self.task not in TASKS:
             raise InvalidOptionError(f"task is {self.task!r}; it must be one of {', '.join(TASKS)}")
         if self.input not in INPUTS:

@@ -70,6 +70,7 @@ def test_an_export_shows_its_proof_its_files_and_the_next_command(tmp_path: Path
         (["--model", "x", "--output", "absent/bundle"], "create it first"),
         (["--model", "./absent"], "absent"),
         (["--model", "text.pth"], "text.pth"),
+        (["--model", ""], "model is empty; give a Hub id, a folder or a checkpoint file"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
