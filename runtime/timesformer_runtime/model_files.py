@@ -83,6 +83,10 @@ def find_model(
         HubError: The Hub cannot be reached or refuses access.
         MissingDependencyError: The model is on the Hub and ``huggingface_hub`` is not installed.
     """
+    if not isinstance(model, Path) and not model:
+        raise ModelNotFoundError(
+            "the model is empty; give a bundle folder, an .onnx file or a Hub id"
+        )
     if dtype is not None and dtype not in DTYPES:
         raise InvalidOptionError(f"dtype is {dtype!r}; it must be one of {', '.join(DTYPES)}")
     if isinstance(model, str) and not Path(model).exists() and hub.looks_like_hub_id(model):

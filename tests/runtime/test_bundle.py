@@ -264,6 +264,12 @@ def test_paths_that_are_no_model(
     assert message in text
 
 
+@pytest.mark.parametrize("model", ["", b""])
+def test_an_empty_name_is_no_model(model: str | bytes) -> None:
+    with pytest.raises(ModelNotFoundError, match="the model is empty; give a bundle folder"):
+        open_bundle(model, SessionSettings(device="cpu"))
+
+
 # --- The Hub's cache -----------------------------------------------------------------------------
 
 
