@@ -20,6 +20,9 @@ from models.shot_transitions.checkpoint import save_model
 from models.shot_transitions.pool import Pool, open_pool
 from models.shot_transitions.starting_point import small_config, start
 
+STEPS = {"divided_space_time": 8000, "joint_space_time": 7000, "space_only": 4000}
+"""How long each of the bundled models was trained."""
+
 _WARM_UP = 100  # steps
 _DECAY = 0.45  # the last part of the steps, in which the learning rate falls to zero
 _AVERAGE = 0.998  # of the weights, a step
@@ -152,7 +155,7 @@ def batches(pool: Pool, recipe: Recipe, first: int) -> Iterator[tuple[Tensor, Te
 @click.command()
 @click.option(
     "--attention-type",
-    type=click.Choice(["divided_space_time", "joint_space_time", "space_only"]),
+    type=click.Choice(list(STEPS)),
     default="divided_space_time",
     show_default=True,
 )
@@ -167,7 +170,13 @@ def batches(pool: Pool, recipe: Recipe, first: int) -> Iterator[tuple[Tensor, Te
 @click.option(
     "--state", type=click.Path(path_type=Path), required=True, help="File to carry on from."
 )
-@click.option("--steps", default=10_000, show_default=True, help="Batches of 32 clips.")
+@click.option(
+    "--steps",
+    type=click.IntRange(min=1),
+    help="Batches of 32 clips.  [default: "
+    + ", ".join(f"{steps} for {name}" for name, steps in STEPS.items())
+    + "]",
+)
 @click.option("--seed", default=0, show_default=True, help="Same seed and pool, same training.")
 @click.option("--threads", default=1, show_default=True, help="CPU threads.")
 def main(
@@ -175,12 +184,13 @@ def main(
     pool_folder: Path,
     output: Path,
     state: Path,
-    steps: int,
+    steps: int | None,
     seed: int,
     threads: int,
 ) -> None:
     """Trains a model on rendered clips; run again after an interruption, it carries on."""
     torch.set_num_threads(threads)
+    steps = steps or STEPS[attention_type]
     training = Training(Recipe(attention_type=attention_type, steps=steps, seed=seed))
     if state.exists():
         training.load(state)
