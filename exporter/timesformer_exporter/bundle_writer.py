@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 from timesformer_exporter.errors import InvalidOptionError, OutputExistsError
 
 REPORT = "export_report.json"
+# What an export writes; a folder that holds anything else is not ours to delete.
+_WRITTEN = frozenset({"config.json", "preprocessor_config.json", REPORT, "README.md", "onnx"})
 
 
 def check_output(output: Path, *, force: bool) -> None:
@@ -19,9 +22,14 @@ def check_output(output: Path, *, force: bool) -> None:
     Raises:
         OutputExistsError: The folder is there and ``force`` is not given, or it is there and is
             not an earlier export, which ``force`` does not delete.
-        InvalidOptionError: The folder that would hold it is not there or not writable.
+        InvalidOptionError: It cannot be a folder of its own, or the folder that would hold it is
+            not there or not writable.
     """
     parent = output.absolute().parent
+    if output.name in ("", "..") or os.path.ismount(output):
+        raise InvalidOptionError(
+            f"--output {output} cannot be renamed into place; give a folder inside it"
+        )
     if not parent.is_dir():
         raise InvalidOptionError(f"--output {output}: there is no folder {parent}; create it first")
     if not os.access(parent, os.W_OK):
@@ -30,9 +38,10 @@ def check_output(output: Path, *, force: bool) -> None:
         return
     if not force:
         raise OutputExistsError(f"{output} exists; give --force to replace it, or another --output")
-    if not _is_export_or_empty(output):
+    problem = _not_ours(output)
+    if problem is not None:
         raise OutputExistsError(
-            f"{output} exists and is not an earlier export (it has no {REPORT}); "
+            f"{output} exists and is not an earlier export ({problem}); "
             "--force does not delete it: move it away, or give another --output"
         )
 
@@ -43,10 +52,10 @@ def staging_folder(output: Path) -> Iterator[Path]:
 
     It is removed on any exception, KeyboardInterrupt included.
     """
-    staging = output.absolute().parent / f".{output.name}.partial-{os.getpid()}"
-    shutil.rmtree(staging, ignore_errors=True)
+    parent = output.absolute().parent
+    staging = Path(tempfile.mkdtemp(prefix=f".{output.name}.partial-", dir=parent))
     try:
-        staging.mkdir()
+        staging.chmod(0o777 & ~_umask())  # mkdtemp's is for its owner alone
         yield staging
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -59,25 +68,40 @@ def publish(staging: Path, output: Path, *, force: bool) -> None:
         OutputExistsError: ``output`` is there, and may not be replaced.
     """
     check_output(output, force=force)
-    if not output.exists():
-        staging.rename(output)
-        return
     replaced = staging.with_name(f"{staging.name}-replaced")
-    output.rename(replaced)
     try:
+        if output.exists():
+            output.rename(replaced)
         staging.rename(output)
-    except OSError:
-        replaced.rename(output)
+    except BaseException:  # an interrupt between the two renames, too
+        if replaced.exists() and not output.exists():
+            replaced.rename(output)
         raise
-    shutil.rmtree(replaced)
+    finally:
+        if output.exists():
+            shutil.rmtree(replaced, ignore_errors=True)
 
 
 def write_json(path: Path, values: Any) -> None:
     """Writes readable JSON."""
-    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
 
 
-def _is_export_or_empty(folder: Path) -> bool:
-    if not folder.is_dir() or folder.is_symlink():
-        return False
-    return (folder / REPORT).is_file() or not any(folder.iterdir())
+def _not_ours(folder: Path) -> str | None:
+    """Why a folder is no earlier export, or None. An empty folder may be replaced too."""
+    if folder.is_symlink():
+        return "it is a symbolic link"
+    if not folder.is_dir():
+        return "it is a file"
+    names = {path.name for path in folder.iterdir()}
+    if names and REPORT not in names:
+        return f"it has no {REPORT}"
+    others = sorted(names - _WRITTEN)
+    return f"it holds {others[0]}, which no export writes" if others else None
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

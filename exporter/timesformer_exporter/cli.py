@@ -213,8 +213,11 @@ def _failure(result: ExportResult) -> str:
     variant = next(variant for variant in result.proof.variants if not variant.passed)
     needed = variant.threshold
     text = f"{variant.dtype} has a cosine of {variant.cosine:.4f} (at least {needed.cosine})"
-    if variant.top1 is not None:
-        text += f" and keeps {variant.top1:.0%} of the first labels (at least {needed.top1:.0%})"
+    if variant.decided_top1 is not None:
+        text += (
+            f" and keeps {variant.decided_top1:.0%} of PyTorch's clear first labels "
+            f"(at least {needed.top1:.0%})"
+        )
     return text
 
 

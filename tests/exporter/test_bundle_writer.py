@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path, failure: BaseException)
 def test_an_earlier_export_is_replaced_only_by_force(tmp_path: Path) -> None:
     output = tmp_path / "bundle"
     _export(output, "first")
-    (output / "left over").touch()
+    (output / "onnx").mkdir()
     with pytest.raises(OutputExistsError, match="--force"):
         check_output(output, force=False)
     _export(output, "second", force=True)
@@ -63,8 +64,49 @@ def test_force_does_not_delete_what_is_no_export(tmp_path: Path) -> None:
             check_output(tmp_path / name, force=True)
     (tmp_path / "empty").mkdir()
     check_output(tmp_path / "empty", force=True)
+    _export(tmp_path / "repository", "first")
+    (tmp_path / "repository" / "model.safetensors").touch()
+    with pytest.raises(OutputExistsError, match=r"it holds model\.safetensors, which no export"):
+        check_output(tmp_path / "repository", force=True)
+
+
+def test_an_interrupt_while_replacing_keeps_the_old_export(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "bundle"
+    _export(output, "first")
+    rename = Path.rename
+
+    def interrupted(path: Path, target: Path) -> Path:
+        if target == output and path.name.count("partial") and not path.name.endswith("replaced"):
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        _export(output, "second", force=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+    assert (output / REPORT).read_text() == "first"
+
+
+def test_two_exports_at_once_do_not_share_a_folder(tmp_path: Path) -> None:
+    with (
+        staging_folder(tmp_path / "bundle") as first,
+        staging_folder(tmp_path / "bundle") as second,
+    ):
+        assert first != second
+        assert first.stat().st_mode & 0o777 == 0o777 & ~_umask()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def test_a_folder_that_cannot_hold_the_output(tmp_path: Path) -> None:
+    for name in (".", "..", "/"):
+        with pytest.raises(InvalidOptionError, match="give a folder inside it"):
+            check_output(Path(name), force=True)
     with pytest.raises(InvalidOptionError, match="there is no folder"):
         check_output(tmp_path / "absent" / "bundle", force=False)
