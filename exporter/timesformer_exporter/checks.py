@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 from timesformer_runtime.device import choose_device
+from timesformer_runtime.errors import InvalidModelError
 from timesformer_runtime.session import Session
 from timesformer_runtime.settings import SessionSettings
 
-from timesformer_exporter.fidelity import Array, Fidelity, Outputs, compare
+from timesformer_exporter.fidelity import Array, Fidelity, Outputs, compare, failure
 from timesformer_exporter.gate import VariantFidelity, measure
 from timesformer_exporter.reference import Reference
 
@@ -63,7 +64,20 @@ def check_graph(
         resized: A clip of another size, for a graph that takes frames.
         atol: Absolute tolerance.
     """
-    run = _runner(path, input_name)
+    try:
+        run = _runner(path, input_name)
+        return _compare_all(run, input_name, reference, resized, atol)
+    except InvalidModelError as error:  # it cannot be loaded or run: the plainest failure of all
+        return failure(next(iter(reference.outputs)), str(error).replace(str(path), path.name))
+
+
+def _compare_all(
+    run: Callable[[Array], Outputs],
+    input_name: str,
+    reference: Reference,
+    resized: Reference | None,
+    atol: float,
+) -> Fidelity:
     clips = _inputs(reference, input_name)
     fidelity = compare(
         reference.outputs, run, np.stack(clips), atol=atol, batches=reference.batches

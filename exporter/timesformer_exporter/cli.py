@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import shlex
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from timesformer_runtime.errors import TimesformerError
 
 from timesformer_exporter.errors import ExportError
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
 _NEEDED = ("torch", "onnx", "onnxscript", "onnxruntime", "safetensors")
 
 
-class _ImageSize(click.ParamType[Any]):
+class _ImageSize(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on only
     """``N`` or ``HxW``, in pixels."""
 
     name = "N|HxW"
@@ -128,13 +131,13 @@ def command(**options: Any) -> None:
     from timesformer_exporter.export import export  # noqa: PLC0415 (needs torch)
     from timesformer_exporter.options import ExportOptions  # noqa: PLC0415
 
-    progress = Console(stderr=True)
+    progress = Console(stderr=True, markup=False)  # names may hold what looks like markup
     parsed = ExportOptions(**options)
     with progress.status("Starting") as status:
 
         def announce(step: str) -> None:
             if progress.is_terminal:
-                status.update(step)
+                status.update(Text(step))
             else:
                 progress.print(step, style="dim")
 
@@ -146,14 +149,24 @@ def command(**options: Any) -> None:
 
 def main() -> None:
     """Runs the command; every expected failure is one line on stderr and exit code 2."""
+    for stop in (signal.SIGTERM, signal.SIGHUP):  # so that a stopped export cleans up, too
+        signal.signal(stop, lambda number, _frame: sys.exit(128 + number))
     try:
         command.main(standalone_mode=False)
     except click.exceptions.Abort:
-        _fail("interrupted; nothing was written", 130)
+        _fail("interrupted", 130)
     except click.ClickException as error:
         _fail(error.format_message(), 2)
     except (ExportError, TimesformerError) as error:
         _fail(str(error), 2)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
+            raise
+        _fail(
+            "the model does not fit into this machine's memory; give a smaller --num-frames or "
+            "--image-size, or fewer outputs",
+            2,
+        )
     except OSError as error:
         _fail(f"{error.strerror or error} ({error.filename})" if error.filename else str(error), 2)
 
@@ -166,7 +179,7 @@ def _fail(message: str, code: int) -> None:
 
 def _show(result: ExportResult, options: ExportOptions) -> None:
     """Prints the proof, the files, the verdict and the next command."""
-    console = Console()
+    console = Console(markup=False)
     for note in result.notes:
         console.print(f"Note: {note}", highlight=False)
     console.print(_proof(result))
@@ -186,14 +199,16 @@ def _show(result: ExportResult, options: ExportOptions) -> None:
         console.print("Note: the thresholds of the variants are switched off (--no-gate).")
     if result.passed:
         console.print(
-            f"[bold green]Passed[/]: agrees with PyTorch (largest difference {worst.max_abs:.1e}, "
+            Text("Passed", style="bold green"),
+            f": agrees with PyTorch (largest difference {worst.max_abs:.1e}, "
             f"limit {worst.limit:.1e}), in {seconds:.1f} s.",
+            sep="",
             highlight=False,
             soft_wrap=True,
         )
         extra = " --features features.npz" if options.task == "feature-extraction" else ""
         console.print(
-            f"Next: timesformer classify {result.folder} video.mp4{extra}",
+            f"Next: timesformer classify {shlex.quote(str(result.folder))} video.mp4{extra}",
             highlight=False,
             soft_wrap=True,
         )

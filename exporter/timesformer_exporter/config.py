@@ -13,6 +13,7 @@ ATTENTION_TYPES = ("divided_space_time", "joint_space_time", "space_only")
 ACTIVATIONS = ("gelu", "relu", "selu", "gelu_new")
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
 
+_MOST = 1_000_000  # of anything: far above every model, and no overflow in what follows
 _POSITIVE_INTEGERS = (
     "num_channels",
     "num_frames",
@@ -156,8 +157,8 @@ def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
 
 
 def _check_positive_integer(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InvalidConfigError(f"{name} is {value!r}; it must be an integer of at least 1")
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MOST:
+        raise InvalidConfigError(f"{name} is {value!r}; it must be an integer from 1 to {_MOST}")
 
 
 def _check_number(name: str, value: object, *, lowest: float, highest: float) -> None:

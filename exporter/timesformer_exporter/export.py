@@ -22,6 +22,7 @@ from timesformer_exporter.bundle_writer import (
 )
 from timesformer_exporter.checkpoints import Checkpoint, build_model, load_checkpoint
 from timesformer_exporter.checks import Proof, check_graph, check_variant
+from timesformer_exporter.errors import InvalidOptionError
 from timesformer_exporter.fidelity import BATCHES
 from timesformer_exporter.frames_input import FramesInput
 from timesformer_exporter.gate import VariantFidelity
@@ -37,10 +38,8 @@ from timesformer_exporter.reference import (
     gate_clips,
     golden_clips,
 )
-from timesformer_exporter.trace import GraphOutputs, TracedModel, trace
+from timesformer_exporter.trace import GraphOutputs, TracedModel, save_graph, trace
 
-# A protobuf message ends at 2 GiB; above this, the weights go to a file beside the graph.
-_LARGEST_SINGLE_FILE = 1_900_000_000
 # Where files lie on this machine is nobody else's business; the source is reported by itself.
 _NOT_REPORTED = ("model", "output", "revision", "local_files_only", "labels", "force")
 
@@ -100,7 +99,7 @@ def export(
         ExportError: Bad input; nothing is written.
         timesformer_runtime.errors.TimesformerError: The model cannot be had from the Hub.
     """
-    check_output(options.folder, force=options.force)
+    _check_paths(options)
     steps = Steps(announce)
     announce(f"Loading {options.model}")
     checkpoint = load_checkpoint(
@@ -130,9 +129,21 @@ def export(
         proof=proof,
         multiply_adds=bundle.work,
         files=files,
-        notes=checkpoint.notes,
+        notes=bundle.notes,
         seconds=dict(steps.seconds),
     )
+
+
+def _check_paths(options: ExportOptions) -> None:
+    """Refuses before any work what would fail, or destroy something, at its end."""
+    check_output(options.folder, force=options.force)
+    check_output(_rejected(options.folder), force=True)
+    target = options.folder.resolve()
+    for name, path in (("--model", Path(options.model)), ("--labels", options.labels)):
+        if path is not None and path.exists() and path.resolve().is_relative_to(target):
+            raise InvalidOptionError(
+                f"--output {options.folder} would replace {name} {path}; give another --output"
+            )
 
 
 class _Bundle:
@@ -147,6 +158,7 @@ class _Bundle:
         self.steps = steps
         self.model = build_model(checkpoint, options.task)
         self.preprocessing = Preprocessing.from_dict(checkpoint.preprocessing)
+        self.notes = checkpoint.notes
         self.answer = "logits" if options.task == "video-classification" else "features"
         self.work = count_multiply_adds(
             checkpoint.config, options.task, rewritten=options.graph_outputs.only_the_task
@@ -172,7 +184,7 @@ class _Bundle:
             input_name=self.options.input,
             opset=self.options.opset,
             proof=proof,
-            notes=self.checkpoint.notes,
+            notes=self.notes,
         )
         (self.folder / "README.md").write_text(card, encoding="utf-8")
         return proof
@@ -194,6 +206,11 @@ class _Bundle:
             clips = golden_clips(0, 1, config.num_frames, odd_size)
             resized = compute_reference(original, self.preprocessing, clips)
         self.steps.ended("pytorch")
+        if reference.batches != BATCHES:
+            self.notes += (
+                f"The outputs of {max(BATCHES)} clips would take over 2 GB: they were compared at "
+                f"batch {' and '.join(map(str, reference.batches))} only.",
+            )
         return reference, resized
 
     @property
@@ -229,8 +246,7 @@ class _Bundle:
         )
         path = self.folder / "onnx" / "model.onnx"
         path.parent.mkdir()
-        weights = sum(part.numel() * part.element_size() for part in self.model.parameters())
-        program.save(path, external_data=weights > _LARGEST_SINGLE_FILE)
+        save_graph(program.model, path)
         self.steps.ended("write")
         return path
 
@@ -284,7 +300,7 @@ class _Bundle:
                 for key, value in dataclasses.asdict(self.options).items()
                 if key not in _NOT_REPORTED
             },
-            "notes": list(self.checkpoint.notes),
+            "notes": list(self.notes),
             "files": files,
             **proof.to_dict(),
             "multiply_adds": dataclasses.asdict(self.work),
@@ -298,6 +314,10 @@ def _reject(folder: Path, output: Path) -> Path:
     """Marks the graphs as rejected, so that nobody runs them by mistake."""
     for path in (folder / "onnx").iterdir():
         path.rename(path.with_name(f"{path.name}.rejected"))
+    return _rejected(output)
+
+
+def _rejected(output: Path) -> Path:
     return output.with_name(f"{output.name}.rejected")
 
 

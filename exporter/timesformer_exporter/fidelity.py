@@ -70,10 +70,12 @@ class Fidelity:
     @property
     def worst(self) -> Comparison:
         """The comparison that is furthest from passing, or nearest to failing."""
-        return max(
-            self.comparisons,
-            key=lambda c: (c.problem is not None, c.max_abs / c.limit if c.limit else c.max_abs),
-        )
+
+        def badness(comparison: Comparison) -> tuple[bool, bool, float]:
+            ratio = comparison.max_abs / comparison.limit if comparison.limit else 0.0
+            return not comparison.passed, comparison.problem is not None, ratio
+
+        return max(self.comparisons, key=badness)
 
     def to_dict(self) -> dict[str, Any]:
         """For export_report.json; what is not finite becomes null, as JSON has no name for it."""
@@ -120,6 +122,14 @@ def compare(
             limit = atol + rtol * float(np.abs(selected).max())
             comparisons.append(_compare_one(name, kind, batch, limit, selected, outputs.get(name)))
     return Fidelity(tuple(comparisons))
+
+
+def failure(output: str, problem: str) -> Fidelity:
+    """The verdict on a file that cannot be compared at all."""
+    infinite = float("inf")
+    return Fidelity(
+        (Comparison(output, "native", 1, infinite, infinite, 0.0, 0.0, problem=problem),)
+    )
 
 
 def _compare_one(

@@ -1,5 +1,6 @@
 """The README.md of a bundle: what it came from, how it was checked and how to run it."""
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,6 +31,7 @@ def model_card(
         f"---\nlibrary_name: timesformer-onnx\npipeline_tag: {_pipeline_tag(task)}\n"
         "tags:\n- timesformer\n- onnx\n- video-classification\n---\n",
         f"# {name}\n",
+        "" if proof.passed else "**Rejected: this export differs from PyTorch. Do not use it.**\n",
         f"TimeSformer with {_ATTENTION[config.attention_type]} as ONNX: {config.num_hidden_layers} "
         f"layers, hidden size {config.hidden_size}, {config.num_frames} frames of "
         f"{height}x{width} pixels, "
@@ -38,12 +40,18 @@ def model_card(
         f"## Where it comes from\n\n{_source(source)}\n",
         _notes(notes),
         f"## How it was checked\n\n{_checked(proof)}\n",
-        f"## How to run it\n\n{_usage(name, task, input_name, config)}\n",
-        f"Standard ONNX, opset {opset}. The batch axis is dynamic; the number of frames is not. "
-        "Each `.onnx` file carries its configuration, labels, preprocessing and a golden check "
-        "in its metadata, so one file is enough.\n",
+        f"## How to run it\n\n{_usage(name, task, input_name, config)}\n" if proof.passed else "",
+        f"{_operators(proof)}, opset {opset}. The batch axis is dynamic; the number of frames is "
+        "not. Each `.onnx` file carries its configuration, labels, preprocessing and a golden "
+        "check in its metadata, so one file is enough.\n",
     ]
     return "\n".join(part for part in parts if part)
+
+
+def _operators(proof: Proof) -> str:
+    if any(variant.dtype == "q4" for variant in proof.variants):
+        return "Standard ONNX, but for q4 (ONNX Runtime's `com.microsoft.MatMulNBits`)"
+    return "Standard ONNX"
 
 
 def _pipeline_tag(task: str) -> str:
@@ -96,11 +104,12 @@ def _variants(proof: Proof) -> str:
 
 
 def _usage(name: str, task: str, input_name: str, config: TimesformerConfig) -> str:
+    folder = shlex.quote(name)
     if task == "video-classification":
-        command = f"timesformer classify {name} video.mp4"
+        command = f"timesformer classify {folder} video.mp4"
         call = "for prediction in classifier(" + '"video.mp4"' + "):\n    print(prediction)"
     else:
-        command = f"timesformer classify {name} video.mp4 --features features.npz"
+        command = f"timesformer classify {folder} video.mp4 --features features.npz"
         call = f'features = classifier.features("video.mp4")  # float32 [{config.hidden_size}]'
     height, width = config.image_hw
     contract = (

@@ -60,6 +60,9 @@ class ExportOptions:
     force: bool = False
 
     def __post_init__(self) -> None:
+        for name in ("output", "labels"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, Path(getattr(self, name)))
         if not self.model:
             raise InvalidOptionError("model is empty; give a Hub id, a folder or a checkpoint file")
         if self.task not in TASKS:
@@ -68,21 +71,26 @@ class ExportOptions:
             raise InvalidOptionError(
                 f"input is {self.input!r}; it must be one of {', '.join(INPUTS)}"
             )
-        for dtype in self.dtypes:
-            if dtype not in DTYPES:
-                raise InvalidOptionError(
-                    f"dtype is {dtype!r}; it must be one of {', '.join(DTYPES)}"
-                )
-        if not self.dtypes or len(set(self.dtypes)) < len(self.dtypes):
-            raise InvalidOptionError(
-                f"dtypes are {self.dtypes}; give at least one, and each only once"
-            )
+        self._check_dtypes()
         if self.opset not in OPSETS:
             raise InvalidOptionError(
                 f"opset is {self.opset}; it must be from {OPSETS[0]} to {OPSETS[-1]}"
             )
         if not 0 <= self.atol < float("inf"):
             raise InvalidOptionError(f"atol is {self.atol}; it must be a number of at least 0")
+
+    def _check_dtypes(self) -> None:
+        for dtype in self.dtypes:
+            if dtype not in DTYPES:
+                raise InvalidOptionError(
+                    f"dtype is {dtype!r}; it must be one of {', '.join(DTYPES)}"
+                )
+        if not self.gate and self.dtypes == ("fp32",):
+            raise InvalidOptionError("--no-gate is for int8, fp16 and q4; give one with --dtype")
+        if not self.dtypes or len(set(self.dtypes)) < len(self.dtypes):
+            raise InvalidOptionError(
+                f"dtypes are {self.dtypes}; give at least one, and each only once"
+            )
 
     @property
     def graph_outputs(self) -> GraphOutputs:

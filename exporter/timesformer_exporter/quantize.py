@@ -14,9 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import onnx
+import onnx_ir
 import onnxruntime
+from timesformer_runtime.device import one_line, ort_errors
 
 from timesformer_exporter.errors import UnquantizedWeightError
+from timesformer_exporter.trace import save_graph
 
 DTYPES = ("fp32", "int8", "fp16", "q4")
 
@@ -43,7 +46,7 @@ def write_variant(source: Path, target: Path, dtype: str) -> None:
     with _quiet():
         graph = _MAKERS[dtype](graph)
     onnx.helper.set_model_props(graph, metadata | {"dtype": dtype})
-    onnx.save(graph, target)
+    save_graph(onnx_ir.from_proto(graph), target)
     if dtype == "int8":
         _check_weights(target)
 
@@ -102,11 +105,17 @@ def _head_nodes(graph: onnx.ModelProto) -> list[str]:
 
 def _check_weights(path: Path) -> None:
     """Looks at the graph that ONNX Runtime really runs, after its optimisations."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         options = onnxruntime.SessionOptions()
         options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
         options.log_severity_level = 3
-        onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        try:
+            onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except ort_errors() as error:
+            raise UnquantizedWeightError(
+                f"ONNX Runtime {onnxruntime.__version__} cannot show its optimised graph "
+                f"({one_line(error)}); export without --dtype int8"
+            ) from error
         graph = onnx.load(options.optimized_model_filepath).graph
     weights = {
         tensor.name

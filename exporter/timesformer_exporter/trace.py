@@ -6,7 +6,9 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
+import onnx_ir
 import torch
 from torch import Tensor, nn
 
@@ -24,6 +26,7 @@ _ATTENTIONS = {
     "joint_space_time": ("attentions",),
     "space_only": ("spatial_attentions",),
 }
+_LARGEST_SINGLE_FILE = 1_900_000_000
 # A batch of 1 would be taken for a constant.
 _TRACED_BATCH = 2
 
@@ -136,6 +139,17 @@ def trace(
     assert program is not None  # noqa: S101 (None is only returned by the legacy exporter)
     _forget_where_it_was_traced(program)
     return program
+
+
+def save_graph(graph: onnx_ir.Model, path: Path) -> None:
+    """Writes one file; only where that would pass protobuf's 2 GiB, the weights go beside it."""
+    size = sum(
+        value.const_value.nbytes
+        for value in graph.graph.initializers.values()
+        if value.const_value is not None
+    )
+    external = f"{path.name}.data" if size > _LARGEST_SINGLE_FILE else None
+    onnx_ir.save(graph, path, external_data=external)
 
 
 def _forget_where_it_was_traced(program: torch.onnx.ONNXProgram) -> None:

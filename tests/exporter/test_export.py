@@ -13,6 +13,7 @@ import onnxruntime
 import pytest
 import torch
 from timesformer_exporter import export as export_module
+from timesformer_exporter import trace as trace_module
 from timesformer_exporter.config import TimesformerConfig
 from timesformer_exporter.errors import InvalidOptionError, OutputExistsError
 from timesformer_exporter.export import export
@@ -155,7 +156,7 @@ def test_other_frames_and_size_are_those_of_the_resized_model(tmp_path: Path) ->
 def test_weights_over_two_gigabytes_go_beside_the_graph(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export_module, "_LARGEST_SINGLE_FILE", 1000)
+    monkeypatch.setattr(trace_module, "_LARGEST_SINGLE_FILE", 1000)
     result = _export(tmp_path, tiny_config("space_only"))
     assert result.passed
     assert result.files["onnx/model.onnx.data"] > 100_000 > result.files["onnx/model.onnx"]
@@ -195,6 +196,19 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(OSError, match="No space left"):
         _export(tmp_path, tiny_config("space_only"))
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("inner", [".", "weights"])
+def test_the_output_never_replaces_what_it_is_made_from(inner: str, tmp_path: Path) -> None:
+    (tmp_path / "repository").mkdir()
+    (tmp_path / "repository" / "export_report.json").touch()
+    model = tmp_path / "repository" / inner
+    model.mkdir(exist_ok=True)
+    options = ExportOptions(str(model), output=tmp_path / "repository", force=True)
+    expected = InvalidOptionError if inner == "." else OutputExistsError
+    with pytest.raises(expected):
+        export(options)
+    assert model.is_dir()
 
 
 def test_an_existing_output_stops_before_any_work(tmp_path: Path) -> None:

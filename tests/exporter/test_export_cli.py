@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -125,3 +126,39 @@ def test_a_failed_check_is_exit_code_1(tmp_path: Path) -> None:
     assert "check failed: logits at batch 1 PyTorch's values are not finite" in done.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"huge", "huge-onnx.rejected"}
     assert not list(tmp_path.rglob("*.onnx"))
+
+
+def test_a_stopped_export_leaves_nothing_behind(tmp_path: Path) -> None:
+    _write(tmp_path / "model")
+    for stop, code in ((signal.SIGINT, 130), (signal.SIGTERM, 128 + signal.SIGTERM)):
+        process = subprocess.Popen(
+            [str(COMMAND), "--model", "model"],
+            cwd=tmp_path,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+        )
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "Tracing" in line:
+                break
+        process.send_signal(stop)
+        rest = process.stderr.read()
+        assert process.wait(timeout=60) == code
+        assert "Traceback" not in rest
+        assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_names_that_look_like_markup(tmp_path: Path) -> None:
+    _write(tmp_path / "my [v2]")
+    done = _run(tmp_path, "--model", "my [v2]")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "Next: timesformer classify 'my [v2]-onnx' video.mp4"
+
+
+def test_sizes_beyond_reason(tmp_path: Path) -> None:
+    _write(tmp_path / "model")
+    done = _run(tmp_path, "--model", "model", "--num-frames", "10000000000")
+    assert done.returncode == 2
+    assert "num_frames is 10000000000; it must be an integer from 1 to 1000000" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -283,8 +283,14 @@ class _Loader:
     def _check_preprocessing(self, values: dict[str, Any], config: TimesformerConfig) -> None:
         preprocessing = Preprocessing.from_dict(values)
         height, width = self.wanted.image_hw or config.image_hw
-        if preprocessing.output_size not in {None, (height, width)}:
-            made = "{}x{}".format(*preprocessing.output_size or ())
+        if preprocessing.output_size is None:
+            raise InvalidCheckpointError(
+                f"{self.files.preprocessor} makes frames whose size depends on the video "
+                f"(do_center_crop is false), but the model is for {height}x{width}; "
+                "set do_center_crop there"
+            )
+        if preprocessing.output_size != (height, width):
+            made = "{}x{}".format(*preprocessing.output_size)
             raise InvalidCheckpointError(
                 f"{self.files.preprocessor} makes frames of {made}, but the model is for "
                 f"{height}x{width}; say which with --image-size"
