@@ -48,7 +48,8 @@ $(RUNTIME_VENV)/.installed: pyproject.toml
 
 demo: setup
 	mkdir -p demo
-	$(BIN)/timesformer-export --model models/shot-transitions-divided --output $(DEMO) --force
+	$(BIN)/timesformer-export --model models/shot-transitions-divided --output $(DEMO) \
+	  --dtype fp32 --dtype int8 --force
 	$(BIN)/timesformer classify $(DEMO) $(SAMPLES)/*.mp4 --top-k 1
 	$(BIN)/python -m models.shot_transitions.check_samples $(DEMO)
 
