@@ -20,7 +20,7 @@ from models.shot_transitions.checkpoint import save_model
 from models.shot_transitions.pool import Pool, open_pool
 from models.shot_transitions.starting_point import small_config, start
 
-STEPS = {"divided_space_time": 8000, "joint_space_time": 7000, "space_only": 4000}
+STEPS = {"divided_space_time": 8000, "joint_space_time": 7000, "space_only": 7500}
 """How long each of the bundled models was trained."""
 
 _WARM_UP = 100  # steps
