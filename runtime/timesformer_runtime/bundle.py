@@ -25,6 +25,7 @@ from timesformer_runtime.settings import SessionSettings
 
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
 
+_LONGEST = 8192  # of each side of the golden frames, and their number
 _FORMAT_KEY = "timesformer_onnx.format"
 _FORMAT = "1"
 _FLOAT_TYPES: Mapping[str, type[np.generic]] = {
@@ -68,6 +69,16 @@ class Golden:
     output: str
     values: npt.NDArray[np.float32]
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 1 << 64:
+            raise ValueError(f"seed {self.seed}")
+        if not all(1 <= length <= _LONGEST for length in self.shape) or self.shape[3] not in (1, 3):
+            raise ValueError(f"frames of {self.shape}")
+        if self.output not in ("logits", "features"):
+            raise ValueError(f"output {self.output!r}")
+        if self.values.ndim != 1 or not self.values.size or not np.isfinite(self.values).all():
+            raise ValueError("values that are no list of finite numbers")
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Reads the metadata entry ``golden``.
@@ -83,10 +94,9 @@ class Golden:
         try:
             t, height, width, channels = (int(length) for length in values["shape"])
             answer = np.array(values["values"], dtype=np.float32)
-            return cls(
-                int(values["seed"]), (t, height, width, channels), str(values["output"]), answer
-            )
-        except (KeyError, TypeError, ValueError) as error:
+            seed, output = int(values["seed"]), str(values["output"])
+            return cls(seed, (t, height, width, channels), output, answer)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InvalidModelError(
                 f"the golden check in the file's metadata is broken ({error}); export it again"
             ) from error
@@ -164,7 +174,10 @@ def _describe(files: ModelFiles, session: Session) -> Bundle:
         preprocessing = _read_preprocessing(preprocessor)
         _check_preprocessing(preprocessing, tensor, config)
     outputs = _read_outputs(session)
-    golden = _json_entry(metadata, "golden")
+    entry = _json_entry(metadata, "golden")
+    golden = None if entry is None else Golden.from_dict(entry)
+    if golden is not None and golden.output not in outputs:
+        raise InvalidModelError(f"its golden check is of {golden.output}, which it does not give")
     return Bundle(
         name=files.name,
         dtype=metadata.get("dtype", files.dtype),
@@ -174,7 +187,7 @@ def _describe(files: ModelFiles, session: Session) -> Bundle:
         outputs=outputs,
         labels=_read_labels(config, session, outputs),
         problem_type=_read_problem_type(config),
-        golden=None if golden is None else Golden.from_dict(golden),
+        golden=golden,
         metadata=metadata,
     )
 
@@ -269,7 +282,7 @@ def _read_preprocessing(values: Mapping[str, Any] | None) -> Preprocessing:
     if values is None:
         raise InvalidModelError(
             "nothing says how to preprocess frames; put the checkpoint's preprocessor_config.json "
-            "beside it"
+            "beside it, or export it with timesformer-export"
         )
     return Preprocessing.from_dict(values)
 

@@ -7,6 +7,7 @@ that library. It is imported on first use only: models on this machine run witho
 from __future__ import annotations
 
 import contextlib
+import errno
 import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -97,8 +98,13 @@ def _translated(repo_id: str, revision: str | None, filename: str | None) -> Ite
             'run `pip install "timesformer-onnx[hub]"`'
         ) from error
 
-    # OSErrors, or those of the HTTP library that this version of huggingface_hub uses.
-    network_errors: tuple[type[BaseException], ...] = (OSError, *errors.HfHubHTTPError.__bases__)
+    # OSErrors, those of the HTTP library that this version of huggingface_hub uses, and the
+    # RuntimeErrors of its other way to download, Xet.
+    network_errors: tuple[type[BaseException], ...] = (
+        OSError,
+        RuntimeError,
+        *errors.HfHubHTTPError.__bases__,
+    )
     where = f"{repo_id} at revision {revision}" if revision else repo_id
     try:
         yield
@@ -123,11 +129,7 @@ def _translated(repo_id: str, revision: str | None, filename: str | None) -> Ite
     except errors.HfHubHTTPError as error:
         raise _refused(where, error) from error
     except network_errors as error:
-        what = filename or "the list of files"
-        raise HubError(
-            f"downloading {what} of {where} failed ({_first_line(error)}); check the network and "
-            "run it again, or set HF_HUB_OFFLINE=1 to use what was downloaded before"
-        ) from error
+        raise _broken_off(f"{filename or 'the list of files'} of {where}", error) from error
 
 
 def _not_cached(
@@ -152,6 +154,18 @@ def _refused(where: str, error: BaseException | None) -> HubError:
     if status in {401, 403}:
         return HubError(f"the Hub refused access to {where} (HTTP {status}): {_LOGIN}")
     return HubError(f"the Hub answered HTTP {status} for {where}; try again later")
+
+
+def _broken_off(what: str, error: BaseException) -> HubError:
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return HubError(
+            f"{what} does not fit on the disk of the Hub's cache; make room there, or point "
+            "HF_HOME to another disk"
+        )
+    return HubError(
+        f"downloading {what} failed ({_first_line(error)}); check the network and run it again, "
+        "or set HF_HUB_OFFLINE=1 to use what was downloaded before"
+    )
 
 
 def _first_line(error: BaseException) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -44,15 +44,28 @@ class ModelFiles:
         name: The model as it was asked for.
         graph: The ``.onnx`` file, or its contents.
         dtype: The variant that the file's name tells; None where it tells nothing.
-        config: Contents of the ``config.json`` beside it, if there is one.
-        preprocessor: Contents of the ``preprocessor_config.json`` beside it, if there is one.
+        config_file: The ``config.json`` beside it, if there is one.
+        preprocessor_file: The ``preprocessor_config.json`` beside it, if there is one.
     """
 
     name: str
     graph: Path | bytes
     dtype: str | None = None
-    config: Mapping[str, Any] | None = None
-    preprocessor: Mapping[str, Any] | None = None
+    config_file: Path | None = None
+    preprocessor_file: Path | None = None
+
+    # Read only when asked for: a graph that says everything itself needs none of them, and what
+    # lies beside it may have nothing to do with it.
+
+    @property
+    def config(self) -> Mapping[str, Any] | None:
+        """Contents of ``config_file``; InvalidModelError where it is broken."""
+        return None if self.config_file is None else _read_json(self.config_file)
+
+    @property
+    def preprocessor(self) -> Mapping[str, Any] | None:
+        """Contents of ``preprocessor_file``; InvalidModelError where it is broken."""
+        return None if self.preprocessor_file is None else _read_json(self.preprocessor_file)
 
 
 def find_model(
@@ -83,13 +96,17 @@ def find_model(
         HubError: The Hub cannot be reached or refuses access.
         MissingDependencyError: The model is on the Hub and ``huggingface_hub`` is not installed.
     """
+    if not isinstance(model, str | Path | bytes):
+        raise InvalidOptionError(
+            f"model is a {type(model).__name__}; give a path, a Hub id or an .onnx file's bytes"
+        )
     if not isinstance(model, Path) and not model:
         raise ModelNotFoundError(
             "the model is empty; give a bundle folder, an .onnx file or a Hub id"
         )
-    if dtype is not None and dtype not in DTYPES:
+    if dtype is not None and dtype not in tuple(DTYPES):
         raise InvalidOptionError(f"dtype is {dtype!r}; it must be one of {', '.join(DTYPES)}")
-    if isinstance(model, str) and not Path(model).exists() and hub.looks_like_hub_id(model):
+    if isinstance(model, str) and not _exists(Path(model)) and hub.looks_like_hub_id(model):
         return _on_hub(model, device, dtype, revision, local_files_only)
     name = "the model's bytes" if isinstance(model, bytes) else str(model)
     if revision is not None:
@@ -100,6 +117,7 @@ def find_model(
         _check_dtype(name, None, dtype)
         return ModelFiles(name, model)
     path = Path(model)
+    _exists(path)
     if path.is_dir():
         return _in_folder(path, name, device, dtype)
     if path.is_file():
@@ -110,6 +128,15 @@ def find_model(
     )
 
 
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        raise ModelNotFoundError(
+            f"{path}: cannot be looked at ({error.strerror}); check its name and permissions"
+        ) from error
+
+
 def _one_file(path: Path, name: str, dtype: str | None) -> ModelFiles:
     if path.suffix in _WEIGHTS:
         raise InvalidModelError(f"{name}: PyTorch weights cannot run here; {_export(name)}")
@@ -117,8 +144,13 @@ def _one_file(path: Path, name: str, dtype: str | None) -> ModelFiles:
         raise InvalidModelError(f"{name}: a model file must end in .onnx")
     found = _dtype_of(path.name)
     _check_dtype(name, found, dtype)
-    folders = (path.parent, path.resolve().parent.parent)
-    return ModelFiles(name, path, found, *_sidecars(lambda file: _beside(folders, file)))
+    # As named and as linked to: in the Hub's cache a file is a link to a folder of blobs.
+    folders = []
+    for place in (path.absolute(), path.resolve()):
+        folders.append(place.parent)
+        if place.parent.name == "onnx":
+            folders.append(place.parent.parent)
+    return ModelFiles(name, path, found, _beside(folders, _CONFIG), _beside(folders, _PREPROCESSOR))
 
 
 def _in_folder(folder: Path, name: str, device: str, dtype: str | None) -> ModelFiles:
@@ -134,8 +166,13 @@ def _in_folder(folder: Path, name: str, device: str, dtype: str | None) -> Model
         raise ModelNotFoundError(f"{name}: cannot be read ({error.strerror})") from error
     graph, found = _pick(names, name, device, dtype)
     folders = ((folder / graph).parent, folder)
-    files = _sidecars(lambda file: _beside(folders, file))
-    return ModelFiles(name, folder / graph, found, *files)
+    return ModelFiles(
+        name,
+        folder / graph,
+        found,
+        _beside(folders, _CONFIG),
+        _beside(folders, _PREPROCESSOR),
+    )
 
 
 def _on_hub(
@@ -156,11 +193,11 @@ def _on_hub(
         places = (str(folder / file), file)
         return next((download(place) for place in places if place in names), None)
 
-    files = _sidecars(sidecar)  # small ones first: they may show that the rest is no use
+    config, preprocessor = sidecar(_CONFIG), sidecar(_PREPROCESSOR)
     for file in names:
         if file.startswith(tuple(graph + suffix for suffix in _EXTERNAL_DATA)):
             download(file)
-    return ModelFiles(name, download(graph), found, *files)
+    return ModelFiles(name, download(graph), found, config, preprocessor)
 
 
 def _pick(
@@ -215,7 +252,10 @@ def _graphs(names: Sequence[str]) -> list[str]:
 def _what_it_has(names: Sequence[str], model: str) -> str:
     graphs = _graphs(names)
     if graphs:
-        return f"it has {', '.join(graphs)}: give one of these files"
+        remedy = f"download one with `hf download {model}` and give its path"
+        if Path(model).exists():
+            remedy = "give one of these files"
+        return f"it has {', '.join(graphs)}: {remedy}"
     if any(name.endswith(_WEIGHTS) for name in names):
         return f"it has PyTorch weights: {_export(model)}"
     if any(name.endswith(".onnx.rejected") for name in names):
@@ -241,17 +281,6 @@ def _check_dtype(name: str, found: str | None, wanted: str | None) -> None:
 
 def _beside(folders: Sequence[Path], file: str) -> Path | None:
     return next((folder / file for folder in folders if (folder / file).is_file()), None)
-
-
-def _sidecars(
-    find: Callable[[str], Path | None],
-) -> tuple[Mapping[str, Any] | None, Mapping[str, Any] | None]:
-    """Contents of config.json and preprocessor_config.json."""
-    config, preprocessor = find(_CONFIG), find(_PREPROCESSOR)
-    return (
-        None if config is None else _read_json(config),
-        None if preprocessor is None else _read_json(preprocessor),
-    )
 
 
 def _read_json(path: Path) -> Mapping[str, Any]:

@@ -44,6 +44,8 @@ class VideoResult:
         predictions: Best first; empty where ``logits`` were not asked for.
         indices: Which frames the model saw, counted as a full sequential decode yields them.
         times: When they are shown, in seconds from the video's start; None for arrays.
+        count: Number of frames that the video has.
+        failed_packets: How many of its packets did not decode; 0 for a sound video.
         seconds: How long it took.
         outputs: The outputs that were asked for, float32: ``logits`` [classes], ``features``
             [hidden], others as the graph gives them for a batch of one.
@@ -52,6 +54,8 @@ class VideoResult:
     predictions: tuple[Prediction, ...]
     indices: tuple[int, ...]
     times: tuple[float, ...] | None
+    count: int
+    failed_packets: int
     seconds: Seconds
     outputs: Mapping[str, npt.NDArray[np.float32]]
 
@@ -135,6 +139,9 @@ def compare(
             0.1 % of the largest; otherwise only their direction, by the cosine.
     """
     a, b = actual.astype(np.float64).ravel(), expected.astype(np.float64).ravel()
+    if a.size != b.size:
+        limit = f"as many values as PyTorch's {b.size}, not {a.size}"
+        return GoldenCheck(output, float("inf"), float("inf"), 0.0, False, limit, passed=False)
     max_abs = float(np.abs(a - b).max())
     largest = float(np.abs(b).max())
     norms = float(np.linalg.norm(a) * np.linalg.norm(b))

@@ -63,6 +63,12 @@ class Session:
         self.threads = settings.threads or cpu.granted_threads()
         self._name = str(graph) if isinstance(graph, Path) else "the model's bytes"
         try:
+            str(graph if isinstance(graph, Path) else "").encode()
+        except UnicodeEncodeError as error:
+            raise InvalidModelError(
+                f"{graph!a}: ONNX Runtime opens only paths in UTF-8; rename it"
+            ) from error
+        try:
             with quiet(onnxruntime):
                 session = onnxruntime.InferenceSession(
                     str(graph) if isinstance(graph, Path) else graph,

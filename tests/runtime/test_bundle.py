@@ -221,6 +221,39 @@ def test_a_third_party_export(tmp_path: Path, place: str) -> None:
     assert bundle.labels == LABELS
 
 
+def test_what_lies_near_a_complete_file_is_not_read(tmp_path: Path) -> None:
+    graph = TinyGraph(metadata=own_metadata()).save(tmp_path / "model.onnx")
+    (tmp_path / "config.json").write_text("not JSON")
+    (tmp_path / "preprocessor_config.json").write_text("not JSON")
+    assert opened(graph).preprocessing is not None
+
+
+def test_the_folder_above_counts_only_for_a_folder_called_onnx(tmp_path: Path) -> None:
+    for folder in ("downloads", "onnx"):
+        (tmp_path / folder).mkdir()
+        TinyGraph().save(tmp_path / folder / "model.onnx")
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(preprocessor_config()))
+    assert opened(tmp_path / "onnx" / "model.onnx").preprocessing is not None
+    refusal(tmp_path / "downloads" / "model.onnx", InvalidModelError)
+
+
+def test_a_name_that_is_too_long(tmp_path: Path) -> None:
+    assert "cannot be looked at" in refusal(tmp_path / ("x" * 300), ModelNotFoundError)
+
+
+def test_a_model_of_another_type() -> None:
+    with pytest.raises(InvalidOptionError, match="model is a NoneType; give a path"):
+        open_bundle(None, ON_CPU)  # type: ignore[arg-type]
+
+
+def test_a_path_that_is_not_utf8(tmp_path: Path) -> None:
+    graph = TinyGraph(metadata=own_metadata()).save(tmp_path / "model.onnx")
+    odd = Path(os.fsdecode(bytes(tmp_path) + b"/caf\xe9.onnx"))
+    graph.rename(odd)
+    with pytest.raises(InvalidModelError, match="opens only paths in UTF-8; rename it"):
+        opened(odd)
+
+
 def test_a_link_finds_the_files_of_its_target(tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "bundle")
     link = tmp_path / "elsewhere" / "link.onnx"

@@ -419,8 +419,28 @@ def test_verify_of_reduced_precision_looks_at_the_direction() -> None:
 def test_verify_needs_a_golden_check(classifier: VideoClassifier) -> None:
     with pytest.raises(InvalidModelError, match="has no golden check; only files of timesformer"):
         classifier.verify()
-    with pytest.raises(InvalidModelError, match="has 2 values, but logits has 4"):
-        load({"golden": golden(np.zeros(2))}).verify()
+    check = load({"golden": golden(np.zeros(2))}).verify()
+    assert not check.passed
+    assert check.limit == "as many values as PyTorch's 2, not 4"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": -1},
+        {"output": "nope"},
+        {"values": []},
+        {"values": [1.0, float("nan")]},
+    with pytest.raises(InvalidModelError, match="the golden check in .* is broken"):
+        {"shape": [1, 2, 3]},
+    ],
+    ids=str,
+)
+def test_a_broken_golden_check(change: dict[str, Any]) -> None:
+    with pytest.raises(
+        InvalidModelError, match="the golden check in the file's metadata is broken"
+    ):
+        load({"golden": golden(np.zeros(4)) | change})
 
 
 def test_compare_by_hand() -> None:

@@ -6,6 +6,7 @@ its own, which does a list of calls and prints the outcome of each.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from timesformer_runtime import hub
+from timesformer_runtime.errors import HubError
 from timesformer_runtime.hub import looks_like_hub_id
 
 from tests.hub_server import TOKEN, HubServer, Repository
@@ -263,3 +266,24 @@ def test_without_huggingface_hub_it_says_what_to_install(
     ):
         assert error == "MissingDependencyError"
         assert 'pip install "timesformer-onnx[hub]"' in message
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (RuntimeError("Task error: reconstruction failed"), "Task error: reconstruction failed"),
+        (OSError(errno.ENOSPC, "No space left on device"), "does not fit on the disk"),
+    ],
+)
+def test_failures_of_the_other_ways_to_download(
+    error: Exception, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Xet, which a loopback server does not speak, raises plain RuntimeErrors."""
+    huggingface_hub = pytest.importorskip("huggingface_hub")
+
+    def fail(*_arguments: object, **_options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
+    with pytest.raises(HubError, match=message):
+        hub.download("owner/name", "model.safetensors")
