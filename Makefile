@@ -61,16 +61,16 @@ lint: setup
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-# Renders the clips, then trains and evaluates the three models: about four hours on two cores.
+# Renders the clips, then trains and evaluates the three models: about two hours on two cores.
 # FOOTAGE=DIR also evaluates on the real videos in that folder.
 FOOTAGE ?=
 SHOTS := PYTHONPATH=. $(BIN)/python -m models.shot_transitions
 
 train: setup
 	$(SHOTS).render --output build/pool
-	$(SHOTS).render --output build/held-out --seed 1 --count 2007 --size 64 --balanced
+	$(SHOTS).render --output build/held-out --seed 1 --count 2700 --size 64 --balanced
 	$(if $(FOOTAGE),$(SHOTS).render --output build/footage --seed 1 --count 900 --size 64 --balanced --videos $(FOOTAGE))
-	$(MAKE) train-divided train-joint train-space
+	$(MAKE) -j2 train-divided train-joint train-space
 
 train-divided: TYPE = divided_space_time
 train-joint: TYPE = joint_space_time
