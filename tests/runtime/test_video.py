@@ -231,6 +231,21 @@ def test_a_short_video_repeats_frames(tmp_path: Path) -> None:
     assert clip.array().shape == (8, 48, 64, 3)
 
 
+def test_metadata_that_is_not_utf8(tmp_path: Path) -> None:
+    path = tmp_path / "titled.mkv"
+    with av.open(str(path), "w") as output:
+        output.metadata["title"] = "XXXXcafe"
+        stream = output.add_stream("mpeg4", rate=RATE)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        for pixel_values in FRAMES[:5]:
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(pixel_values, format="rgb24")))
+        output.mux(stream.encode(None))
+    data = path.read_bytes()
+    assert data.count(b"XXXXcafe") == 1
+    path.write_bytes(data.replace(b"XXXXcafe", b"XXXXcaf\xe9"))
+    assert read_clip(path, evenly(8)).count == 5
+
+
 # Damage
 
 

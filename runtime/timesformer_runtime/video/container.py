@@ -64,7 +64,12 @@ class Media:
         if not isinstance(self.target, str):
             self.target.seek(0)
         try:
-            container = av.open(self.target, mode="r", container_options=dict(_OPEN_OPTIONS))
+            container = av.open(
+                self.target,
+                mode="r",
+                container_options=dict(_OPEN_OPTIONS),
+                metadata_errors="replace",  # titles are not always UTF-8, and nobody reads them
+            )
         except (av.FFmpegError, OSError) as error:
             reason = error.strerror or error
             raise InvalidVideoError(
