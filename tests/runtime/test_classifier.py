@@ -431,7 +431,7 @@ def test_verify_needs_a_golden_check(classifier: VideoClassifier) -> None:
         {"output": "nope"},
         {"values": []},
         {"values": [1.0, float("nan")]},
-    with pytest.raises(InvalidModelError, match="the golden check in .* is broken"):
+        {"shape": [8, 1_000_000, 1_000_000, 3]},
         {"shape": [1, 2, 3]},
     ],
     ids=str,
