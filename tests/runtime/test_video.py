@@ -1,9 +1,12 @@
 """Exactly the chosen frames, from any file; or one clear error."""
 
 import concurrent.futures
+import errno
 import io
 import os
+import socket
 import struct
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -415,6 +418,7 @@ def sound(folder: Path) -> Path:
         (empty, "is empty"),
         (sound, "has no video stream"),
         (lambda folder: folder, "is a folder"),
+        (lambda _: "", "the path of a video is empty; give a file"),
         (lambda _: "https://example.org/video.mp4", "is a URL; download it first"),
         (lambda _: "rtsp://camera/1", "is a URL; download it first"),
         (lambda _: "nul\0byte", "not a path that can be read"),
@@ -435,10 +439,66 @@ def test_what_is_not_a_video(make: Callable[[Path], Any], message: str, tmp_path
 
 @pytest.mark.parametrize("name", ["missing.mp4", "missing/video.mp4"])
 def test_a_missing_file(name: str, tmp_path: Path) -> None:
-    with pytest.raises(VideoNotFoundError, match="there is no file"):
+    with pytest.raises(VideoNotFoundError, match="there is no such file"):
         read_clip(tmp_path / name, evenly(8))
     with pytest.raises(FileNotFoundError):
         read_clip(str(tmp_path / name), evenly(8))
+
+
+class BrokenPipe(Pipe):
+    """A file object that fails before its end."""
+
+    def readinto(self, buffer: Any) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+
+def closed_file(_: Path) -> BinaryIO:
+    file = io.BytesIO(b"video")
+    file.close()
+    return file
+
+
+def bound_socket(folder: Path) -> Path:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(folder / "s"))
+    return folder / "s"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="this system has no such files")
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda _: BrokenPipe(b""), "the file object cannot be read: Input/output error"),
+        (closed_file, "the file object cannot be read: I/O operation on closed file"),
+        (bound_socket, "s is not a regular file"),
+        (lambda _: "/dev/zero", "/dev/zero is not a regular file"),
+        (lambda _: "/dev/null", "/dev/null is empty"),
+    ],
+)
+def test_a_source_that_cannot_be_read(
+    make: Callable[[Path], Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # a socket's path must be short
+    with pytest.raises(InvalidVideoError, match=message) as caught:
+        read_clip(make(Path()), evenly(8))
+    assert "\n" not in str(caught.value)
+
+
+def test_no_room_for_the_copy_of_a_pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe: Any = Pipe(b"video")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    with pytest.raises(InvalidVideoError, match="the file object cannot be read: No such file"):
+        read_clip(pipe, evenly(8))
+
+
+def test_errors_of_the_reader_stay_as_they_are(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "video.mp4", FRAMES, options=B_FRAMES)
+
+    def choose(_: int) -> npt.NDArray[np.int64]:
+        raise OSError("of the caller")
+
+    with pytest.raises(OSError, match="of the caller"):
+        read_clip(path, choose)
 
 
 def test_large_pictures_are_refused(tmp_path: Path) -> None:

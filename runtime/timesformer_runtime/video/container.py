@@ -16,13 +16,13 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import av
 import av.container
 import av.stream
 
-from timesformer_runtime.errors import InvalidVideoError, VideoNotFoundError
+from timesformer_runtime.errors import InvalidVideoError, TimesformerError, VideoNotFoundError
 
 MAX_PIXELS = 1 << 26  # twice an 8K picture
 
@@ -110,31 +110,50 @@ def locate(source: Source) -> Iterator[Media]:
 
     Raises:
         VideoNotFoundError: There is no such file.
-        InvalidVideoError: It is a URL, a folder, empty, cannot be read, or no path or file object.
+        InvalidVideoError: It is a URL, a folder, a device, empty, cannot be read or copied, or no
+            path or file object.
     """
+    name = _name(source)
+    try:
+        target, resources = _acquire(source, name)
+    except TimesformerError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a closed file object
+        reason = getattr(error, "strerror", None) or error
+        raise InvalidVideoError(f"{name} cannot be read: {reason}") from error
+    with resources:
+        yield Media(name, target)
+
+
+def _name(source: Source) -> str:
     if isinstance(source, str | os.PathLike):
         name = os.fsdecode(source)
-        if _is_regular_file(name):
-            # An absolute path cannot be taken for one of FFmpeg's own prefixes ("concat:").
-            yield Media(name, str(Path(name).absolute()))
-            return
-        with Path(name).open("rb") as pipe, _copied(pipe, name) as media:
-            yield media
-    elif isinstance(source, io.TextIOBase):
+        if not name:
+            raise InvalidVideoError("the path of a video is empty; give a file")
+        return name
+    if isinstance(source, io.TextIOBase):
         raise InvalidVideoError("the file object was opened in text mode; open it with mode 'rb'")
-    elif hasattr(source, "read"):
-        name = str(getattr(source, "name", "the file object"))
-        if _can_seek(source):
-            if source.seek(0, os.SEEK_END) == 0:
-                raise InvalidVideoError(f"{name} is empty; {_READABLE}")
-            yield Media(name, source)
-            return
-        with _copied(source, name) as media:
-            yield media
-    else:
-        raise InvalidVideoError(
-            f"a video cannot be a {type(source).__name__}; give a path or a binary file object"
-        )
+    if hasattr(source, "read"):
+        return str(getattr(source, "name", "the file object"))
+    raise InvalidVideoError(
+        f"a video cannot be a {type(source).__name__}; give a path or a binary file object"
+    )
+
+
+def _acquire(source: Source, name: str) -> tuple[str | BinaryIO, contextlib.ExitStack]:
+    """What FFmpeg can read again and again, and what to close after that."""
+    with contextlib.ExitStack() as stack:
+        target: str | BinaryIO
+        if not isinstance(source, str | os.PathLike):
+            target = _seekable(source, name, stack)
+        elif _is_regular_file(name):
+            # An absolute path cannot be taken for one of FFmpeg's own prefixes ("concat:").
+            target = str(Path(name).absolute())
+        else:
+            with Path(name).open("rb") as pipe:
+                _refuse_endless_device(pipe, name)
+                target = _copied(pipe, name, stack)
+        return target, stack.pop_all()
 
 
 def _is_regular_file(name: str) -> bool:
@@ -143,29 +162,46 @@ def _is_regular_file(name: str) -> bool:
     try:
         status = Path(name).stat()
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise VideoNotFoundError(f"there is no file {name}; check the path") from error
+        raise VideoNotFoundError(f"{name}: there is no such file; check the path") from error
     except (OSError, ValueError) as error:
-        raise InvalidVideoError(f"{name!r} is not a path that can be read: {error}") from error
-    if stat.S_ISDIR(status.st_mode):
+        reason = getattr(error, "strerror", None) or error
+        raise InvalidVideoError(f"{name!r} is not a path that can be read: {reason}") from error
+    mode = status.st_mode
+    if stat.S_ISDIR(mode):
         raise InvalidVideoError(f"{name} is a folder; give the path of one video file")
-    if stat.S_ISREG(status.st_mode) and status.st_size == 0:
+    if stat.S_ISBLK(mode) or stat.S_ISSOCK(mode):
+        raise InvalidVideoError(f"{name} is not a regular file; give the path of a video file")
+    if stat.S_ISREG(mode) and status.st_size == 0:
         raise InvalidVideoError(f"{name} is empty; {_READABLE}")
     if not os.access(name, os.R_OK):
         raise InvalidVideoError(f"{name} cannot be read; check its permissions")
-    return stat.S_ISREG(status.st_mode)
+    return stat.S_ISREG(mode)
 
 
-def _can_seek(file: Any) -> bool:
-    return bool(hasattr(file, "seekable") and file.seekable())
+def _refuse_endless_device(file: BinaryIO, name: str) -> None:
+    """Lets pipes, terminals and the null device pass: of those, a reader sees an end."""
+    status = os.fstat(file.fileno())
+    if not stat.S_ISCHR(status.st_mode) or file.isatty():
+        return
+    if status.st_rdev != Path(os.devnull).stat().st_rdev:
+        raise InvalidVideoError(f"{name} is not a regular file; give the path of a video file")
 
 
-@contextlib.contextmanager
-def _copied(stream: BinaryIO, name: str) -> Iterator[Media]:
-    with tempfile.TemporaryFile() as copy:
-        shutil.copyfileobj(stream, copy)
-        if copy.tell() == 0:
-            raise InvalidVideoError(f"{name} is empty; {_READABLE}")
-        yield Media(name, copy)
+def _seekable(file: BinaryIO, name: str, stack: contextlib.ExitStack) -> BinaryIO:
+    if not (hasattr(file, "seekable") and file.seekable()):
+        return _copied(file, name, stack)
+    if file.seek(0, os.SEEK_END) == 0:
+        raise InvalidVideoError(f"{name} is empty; {_READABLE}")
+    return file
+
+
+def _copied(file: BinaryIO, name: str, stack: contextlib.ExitStack) -> BinaryIO:
+    copy = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
+    shutil.copyfileobj(file, copy)
+    copy.flush()
+    if copy.tell() == 0:
+        raise InvalidVideoError(f"{name} is empty; {_READABLE}")
+    return copy
 
 
 def _best_video_stream(container: InputContainer, name: str) -> VideoStream:
