@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from timesformer_runtime.errors import TimesformerError
+from timesformer_runtime.errors import InvalidVideoError, TimesformerError
 from timesformer_runtime.settings import DEVICES
+from timesformer_runtime.terminal import printable
 
 # Everything else is imported by the command that needs it, so that --help is immediate.
 if TYPE_CHECKING:
@@ -99,6 +101,8 @@ def classify(
     from timesformer_runtime import features_file  # noqa: PLC0415
     from timesformer_runtime.tables import PredictionTable  # noqa: PLC0415
 
+    if videos.count(_STDIN) > 1:
+        raise click.UsageError('standard input can be read only once; give "-" once')
     if features is not None:
         features_file.check_path(features)
     classifier = _load(**model_options)
@@ -113,11 +117,12 @@ def classify(
             click.echo(json.dumps({"video": video, **result.to_dict()}))
         else:
             table.add(video, result)
+        _tell_failed_packets(video, result)
         done.append((video, result))
     if features is not None and done:
         rows = [result.outputs["features"] for _, result in done]
         features_file.write(features, [video for video, _ in done], rows)
-        click.echo(f"{features}: {len(rows)} x {len(rows[0])} features", err=True)
+        _say(f"{features}: {len(rows)} x {len(rows[0])} features")
     if len(done) < len(videos):
         sys.exit(BAD_INPUT)
 
@@ -200,10 +205,9 @@ def _load(
     )
     reason = f" (auto: {classifier.device_reason})" if classifier.device_reason else ""
     threads_used = f"{classifier.threads} thread{'s' if classifier.threads > 1 else ''}"
-    click.echo(
+    _say(
         f"{classifier.name}: {classifier.dtype or 'dtype as stored'}, "
-        f"device {classifier.device}{reason}, {threads_used}",
-        err=True,
+        f"device {classifier.device}{reason}, {threads_used}"
     )
     return classifier
 
@@ -224,23 +228,53 @@ def _try_video(
     classifier: VideoClassifier, video: str, top_k: int, outputs: Sequence[str], *, as_json: bool
 ) -> VideoResult | None:
     """Runs one video; a failure is reported, and does not stop the others."""
-    source = sys.stdin.buffer if video == _STDIN else video
     try:
+        source = _standard_input() if video == _STDIN else video
         return classifier.classify(source, top_k, outputs=outputs)
-    except TimesformerError as error:
-        message = _one_line(str(error))
+    except (TimesformerError, OSError) as error:
+        message = str(error)
+    except MemoryError as error:
+        message = str(error) or "there is not enough memory for it"
     if as_json:
-        click.echo(json.dumps({"video": video, "error": message}))
-    click.echo(f"timesformer: {message if video in message else f'{video}: {message}'}", err=True)
+        click.echo(json.dumps({"video": video, "error": _one_line(message)}))
+    _say(f"timesformer: {_about(video, message)}")
     return None
 
 
+def _standard_input() -> BinaryIO:
+    if sys.stdin is None:  # as after "<&-"
+        raise InvalidVideoError("standard input is closed; pipe a video into it, or give a path")
+    return sys.stdin.buffer
+
+
+def _about(video: str, message: str) -> str:
+    """The message with the name of its video in front, once, and otherwise on one line."""
+    names = ("<stdin>", "standard input") if video == _STDIN else (video, repr(video))
+    for name in names:
+        if name and message.startswith((f"{name} ", f"{name}:")):
+            return name + _one_line(message.removeprefix(name))
+    return f"{video}: {_one_line(message)}" if video else _one_line(message)
+
+
+def _tell_failed_packets(video: str, result: VideoResult) -> None:
+    if result.failed_packets:
+        packets = "packet" if result.failed_packets == 1 else "packets"
+        _say(
+            f"timesformer: {video}: {result.failed_packets} {packets} did not decode; "
+            f"labels are of the {result.count} frames that did"
+        )
+
+
 def _one_line(message: str) -> str:
-    return " ".join(message.split())
+    return re.sub(r"\s+", " ", message).rstrip()
+
+
+def _say(line: str) -> None:
+    click.echo(printable(line), err=True)
 
 
 def _fail(message: str, code: int) -> None:
-    click.echo(f"timesformer: {_one_line(message)}", err=True)
+    _say(f"timesformer: {_one_line(message)}")
     sys.exit(code)
 
 

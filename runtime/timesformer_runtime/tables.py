@@ -9,12 +9,19 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
+from timesformer_runtime.terminal import printable
+
 if TYPE_CHECKING:
     from timesformer_runtime.classifier import VideoClassifier
     from timesformer_runtime.results import VideoResult
 
 _WIDEST = 64  # columns; longer names are written out and only shift their own line
 _GAP = "  "
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError  # the command handles it for all of its output alike
 
 
 class PredictionTable:
@@ -26,7 +33,7 @@ class PredictionTable:
     """
 
     def __init__(self, videos: Sequence[str], classifier: VideoClassifier) -> None:
-        self._console = Console(highlight=False, markup=False, soft_wrap=True)
+        self._console = _Console(highlight=False, markup=False, soft_wrap=True)
         self._video_width = _width(["video", *videos])
         self._label_width = _width(["label", *(classifier.labels or ())])
         self._has_labels = "logits" in classifier.outputs
@@ -60,8 +67,9 @@ class PredictionTable:
 
 
 def _width(texts: Sequence[str]) -> int:
-    return min(max(cell_len(text) for text in texts), _WIDEST)
+    return min(max(cell_len(printable(text)) for text in texts), _WIDEST)
 
 
 def _pad(text: str, width: int) -> str:
+    text = printable(text)
     return set_cell_size(text, width) if cell_len(text) < width else text

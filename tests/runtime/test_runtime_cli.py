@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from timesformer_runtime import VideoClassifier
+from timesformer_runtime import VideoClassifier, cli
 from timesformer_runtime.golden import GENERATOR, golden_frames
 from timesformer_runtime.preprocess import Preprocessing
+from timesformer_runtime.sampling import uniform
+from timesformer_runtime.video import read_clip
 
 from tests.hub_server import HubServer, Repository
 from tests.tiny_graphs import (
@@ -157,9 +159,102 @@ def test_names_that_a_terminal_cannot_show(folder: Path) -> None:
     assert json.loads(result.stdout)["video"] == strange
 
 
+def test_escape_sequences_do_not_reach_the_terminal(folder: Path) -> None:
+    strange = "\x1b[31mred.mp4"
+    os.link(folder / "a.mp4", folder / strange)
+    result = timesformer(folder, "classify", "shots", strange, f"no{strange}", "--top-k", 1)
+    assert "\x1b" not in result.stdout + result.stderr
+    header, row = result.stdout.splitlines()
+    assert row.startswith("\\x1b[31mred.mp4  ")
+    assert header.index("label") == len("no\\x1b[31mred.mp4  ")
+    assert_bad_input(result, "timesformer: no\\x1b[31mred.mp4: there is no such file")
+    assert_bad_input(timesformer(folder, "classify", strange, "-"), "\\x1b[31mred.mp4: ")
+
+
+def test_standard_input_that_is_closed(folder: Path) -> None:
+    line = [sys.executable, "-m", "timesformer_runtime", "classify", "shots", "-", "a.mp4"]
+    result = subprocess.run(
+        ["sh", "-c", 'exec "$@" <&-', "sh", *line],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+    )
+    assert_bad_input(
+        result,
+        "timesformer: standard input is closed; pipe a video into it, or give a path",
+    )
+    assert "a.mp4" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("", "the path of a video is empty; give a file"),
+        ("e", "e: there is no such file; check the path"),
+        ("a\nb  c", "a\\nb  c: there is no such file; check the path"),
+        ("x" * 300, f"{'x' * 300!r} is not a path that can be read: File name too long"),
+        ("-", "<stdin> is empty"),
+    ],
+)
+def test_each_error_names_its_video_once(folder: Path, name: str, error: str) -> None:
+    result = timesformer(folder, "classify", "shots", name, stdin=subprocess.DEVNULL)
+    assert_bad_input(result, f"timesformer: {error}")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(5, "Input/output error"), "a.mp4: [Errno 5] Input/output error"),
+        (MemoryError(), "a.mp4: there is not enough memory for it"),
+    ],
+)
+def test_errors_of_the_system_are_those_of_their_video(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: Exception,
+    message: str,
+) -> None:
+    classify = VideoClassifier.classify
+
+    def failing(self: VideoClassifier, video: Any, *args: Any, **options: Any) -> Any:
+        if video == "a.mp4":
+            raise error
+        return classify(self, video, *args, **options)
+
+    monkeypatch.setattr(VideoClassifier, "classify", failing)
+    monkeypatch.chdir(folder)
+    with pytest.raises(SystemExit) as exit_code:
+        cli.command.main(["classify", "shots", "a.mp4", "b.mkv"], standalone_mode=False)
+    assert exit_code.value.code == 2
+    printed = capsys.readouterr()
+    assert printed.err.splitlines()[1:] == [f"timesformer: {message}"]
+    assert "b.mkv" in printed.out
+
+
+def test_packets_that_do_not_decode_are_told(folder: Path, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (40, 48, 64, 3), dtype=np.uint8)
+    path = write_video(tmp_path / "damaged.mp4", noise)
+    data = bytearray(path.read_bytes())
+    start = len(data) // 3
+    data[start : start + 9000] = np.random.default_rng(0).bytes(9000)
+    path.write_bytes(data)
+    clip = read_clip(path, lambda count: uniform(count, FRAMES))
+    assert clip.failed_packets > 1
+    result = timesformer(folder, "classify", "shots", path, "a.mp4")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.splitlines()[1:] == [
+        f"timesformer: {path}: {clip.failed_packets} packets did not decode; "
+        f"labels are of the {clip.count} frames that did"
+    ]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["shots", "-", "a.mp4", "-"], 'standard input can be read only once; give "-" once'),
         (["missing", "a.mp4"], "missing: there is no such folder or file"),
         (["shots", "a.mp4", "--dtype", "int8"], "there is no int8 (model_int8.onnx); it has fp32"),
         (["shots", "a.mp4", "--dtype", "int9"], "dtype is 'int9'; it must be one of"),
@@ -206,7 +301,8 @@ def test_every_real_clip_gives_labels_or_one_clear_error(folder: Path) -> None:
     assert [line["video"] for line in lines] == [str(clip) for clip in clips]
     failed = [line for line in lines if "error" in line]
     assert result.returncode == (2 if failed else 0)
-    assert len(result.stderr.splitlines()) == 1 + len(failed)
+    told = [line for line in result.stderr.splitlines() if "did not decode; labels" not in line]
+    assert len(told) == 1 + len(failed)
     assert all("\n" not in line["error"] for line in failed)
     for line in lines:
         if "error" not in line:
@@ -335,9 +431,11 @@ def test_the_console_script(folder: Path) -> None:
     assert done.stdout.startswith("timesformer-onnx ")
 
 
-def test_a_closed_pipe_is_quiet(folder: Path) -> None:
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_closed_pipe_is_quiet(folder: Path, as_json: bool) -> None:
+    option = ["--json"] if as_json else []
     process = subprocess.Popen(
-        [*COMMAND, "classify", "shots", *["a.mp4"] * 40, "--json"],
+        [*COMMAND, "classify", "shots", *["a.mp4"] * 40, *option],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -345,7 +443,7 @@ def test_a_closed_pipe_is_quiet(folder: Path) -> None:
     )
     assert process.stdout is not None
     assert process.stderr is not None
-    assert json.loads(process.stdout.readline())["video"] == "a.mp4"
+    assert process.stdout.readline().startswith('{"video": "a.mp4"' if as_json else "video")
     process.stdout.close()
     errors = process.stderr.read().splitlines()
     assert process.wait(PATIENCE) == 141
@@ -511,7 +609,6 @@ def test_importing_the_package_is_light(folder: Path) -> None:
 def test_a_classification_never_imports_the_training_world(folder: Path) -> None:
     code = """
 import sys
-from timesformer_runtime.cli import command
 command.main(["classify", "shots", "a.mp4"], standalone_mode=False)
 print("MODULES", *sys.modules)
 """
