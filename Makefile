@@ -27,7 +27,7 @@ setup: $(VENV)/.installed
 
 define check_python
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
-	  || { echo "Python 3.11 or newer is needed; '$(PYTHON)' is not that. Install it, or: make PYTHON=python3.12 $@" >&2; exit 2; }
+	  || { echo "Python 3.11 or newer is needed; '$(PYTHON)' is not that. Install it, or name another: make setup PYTHON=python3.12" >&2; exit 2; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null \
 	  || { echo "Python's venv module is missing. On Debian: apt install python3-venv" >&2; exit 2; }
 endef
