@@ -609,6 +609,7 @@ def test_importing_the_package_is_light(folder: Path) -> None:
 def test_a_classification_never_imports_the_training_world(folder: Path) -> None:
     code = """
 import sys
+from timesformer_runtime.cli import command
 command.main(["classify", "shots", "a.mp4"], standalone_mode=False)
 print("MODULES", *sys.modules)
 """
