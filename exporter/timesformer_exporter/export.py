@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ from timesformer_exporter.bundle_writer import (
     write_json,
 )
 from timesformer_exporter.checkpoints import Checkpoint, build_model, load_checkpoint
+from timesformer_exporter.checkpoints.files import sha256
 from timesformer_exporter.checks import Proof, check_graph, check_variant
 from timesformer_exporter.errors import InvalidOptionError
 from timesformer_exporter.fidelity import BATCHES
@@ -289,7 +289,7 @@ class _Bundle:
     def _report(self, proof: Proof) -> dict[str, Any]:
         """The contents of export_report.json."""
         files = {
-            f"onnx/{file.name}": {"bytes": file.stat().st_size, "sha256": _sha256(file)}
+            f"onnx/{file.name}": {"bytes": file.stat().st_size, "sha256": sha256(file)}
             for file in sorted((self.folder / "onnx").iterdir())
         }
         return {
@@ -319,8 +319,3 @@ def _reject(folder: Path, output: Path) -> Path:
 
 def _rejected(output: Path) -> Path:
     return output.with_name(f"{output.name}.rejected")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -78,16 +78,20 @@ class Fidelity:
         return max(self.comparisons, key=badness)
 
     def to_dict(self) -> dict[str, Any]:
-        """For export_report.json; what is not finite becomes null, as JSON has no name for it."""
+        """For export_report.json."""
         rows = [
-            {
-                key: None if isinstance(value, float) and not math.isfinite(value) else value
-                for key, value in dataclasses.asdict(comparison).items()
-            }
-            | {"passed": comparison.passed}
+            json_fields(comparison) | {"passed": comparison.passed}
             for comparison in self.comparisons
         ]
         return {"passed": self.passed, "comparisons": rows}
+
+
+def json_fields(values: Any) -> dict[str, Any]:
+    """A dataclass's fields; what is not finite becomes null, as JSON has no name for it."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in dataclasses.asdict(values).items()
+    }
 
 
 def compare(

@@ -7,12 +7,11 @@ order against each other and their first labels.
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Any
 
 import numpy as np
 
-from timesformer_exporter.fidelity import Array
+from timesformer_exporter.fidelity import Array, json_fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,11 +79,7 @@ class VariantFidelity:
 
     def to_dict(self) -> dict[str, Any]:
         """For export_report.json."""
-        values = {
-            key: None if isinstance(value, float) and not math.isfinite(value) else value
-            for key, value in dataclasses.asdict(self).items()
-        }
-        return values | {
+        return json_fields(self) | {
             "thresholds": dataclasses.asdict(self.threshold),
             "passed": self.passed,
         }

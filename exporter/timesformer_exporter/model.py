@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from timesformer_exporter.config import TimesformerConfig
+from timesformer_exporter.embedding_resize import resize_positions, resize_times
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "gelu": nn.GELU,
@@ -96,19 +97,14 @@ class Embeddings(nn.Module):
         """Position embeddings [1, 1+H'*W', D] for the actual grid, by 2-D nearest neighbour."""
         if (height, width) == self.grid:
             return self.position_embeddings
-        patches = torch.unflatten(self.position_embeddings[:, 1:].transpose(1, 2), 2, self.grid)
-        patches = functional.interpolate(patches, size=(height, width), mode="nearest")
-        return torch.cat(
-            [self.position_embeddings[:, :1], patches.flatten(2).transpose(1, 2)], dim=1
-        )
+        return resize_positions(self.position_embeddings, self.grid, (height, width))
 
     def _times(self, frames: int) -> Tensor:
         """Time embeddings [1, T, D] for the actual number of frames, by nearest neighbour."""
         assert self.time_embeddings is not None  # noqa: S101 (narrows the type)
         if frames == self.time_embeddings.shape[1]:
             return self.time_embeddings
-        times = self.time_embeddings.transpose(1, 2)
-        return functional.interpolate(times, size=frames, mode="nearest").transpose(1, 2)
+        return resize_times(self.time_embeddings, frames)
 
 
 class SelfAttention(nn.Module):

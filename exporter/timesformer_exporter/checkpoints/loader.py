@@ -12,7 +12,6 @@ from timesformer_runtime.preprocess import Preprocessing
 from torch import Tensor
 
 from timesformer_exporter.checkpoints.architecture import Known, infer_config
-from timesformer_exporter.checkpoints.embedding_resize import resize_positions, resize_times
 from timesformer_exporter.checkpoints.facebook_settings import FacebookSettings, parse_settings
 from timesformer_exporter.checkpoints.files import (
     CheckpointFiles,
@@ -36,6 +35,7 @@ from timesformer_exporter.checkpoints.tensor_check import (
 )
 from timesformer_exporter.checkpoints.tensor_files import TensorFile, read_tensor_file
 from timesformer_exporter.config import TimesformerConfig
+from timesformer_exporter.embedding_resize import resize_positions, resize_times
 from timesformer_exporter.errors import (
     InvalidCheckpointError,
     InvalidConfigError,

@@ -1,6 +1,6 @@
 """Position and time embeddings for another frame size or number of frames.
 
-The same arithmetic as the model's own forward pass on such input, done once in advance.
+The model does this in its forward pass on such input; an export does it once in advance.
 """
 
 from __future__ import annotations
@@ -25,4 +25,4 @@ def resize_positions(
 def resize_times(embeddings: Tensor, frames: int) -> Tensor:
     """Time embeddings [1, T, D] for another number of frames, by nearest neighbour."""
     resized = functional.interpolate(embeddings.transpose(1, 2), size=frames, mode="nearest")
-    return resized.transpose(1, 2).contiguous()
+    return resized.transpose(1, 2)
