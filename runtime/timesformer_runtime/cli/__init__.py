@@ -1,0 +1,72 @@
+"""The command ``timesformer``: one file per command.
+
+What a command needs is imported when it runs, so that ``--help`` is immediate.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import click
+
+from timesformer_runtime.cli.classify import classify
+from timesformer_runtime.cli.doctor import doctor
+from timesformer_runtime.cli.output import (
+    BAD_INPUT,
+    BROKEN_PIPE,
+    INTERRUPTED,
+    discard_output,
+    fail,
+)
+from timesformer_runtime.cli.verify import verify
+from timesformer_runtime.errors import TimesformerError
+
+__all__ = ["command", "main"]
+
+
+class _Commands(click.Group):
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # before click, which would call it a failed check
+            discard_output()
+            sys.exit(BROKEN_PIPE)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="timesformer-onnx", message="%(package)s %(version)s")
+def command() -> None:
+    """Run exported TimeSformers on videos, without PyTorch.
+
+    Exit codes: 0 all done; 1 a check failed; 2 bad input, including any failed video.
+    """
+
+
+for _subcommand in (classify, verify, doctor):
+    command.add_command(_subcommand)
+
+
+def main() -> None:
+    """Runs the command; every expected failure is one line on stderr and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # file names may hold what the terminal cannot show
+            stream.reconfigure(errors="backslashreplace")
+    # What the library logs, the commands say themselves.
+    logging.getLogger("timesformer_runtime").addHandler(logging.NullHandler())
+    try:
+        sys.exit(command.main(prog_name="timesformer", standalone_mode=False))
+    except click.exceptions.Abort:
+        fail("interrupted", INTERRUPTED)
+    except click.UsageError as error:
+        hint = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
+        fail(error.format_message() + hint, BAD_INPUT)
+    except click.ClickException as error:
+        fail(error.format_message(), BAD_INPUT)
+    except TimesformerError as error:
+        fail(str(error), BAD_INPUT)
+    except OSError as error:  # of the output: those of the input are TimesformerErrors
+        discard_output()
+        where = f"{error.filename}: " if error.filename else "writing the output: "
+        fail(f"{where}{error.strerror or error}", BAD_INPUT)

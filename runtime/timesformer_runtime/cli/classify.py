@@ -1,0 +1,133 @@
+"""``timesformer classify``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import click
+
+from timesformer_runtime.cli.model_options import load, model_options
+from timesformer_runtime.cli.output import BAD_INPUT, one_line, say
+from timesformer_runtime.errors import InvalidVideoError, TimesformerError
+
+if TYPE_CHECKING:
+    from timesformer_runtime.classifier import VideoClassifier
+    from timesformer_runtime.results import VideoResult
+
+_STDIN = "-"
+
+
+@click.command()
+@click.argument("model")
+@click.argument("videos", metavar="VIDEO...", nargs=-1, required=True)
+@click.option(
+    "--top-k",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    metavar="N",
+    help="Labels per video.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per video and line.")
+@click.option(
+    "--features",
+    type=click.Path(path_type=Path),
+    metavar="FILE.npz",
+    help="Also write the clips' features: arrays `features` [videos, hidden] and `videos`.",
+)
+@model_options
+def classify(
+    videos: tuple[str, ...],
+    top_k: int,
+    as_json: bool,
+    features: Path | None,
+    **options: Any,
+) -> None:
+    """Name what each VIDEO shows ("-" reads one from standard input).
+
+    MODEL is a folder that timesformer-export wrote, one .onnx file, or a Hub id.
+    """
+    from timesformer_runtime import features_file  # noqa: PLC0415
+    from timesformer_runtime.tables import PredictionTable  # noqa: PLC0415
+
+    if videos.count(_STDIN) > 1:
+        raise click.UsageError('standard input can be read only once; give "-" once')
+    if features is not None:
+        features_file.check_path(features)
+    classifier = load(**options)
+    outputs = _wanted_outputs(classifier, features)
+    table = None if as_json else PredictionTable(videos, classifier)
+    done: list[tuple[str, VideoResult]] = []
+    for video in videos:
+        result = _try_video(classifier, video, top_k, outputs, as_json=as_json)
+        if result is None:
+            continue
+        if table is None:
+            click.echo(json.dumps({"video": video, **result.to_dict()}))
+        else:
+            table.add(video, result)
+        _tell_failed_packets(video, result)
+        done.append((video, result))
+    if features is not None and done:
+        rows = [result.outputs["features"] for _, result in done]
+        features_file.write(features, [video for video, _ in done], rows)
+        say(f"{features}: {len(rows)} x {len(rows[0])} features")
+    if len(done) < len(videos):
+        sys.exit(BAD_INPUT)
+
+
+def _wanted_outputs(classifier: VideoClassifier, features: Path | None) -> Sequence[str]:
+    """Logits, and features where a file is wanted; models without a head only give features."""
+    if features is None:
+        wanted: tuple[str, ...] = ("logits",)
+    elif "logits" in classifier.outputs:
+        wanted = ("logits", "features")
+    else:
+        wanted = ("features",)
+    classifier.require_outputs(wanted)
+    return wanted
+
+
+def _try_video(
+    classifier: VideoClassifier, video: str, top_k: int, outputs: Sequence[str], *, as_json: bool
+) -> VideoResult | None:
+    """Runs one video; a failure is reported, and does not stop the others."""
+    try:
+        source = _standard_input() if video == _STDIN else video
+        return classifier.classify(source, top_k, outputs=outputs)
+    except (TimesformerError, OSError) as error:
+        message = str(error)
+    except MemoryError as error:
+        message = str(error) or "there is not enough memory for it"
+    if as_json:
+        click.echo(json.dumps({"video": video, "error": one_line(message)}))
+    say(f"timesformer: {_about(video, message)}")
+    return None
+
+
+def _standard_input() -> BinaryIO:
+    if sys.stdin is None:  # as after "<&-"
+        raise InvalidVideoError("standard input is closed; pipe a video into it, or give a path")
+    return sys.stdin.buffer
+
+
+def _about(video: str, message: str) -> str:
+    """The message with the name of its video in front, once, and otherwise on one line."""
+    names = ("<stdin>", "standard input") if video == _STDIN else (video, repr(video))
+    for name in names:
+        if name and message.startswith((f"{name} ", f"{name}:")):
+            return name + one_line(message.removeprefix(name))
+    return f"{video}: {one_line(message)}" if video else one_line(message)
+
+
+def _tell_failed_packets(video: str, result: VideoResult) -> None:
+    if result.failed_packets:
+        packets = "packet" if result.failed_packets == 1 else "packets"
+        say(
+            f"timesformer: {video}: {result.failed_packets} {packets} did not decode; "
+            f"labels are of the {result.count} frames that did"
+        )

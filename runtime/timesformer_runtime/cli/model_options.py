@@ -1,0 +1,65 @@
+"""The options that every command with a model has, and the loading of that model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from timesformer_runtime.cli.output import say
+from timesformer_runtime.settings import DEVICES
+
+if TYPE_CHECKING:
+    from timesformer_runtime.classifier import VideoClassifier
+
+
+def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options; the command hands them to ``load``."""
+    for decorate in (
+        click.option("--local-files-only", is_flag=True, help="Never use the network."),
+        click.option("--revision", help="Branch, tag or commit on the Hub."),
+        click.option(
+            "--dtype",
+            metavar="NAME",
+            help="Which file of the model: fp32, fp16, int8, q4, ...  "
+            "[default: the fastest for the device]",
+        ),
+        click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True),
+        click.option(
+            "--threads",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="CPU threads.  [default: as many as are granted]",
+        ),
+    ):
+        function = decorate(function)
+    return function
+
+
+def load(
+    model: str,
+    device: str,
+    dtype: str | None,
+    threads: int | None,
+    revision: str | None,
+    local_files_only: bool,
+) -> VideoClassifier:
+    """Loads the model and says on stderr what was chosen."""
+    from timesformer_runtime.classifier import VideoClassifier  # noqa: PLC0415
+
+    classifier = VideoClassifier.from_pretrained(
+        model,
+        device=device,
+        dtype=dtype,
+        threads=threads,
+        revision=revision,
+        local_files_only=local_files_only,
+    )
+    reason = f" (auto: {classifier.device_reason})" if classifier.device_reason else ""
+    threads_used = f"{classifier.threads} thread{'s' if classifier.threads > 1 else ''}"
+    say(
+        f"{classifier.name}: {classifier.dtype or 'dtype as stored'}, "
+        f"device {classifier.device}{reason}, {threads_used}"
+    )
+    return classifier

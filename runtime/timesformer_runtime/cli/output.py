@@ -1,0 +1,34 @@
+"""What every command says on stderr, and its exit codes."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+
+import click
+
+from timesformer_runtime.terminal import printable
+
+CHECK_FAILED, BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
+
+
+def say(line: str) -> None:
+    """Prints one line on stderr."""
+    click.echo(printable(line), err=True)
+
+
+def fail(message: str, code: int) -> None:
+    """Prints the command's last line on stderr and ends it."""
+    say(f"timesformer: {one_line(message)}")
+    sys.exit(code)
+
+
+def one_line(message: str) -> str:
+    """The message without line breaks."""
+    return re.sub(r"\s+", " ", message).rstrip()
+
+
+def discard_output() -> None:
+    """Lets the interpreter's last flush succeed, so that it does not complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

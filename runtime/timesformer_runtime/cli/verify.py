@@ -1,0 +1,29 @@
+"""``timesformer verify``."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from timesformer_runtime.cli.model_options import load, model_options
+from timesformer_runtime.cli.output import CHECK_FAILED
+
+
+@click.command()
+@click.argument("model")
+@model_options
+def verify(**options: Any) -> None:
+    """Check that MODEL gives PyTorch's answer on this machine.
+
+    Generated frames, whose answer by PyTorch is in the .onnx file, are run through it.
+    """
+    check = load(**options).verify()
+    click.echo(
+        f"{check.output}: max-abs {check.max_abs:.3g}, relative {check.relative:.3g}, "
+        f"cosine {check.cosine:.8f}, top-1 {'agrees' if check.top1_agrees else 'differs'}"
+    )
+    click.echo(f"{'passed' if check.passed else 'FAILED'}: {check.limit}")
+    if not check.passed:
+        sys.exit(CHECK_FAILED)
