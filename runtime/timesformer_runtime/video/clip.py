@@ -17,10 +17,31 @@ import numpy.typing as npt
 
 from timesformer_runtime.errors import InvalidOptionError, InvalidVideoError
 from timesformer_runtime.video.container import MAX_PIXELS, Media, Source, locate
-from timesformer_runtime.video.decoding import Decoded, Frame, decode_all, decode_selected
+from timesformer_runtime.video.decoding import (
+    Decoded,
+    Frame,
+    decode_all,
+    decode_selected,
+    frame_rate,
+)
 from timesformer_runtime.video.frame_index import scan
 
-Choice = Callable[[int], npt.NDArray[np.int64]]
+ARRAY_RATE = 30.0  # frames per second of arrays, which do not tell
+
+
+class FrameCount(int):
+    """A number of frames that knows how many of them are shown in a second."""
+
+    rate: float
+
+    def __new__(cls, count: int, rate: float) -> Self:
+        """Attaches the rate, in frames per second, to the number."""
+        self = super().__new__(cls, count)
+        self.rate = rate
+        return self
+
+
+Choice = Callable[[FrameCount], npt.NDArray[np.int64]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +86,7 @@ class Clip:
                 f"the video is an array of shape {frames.shape}; "
                 "give uint8 RGB frames [T, height, width, 3]"
             )
-        indices = _chosen(choose, len(frames))
+        indices = _chosen(choose, FrameCount(len(frames), ARRAY_RATE))
         kept = {index: frames[index] for index in indices}
         return cls(tuple(kept[index] for index in indices), indices, None, len(frames))
 
@@ -118,20 +139,21 @@ class _Reader:
 
     def read(self) -> Clip:
         with self.media.open(threads=self.threads, max_pixels=self.max_pixels) as opened:
+            rate = frame_rate(opened[1])
             found = scan(*opened)
             if found.index is not None:
-                indices = _chosen(self.choose, found.packets)
+                indices = _chosen(self.choose, FrameCount(found.packets, rate))
                 decoded = decode_selected(*opened, found.index, sorted(set(indices)))
                 if decoded is not None:
                     return _clip(decoded, indices)
-        return self._read_everything(max(found.packets, 1))
+        return self._read_everything(FrameCount(max(found.packets, 1), rate))
 
-    def _read_everything(self, expected: int) -> Clip:
+    def _read_everything(self, expected: FrameCount) -> Clip:
         """Decodes the whole file: again only where it has not the expected number of frames."""
         indices = _chosen(self.choose, expected)
         decoded = self._decode_all(indices)
         if decoded.count != expected:
-            indices = _chosen(self.choose, decoded.count)
+            indices = _chosen(self.choose, FrameCount(decoded.count, expected.rate))
             if not decoded.pictures.keys() >= set(indices):
                 decoded = self._decode_all(indices)
         return _clip(decoded, indices)
@@ -155,7 +177,7 @@ class _Reader:
         return decoded
 
 
-def _chosen(choose: Choice, count: int) -> tuple[int, ...]:
+def _chosen(choose: Choice, count: FrameCount) -> tuple[int, ...]:
     indices = tuple(int(index) for index in choose(count))
     for index in indices:
         if not 0 <= index < count:

@@ -201,8 +201,12 @@ def _is_as_expected(
 def _seconds(stream: VideoStream, number: int, time: int | None, start: int | None) -> float:
     if time is not None and start is not None and stream.time_base is not None:
         return float((time - start) * stream.time_base)
-    rate = stream.average_rate or stream.guessed_rate or _USUAL_RATE
-    return float(number / rate)
+    return number / frame_rate(stream)
+
+
+def frame_rate(stream: VideoStream) -> float:
+    """Frames per second, as the file claims."""
+    return float(stream.average_rate or stream.guessed_rate or _USUAL_RATE)
 
 
 def to_rgb(frame: av.VideoFrame) -> Frame:
