@@ -1,0 +1,229 @@
+"""Sliding windows over a video that is read once, frame by frame.
+
+Window k shows the seconds from ``k * stride`` to ``k * stride + length`` of a video, counted from
+its first frame. Its frames are chosen as those of a video of that length and of constant rate
+would be: the sampling picks positions on that grid, and each position is the frame shown at its
+time. So the times are known before the frames come, only the chosen frames are converted, and a
+file and a live stream of it give the same windows. Of a video of constant rate they are exactly
+the frames between start and end.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import heapq
+import math
+from collections.abc import Callable, Mapping
+from typing import Generic, NamedTuple, TypeVar
+
+from timesformer_runtime.errors import InvalidOptionError
+from timesformer_runtime.video.clip import Choice, FrameCount
+
+Given = TypeVar("Given")
+Kept = TypeVar("Kept")
+
+_ROUNDING = 1e-6  # seconds; timestamps are binary fractions of decimal ones
+_ENOUGH = 0.5  # of a window: with less, most of what the model sees would be one frame repeated
+
+
+@dataclasses.dataclass(frozen=True)
+class WindowSettings:
+    """Which windows are wanted.
+
+    Attributes:
+        length: Seconds that a window shows.
+        stride: Seconds from the start of one window to the start of the next.
+
+    Raises:
+        InvalidOptionError: A value is not a number above 0, or no window would be left.
+    """
+
+    length: float = 4.0
+    stride: float = 2.0
+
+    def __post_init__(self) -> None:
+        for name, value in (("window", self.length), ("stride", self.stride)):
+            if not isinstance(value, int | float) or isinstance(value, bool):
+                raise InvalidOptionError(f"{name} is {value!r}; it must be a number of seconds")
+            if not 1e-3 <= value <= 1e6:  # also false for NaN
+                raise InvalidOptionError(f"{name} is {value} seconds; it must be 0.001 to 1000000")
+
+
+@dataclasses.dataclass(frozen=True)
+class Window(Generic[Kept]):
+    """A window of which all frames are there.
+
+    Attributes:
+        start: Seconds from the video's first frame.
+        end: The same; of the last window of a video that ended earlier, the video's end.
+        values: The chosen frames as converted, in the order of the sampling's indices.
+        indices: Which of the frames given so far they are, counted from 0.
+        times: Their times in seconds.
+        is_partial: Whether the video ended before the window did. Its last frame then stands for
+            what is missing.
+    """
+
+    start: float
+    end: float
+    values: tuple[Kept, ...]
+    indices: tuple[int, ...]
+    times: tuple[float, ...]
+    is_partial: bool = False
+
+
+class Windows(Generic[Given, Kept]):
+    """Takes frames in the order in which they are shown, and gives windows.
+
+    Memory does not grow with the number of frames: it holds the newest frame, and the chosen
+    frames of the windows that are not complete, as converted.
+
+    Args:
+        settings: Length and stride.
+        rate: Frames per second of the grid: the video's usual rate.
+        choose: The sampling: maps the number of a window's frames to indices.
+        convert: What is done to each chosen frame, once, even where windows share it.
+
+    Raises:
+        InvalidOptionError: The rate is not a number above 0, or the sampling refuses a video of
+            as few frames as a window has.
+    """
+
+    def __init__(
+        self,
+        settings: WindowSettings,
+        rate: float,
+        choose: Choice,
+        convert: Callable[[Given], Kept],
+    ) -> None:
+        if not 0 < rate < math.inf:
+            raise InvalidOptionError(f"the frame rate is {rate}; it must be a number above 0")
+        self._settings = settings
+        self._rate = rate
+        self._convert = convert
+        self._positions = max(1, round(settings.length * rate))
+        self._chosen = tuple(
+            int(index) for index in choose(FrameCount(self._positions, rate)).ravel()
+        )
+        self._waiting: list[tuple[int, int]] = []  # a heap: grid position, number of the window
+        self._open: dict[int, dict[int, _Shown[Kept]]] = {}  # what each window has, by position
+        self._opened = 0
+        self._newest: _Frame[Given, Kept] | None = None
+
+    def push(self, seconds: float, frame: Given) -> list[Window[Kept]]:
+        """Takes the next frame.
+
+        Args:
+            seconds: Its time from the video's first frame, not before that of the frame before.
+            frame: The frame.
+
+        Returns:
+            The windows that this frame completes, in order.
+
+        Raises:
+            InvalidOptionError: The time is before that of the frame before, or no number.
+        """
+        before = self._newest
+        if not (before.seconds if before else -math.inf) <= seconds < math.inf:
+            raise InvalidOptionError(f"a frame's time is {seconds} s; times must not decrease")
+        number = before.number + 1 if before else 0
+        newest = self._newest = _Frame(number, seconds, frame, self._convert)
+        done = []
+        while (position := self._next_position()) <= self._reached(newest):
+            # In a gap between two frames the earlier one is still shown.
+            is_late = seconds > (position + 0.5) / self._rate + _ROUNDING
+            shown = before if before is not None and is_late else newest
+            window = self._settle(shown)
+            if window is not None:
+                done.append(window)
+        return done
+
+    def finish(self) -> list[Window[Kept]]:
+        """Gives the last window, where the video ends inside of it: at most one.
+
+        It is the first window that reaches the video's end. It is left out when the video shows
+        less than half of it, unless it is the only one.
+        """
+        newest = self._newest
+        if newest is None or not self._open:
+            return []
+        number = min(self._open)
+        reached = math.floor(self._reached(newest))
+        missing = self._first_position(number) + self._positions - 1 - reached
+        is_seen = number > 0 and reached < self._first_position(number - 1) + self._positions
+        if number > 0 and (is_seen or missing > self._positions * (1 - _ENOUGH)):
+            return []
+        shown = self._open.pop(number)
+        first = self._first_position(number)
+        for index in self._chosen:
+            if first + index not in shown:
+                shown[first + index] = newest.shown
+        self._waiting = [wanted for wanted in self._waiting if wanted[1] != number]
+        heapq.heapify(self._waiting)
+        return [self._window(number, shown, newest.seconds + 1 / self._rate)]
+
+    def _reached(self, frame: _Frame[Given, Kept]) -> float:
+        """The last grid position whose frame is known when this frame is there."""
+        return (frame.seconds - _ROUNDING) * self._rate + 0.5
+
+    def _next_position(self) -> int:
+        """The first grid position that waits for its frame; opens the windows up to there."""
+        while not self._waiting or self._first_position(self._opened) <= self._waiting[0][0]:
+            first = self._first_position(self._opened)
+            # Also the last one, chosen or not: with it the window is complete.
+            for index in {*self._chosen, self._positions - 1}:
+                heapq.heappush(self._waiting, (first + index, self._opened))
+            self._open[self._opened] = {}
+            self._opened += 1
+        return self._waiting[0][0]
+
+    def _settle(self, frame: _Frame[Given, Kept]) -> Window[Kept] | None:
+        """Uses a frame for the first position that waits; gives the window if that was its last."""
+        position, number = heapq.heappop(self._waiting)
+        index = position - self._first_position(number)
+        if index in self._chosen:
+            self._open[number][position] = frame.shown
+        if index < self._positions - 1:
+            return None
+        return self._window(number, self._open.pop(number), math.inf)
+
+    def _window(
+        self, number: int, shown: Mapping[int, _Shown[Kept]], video_end: float
+    ) -> Window[Kept]:
+        first = self._first_position(number)
+        frames = [shown[first + index] for index in self._chosen]
+        start = number * self._settings.stride
+        end = start + self._settings.length
+        return Window(
+            start=start,
+            end=min(end, video_end),
+            values=tuple(frame.value for frame in frames),
+            indices=tuple(frame.number for frame in frames),
+            times=tuple(frame.seconds for frame in frames),
+            is_partial=video_end < math.inf,
+        )
+
+    def _first_position(self, number: int) -> int:
+        return round(number * self._settings.stride * self._rate)
+
+
+class _Shown(NamedTuple, Generic[Kept]):
+    """A chosen frame, converted."""
+
+    value: Kept
+    number: int
+    seconds: float
+
+
+@dataclasses.dataclass
+class _Frame(Generic[Given, Kept]):
+    """A frame that may be chosen, and is then converted once."""
+
+    number: int
+    seconds: float
+    given: Given
+    convert: Callable[[Given], Kept]
+
+    @functools.cached_property
+    def shown(self) -> _Shown[Kept]:
+        return _Shown(self.convert(self.given), self.number, self.seconds)
