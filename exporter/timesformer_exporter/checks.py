@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from timesformer_runtime.settings import SessionSettings
 
 from timesformer_exporter.fidelity import Array, Fidelity, Outputs, compare, failure
 from timesformer_exporter.gate import VariantFidelity, measure
+from timesformer_exporter.gate_clips import GateReference
 from timesformer_exporter.reference import Reference
 
 # A resize in the graph rounds to whole grey levels a little differently from the runtime's own;
@@ -30,11 +31,13 @@ class Proof:
         fidelity: The float32 graph, value by value.
         variants: The variants in reduced precision.
         gated: Whether the variants had to reach their thresholds.
+        gate_clips: The kinds of clips that the variants were measured on, and how many of each.
     """
 
     fidelity: Fidelity
     variants: tuple[VariantFidelity, ...] = ()
     gated: bool = True
+    gate_clips: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
@@ -49,6 +52,7 @@ class Proof:
             "fidelity": self.fidelity.to_dict(),
             "variants": [variant.to_dict() for variant in self.variants],
             "gate": "on" if self.gated else "off",
+            "gate_clips": dict(self.gate_clips),
         }
 
 
@@ -97,7 +101,7 @@ def _compare_all(
 
 
 def check_variant(
-    path: Path, dtype: str, input_name: str, answer: str, references: Sequence[Reference]
+    path: Path, dtype: str, input_name: str, answer: str, reference: GateReference
 ) -> VariantFidelity:
     """Measures a variant in reduced precision, a clip at a time, as the runtime runs it.
 
@@ -106,16 +110,11 @@ def check_variant(
         dtype: Its precision.
         input_name: ``pixel_values`` or ``frames``.
         answer: ``logits`` or ``features``.
-        references: The clips.
+        reference: The clips, and PyTorch's answers.
     """
     run = _runner(path, input_name)
-    found = [
-        run(clip[None])[answer]
-        for reference in references
-        for clip in _inputs(reference, input_name)
-    ]
-    expected = np.concatenate([reference.outputs[answer] for reference in references])
-    return measure(dtype, expected, np.concatenate(found), logits=answer == "logits")
+    found = [run(clip[None])[answer] for clip in reference.inputs(input_name)]
+    return measure(dtype, reference.answers, np.concatenate(found), logits=answer == "logits")
 
 
 def _inputs(reference: Reference, input_name: str) -> tuple[Array, ...]:

@@ -25,19 +25,14 @@ from timesformer_exporter.checks import Proof, check_graph, check_variant
 from timesformer_exporter.errors import InvalidOptionError
 from timesformer_exporter.fidelity import BATCHES
 from timesformer_exporter.frames_input import FramesInput
-from timesformer_exporter.gate import VariantFidelity
+from timesformer_exporter.gate_clips import GateReference, gate_clips, gate_reference
 from timesformer_exporter.inference_form import InferenceForm
 from timesformer_exporter.metadata import golden_check, made_with, metadata, source_dict
 from timesformer_exporter.model_card import model_card
 from timesformer_exporter.multiply_adds import MultiplyAdds, count_multiply_adds
 from timesformer_exporter.options import ExportOptions
 from timesformer_exporter.quantize import write_variant
-from timesformer_exporter.reference import (
-    Reference,
-    compute_reference,
-    gate_clips,
-    golden_clips,
-)
+from timesformer_exporter.reference import Reference, compute_reference, golden_clips
 from timesformer_exporter.trace import GraphOutputs, TracedModel, save_graph, trace
 
 # Where files lie on this machine is nobody else's business; the source is reported by itself.
@@ -173,8 +168,9 @@ class _Bundle:
         self.steps.announce("Checking the file against PyTorch with ONNX Runtime")
         fidelity = check_graph(graph, self.options.input, reference, resized, self.options.atol)
         self.steps.ended("check")
-        variants = self._write_variants(graph, reference) if fidelity.passed else ()
-        proof = Proof(fidelity, variants, gated=self.options.gate)
+        proof = Proof(fidelity, gated=self.options.gate)
+        if fidelity.passed:
+            proof = self._with_variants(proof, graph)
         write_json(self.folder / REPORT, self._report(proof))
         card = model_card(
             name=self.options.folder.name,

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
-import timesformer_runtime
 import torch
 from timesformer_runtime.golden import golden_frames
 from timesformer_runtime.preprocess import Preprocessing
-from timesformer_runtime.sampling import uniform
-from timesformer_runtime.video import read_clip
 
 from timesformer_exporter.fidelity import BATCHES, Array
 from timesformer_exporter.metadata import GOLDEN_SEED
@@ -20,8 +16,6 @@ from timesformer_exporter.trace import TracedModel
 
 # The outputs of all clips are held at once, and the attentions of a large model would not fit.
 _MOST_BYTES = 2_000_000_000
-_SAMPLE_CLIPS = Path(timesformer_runtime.__file__).parent / "sample_clips"
-_GATE_CLIPS = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,16 +44,6 @@ def golden_clips(first: int, count: int, num_frames: int, size: tuple[int, int])
     return [golden_frames(GOLDEN_SEED + first + number, shape) for number in range(count)]
 
 
-def gate_clips(num_frames: int, size: tuple[int, int]) -> list[Array]:
-    """More clips for the gate of a variant: the sample videos, and generated ones."""
-    samples = [
-        read_clip(path, lambda count: uniform(count, num_frames)).array()
-        for path in sorted(_SAMPLE_CLIPS.glob("*.mp4"))
-    ]
-    used = max(BATCHES)
-    return samples + golden_clips(used, _GATE_CLIPS - used - len(samples), num_frames, size)
-
-
 def compute_reference(
     module: TracedModel,
     preprocessing: Preprocessing,
@@ -80,7 +64,7 @@ def compute_reference(
     for number, frames in enumerate(clips, start=1):
         on_clip(number, len(clips))
         pixel_values.append(preprocessing(frames))
-        outputs.append(_run(module, pixel_values[-1]))
+        outputs.append(run_clip(module, pixel_values[-1]))
         if number == 2 and sum(output.nbytes for output in outputs[0]) * len(clips) > _MOST_BYTES:
             break
     return Reference(
@@ -94,5 +78,6 @@ def compute_reference(
 
 
 @torch.inference_mode()
-def _run(module: TracedModel, pixel_values: Array) -> list[Array]:
+def run_clip(module: TracedModel, pixel_values: Array) -> list[Array]:
+    """Runs PyTorch on one preprocessed clip, float32 [T, C, h, w]; one array for each output."""
     return [output.numpy() for output in module(torch.from_numpy(pixel_values[None]))]

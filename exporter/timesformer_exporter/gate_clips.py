@@ -1,0 +1,133 @@
+"""The clips that variants in reduced precision are compared with PyTorch on.
+
+Clips are read when they are needed and never held together: videos may be long, wide and many.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import timesformer_runtime
+from timesformer_runtime.preprocess import Preprocessing
+from timesformer_runtime.sampling import uniform
+from timesformer_runtime.video import read_clip
+
+from timesformer_exporter.fidelity import BATCHES, Array
+from timesformer_exporter.reference import golden_clips, run_clip
+from timesformer_exporter.trace import TracedModel
+
+LEAST_CLIPS = 16
+_SAMPLES = Path(timesformer_runtime.__file__).parent / "sample_clips"
+
+
+@dataclasses.dataclass(frozen=True)
+class GateClip:
+    """One clip.
+
+    Attributes:
+        kind: ``calibration video``, ``sample video`` or ``generated clip``.
+        read: Gives the frames, uint8 [T, H, W, 3].
+    """
+
+    kind: str
+    read: Callable[[], Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class GateReference:
+    """Clips, and PyTorch's answers to them.
+
+    Attributes:
+        clips: At least 16, no two alike.
+        preprocessing: The model's.
+        answers: Logits or features, float32 [clips, labels] or [clips, hidden].
+    """
+
+    clips: tuple[GateClip, ...]
+    preprocessing: Preprocessing
+    answers: Array
+
+    @property
+    def kinds(self) -> Mapping[str, int]:
+        """How many clips there are of each kind."""
+        return Counter(clip.kind for clip in self.clips)
+
+    def inputs(self, name: str) -> Iterator[Array]:
+        """One clip after the other, as the graph takes them.
+
+        Args:
+            name: ``frames`` (as read) or ``pixel_values`` (preprocessed).
+        """
+        for clip in self.clips:
+            frames = clip.read()
+            yield frames if name == "frames" else self.preprocessing(frames)
+
+
+def gate_clips(
+    num_frames: int, size: tuple[int, int], videos: Sequence[Path] = ()
+) -> Iterator[GateClip]:
+    """Calibration videos, and after them sample videos and generated clips to fill up with.
+
+    Args:
+        num_frames: Frames in a clip, spread evenly over a video.
+        size: Height and width of the generated clips.
+        videos: Calibration videos, all of which are to be used.
+    """
+    for kind, paths in (
+        ("calibration video", videos),
+        ("sample video", sorted(_SAMPLES.glob("*.mp4"))),
+    ):
+        for path in paths:
+            yield GateClip(kind, functools.partial(_read, path, num_frames))
+    # The first generated clips are those that the float32 graph is compared on.
+    for number in range(max(BATCHES), max(BATCHES) + LEAST_CLIPS):
+        yield GateClip("generated clip", functools.partial(_generate, number, num_frames, size))
+
+
+def gate_reference(
+    module: TracedModel,
+    answer: str,
+    preprocessing: Preprocessing,
+    clips: Iterator[GateClip],
+    on_clip: Callable[[int], None] = lambda _number: None,
+) -> GateReference:
+    """Runs PyTorch on all calibration videos, and on other clips until there are enough.
+
+    Args:
+        module: The model as loaded, taking ``pixel_values``.
+        answer: The output that counts, ``logits`` or ``features``.
+        preprocessing: The model's preprocessing.
+        clips: From ``gate_clips``. Of clips with the same frames only the first is used.
+        on_clip: Is called with the clip's number, from 1, before each clip.
+    """
+    index = list(module.output_names).index(answer)
+    used: list[GateClip] = []
+    answers: list[Array] = []
+    seen: set[bytes] = set()
+    for clip in clips:
+        if clip.kind != "calibration video" and len(used) >= LEAST_CLIPS:
+            break
+        on_clip(len(used) + 1)
+        frames = clip.read()
+        digest = hashlib.sha256(frames.tobytes()).digest()
+        if digest in seen:
+            continue
+        seen.add(digest)
+        used.append(clip)
+        answers.append(run_clip(module, preprocessing(frames))[index])
+    return GateReference(tuple(used), preprocessing, np.concatenate(answers))
+
+
+def _read(path: Path, num_frames: int) -> Array:
+    return read_clip(path, functools.partial(uniform, num_frames=num_frames)).array()
+
+
+def _generate(number: int, num_frames: int, size: tuple[int, int]) -> Array:
+    (clip,) = golden_clips(number, 1, num_frames, size)
+    return clip
