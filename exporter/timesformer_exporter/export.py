@@ -254,33 +254,34 @@ class _Bundle:
             return InferenceForm(self.model, outputs.task, frames_input)
         return TracedModel(self.model, outputs, frames_input)
 
-    def _write_variants(self, graph: Path, reference: Reference) -> tuple[VariantFidelity, ...]:
+    def _with_variants(self, proof: Proof, graph: Path) -> Proof:
         """Writes and measures what was asked for beside float32; removes that if it was not."""
         dtypes = [dtype for dtype in self.options.dtypes if dtype != "fp32"]
         variants = []
-        if dtypes:
-            references = [reference, self._gate_reference()]
         for dtype in dtypes:
             self.steps.announce(f"Making and measuring {dtype}")
+        if not dtypes:
+            return proof
+        reference = self._gate_reference()
             path = graph.with_name(f"model_{dtype}.onnx")
             write_variant(graph, path, dtype)
-            variants.append(check_variant(path, dtype, self.options.input, self.answer, references))
+            variants.append(check_variant(path, dtype, self.options.input, self.answer, reference))
             self.steps.ended(dtype)
         if "fp32" not in self.options.dtypes:
             for file in graph.parent.glob("model.onnx*"):
                 file.unlink()
-        return tuple(variants)
+        return dataclasses.replace(proof, variants=tuple(variants), gate_clips=reference.kinds)
 
-    def _gate_reference(self) -> Reference:
-        clips = gate_clips(self.checkpoint.config.num_frames, self._native_size)
-        gate = compute_reference(
+    def _gate_reference(self) -> GateReference:
+        reference = gate_reference(
             TracedModel(self.model, GraphOutputs(self.options.task)),
             self.preprocessing,
-            clips,
-            on_clip=lambda i, n: self.steps.announce(f"Running PyTorch on gate clip {i} of {n}"),
+            gate_clips(self.checkpoint.config.num_frames, self._native_size),
+            on_clip=lambda number: self.steps.announce(f"Running PyTorch on gate clip {number}"),
         )
         self.steps.ended("gate")
-        return gate
+            self.answer,
+        return reference
 
     def _report(self, proof: Proof) -> dict[str, Any]:
         """The contents of export_report.json."""
