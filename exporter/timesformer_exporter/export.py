@@ -257,12 +257,12 @@ class _Bundle:
     def _with_variants(self, proof: Proof, graph: Path) -> Proof:
         """Writes and measures what was asked for beside float32; removes that if it was not."""
         dtypes = [dtype for dtype in self.options.dtypes if dtype != "fp32"]
-        variants = []
-        for dtype in dtypes:
-            self.steps.announce(f"Making and measuring {dtype}")
         if not dtypes:
             return proof
         reference = self._gate_reference()
+        variants = []
+        for dtype in dtypes:
+            self.steps.announce(f"Making and measuring {dtype}")
             path = graph.with_name(f"model_{dtype}.onnx")
             write_variant(graph, path, dtype)
             variants.append(check_variant(path, dtype, self.options.input, self.answer, reference))
@@ -275,12 +275,12 @@ class _Bundle:
     def _gate_reference(self) -> GateReference:
         reference = gate_reference(
             TracedModel(self.model, GraphOutputs(self.options.task)),
+            self.answer,
             self.preprocessing,
             gate_clips(self.checkpoint.config.num_frames, self._native_size),
             on_clip=lambda number: self.steps.announce(f"Running PyTorch on gate clip {number}"),
         )
         self.steps.ended("gate")
-            self.answer,
         return reference
 
     def _report(self, proof: Proof) -> dict[str, Any]:
