@@ -1,0 +1,91 @@
+"""A file of JSON lines, one per video, that a run which was broken off can continue."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from timesformer_runtime.errors import InvalidOptionError
+
+_START = b'{"video": '  # of every line
+
+
+class ResultsFile:
+    """Opens a file for more lines, and reads which videos it has already.
+
+    A line that was cut off when an earlier run was killed is removed, so that its video is done
+    again. Lines are written whole, by one call of the system.
+
+    Args:
+        path: The file. Its folder must exist.
+        run: What all its results are made with: JSON types.
+
+    Attributes:
+        done: The videos in the file, and whether each of them succeeded.
+
+    Raises:
+        InvalidOptionError: The file holds something else, or results of another run.
+        OSError: It cannot be read or written.
+    """
+
+    def __init__(self, path: Path, run: Mapping[str, Any]) -> None:
+        self.done: dict[str, bool] = {}
+        self._path = path
+        self._run = dict(run)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        try:
+            os.ftruncate(self._file, self._read())
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the file."""
+        os.close(self._file)
+
+    def append(self, video: str, outcome: Mapping[str, Any]) -> None:
+        """Adds the line of a video: its name, the run, and what came out, such as an ``error``."""
+        line = json.dumps({"video": video, "run": self._run, **outcome}).encode() + b"\n"
+        while line:  # a full disk or a signal can cut a write short
+            line = line[os.write(self._file, line) :]
+        self.done[video] = "error" not in outcome
+
+    def _read(self) -> int:
+        """Reads the lines that are there; returns the length of the whole ones in bytes."""
+        length = 0
+        with self._path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.endswith(b"\n") and _is_cut_off(line):
+                    break
+                self._read_line(line, number)
+                length += len(line)
+        return length
+
+    def _read_line(self, line: bytes, number: int) -> None:
+        try:
+            record = json.loads(line)
+            video, run = str(record["video"]), dict(record["run"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise InvalidOptionError(
+                f"{self._path}: line {number} is no result of this command; give another output"
+            ) from error
+        for name in sorted({*run, *self._run}):
+            if run.get(name) != self._run.get(name):
+                raise InvalidOptionError(
+                    f"{self._path}: line {number} was made with {name} {run.get(name)!r}, not "
+                    f"{self._run.get(name)!r}; give another output, or the options of that run"
+                )
+        self.done[video] = "error" not in record
+
+
+def _is_cut_off(line: bytes) -> bool:
+    return line.startswith(_START) or _START.startswith(line)

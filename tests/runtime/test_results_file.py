@@ -1,0 +1,76 @@
+"""Files of results that are continued."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from timesformer_runtime.errors import InvalidOptionError
+from timesformer_runtime.results_file import ResultsFile
+
+RUN = {"model": "shots", "dtype": "int8"}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "results.jsonl"
+    with ResultsFile(path, RUN) as results:
+        results.append("a.mp4", {"predictions": [{"label": "cut", "score": 0.5}]})
+        results.append("b\n\udcff.mp4", {"error": "it is empty"})
+    return path
+
+
+def test_lines(path: Path) -> None:
+    first, second = (json.loads(line) for line in path.read_text().splitlines())
+    assert first == {
+        "video": "a.mp4",
+        "run": RUN,
+        "predictions": [{"label": "cut", "score": 0.5}],
+    }
+    assert second == {"video": "b\n\udcff.mp4", "run": RUN, "error": "it is empty"}
+
+
+def test_every_cut_inside_a_line_is_mended(path: Path) -> None:
+    whole = path.read_bytes()
+    first = whole.index(b"\n") + 1
+    for length in range(len(whole) + 1):
+        path.write_bytes(whole[:length])
+        with ResultsFile(path, RUN) as results:
+            expected = {"a.mp4": True, "b\n\udcff.mp4": False}
+            kept = (length >= first) + (length == len(whole))
+            assert results.done == dict(list(expected.items())[:kept])
+            results.append("c.mp4", {})
+            assert results.done["c.mp4"]
+        assert path.read_bytes().startswith(whole[: [0, first, len(whole)][kept]])
+        assert [json.loads(line)["video"] for line in path.read_text().splitlines()] == [
+            *list(expected)[:kept],
+            "c.mp4",
+        ]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"no results", b"{}\n", b"[1]\n", b'"x"\n', b"\0\n", b"1", b'{"video": "a", "run": 1}\n'],
+)
+def test_files_of_others_are_left_alone(path: Path, content: bytes) -> None:
+    for before in (b"", path.read_bytes()):
+        path.write_bytes(before + content)
+        with pytest.raises(InvalidOptionError, match=r"line \d is no result of this command"):
+            ResultsFile(path, RUN)
+        assert path.read_bytes() == before + content
+
+
+def test_results_of_another_run_are_refused(path: Path) -> None:
+    message = r"results.jsonl: line 1 was made with dtype 'int8', not 'fp32'; give another output"
+    with pytest.raises(InvalidOptionError, match=message):
+        ResultsFile(path, {**RUN, "dtype": "fp32"})
+    with pytest.raises(InvalidOptionError, match="made with crops None, not 3"):
+        ResultsFile(path, {**RUN, "crops": 3})
+
+
+def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        ResultsFile(tmp_path / "no" / "results.jsonl", RUN)
+    with pytest.raises(IsADirectoryError):
+        ResultsFile(tmp_path, RUN)

@@ -1,0 +1,81 @@
+"""What users name, and the videos that are meant."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import pytest
+from timesformer_runtime.errors import InvalidOptionError
+from timesformer_runtime.video_list import find_videos
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("b.mp4", "a.MKV", "notes.txt", "deep/c.webm", "deep/er/d.ts", "x[1].mp4"):
+        (tmp_path / "clips" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "clips" / name).touch()
+    for name in (".hidden.mp4", ".cache/e.mp4"):
+        (tmp_path / "clips" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "clips" / name).touch()
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["clips/notes.txt"], ["clips/notes.txt"]),  # who names a file means it
+        (["missing.mp4"], ["missing.mp4"]),
+        (["missing*.mp4"], ["missing*.mp4"]),
+        (["clips/b.mp4", "clips/*.mp4"], ["clips/b.mp4", "clips/x[1].mp4"]),
+        (["clips/x[1].mp4"], ["clips/x[1].mp4"]),
+        (["clips/deep/**/*.ts"], ["clips/deep/er/d.ts"]),
+        (["clips/de*"], ["clips/deep/c.webm", "clips/deep/er/d.ts"]),
+        (
+            ["clips"],
+            [
+                "clips/a.MKV",
+                "clips/b.mp4",
+                "clips/x[1].mp4",
+                "clips/deep/c.webm",
+                "clips/deep/er/d.ts",
+            ],
+        ),
+        (["clips/deep", "clips/deep/er"], ["clips/deep/c.webm", "clips/deep/er/d.ts"]),
+    ],
+)
+def test_files_folders_and_patterns(
+    folder: Path, arguments: list[str], expected: list[str]
+) -> None:
+    assert find_videos(arguments, None) == expected
+
+
+def test_a_list_on_standard_input(folder: Path) -> None:
+    names = b"clips/b.mp4\r\n\n x[1] y .mp4\nclips/b.mp4\n\xff.mp4"
+    expected = ["first.mp4", "clips/b.mp4", " x[1] y .mp4", os.fsdecode(b"\xff.mp4")]
+    assert find_videos(["first.mp4", "-"], io.BytesIO(names)) == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-"], "standard input is closed"),
+        (["empty"], "empty has no file that is named like a video"),
+        ([], "no video was named"),
+    ],
+)
+def test_nothing_is_meant(folder: Path, arguments: list[str], message: str) -> None:
+    with pytest.raises(InvalidOptionError, match=message):
+        find_videos(arguments, None)
+    with pytest.raises(InvalidOptionError, match="no video was named"):
+        find_videos(["-"], io.BytesIO(b"\n"))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="everything can be read")
+def test_a_folder_that_cannot_be_read(folder: Path) -> None:
+    (folder / "clips" / "deep").chmod(0)
+    with pytest.raises(InvalidOptionError, match="clips/deep cannot be read"):
+        find_videos(["clips"], None)
