@@ -1,0 +1,114 @@
+"""Channel: hands items from one thread to another, and never holds more than a few of them."""
+
+from __future__ import annotations
+
+import collections
+import threading
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+from timesformer_runtime.errors import InvalidOptionError
+
+T = TypeVar("T")
+
+
+class Channel(Generic[T]):
+    """A bounded queue between one producer and one consumer, that either of them can end.
+
+    Args:
+        capacity: How many items may wait, at least 1.
+        drop: Whether a full channel gives up its oldest item for a new one. Otherwise the
+            producer waits.
+
+    Raises:
+        InvalidOptionError: ``capacity`` is smaller than 1.
+    """
+
+    def __init__(self, capacity: int, *, drop: bool) -> None:
+        if capacity < 1:
+            raise InvalidOptionError(f"capacity is {capacity}; it must be at least 1")
+        self._capacity = capacity
+        self._drop = drop
+        self._items: collections.deque[T] = collections.deque()
+        self._changed = threading.Condition()
+        self._dropped = 0
+        self._ended = False
+        self._closed = threading.Event()
+        self._error: BaseException | None = None
+
+    @property
+    def dropped(self) -> int:
+        """How many items were given up so far."""
+        return self._dropped
+
+    @property
+    def closed(self) -> threading.Event:
+        """Set when nobody wants further items."""
+        return self._closed
+
+    def fill(self, items: Iterator[T], name: str) -> threading.Thread:
+        """Starts a thread of that name that puts the items, and their error, into the channel."""
+        thread = threading.Thread(target=self._fill, args=(items,), name=name, daemon=True)
+        thread.start()
+        return thread
+
+    def put(self, item: T) -> bool:
+        """Adds an item. False where nobody wants it any more: the producer should stop."""
+        with self._changed:
+            if not self._drop:
+                self._changed.wait_for(
+                    lambda: self._closed.is_set() or len(self._items) < self._capacity
+                )
+            if self._closed.is_set():
+                return False
+            if len(self._items) == self._capacity:
+                self._items.popleft()
+                self._dropped += 1
+            self._items.append(item)
+            self._changed.notify_all()
+            return True
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Says that nothing follows: the consumer gets what is there, and then the error."""
+        with self._changed:
+            self._ended = True
+            self._error = error
+            self._changed.notify_all()
+
+    def __iter__(self) -> Iterator[T]:
+        """Gives the items, waiting for them, to the end or until the channel is closed.
+
+        Raises:
+            BaseException: What ``end`` was given.
+        """
+        while True:
+            with self._changed:
+                self._changed.wait_for(
+                    lambda: self._closed.is_set() or self._ended or bool(self._items)
+                )
+                if self._closed.is_set():
+                    return
+                if not self._items:
+                    if self._error is not None:
+                        raise self._error
+                    return
+                item = self._items.popleft()
+                self._changed.notify_all()
+            yield item
+
+    def close(self) -> None:
+        """Wants no more items; both sides stop waiting."""
+        with self._changed:
+            self._closed.set()
+            self._items.clear()
+            self._changed.notify_all()
+
+    def _fill(self, items: Iterator[T]) -> None:
+        try:
+            for item in items:
+                if not self.put(item):
+                    break
+        except BaseException as error:  # raised where the items are used
+            self.end(error)
+        else:
+            self.end()

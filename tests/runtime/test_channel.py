@@ -1,0 +1,82 @@
+"""The hand-over between threads: bounded, ended from both sides, nothing left waiting."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterator
+
+import pytest
+from timesformer_runtime.channel import Channel
+from timesformer_runtime.errors import InvalidOptionError
+
+PATIENCE = 60.0  # seconds
+
+
+def test_everything_arrives_in_order() -> None:
+    channel: Channel[int] = Channel(2, drop=False)
+    thread = channel.fill(iter(range(1000)), "numbers")
+    assert list(channel) == list(range(1000))
+    assert channel.dropped == 0
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+
+
+def test_a_full_channel_makes_the_producer_wait() -> None:
+    given: list[int] = []
+
+    def numbers() -> Iterator[int]:
+        for number in range(10):
+            given.append(number)
+            yield number
+
+    channel: Channel[int] = Channel(3, drop=False)
+    thread = channel.fill(numbers(), "numbers")
+    assert next(iter(channel)) == 0
+    thread.join(0.2)
+    assert thread.is_alive()
+    assert len(given) <= 5  # one was taken, three wait in the channel, one in the producer's hand
+    channel.close()
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+
+
+def test_a_dropping_channel_keeps_the_newest_and_counts() -> None:
+    channel: Channel[int] = Channel(3, drop=True)
+    channel.fill(iter(range(10)), "numbers").join(PATIENCE)
+    assert channel.dropped == 7
+    assert list(channel) == [7, 8, 9]
+
+
+def test_an_error_comes_after_what_was_made_before_it() -> None:
+    def numbers() -> Iterator[int]:
+        yield 1
+        raise KeyError("two")
+
+    channel: Channel[int] = Channel(5, drop=False)
+    thread = channel.fill(numbers(), "numbers")
+    received = iter(channel)
+    assert next(received) == 1
+    with pytest.raises(KeyError, match="two"):
+        next(received)
+    thread.join(PATIENCE)
+
+
+def test_closing_ends_an_endless_producer_and_a_waiting_consumer() -> None:
+    channel: Channel[int] = Channel(1, drop=True)
+    producer = channel.fill(itertools.count(), "numbers")
+    idle: Channel[int] = Channel(1, drop=True)
+    consumer = threading.Thread(target=list, args=(idle,))
+    consumer.start()
+    for each in (channel, idle):
+        each.close()
+    for thread in (producer, consumer):
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+    assert list(channel) == []
+    assert not channel.put(1)
+
+
+def test_a_channel_holds_something() -> None:
+    with pytest.raises(InvalidOptionError, match="at least 1"):
+        Channel(0, drop=True)
