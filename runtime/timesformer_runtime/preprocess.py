@@ -14,6 +14,9 @@ from timesformer_runtime import resample as resampling
 from timesformer_runtime.errors import InvalidModelError, InvalidVideoError
 
 Frame = npt.NDArray[np.uint8]  # [H, W, 3], RGB
+Planes = npt.NDArray[np.uint8]  # [C, h, w]
+
+START, CENTER, END = CROPS = ("start", "center", "end")  # left or top, middle, right or bottom
 
 _MAX_SIDE = 8192  # far above any model's input; keeps a broken file from asking for terabytes
 _FLAGS = ("do_resize", "do_center_crop", "do_rescale", "do_normalize")
@@ -164,23 +167,70 @@ class Preprocessing:
             InvalidVideoError: There are no frames, a frame is not uint8 [H, W, 3], or frames of
                 several sizes would give an input of several sizes.
         """
-        if len(frames) == 0:
-            raise InvalidVideoError("there are no frames; a video needs at least one")
-        _check_frame(frames[0])
-        height, width = self._result_size(frames[0])
-        table = self._table()
-        result = np.empty((len(frames), self.num_channels, height, width), dtype=np.float32)
+        planes: list[Planes] = []
         for t, frame in enumerate(frames):
-            if t > 0 and frame is frames[t - 1]:  # short videos repeat frames
+            repeated = t > 0 and frame is frames[t - 1]  # short videos repeat frames
+            planes.append(planes[-1] if repeated else self.planes(frame))
+        return self.normalize(planes)
+
+    def planes(self, frame: Frame, crop: str = CENTER) -> Planes:
+        """The pixels that a model sees of a frame: resized and cropped, not yet normalised.
+
+        Args:
+            frame: uint8 RGB [H, W, 3].
+            crop: One of ``CROPS``: which part of the longer side is kept.
+
+        Returns:
+            uint8 [C, h, w].
+
+        Raises:
+            InvalidVideoError: The frame is not uint8 [H, W, 3], or its result would be too large.
+        """
+        check_frame(frame)
+        resized = self.resized_size(*frame.shape[:2])
+        height, width = self._result_size(frame)
+        tall = resized[0] > resized[1]
+        rows = _overlap(resized[0], height, crop if tall else CENTER)
+        columns = _overlap(resized[1], width, CENTER if tall else crop)
+        window = resampling.Window(rows.first, columns.first, rows.length, columns.length)
+        image = frame if self.num_channels == 3 else _luma(frame)
+        planes = resampling.resize(image, resized, self.resample, window)
+        if planes.shape[1:] == (height, width):
+            return planes
+        padded = np.zeros((self.num_channels, height, width), dtype=np.uint8)
+        inner = padded[:, rows.place : rows.place + rows.length]
+        inner[:, :, columns.place : columns.place + columns.length] = planes
+        return padded
+
+    def normalize(self, planes: Sequence[Planes]) -> npt.NDArray[np.float32]:
+        """Rescales and normalises the pixels of the frames of a clip.
+
+        Args:
+            planes: What ``planes`` gave for each frame, uint8 [C, h, w].
+
+        Returns:
+            float32 [T, C, h, w], contiguous.
+
+        Raises:
+            InvalidVideoError: There are no frames, or they have several sizes.
+        """
+        if len(planes) == 0:
+            raise InvalidVideoError("there are no frames; a video needs at least one")
+        table = self._table()
+        result = np.empty((len(planes), *planes[0].shape), dtype=np.float32)
+        for t, frame in enumerate(planes):
+            if frame.shape != planes[0].shape:
+                raise InvalidVideoError(
+                    f"frame {t} becomes {frame.shape[1:]} pixels and frame 0 "
+                    f"{planes[0].shape[1:]}; give frames of one size, or a model with "
+                    "do_center_crop"
+                )
+            if t > 0 and frame is planes[t - 1]:
                 result[t] = result[t - 1]
                 continue
-            _check_frame(frame)
-            if self._result_size(frame) != (height, width):
-                raise InvalidVideoError(
-                    f"frame {t} becomes {self._result_size(frame)} pixels and frame 0 "
-                    f"{(height, width)}; give frames of one size, or a model with do_center_crop"
-                )
-            self._write(frame, table, result[t])
+            for channel, plane in enumerate(frame):
+                # "clip" only spares the check of bounds: a byte always has its entry.
+                np.take(table[channel], plane, out=result[t, channel], mode="clip")
         return result
 
     def _result_size(self, frame: Frame) -> tuple[int, int]:
@@ -191,23 +241,6 @@ class Preprocessing:
                 f"more than {_MAX_SIDE} a side; use a model with do_center_crop"
             )
         return size
-
-    def _write(
-        self, frame: Frame, table: npt.NDArray[np.float32], result: npt.NDArray[np.float32]
-    ) -> None:
-        """Writes one frame to ``result`` [C, h, w]."""
-        resized = self.resized_size(*frame.shape[:2])
-        rows = _overlap(resized[0], result.shape[1])
-        columns = _overlap(resized[1], result.shape[2])
-        window = resampling.Window(rows.first, columns.first, rows.length, columns.length)
-        image = frame if self.num_channels == 3 else _luma(frame)
-        planes = resampling.resize(image, resized, self.resample, window)
-        if planes.shape != result.shape:
-            result[:] = table[:, 0, None, None]  # black, as the later steps make it
-        inner = result[:, rows.place : rows.place + rows.length]
-        inner = inner[:, :, columns.place : columns.place + columns.length]
-        for channel, plane in enumerate(planes):
-            inner[channel] = table[channel][plane]
 
     def _table(self) -> npt.NDArray[np.float32]:
         """Every pixel's value after rescaling and normalisation: float32 [C, 256]."""
@@ -223,16 +256,18 @@ class Preprocessing:
 
 @dataclasses.dataclass(frozen=True)
 class _Overlap:
-    """Along one axis: what a centre crop takes from an image, and where it goes."""
+    """Along one axis: what a crop takes from an image, and where it goes."""
 
     first: int  # in the image
     length: int
     place: int  # in the crop
 
 
-def _overlap(image: int, crop: int) -> _Overlap:
-    offset = (image - crop) // 2  # negative where the crop is larger
-    return _Overlap(max(offset, 0), min(image, crop), max(-offset, 0))
+def _overlap(image: int, length: int, crop: str) -> _Overlap:
+    offset = (image - length) // 2  # negative where the crop is larger: then it is in the middle
+    if image > length:
+        offset = {START: 0, CENTER: offset, END: image - length}[crop]
+    return _Overlap(max(offset, 0), min(image, length), max(-offset, 0))
 
 
 def _luma(frame: Frame) -> npt.NDArray[np.uint8]:
@@ -242,7 +277,12 @@ def _luma(frame: Frame) -> npt.NDArray[np.uint8]:
     return luma.astype(np.uint8)[..., None]
 
 
-def _check_frame(frame: object) -> None:
+def check_frame(frame: object) -> None:
+    """Makes sure that something is a frame.
+
+    Raises:
+        InvalidVideoError: It is not uint8 [H, W, 3].
+    """
     if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8:
         kind = frame.dtype if isinstance(frame, np.ndarray) else type(frame).__name__
         raise InvalidVideoError(f"a frame is {kind}; give uint8 arrays [height, width, 3] of RGB")

@@ -147,6 +147,32 @@ def test_an_extreme_aspect_ratio_costs_only_what_the_crop_keeps() -> None:
     assert np.ptp(result, axis=2).max() == 0
 
 
+@pytest.mark.parametrize(("height", "width"), [(60, 91), (91, 60), (64, 64), (1, 9), (200, 300)])
+def test_crops_lie_along_the_longer_side(height: int, width: int) -> None:
+    image = pytest.importorskip("PIL.Image")
+    frame = noise(height, width, 3)
+    preprocessing = Preprocessing(size=40, crop_size=(32, 32))
+    resized = preprocessing.resized_size(height, width)
+    whole = np.asarray(image.fromarray(frame).resize(resized[::-1], image.Resampling.BILINEAR))
+    tall = resized[0] > resized[1]
+    room = max(resized) - 32
+    for crop, offset in {"start": 0, "center": room // 2, "end": room}.items():
+        top, left = (offset, 4) if tall else (4, offset)
+        expected = whole[top : top + 32, left : left + 32].transpose(2, 0, 1)
+        np.testing.assert_array_equal(preprocessing.planes(frame, crop), expected)
+    assert preprocessing.planes(frame).dtype == np.uint8
+
+
+def test_a_crop_larger_than_the_frame_keeps_it_in_the_middle() -> None:
+    frame = noise(20, 30, 3)
+    preprocessing = Preprocessing(do_resize=False, crop_size=(40, 40))
+    centred = preprocessing.planes(frame)
+    np.testing.assert_array_equal(centred[:, 10:30, 5:35], frame.transpose(2, 0, 1))
+    assert int(centred.sum()) == int(frame.sum())  # black around it
+    for crop in ("start", "end"):
+        np.testing.assert_array_equal(preprocessing.planes(frame, crop), centred)
+
+
 def test_frames_of_several_sizes() -> None:
     large, small = noise(80, 120, 3), noise(30, 20, 3)
     preprocessing = Preprocessing(size=32, crop_size=(32, 32))
