@@ -1,0 +1,123 @@
+"""Where a benchmark runs: its folder, threads and rounds, and the files that it measures."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.benchmarks.made_files import made, stamp_of
+from tests.benchmarks.processes import ROOT
+
+DIVIDED, JOINT, SPACE = "divided_space_time", "joint_space_time", "space_only"
+_HERE = Path(__file__).parent
+
+
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """Settings of one run.
+
+    Attributes:
+        work: The folder for models and logs, several gigabytes.
+        layers: Layers of the model; 12 for real, less to try things out.
+        rounds: How often each competitor runs.
+        starts: How often each is loaded anew.
+        clips: Clips whose logits are compared.
+        threads: CPU threads for everybody.
+        peers: The interpreter of the environment that has the other engines; None without.
+        announce: Is called with a short text when a step begins.
+    """
+
+    work: Path
+    layers: int
+    rounds: int
+    starts: int
+    clips: int
+    threads: int
+    peers: Path | None = None
+    announce: Callable[[str], None] = print
+
+    @property
+    def logs(self) -> Path:
+        """Where workers print to."""
+        return self.work / "logs"
+
+    def video(self) -> Path:
+        """A 10-second 720p video."""
+        return self._module(self.work / "ten-seconds.mp4", "clips", "video", "{}")
+
+    def clip_file(self, num_frames: int = 8, side: int = 224, count: int | None = None) -> Path:
+        """A ``.npy`` file, float32 [clips, num_frames, 3, side, side]."""
+        number = count or self.clips
+        arguments = [f"--count={number}", f"--num-frames={num_frames}", f"--side={side}"]
+        target = self.work / f"clips-{number}x{num_frames}x{side}.npy"
+        return self._module(target, "clips", "clips", "{}", *arguments)
+
+    def checkpoint(
+        self, attention_type: str = DIVIDED, num_frames: int = 8, side: int = 224
+    ) -> Path:
+        """A checkpoint folder of the base model with random weights."""
+        name = f"{attention_type}-{num_frames}x{side}-{self.layers}-layers"
+        return self._module(
+            self.work / "checkpoints" / name,
+            "base_model",
+            "{}",
+            f"--attention-type={attention_type}",
+            f"--num-frames={num_frames}",
+            f"--image-size={side}",
+            f"--layers={self.layers}",
+        )
+
+    def ours(self, checkpoint: Path) -> Path:
+        """The bundle, fp32 and int8, that ``timesformer-export`` makes of a checkpoint."""
+        self.announce(f"Exporting {checkpoint.name}")
+        return made(
+            self.work / "ours" / checkpoint.name,
+            [
+                *(sys.executable, "-m", "timesformer_exporter", "--no-gate"),
+                *("--dtype", "fp32", "--dtype", "int8"),
+                *("--model", str(checkpoint), "--output", "{}"),
+            ],
+            [stamp_of(checkpoint), ROOT / "exporter"],
+            self.threads,
+        )
+
+    def plain(self, checkpoint: Path, *, q8: bool = False) -> Path:
+        """The folder with the plain exports of a checkpoint."""
+        target = self.work / ("plain-and-q8" if q8 else "plain") / checkpoint.name
+        extra = ["--q8"] if q8 else []
+        return self._module(target, "plain_exports", str(checkpoint), "{}", *extra)
+
+    def transformers_exports(self, checkpoint: Path, clips: Path) -> Path:
+        """The folder with transformers.exporters' int8 graphs of a checkpoint."""
+        target = self.work / "transformers-exporters" / checkpoint.name
+        return self._module(target, "transformers_exports", str(checkpoint), str(clips), "{}")
+
+    def openvino(self, graph: Path, clips: Path) -> Path:
+        """The folder with OpenVINO's models of an ONNX file; needs ``peers``."""
+        target = self.work / "openvino" / graph.parent.name
+        return self._module(
+            target, "openvino_models", str(graph), str(clips), "{}", python=str(self.peers)
+        )
+
+    def _module(
+        self, target: Path, module: str, *arguments: str, python: str = sys.executable
+    ) -> Path:
+        """Runs a module of this folder, whose inputs are the paths among the arguments."""
+        self.announce(f"Making {target.relative_to(self.work)}")
+        inputs = [stamp for stamp in map(_stamp, arguments) if stamp is not None]
+        return made(
+            target,
+            [python, "-m", f"tests.benchmarks.{module}", *arguments],
+            [_HERE / f"{module}.py", *inputs],
+            self.threads,
+        )
+
+
+def _stamp(argument: str) -> Path | None:
+    """The stamp of the made file or folder that a path belongs to."""
+    for path in (Path(argument), Path(argument).parent):
+        if path.name and stamp_of(path).is_file():
+            return stamp_of(path)
+    return None

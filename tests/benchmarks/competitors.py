@@ -1,0 +1,41 @@
+"""What is compared: one model file in one engine, each in a process of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Competitor:
+    """A model in an engine.
+
+    Attributes:
+        name: How tables and the results file call it.
+        engine: The name of a module in ``engines``.
+        model: An ``.onnx`` or OpenVINO file, or for PyTorch a checkpoint folder.
+        options: What the engine is told beside the number of threads.
+        python: The interpreter whose packages it needs.
+        reference: The competitor whose logits its own are compared with; empty for none.
+    """
+
+    name: str
+    engine: str
+    model: Path
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    python: str = sys.executable
+    reference: str = ""
+
+    @property
+    def megabytes(self) -> float:
+        """Size of the model's files on disk, in 10^6 bytes."""
+        folder, stem = (
+            (self.model, "model") if self.model.is_dir() else (self.model.parent, self.model.stem)
+        )
+        files = [
+            file for file in folder.iterdir() if file.is_file() and file.name.split(".")[0] == stem
+        ]
+        return sum(file.stat().st_size for file in files) / 1e6

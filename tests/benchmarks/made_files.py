@@ -1,0 +1,85 @@
+"""Files that commands make, which take minutes, and are made again only when something changed."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import shutil
+import subprocess
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from tests.benchmarks.processes import ROOT, environment, last_words
+
+_LIBRARIES = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime")
+
+
+class MakingError(RuntimeError):
+    """A command failed; the message has its last words."""
+
+
+def made(target: Path, command: Sequence[str], sources: Iterable[Path], threads: int) -> Path:
+    """Runs a command that writes a file or a folder, unless the same did so before.
+
+    Args:
+        target: What is to be there. In the command, ``{}`` stands for where to write it.
+        command: The program and its arguments.
+        sources: Files whose contents decide what comes out; a folder stands for its ``.py`` files.
+        threads: CPU threads for the command.
+
+    Returns:
+        The target.
+
+    Raises:
+        MakingError: The command failed.
+    """
+    stamp, partial = stamp_of(target), target.with_name(f"{target.stem}.partial{target.suffix}")
+    key = _key(command, sources)
+    if target.exists() and stamp.exists() and stamp.read_text() == key:
+        return target
+    for old in (stamp, target, partial):
+        remove(old)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    log = target.with_name(f"{target.name}.log")
+    try:
+        with log.open("w") as output:
+            done = subprocess.run(
+                [part.replace("{}", str(partial)) for part in command],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                cwd=ROOT,
+                env=environment(threads),
+                check=False,
+            )
+        if done.returncode:
+            raise MakingError(f"{target.name} cannot be made: {last_words(log)}")
+        partial.rename(target)
+    finally:
+        remove(partial)
+    stamp.write_text(key)
+    log.unlink()
+    return target
+
+
+def stamp_of(target: Path) -> Path:
+    """The file that says what a target was made from; a source of what is made from the target."""
+    return target.with_name(f"{target.name}.made")
+
+
+def remove(path: Path) -> None:
+    """Removes a file or a folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _key(command: Sequence[str], sources: Iterable[Path]) -> str:
+    digest = hashlib.sha256("\0".join(command).encode())
+    digest.update(str([importlib.metadata.version(name) for name in _LIBRARIES]).encode())
+    for source in sources:
+        files = sorted(source.rglob("*.py")) if source.is_dir() else [source]
+        for file in files:
+            digest.update(file.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,139 @@
+"""The driver's side of the workers: starts them, asks them, and leaves none behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tests.benchmarks.competitors import Competitor
+
+ROOT = Path(__file__).parents[2]
+_LONGEST_ANSWER = 1800.0  # seconds; compiling a large model takes minutes
+
+
+class WorkerError(RuntimeError):
+    """A competitor did not start, or stopped; the message has its last words."""
+
+
+class Worker:
+    """A competitor in its own process. Use it in a ``with`` statement.
+
+    Attributes:
+        load_seconds: How long loading the model took.
+        load_mb: Peak resident memory while loading, above that with all imports done.
+    """
+
+    def __init__(self, competitor: Competitor, clips: Path, threads: int, logs: Path) -> None:
+        """Starts the process; ``WorkerError`` where the model does not load.
+
+        Args:
+            competitor: What to load.
+            clips: A ``.npy`` file, float32 [clips, T, C, H, W].
+            threads: CPU threads for one run.
+            logs: The folder for what it prints.
+        """
+        self.competitor = competitor
+        self._log = logs / f"{competitor.name.replace(' ', '-').replace('/', '-')}.log"
+        logs.mkdir(parents=True, exist_ok=True)
+        request = {
+            "engine": competitor.engine,
+            "model": str(competitor.model.resolve()),
+            "options": dict(competitor.options),
+            "clips": str(clips.resolve()),
+            "threads": threads,
+        }
+        with self._log.open("w") as log:
+            self._process = subprocess.Popen(
+                [competitor.python, "-m", "tests.benchmarks.worker", json.dumps(request)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                cwd=ROOT,
+                env=environment(threads),
+            )
+        try:
+            loaded = self._read()
+        except BaseException:
+            self.stop()
+            raise
+        self.load_seconds: float = loaded["load_seconds"]
+        self.load_mb: float = loaded["load_mb"]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def seconds(self, batch: int = 1) -> float:
+        """Runs once on that many clips and returns the seconds that it took."""
+        return float(self._ask(do="run", batch=batch)["seconds"])
+
+    def logits(self) -> Any:
+        """The logits for every clip, nested lists [clips, rows of the output, labels]."""
+        return self._ask(do="logits")["logits"]
+
+    def peak_mb(self) -> float:
+        """Peak resident memory since the start, above that with all imports done."""
+        return float(self._ask(do="memory")["peak_mb"])
+
+    def stop(self) -> None:
+        """Ends the process."""
+        with contextlib.suppress(OSError):
+            assert self._process.stdin is not None
+            self._process.stdin.close()
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+    def _ask(self, **command: Any) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # its last words come below
+            self._process.stdin.write(json.dumps(command) + "\n")
+            self._process.stdin.flush()
+        return self._read()
+
+    def _read(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        watchdog = threading.Timer(_LONGEST_ANSWER, self._process.kill)
+        watchdog.start()
+        try:
+            line = self._process.stdout.readline()
+        finally:
+            watchdog.cancel()
+        if not line:
+            raise WorkerError(f"{self.competitor.name} stopped: {last_words(self._log)}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+def environment(threads: int) -> dict[str, str]:
+    """Variables for a process that is measured: the same number of threads for every library."""
+    kept = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    return kept | {
+        "OMP_NUM_THREADS": str(threads),
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONWARNINGS": "ignore",
+    }
+
+
+def last_words(log: Path) -> str:
+    """The last line of a log, and where the rest is."""
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return f"{lines[-1][:300]} (all of it: {log})" if lines else f"it left no word in {log}"

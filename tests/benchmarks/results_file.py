@@ -1,0 +1,98 @@
+"""The results: one JSON file for each kind of machine, in parts that are measured apart."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from timesformer_runtime.cpu import granted_threads, instruction_sets
+
+from tests.benchmarks.processes import ROOT
+
+FOLDER = Path(__file__).parent / "results"
+_LIBRARIES = ("torch", "transformers", "onnx", "onnxruntime", "numpy", "av")
+
+
+def hardware() -> dict[str, Any]:
+    """The machine: processor, instruction sets, threads granted, memory in 10^9 bytes."""
+    sets = instruction_sets()
+    return {
+        "cpu": _cpu_name(),
+        "instruction_sets": None if sets is None else list(sets),
+        "threads": granted_threads(),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def slug(machine: dict[str, Any]) -> str:
+    """A file name for a machine: ``intel-xeon-amx-2-threads``."""
+    name = re.sub(r"\((R|TM)\)|Processor|CPU|@.*", "", machine["cpu"], flags=re.IGNORECASE)
+    sets = machine["instruction_sets"] or ()
+    kind = "amx" if "amx_int8" in sets else "vnni" if "avx512_vnni" in sets else ""
+    words = [name, kind, f"{machine['threads']} threads"]
+    return re.sub(r"[^a-z0-9]+", "-", " ".join(filter(None, words)).lower()).strip("-")
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The contents of a results file; of one that is not there, an empty one for this machine."""
+    if not path.exists():
+        return {"hardware": hardware(), "parts": {}}
+    contents: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return contents
+
+
+def write_part(path: Path, name: str, part: dict[str, Any]) -> None:
+    """Adds or replaces one part, with the date, the commit and the versions that it is of."""
+    contents = read(path)
+    contents["hardware"] = hardware()
+    contents["parts"][name] = {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "commit": _commit(),
+        "versions": {
+            "python": platform.python_version(),
+            **{library: importlib.metadata.version(library) for library in _LIBRARIES},
+        },
+        **part,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(_rounded(contents), indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def _rounded(values: Any) -> Any:
+    """Five significant digits: more is noise, and makes the file long."""
+    if isinstance(values, float):
+        return float(f"{values:.5g}")
+    if isinstance(values, dict):
+        return {key: _rounded(value) for key, value in values.items()}
+    return [_rounded(value) for value in values] if isinstance(values, list) else values
+
+
+def _cpu_name() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = ""
+    named = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return named.group(1).strip() if named else platform.processor() or platform.machine()
+
+
+def _commit() -> str:
+    """The commit that is measured; empty outside a repository."""
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--exclude=*"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip()

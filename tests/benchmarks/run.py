@@ -1,0 +1,159 @@
+"""Speed and memory of the base model against its peers, measured in turn.
+
+    python -m tests.benchmarks.run
+
+compares with the plain recipe and PyTorch; ``python -m tests.benchmarks.peers`` with all the
+others, too. Models (several gigabytes, used again by the next run) are kept in ``build/bench``;
+the numbers go to ``tests/benchmarks/results``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from timesformer_runtime.cpu import granted_threads
+
+from tests.benchmarks import attention_types, speed, tables, whole_process
+from tests.benchmarks import results_file as results
+from tests.benchmarks.bench import Bench
+from tests.benchmarks.contest import contest
+from tests.benchmarks.made_files import MakingError, remove
+from tests.benchmarks.processes import ROOT
+from tests.benchmarks.rows import Row
+
+_REAL_LAYERS = 12
+_DEFAULT_PARTS = ("speed", "whole", "attention", "growth")
+
+
+@click.command()
+@click.option(
+    "--only",
+    "parts",
+    multiple=True,
+    type=click.Choice([*_DEFAULT_PARTS, "large"]),
+    default=_DEFAULT_PARTS,
+    show_default=True,
+    help="What to measure.",
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=1),
+    default=15,
+    show_default=True,
+    help="How often each competitor runs.",
+)
+@click.option(
+    "--starts",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="How often each is loaded in a fresh process.",
+)
+@click.option(
+    "--clips",
+    type=click.IntRange(min=2),
+    default=8,
+    show_default=True,
+    help="Clips whose logits are compared with PyTorch's.",
+)
+@click.option(
+    "--layers",
+    type=click.IntRange(min=1),
+    default=_REAL_LAYERS,
+    show_default=True,
+    help="Layers of the model. Numbers of another model stay in the work folder.",
+)
+@click.option("--threads", type=click.IntRange(min=1), help="[default: as many as are granted]")
+@click.option("--work", type=click.Path(path_type=Path), default=ROOT / "build/bench")
+@click.option(
+    "--peers",
+    type=click.Path(exists=True, path_type=Path),
+    metavar="PYTHON",
+    help="The interpreter of the environment with the other engines.",
+)
+@click.option("--clean", is_flag=True, help="Remove the models at the end.")
+def main(
+    parts: tuple[str, ...],
+    rounds: int,
+    starts: int,
+    clips: int,
+    layers: int,
+    threads: int | None,
+    work: Path,
+    peers: Path | None,
+    clean: bool,
+) -> None:
+    """Measures and prints, and writes the numbers to the results file of this machine."""
+    console = Console(markup=False, width=None if Console().is_terminal else 140)
+    bench = Bench(
+        work=work.absolute(),
+        layers=layers,
+        rounds=rounds,
+        starts=starts,
+        clips=clips,
+        threads=threads or granted_threads(),
+        peers=peers and peers.absolute(),
+        announce=lambda text: Console(stderr=True, style="dim").print(text),
+    )
+    folder = results.FOLDER if layers == _REAL_LAYERS else work
+    file = folder / f"{results.slug(results.hardware())}.json"
+    try:
+        for part in parts:
+            _PARTS[part](bench, file, console)
+    except MakingError as error:
+        raise click.ClickException(str(error)) from error
+    finally:
+        if clean:
+            remove(bench.work)
+    console.print(f"Numbers: {file}", soft_wrap=True)
+
+
+def _speed(bench: Bench, file: Path, console: Console) -> None:
+    competitors = speed.basic_competitors(bench)
+    if bench.peers:
+        competitors += speed.peer_competitors(bench)
+    entries = contest(competitors, bench, bench.clip_file())
+    table = speed.rows(entries)
+    name = "peers" if bench.peers else "speed"
+    results.write_part(file, name, _part(bench, table) | {"competitors": _dicts(entries)})
+    console.print(tables.measurements(entries, "Base divided model, 8x224x224, one clip"))
+    console.print(tables.comparison(table, "Ours against the others, in turn"))
+
+
+def _attention(bench: Bench, file: Path, console: Console) -> None:
+    entries = contest(attention_types.competitors(bench), bench, bench.clip_file())
+    table = attention_types.rows(entries)
+    part = _part(bench, table) | {"competitors": _dicts(entries)}
+    results.write_part(file, "attention", part)
+    console.print(tables.measurements(entries, "The other attention types, one clip"))
+    console.print(tables.comparison(table, "Ours against the plain recipe, in turn"))
+
+
+def _whole(bench: Bench, file: Path, console: Console) -> None:
+    figures, table = whole_process.measure(bench)
+    results.write_part(file, "whole", _part(bench, table) | {"commands": figures})
+    console.print(tables.comparison(table, "From start to label, a 10-second 720p video"))
+
+
+def _part(bench: Bench, rows: list[Row]) -> dict[str, object]:
+    settings = {"layers": bench.layers, "threads": bench.threads, "rounds": bench.rounds}
+    return settings | {"rows": [dataclasses.asdict(row) for row in rows]}
+
+
+def _dicts(entries: dict[str, Any]) -> dict[str, Any]:
+    return {name: dataclasses.asdict(entry) for name, entry in entries.items()}
+
+
+_PARTS: dict[str, Callable[[Bench, Path, Console], None]] = {
+    "speed": _speed,
+    "whole": _whole,
+    "attention": _attention,
+}
+
+if __name__ == "__main__":
+    main()

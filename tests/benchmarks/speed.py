@@ -1,0 +1,128 @@
+"""The base divided model, one clip: ours against plain exports, PyTorch and other engines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from timesformer_runtime.cpu import instruction_sets
+
+from tests.benchmarks.bench import Bench
+from tests.benchmarks.competitors import Competitor
+from tests.benchmarks.contest import Entry
+from tests.benchmarks.rows import Row, fastest, number_row, ratio_row, time_rows
+
+OURS, OURS_FP32 = "int8", "fp32"
+TORCH = "PyTorch fp32"
+PLAIN = ("plain int8", "plain int8, batch of 1")
+PLAIN_FP32 = "plain fp32"
+_LARGEST_MB, _MOST_MEMORY_MB = 126.0, 260.0
+
+
+def basic_competitors(bench: Bench) -> list[Competitor]:
+    """Ours, the plain recipe and PyTorch. The reference of all comes first."""
+    checkpoint = bench.checkpoint()
+    ours, plain = bench.ours(checkpoint) / "onnx", bench.plain(checkpoint)
+    graphs = {
+        PLAIN[0]: plain / "model_int8.onnx",
+        PLAIN[1]: plain / "model_static_int8.onnx",
+        PLAIN_FP32: plain / "model.onnx",
+    }
+    return [
+        Competitor(TORCH, "pytorch", checkpoint),
+        Competitor(OURS, "ours", ours / "model_int8.onnx", reference=TORCH),
+        Competitor(OURS_FP32, "ours", ours / "model.onnx", reference=TORCH),
+        *(Competitor(name, "ort", path, reference=TORCH) for name, path in graphs.items()),
+        *_torch_variants(checkpoint),
+    ]
+
+
+def peer_competitors(bench: Bench) -> list[Competitor]:
+    """The other tools and engines."""
+    checkpoint, clips = bench.checkpoint(), bench.clip_file()
+    theirs = bench.transformers_exports(checkpoint, clips)
+    graphs = {
+        "transformers.js q8": bench.plain(checkpoint, q8=True) / "model_q8.onnx",
+        "transformers.exporters int8 dynamic": theirs / "model_dynamic.onnx",
+        "transformers.exporters int8 static": theirs / "model_static.onnx",
+    }
+    return [
+        *(Competitor(name, "ort", path, reference=TORCH) for name, path in graphs.items()),
+        *_openvino_variants(bench, bench.plain(checkpoint) / "model.onnx", clips),
+    ]
+
+
+def _torch_variants(checkpoint: Path) -> list[Competitor]:
+    variants: dict[str, dict[str, object]] = {
+        "PyTorch fp32 compiled": {"compiled": True},
+        "PyTorch bf16": {"dtype": "bfloat16"},
+        "PyTorch bf16 compiled": {"dtype": "bfloat16", "compiled": True},
+    }
+    return [
+        Competitor(name, "pytorch", checkpoint, options, reference=TORCH)
+        for name, options in variants.items()
+        if _has_amx() or "bf16" not in name  # emulated elsewhere, and slower than fp32
+    ]
+
+
+def _openvino_variants(bench: Bench, graph: Path, clips: Path) -> list[Competitor]:
+    folder = bench.openvino(graph, clips)
+    variants = {
+        "OpenVINO fp32": ("model.xml", "f32"),
+        "OpenVINO bf16": ("model.xml", "bf16"),
+        "OpenVINO int8": ("model_int8.xml", "f32"),
+        "OpenVINO int8 + bf16": ("model_int8.xml", "bf16"),
+    }
+    return [
+        Competitor(
+            name,
+            "openvino_cpu",
+            folder / file,
+            {"INFERENCE_PRECISION_HINT": precision},
+            python=str(bench.peers),
+            reference=TORCH,
+        )
+        for name, (file, precision) in variants.items()
+        if _has_amx() or precision == "f32"
+    ]
+
+
+def rows(entries: Mapping[str, Entry]) -> list[Row]:
+    """What was wanted of speed, memory, loading and size, against what was measured."""
+    amx = _has_amx()
+    plain = fastest(entries, PLAIN)
+    int8: dict[str, float | None] = {
+        **({plain: 0.75} if plain else {}),
+        "transformers.exporters int8 dynamic": 0.33,
+        "transformers.exporters int8 static": 0.33,
+        "transformers.js q8": 0.30,
+        TORCH: 0.22 if amx else 0.40,
+        "PyTorch fp32 compiled": 0.22 if amx else 0.40,
+        "PyTorch bf16": 1.0,
+        "PyTorch bf16 compiled": 1.0,
+        "OpenVINO fp32": None,
+        "OpenVINO bf16": 1.0,
+        "OpenVINO int8": 1.0,
+        "OpenVINO int8 + bf16": 1.0,
+    }
+    fp32: dict[str, float | None] = {PLAIN_FP32: 0.88, TORCH: 0.95}
+    table = time_rows(entries, OURS, int8) + time_rows(entries, OURS_FP32, fp32)
+    ours = entries[OURS]
+    if not ours.run_mb:
+        return table
+    if plain:
+        table.append(
+            ratio_row(
+                "loading", (OURS, ours.load_seconds), (plain, entries[plain].load_seconds), 0.5
+            )
+        )
+    return [
+        *table,
+        number_row("memory after loading", OURS, ours.load_mb, "MB", None),
+        number_row("memory after a run", OURS, ours.run_mb, "MB", _MOST_MEMORY_MB),
+        number_row("file", OURS, [ours.file_mb], "MB", _LARGEST_MB),
+    ]
+
+
+def _has_amx() -> bool:
+    return "amx_int8" in (instruction_sets() or ())

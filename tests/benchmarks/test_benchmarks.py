@@ -1,0 +1,264 @@
+"""The parts of the benchmarks that compute: nothing here is timed."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from tests import tiny_graphs
+from tests.benchmarks import results_file, tables
+from tests.benchmarks.bench import Bench
+from tests.benchmarks.competitors import Competitor
+from tests.benchmarks.contest import Entry, contest
+from tests.benchmarks.figures import Agreement, agreement, ratio
+from tests.benchmarks.made_files import MakingError, made, stamp_of
+from tests.benchmarks.processes import Worker, WorkerError, environment
+from tests.benchmarks.rows import Row, fastest, number_row, time_rows
+from tests.benchmarks.turns import take_turns
+from tests.benchmarks.whole_process import cost
+
+
+def test_a_ratio_compares_neighbours() -> None:
+    # The machine is ten times slower in the second round: for both.
+    assert ratio([1.0, 10.0, 1.2], [2.0, 20.0, 2.4]).middle == pytest.approx(0.5)
+
+
+def test_a_ratio_tells_how_far_the_rounds_are_apart() -> None:
+    found = ratio([1, 2, 3, 4, 5], [10, 10, 10, 10, 10])
+    assert (found.low, found.middle, found.high) == pytest.approx((0.2, 0.3, 0.4))
+    assert ratio([3], [4]) == ratio([3, 3], [4, 4])
+
+
+def test_rounds_of_different_number_are_no_ratio() -> None:
+    with pytest.raises(ValueError, match="argument"):
+        ratio([1.0], [1.0, 2.0])
+
+
+def test_agreement_is_of_what_distinguishes_the_clips() -> None:
+    rng = np.random.default_rng(0)
+    expected = rng.standard_normal((8, 5))
+    same = agreement(expected, expected)
+    assert (same.cosine, same.top1, same.clips) == (pytest.approx(1.0), 1.0, 8)
+    # A large offset that all clips share hides nothing.
+    swapped = agreement(expected + 100, expected[::-1] + 100)
+    assert swapped.cosine < 0.5
+    assert swapped.top1 < 1
+
+
+def test_agreement_of_frames() -> None:
+    expected = np.random.default_rng(0).standard_normal((4, 3, 5))
+    noise = np.random.default_rng(1).standard_normal(expected.shape)
+    assert 0.99 < agreement(expected, expected + 0.01 * noise).cosine < 1
+
+
+@pytest.mark.parametrize(("expected", "found"), [((4, 5), (4, 6)), ((1, 5), (1, 5))])
+def test_agreement_needs_equal_shapes_and_two_clips(
+    expected: tuple[int, ...], found: tuple[int, ...]
+) -> None:
+    with pytest.raises(ValueError, match="cannot be compared"):
+        agreement(np.ones(expected), np.ones(found))
+
+
+def test_every_competitor_runs_once_a_round() -> None:
+    order: list[str] = []
+
+    def run(name: str) -> float:
+        order.append(name)
+        return ord(name)
+
+    seconds = take_turns([lambda: run("a"), lambda: run("b"), lambda: run("c")], 20)
+    assert seconds == [[97.0] * 20, [98.0] * 20, [99.0] * 20]
+    rounds = ["".join(order[i : i + 3]) for i in range(0, 60, 3)]
+    assert {"".join(sorted(each)) for each in rounds} == {"abc"}
+    assert len(set(rounds)) > 1  # nobody always comes after the same neighbour
+
+
+def _entry(*seconds: float, problem: str = "") -> Entry:
+    return Entry(file_mb=1.0, seconds=list(seconds), problem=problem)
+
+
+def test_rows_leave_out_what_was_not_measured() -> None:
+    entries = {"int8": _entry(1, 1), "other": _entry(4, 4), "broken": _entry(problem="no compiler")}
+    table = time_rows(entries, "int8", {"other": 0.3, "broken": 0.3, "absent": 0.3})
+    assert [(row.against, row.value, row.reached) for row in table] == [("other", 0.25, True)]
+    assert time_rows(entries, "broken", {"other": 0.3}) == []
+
+
+def test_the_fastest_is_chosen_by_its_median() -> None:
+    entries = {"a": _entry(1, 5, 5), "b": _entry(4, 4, 4), "c": _entry(problem="broken")}
+    assert fastest(entries, ["a", "b", "c", "d"]) == "b"
+    assert fastest(entries, ["c", "d"]) is None
+
+
+def test_what_is_wanted_is_reached_at_the_limit_and_not_above() -> None:
+    assert number_row("memory", "int8", [259, 260, 300], "MB", 260).reached is True
+    assert number_row("memory", "int8", [261], "MB", 260).reached is False
+    assert number_row("memory", "int8", [261], "MB", None).reached is None
+
+
+def test_the_results_file_keeps_its_other_parts(tmp_path: Path) -> None:
+    file = tmp_path / "results" / "machine.json"
+    row = Row("time", "int8", "other", 0.123456789, "x", 0.5, 0.1, 0.2)
+    entry = dataclasses.replace(_entry(1.0, 2.0), agreement=Agreement(0.5, 1.0, 8))
+    results_file.write_part(file, "speed", {"rows": [dataclasses.asdict(row)]})
+    results_file.write_part(file, "whole", {"competitors": {"int8": dataclasses.asdict(entry)}})
+    parts = results_file.read(file)["parts"]
+    assert Row.from_dict(parts["speed"]["rows"][0]) == dataclasses.replace(row, value=0.12346)
+    assert Entry.from_dict(parts["whole"]["competitors"]["int8"]) == entry
+    assert parts["speed"]["versions"]["onnxruntime"]
+    assert [path.name for path in file.parent.iterdir()] == ["machine.json"]
+
+
+@pytest.mark.parametrize(
+    ("cpu", "sets", "expected"),
+    [
+        ("Intel(R) Xeon(R) Platinum 8488C CPU @ 2.40GHz", ["amx_int8", "avx512_vnni"],
+         "intel-xeon-platinum-8488c-amx-4-threads"),
+        ("AMD EPYC 9R14", ["avx512_vnni"], "amd-epyc-9r14-vnni-4-threads"),
+        ("aarch64", None, "aarch64-4-threads"),
+    ],
+)  # fmt: skip
+def test_file_names_of_machines(cpu: str, sets: list[str] | None, expected: str) -> None:
+    assert results_file.slug({"cpu": cpu, "instruction_sets": sets, "threads": 4}) == expected
+
+
+def test_tables_show_values_limits_and_problems() -> None:
+    rows = [
+        Row("time of a clip", "int8", "plain", 0.812, "x", 0.75, 0.8, 0.83),
+        Row("file", "int8", "", 124.6, "MB", 126.0),
+    ]
+    text = _text(tables.comparison(rows, "Title"))
+    assert "0.81x │ 0.80 to 0.83 │" in text
+    assert "NO" in text
+    assert "125 MB" in text
+    text = _text(tables.measurements({"broken": _entry(problem="no compiler")}, "Title"))
+    assert "not measured: no compiler" in text
+
+
+def _text(table: object) -> str:
+    console = Console(width=160, force_terminal=False)
+    with console.capture() as captured:
+        console.print(table)
+    return captured.get()
+
+
+_WRITE = "import pathlib, sys; pathlib.Path(sys.argv[1]).write_text(sys.argv[2])"
+
+
+def _make(target: Path, text: str, source: Path) -> Path:
+    return made(target, [sys.executable, "-c", _WRITE, "{}", text], [source], threads=1)
+
+
+def test_files_are_made_again_when_a_source_changes(tmp_path: Path) -> None:
+    source, target = tmp_path / "source.py", tmp_path / "made" / "model.onnx"
+    source.write_text("1")
+    _make(target, "first", source)
+    target.write_text("kept")
+    assert _make(target, "first", source).read_text() == "kept"
+    source.write_text("2")
+    assert _make(target, "first", source).read_text() == "first"
+    assert _make(target, "second", source).read_text() == "second"
+    assert sorted(path.name for path in target.parent.iterdir()) == [
+        "model.onnx", stamp_of(target).name,
+    ]  # fmt: skip
+
+
+def test_a_command_that_fails_leaves_only_its_log(tmp_path: Path) -> None:
+    target = tmp_path / "model.onnx"
+    with pytest.raises(MakingError, match=r"model.onnx cannot be made: ValueError: too big"):
+        made(target, [sys.executable, "-c", "raise ValueError('too big')"], [], threads=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx.log"]
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> Path:
+    shape = (3, tiny_graphs.FRAMES, 3, tiny_graphs.SIZE, tiny_graphs.SIZE)
+    values = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+    np.save(tmp_path / "clips.npy", values)
+    return tmp_path / "clips.npy"
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(
+        work=tmp_path / "work", layers=1, rounds=2, starts=1, clips=3, threads=1,
+        announce=lambda _: None,
+    )  # fmt: skip
+
+
+def test_a_contest_measures_what_runs_and_says_what_does_not(
+    tmp_path: Path, clips: Path, bench: Bench
+) -> None:
+    right = tiny_graphs.TinyGraph().save(tmp_path / "right" / "model.onnx")
+    wrong = tiny_graphs.TinyGraph(scale=-1).save(tmp_path / "wrong" / "model.onnx")
+    broken = tmp_path / "broken" / "model.onnx"
+    broken.parent.mkdir()
+    broken.write_bytes(b"no model")
+    entries = contest(
+        [
+            Competitor("reference", "ort", right),
+            Competitor("same", "ours", right, reference="reference"),
+            Competitor("other", "ort", wrong, reference="reference"),
+            Competitor("broken", "ours", broken, reference="reference"),
+        ],
+        bench,
+        clips,
+    )
+    same, other = entries["same"].agreement, entries["other"].agreement
+    assert same is not None
+    assert same.cosine == pytest.approx(1.0)
+    assert other is not None
+    assert other.cosine < 0
+    assert "broken/model.onnx" in entries["broken"].problem
+    assert entries["broken"].seconds == []
+    for name in ("reference", "same", "other"):
+        entry = entries[name]
+        assert (len(entry.seconds), len(entry.load_seconds), len(entry.run_mb)) == (2, 1, 1)
+        assert entry.median > 0
+        assert 0 <= entry.load_mb[0] <= entry.run_mb[0] < 100
+    assert entries["same"].file_mb == pytest.approx(right.stat().st_size / 1e6)
+
+
+def test_a_worker_gives_the_model_the_clips_as_they_are(
+    tmp_path: Path, clips: Path, bench: Bench
+) -> None:
+    model = tiny_graphs.TinyGraph().save(tmp_path / "model.onnx")
+    with Worker(Competitor("tiny", "ours", model), clips, 1, bench.logs) as worker:
+        logits = np.array(worker.logits())[:, 0]
+        assert worker.seconds(batch=5) > 0
+    expected = [tiny_graphs.expected_logits(clip, channel_axis=1) for clip in np.load(clips)]
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_worker_that_dies_is_an_error_with_its_last_words(
+    tmp_path: Path, clips: Path, bench: Bench
+) -> None:
+    model = tiny_graphs.TinyGraph(shape=("batch", tiny_graphs.FRAMES, 3, 9, 9)).save(
+        tmp_path / "model.onnx"
+    )
+    with (
+        Worker(Competitor("tiny", "ours", model), clips, 1, bench.logs) as worker,
+        pytest.raises(WorkerError, match=r"tiny stopped: .*InvalidModelError"),
+    ):
+        worker.seconds()
+
+
+def test_the_cost_of_a_process_is_its_own(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "import time; block = b'x' * 300_000_000; time.sleep(0.2)"]
+    seconds, megabytes = cost(command, 1, tmp_path / "log")
+    assert seconds >= 0.2
+    assert 300 < megabytes < 400
+    with pytest.raises(MakingError, match="oh"):
+        cost([sys.executable, "-c", "raise SystemExit('oh')"], 1, tmp_path / "log")
+
+
+def test_processes_get_the_threads_that_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MKL_NUM_THREADS", "7")
+    variables = environment(3)
+    assert variables["OMP_NUM_THREADS"] == "3"
+    assert "MKL_NUM_THREADS" not in variables
