@@ -31,15 +31,9 @@ class Channel(Generic[T]):
         self._drop = drop
         self._items: collections.deque[T] = collections.deque()
         self._changed = threading.Condition()
-        self._dropped = 0
         self._ended = False
         self._closed = threading.Event()
         self._error: BaseException | None = None
-
-    @property
-    def dropped(self) -> int:
-        """How many items were given up so far."""
-        return self._dropped
 
     @property
     def closed(self) -> threading.Event:
@@ -63,7 +57,6 @@ class Channel(Generic[T]):
                 return False
             if len(self._items) == self._capacity:
                 self._items.popleft()
-                self._dropped += 1
             self._items.append(item)
             self._changed.notify_all()
             return True
