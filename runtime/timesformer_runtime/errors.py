@@ -29,6 +29,14 @@ class InvalidVideoError(TimesformerError, ValueError):
     """A video cannot be opened or decoded, or an array is not a video."""
 
 
+class VideoLimitError(InvalidVideoError):
+    """Reading a video would cost more than the limits allow."""
+
+
+class SourceLostError(TimesformerError, ConnectionError):
+    """A live source stopped giving frames and could not be connected again."""
+
+
 class InvalidOptionError(TimesformerError, ValueError):
     """An option has a value that is not allowed here."""
 

@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from timesformer_runtime.video import clip as clip_module
-from timesformer_runtime.video import decoding
-from timesformer_runtime.video.container import locate, packets
-from timesformer_runtime.video.decoding import decode_all, decode_selected
-from timesformer_runtime.video.frame_index import FrameIndex, Scan, scan
+from timesformer_runtime.video.container import OpenVideo
+from timesformer_runtime.video.decoding import decode_all
+from timesformer_runtime.video.frame_index import Extent, FrameIndex, Scan, scan
 from timesformer_runtime.video.h264 import HeaderReader, UnusualStreamError
+from timesformer_runtime.video.seeking import decode_selected
+from timesformer_runtime.video.source import locate
 
 from tests.video_files import decode_plainly, moving_pictures, write_video
 
@@ -23,8 +24,8 @@ GOPS_OF_10 = {"x264-params": "keyint=10:bframes=3:b-pyramid=normal:scenecut=0"}
 
 
 def index_of(path: Path) -> FrameIndex | None:
-    with locate(path) as media, media.open() as opened:
-        return scan(*opened).index
+    with locate(path) as media, media.open() as video:
+        return scan(video).index
 
 
 @pytest.mark.parametrize(
@@ -103,16 +104,18 @@ def test_only_what_the_wanted_frames_need_is_read(
     expected = decode_plainly(path)
     read = []
 
-    def counted(*opened: Any) -> Iterator[Any]:
-        for packet in packets(*opened):
+    packets = OpenVideo.packets
+
+    def counted(video: OpenVideo) -> Iterator[Any]:
+        for packet in packets(video):
             read.append(packet.pts)
             yield packet
 
-    with locate(path) as media, media.open() as opened:
-        index = scan(*opened).index
+    with locate(path) as media, media.open() as video:
+        index = scan(video).index
         assert index is not None
-        monkeypatch.setattr(decoding, "packets", counted)
-        decoded = decode_selected(*opened, index, wanted)
+        monkeypatch.setattr(OpenVideo, "packets", counted)
+        decoded = decode_selected(video, index, wanted)
     assert decoded is not None
     assert decoded.count == 40
     assert sorted(decoded.pictures) == list(wanted)
@@ -143,15 +146,15 @@ def test_an_index_that_is_wrong_is_found_out(
     path = write_video(tmp_path / "video.mp4", FRAMES, options=GOPS_OF_10)
     expected = decode_plainly(path)
 
-    def lying_scan(*opened: Any) -> Scan:
-        index = scan(*opened).index
+    def lying_scan(video: OpenVideo) -> Scan:
+        index = scan(video).index
         assert index is not None
-        return Scan(40, dataclasses.replace(index, **lie(index)))
+        return Scan(40, dataclasses.replace(index, **lie(index)), Extent(40, 0, 1.6))
 
-    with locate(path) as media, media.open() as opened:
-        index = lying_scan(*opened).index
+    with locate(path) as media, media.open() as video:
+        index = lying_scan(video).index
         assert index is not None
-        assert decode_selected(*opened, index, [3, 25]) is None
+        assert decode_selected(video, index, [3, 25]) is None
     monkeypatch.setattr(clip_module, "scan", lying_scan)
     clip = clip_module.read_clip(path, lambda _: np.array([3, 25]))
     np.testing.assert_array_equal(clip.frames[0], expected[3])
@@ -163,7 +166,8 @@ def test_a_count_that_is_wrong_is_found_out(
 ) -> None:
     path = write_video(tmp_path / "video.avi", FRAMES, options=GOPS_OF_10)
     for promised in (0, 7, 41):
-        monkeypatch.setattr(clip_module, "scan", lambda *_, promised=promised: Scan(promised, None))
+        lie = Scan(promised, None, Extent(promised, None, None))
+        monkeypatch.setattr(clip_module, "scan", lambda _, lie=lie: lie)
         clip = clip_module.read_clip(path, lambda count: np.array([count - 1]))
         assert clip.indices == (39,)
         assert clip.count == 40
@@ -171,8 +175,8 @@ def test_a_count_that_is_wrong_is_found_out(
 
 def test_decoding_all_keeps_only_what_is_wanted(tmp_path: Path) -> None:
     path = write_video(tmp_path / "video.mkv", FRAMES, options=GOPS_OF_10)
-    with locate(path) as media, media.open() as opened:
-        decoded = decode_all(*opened, {5, 99})
+    with locate(path) as media, media.open() as video:
+        decoded = decode_all(video, {5, 99})
     assert decoded.count == 40
     assert list(decoded.pictures) == [5]
 

@@ -16,15 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 from timesformer_runtime.errors import InvalidOptionError, InvalidVideoError
-from timesformer_runtime.video.container import MAX_PIXELS, Media, Source, locate
-from timesformer_runtime.video.decoding import (
-    Decoded,
-    Frame,
-    decode_all,
-    decode_selected,
-    frame_rate,
-)
-from timesformer_runtime.video.frame_index import scan
+from timesformer_runtime.video.claims import Claims, judge, read_claims
+from timesformer_runtime.video.container import Media
+from timesformer_runtime.video.decoding import Decoded, decode_all, frame_rate
+from timesformer_runtime.video.frame_index import Extent, scan
+from timesformer_runtime.video.limits import DecodeLimits
+from timesformer_runtime.video.pixels import Frame, Kept, Rendering, Size
+from timesformer_runtime.video.seeking import decode_selected
+from timesformer_runtime.video.source import Source, locate
 
 ARRAY_RATE = 30.0  # frames per second of arrays, which do not tell
 
@@ -49,20 +48,27 @@ class Clip:
     """Frames of a video, and what is known about them.
 
     Attributes:
-        frames: One uint8 RGB array [H, W, 3] per frame. The sizes differ where the video changes
-            its size. A frame that was chosen several times is the same array each time.
+        frames: One uint8 RGB array [H, W, 3] per frame, or what was made of it. The sizes differ
+            where the video changes its size. A frame that was chosen several times is the same
+            array each time.
         indices: Which frames of the video these are, counted from 0.
         times: Their times in seconds from the video's first frame; None for frames that did not
             come from a file.
         count: Number of frames that the video has.
         failed_packets: Number of the video's packets that could not be decoded.
+        problems: What is wrong with the file, a short sentence for each; empty where it is sound.
+        truncated: Whether the file ends before what it states to hold.
+        interlaced: Whether frames consist of two fields; they are kept as they are.
     """
 
-    frames: tuple[Frame, ...]
+    frames: tuple[Kept, ...]
     indices: tuple[int, ...]
     times: tuple[float, ...] | None
     count: int
     failed_packets: int = 0
+    problems: tuple[str, ...] = ()
+    truncated: bool = False
+    interlaced: bool = False
 
     @classmethod
     def from_array(cls, frames: npt.NDArray[np.uint8], choose: Choice) -> Self:
@@ -106,7 +112,14 @@ class Clip:
 
 
 def read_clip(
-    source: Source, choose: Choice, *, threads: int = 1, max_pixels: int = MAX_PIXELS
+    source: Source,
+    choose: Choice,
+    *,
+    convert: Callable[[Frame], Kept] | None = None,
+    scale_to: Callable[[int, int], Size] | None = None,
+    square_pixels: bool = False,
+    threads: int = 1,
+    limits: DecodeLimits | None = None,
 ) -> Clip:
     """Reads the frames of a video that a function chooses.
 
@@ -114,41 +127,50 @@ def read_clip(
         source: Path or binary file object of a video.
         choose: Maps the number of frames that decode to the indices that are wanted; they may
             repeat. It is called again when that number turns out to be another one.
+        convert: What to keep of each chosen frame, uint8 RGB [H, W, 3]; called as soon as it is
+            decoded, so that large frames are not all held together. It may be called again for
+            the same frames where a file turns out to be damaged.
+        scale_to: Maps the height and width of an upright frame to those that FFmpeg scales it to
+            while it converts its colours: fast, but not as exact as a resize afterwards.
+        square_pixels: Whether frames whose pixels are not square are made wider or narrower.
         threads: Number of decoding threads; use 1 when several videos are read in parallel.
-        max_pixels: Limit of a picture's width times height.
+        limits: What reading may cost.
 
     Raises:
         VideoNotFoundError: There is no such file.
         InvalidVideoError: It is a URL or a folder, or it cannot be opened or decoded as a video.
-        InvalidOptionError: ``threads`` or ``max_pixels`` is smaller than 1, or ``choose`` gave an
-            index that does not exist.
+        VideoLimitError: It would cost more than the limits allow.
+        InvalidOptionError: ``threads`` is smaller than 1, or ``choose`` gave an index that does
+            not exist.
     """
-    for name, value in (("threads", threads), ("max_pixels", max_pixels)):
-        if value < 1:
-            raise InvalidOptionError(f"{name} is {value}; it must be at least 1")
-    with locate(source) as media:
-        return _Reader(media, choose, threads, max_pixels).read()
+    if threads < 1:
+        raise InvalidOptionError(f"threads is {threads}; it must be at least 1")
+    with locate(source, limits) as media:
+        rendering = Rendering(convert, scale_to, square_pixels)
+        return _Reader(media, choose, rendering, threads).read()
 
 
 @dataclasses.dataclass(frozen=True)
 class _Reader:
     media: Media
     choose: Choice
+    rendering: Rendering
     threads: int
-    max_pixels: int
 
     def read(self) -> Clip:
-        with self.media.open(threads=self.threads, max_pixels=self.max_pixels) as opened:
-            rate = frame_rate(opened[1])
-            found = scan(*opened)
+        with self.media.open(threads=self.threads) as video:
+            rate = frame_rate(video.stream)
+            claims = read_claims(self.media, video)
+            found = scan(video)
             if found.index is not None:
                 indices = _chosen(self.choose, FrameCount(found.packets, rate))
-                decoded = decode_selected(*opened, found.index, sorted(set(indices)))
+                decoded = decode_selected(video, found.index, sorted(set(indices)), self.rendering)
                 if decoded is not None:
-                    return _clip(decoded, indices)
-        return self._read_everything(FrameCount(max(found.packets, 1), rate))
+                    return self._clip(decoded, indices, claims, found.extent)
+        decoded, indices = self._read_everything(FrameCount(max(found.packets, 1), rate))
+        return self._clip(decoded, indices, claims, found.extent)
 
-    def _read_everything(self, expected: FrameCount) -> Clip:
+    def _read_everything(self, expected: FrameCount) -> tuple[Decoded, tuple[int, ...]]:
         """Decodes the whole file: again only where it has not the expected number of frames."""
         indices = _chosen(self.choose, expected)
         decoded = self._decode_all(indices)
@@ -156,15 +178,15 @@ class _Reader:
             indices = _chosen(self.choose, FrameCount(decoded.count, expected.rate))
             if not decoded.pictures.keys() >= set(indices):
                 decoded = self._decode_all(indices)
-        return _clip(decoded, indices)
+        return decoded, indices
 
     def _decode_all(self, indices: tuple[int, ...]) -> Decoded:
-        with self.media.open(threads=self.threads, max_pixels=self.max_pixels) as opened:
-            decoded = decode_all(*opened, frozenset(indices))
+        with self.media.open(threads=self.threads) as video:
+            decoded = decode_all(video, frozenset(indices), self.rendering)
         if decoded.failed_packets and self.threads > 1:
             # Which frames survive damage depends on the number of threads: that of one counts.
-            with self.media.open(max_pixels=self.max_pixels) as opened:
-                decoded = decode_all(*opened, frozenset(indices))
+            with self.media.open() as video:
+                decoded = decode_all(video, frozenset(indices), self.rendering)
         if decoded.failed_packets > decoded.count:
             raise InvalidVideoError(
                 f"{self.media.name} is damaged or encrypted: it gave {decoded.failed_packets} "
@@ -176,6 +198,22 @@ class _Reader:
             )
         return decoded
 
+    def _clip(
+        self, decoded: Decoded, indices: tuple[int, ...], claims: Claims, extent: Extent
+    ) -> Clip:
+        pictures = [decoded.pictures[index] for index in indices]
+        verdict = judge(self.media, claims, extent, decoded)
+        return Clip(
+            frames=tuple(picture.pixels for picture in pictures),
+            indices=indices,
+            times=tuple(picture.seconds for picture in pictures),
+            count=decoded.count,
+            failed_packets=decoded.failed_packets,
+            problems=verdict.problems,
+            truncated=verdict.truncated,
+            interlaced=decoded.interlaced,
+        )
+
 
 def _chosen(choose: Choice, count: FrameCount) -> tuple[int, ...]:
     indices = tuple(int(index) for index in choose(count))
@@ -185,14 +223,3 @@ def _chosen(choose: Choice, count: FrameCount) -> tuple[int, ...]:
                 f"frame {index} was chosen; a video of {count} frames has 0 to {count - 1}"
             )
     return indices
-
-
-def _clip(decoded: Decoded, indices: tuple[int, ...]) -> Clip:
-    pictures = [decoded.pictures[index] for index in indices]
-    return Clip(
-        frames=tuple(picture.pixels for picture in pictures),
-        indices=indices,
-        times=tuple(picture.seconds for picture in pictures),
-        count=decoded.count,
-        failed_packets=decoded.failed_packets,
-    )

@@ -9,206 +9,169 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import io
 import os
-import shutil
-import stat
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import av
 import av.container
 import av.stream
 
-from timesformer_runtime.errors import InvalidVideoError, TimesformerError, VideoNotFoundError
+from timesformer_runtime.errors import InvalidVideoError
+from timesformer_runtime.video.limits import DecodeLimits, Watch
 
-MAX_PIXELS = 1 << 26  # twice an 8K picture
+MAX_PIXELS = DecodeLimits.max_pixels
+READABLE = "give a video file, for example MP4, MKV, WebM, AVI, MPEG-TS, FLV or GIF"
 
 # Containers that hold their pictures themselves: no playlists, no lists of other files.
 _OPEN_OPTIONS = {
     "protocol_whitelist": "file",
     "format_whitelist": "mov,matroska,avi,mpegts,mpeg,mpegvideo,ogg,flv,gif,asf,ivf,h264,hevc",
 }
-_READABLE = "give a video file, for example MP4, MKV, WebM, AVI, MPEG-TS, FLV or GIF"
 
 if TYPE_CHECKING:  # the class cannot be subscripted at run time
     Packet = av.Packet[av.VideoStream]
-Source = str | os.PathLike[str] | BinaryIO
 InputContainer = av.container.InputContainer
 VideoStream = av.VideoStream
 
 
+class OpenVideo(NamedTuple):
+    """A file that is open, its video stream, and what follows the cost of reading it."""
+
+    container: InputContainer
+    stream: VideoStream
+    watch: Watch
+
+    @property
+    def tells_times(self) -> bool:
+        """Whether timestamps say when frames are shown; in AVI files they only count packets."""
+        return self.container.format.name != "avi"
+
+    def packets(self) -> Iterator[Packet]:
+        """As ``packets``, within the limits."""
+        return packets(self.container, self.stream, self.watch)
+
+
 @dataclasses.dataclass(frozen=True)
 class Media:
-    """A video that can be opened several times."""
+    """A video that can be opened several times, within limits for all of them together."""
 
     name: str
     target: str | BinaryIO
+    watch: Watch
 
     @contextlib.contextmanager
-    def open(
-        self, *, threads: int = 1, max_pixels: int = MAX_PIXELS
-    ) -> Iterator[tuple[InputContainer, VideoStream]]:
+    def open(self, *, threads: int = 1) -> Iterator[OpenVideo]:
         """Opens the file and its best video stream, ready to be decoded from the start.
 
         Args:
             threads: Number of decoding threads.
-            max_pixels: Limit of a picture's width times height.
 
         Raises:
             InvalidVideoError: It is not a video, it has no video stream that can be decoded, or
                 its pictures are larger than the limit.
         """
+        with self.container() as container:
+            limits = self.watch.limits
+            stream = prepare(container, self.name, threads=threads, max_pixels=limits.max_pixels)
+            self.watch.check_pixels(stream.codec_context.width, stream.codec_context.height)
+            yield OpenVideo(container, stream, self.watch)
+
+    def size(self) -> int:
+        """Number of bytes."""
+        if isinstance(self.target, str):
+            return Path(self.target).stat().st_size
+        return self.target.seek(0, os.SEEK_END)
+
+    def first_bytes(self, count: int) -> bytes:
+        """The beginning of the file."""
+        if isinstance(self.target, str):
+            with Path(self.target).open("rb") as file:
+                return file.read(count)
+        place = self.target.tell()  # a container may be reading it
+        self.target.seek(0)
+        first = self.target.read(count)
+        self.target.seek(place)
+        return first
+
+    def container(self) -> InputContainer:
+        """Opens the file with all its streams.
+
+        Raises:
+            InvalidVideoError: It is not a video.
+        """
         if not isinstance(self.target, str):
             self.target.seek(0)
         try:
-            container = av.open(
+            return av.open(
                 self.target,
                 mode="r",
                 container_options=dict(_OPEN_OPTIONS),
                 metadata_errors="replace",  # titles are not always UTF-8, and nobody reads them
+                timeout=self.watch.seconds_left(),
             )
         except (av.FFmpegError, OSError) as error:
+            self.watch.seconds_left()
             reason = error.strerror or error
             raise InvalidVideoError(
-                f"{self.name} cannot be opened as a video ({reason}); {_READABLE}"
+                f"{self.name} cannot be opened as a video ({reason}); {READABLE}"
             ) from error
-        with container:
-            stream = _best_video_stream(container, self.name)
-            _check_pixels(self.name, stream, max_pixels)
-            _discard_other_streams(container, stream)
-            stream.codec_context.options = {"max_pixels": str(max_pixels)}
-            stream.codec_context.thread_count = threads
-            stream.codec_context.thread_type = "AUTO" if threads > 1 else "NONE"
-            yield container, stream
 
 
-def packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]:
+def prepare(
+    container: InputContainer, name: str, *, threads: int = 1, max_pixels: int = MAX_PIXELS
+) -> VideoStream:
+    """Gives the best video stream, its decoder bounded, and leaves out the other streams.
+
+    Args:
+        container: What was opened.
+        name: Its name, for errors.
+        threads: Number of decoding threads.
+        max_pixels: Width times height beyond which a picture does not decode.
+
+    Raises:
+        InvalidVideoError: It has no video stream that can be decoded.
+    """
+    stream = _best_video_stream(container, name)
+    _discard_other_streams(container, stream)
+    stream.codec_context.options = {"max_pixels": str(max_pixels)}
+    stream.codec_context.thread_count = threads
+    stream.codec_context.thread_type = "AUTO" if threads > 1 else "NONE"
+    return stream
+
+
+def packets(
+    container: InputContainer, stream: VideoStream, watch: Watch | None = None
+) -> Iterator[Packet]:
     """The packets of a stream that hold something, from where the container stands to its end.
 
     Raises:
         av.FFmpegError: The file breaks off in a way that its format does not allow.
+        VideoLimitError: The limits that ``watch`` knows are reached.
     """
+    count = 0
     try:
         for packet in container.demux(stream):
+            count += 1
+            if watch is not None and (count > watch.limits.max_packets or count % 16 == 0):
+                watch.check_packets(count)
             if packet.size > 0:
                 yield packet
     except IndexError:
         # PyAV's own end of a file in which another stream began after its header.
         return
-
-
-@contextlib.contextmanager
-def locate(source: Source) -> Iterator[Media]:
-    """Finds a video and makes sure that it can be opened again while the context lasts.
-
-    Args:
-        source: A path, or a binary file object. One that can seek is read from its beginning;
-            the rest of one that cannot, and of a pipe, is copied to a temporary file.
-
-    Raises:
-        VideoNotFoundError: There is no such file.
-        InvalidVideoError: It is a URL, a folder, a device, empty, cannot be read or copied, or no
-            path or file object.
-    """
-    name = _name(source)
-    try:
-        target, resources = _acquire(source, name)
-    except TimesformerError:
+    except av.FFmpegError:
+        if watch is not None:  # the time is over, and FFmpeg calls it another error
+            watch.seconds_left()
         raise
-    except (OSError, ValueError) as error:  # ValueError: a closed file object
-        reason = getattr(error, "strerror", None) or error
-        raise InvalidVideoError(f"{name} cannot be read: {reason}") from error
-    with resources:
-        yield Media(name, target)
-
-
-def _name(source: Source) -> str:
-    if isinstance(source, str | os.PathLike):
-        name = os.fsdecode(source)
-        if not name:
-            raise InvalidVideoError("the path of a video is empty; give a file")
-        return name
-    if isinstance(source, io.TextIOBase):
-        raise InvalidVideoError("the file object was opened in text mode; open it with mode 'rb'")
-    if hasattr(source, "read"):
-        return str(getattr(source, "name", "the file object"))
-    raise InvalidVideoError(
-        f"a video cannot be a {type(source).__name__}; give a path or a binary file object"
-    )
-
-
-def _acquire(source: Source, name: str) -> tuple[str | BinaryIO, contextlib.ExitStack]:
-    """What FFmpeg can read again and again, and what to close after that."""
-    with contextlib.ExitStack() as stack:
-        target: str | BinaryIO
-        if not isinstance(source, str | os.PathLike):
-            target = _seekable(source, name, stack)
-        elif _is_regular_file(name):
-            # An absolute path cannot be taken for one of FFmpeg's own prefixes ("concat:").
-            target = str(Path(name).absolute())
-        else:
-            with Path(name).open("rb") as pipe:
-                _refuse_endless_device(pipe, name)
-                target = _copied(pipe, name, stack)
-        return target, stack.pop_all()
-
-
-def _is_regular_file(name: str) -> bool:
-    if "://" in name:
-        raise InvalidVideoError(f"{name} is a URL; download it first and give the file's path")
-    try:
-        status = Path(name).stat()
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise VideoNotFoundError(f"{name}: there is no such file; check the path") from error
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InvalidVideoError(f"{name!r} is not a path that can be read: {reason}") from error
-    mode = status.st_mode
-    if stat.S_ISDIR(mode):
-        raise InvalidVideoError(f"{name} is a folder; give the path of one video file")
-    if stat.S_ISBLK(mode) or stat.S_ISSOCK(mode):
-        raise InvalidVideoError(f"{name} is not a regular file; give the path of a video file")
-    if stat.S_ISREG(mode) and status.st_size == 0:
-        raise InvalidVideoError(f"{name} is empty; {_READABLE}")
-    if not os.access(name, os.R_OK):
-        raise InvalidVideoError(f"{name} cannot be read; check its permissions")
-    return stat.S_ISREG(mode)
-
-
-def _refuse_endless_device(file: BinaryIO, name: str) -> None:
-    """Lets pipes, terminals and the null device pass: of those, a reader sees an end."""
-    status = os.fstat(file.fileno())
-    if not stat.S_ISCHR(status.st_mode) or file.isatty():
-        return
-    if status.st_rdev != Path(os.devnull).stat().st_rdev:
-        raise InvalidVideoError(f"{name} is not a regular file; give the path of a video file")
-
-
-def _seekable(file: BinaryIO, name: str, stack: contextlib.ExitStack) -> BinaryIO:
-    if not (hasattr(file, "seekable") and file.seekable()):
-        return _copied(file, name, stack)
-    if file.seek(0, os.SEEK_END) == 0:
-        raise InvalidVideoError(f"{name} is empty; {_READABLE}")
-    return file
-
-
-def _copied(file: BinaryIO, name: str, stack: contextlib.ExitStack) -> BinaryIO:
-    copy = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
-    shutil.copyfileobj(file, copy)
-    copy.flush()
-    if copy.tell() == 0:
-        raise InvalidVideoError(f"{name} is empty; {_READABLE}")
-    return copy
 
 
 def _best_video_stream(container: InputContainer, name: str) -> VideoStream:
     stream = container.streams.best("video")
     cover_art = av.stream.Disposition.attached_pic
     if not isinstance(stream, VideoStream) or stream.disposition & cover_art:
-        raise InvalidVideoError(f"{name} has no video stream; {_READABLE}")
+        raise InvalidVideoError(f"{name} has no video stream; {READABLE}")
     if stream.codec_context is None:
         raise InvalidVideoError(
             f"{name} is damaged or in a codec that cannot be decoded here; "
@@ -223,12 +186,3 @@ def _discard_other_streams(container: InputContainer, stream: VideoStream) -> No
     for other in container.streams:
         if other.index != stream.index:
             other.discard = av.stream.Discard.all
-
-
-def _check_pixels(name: str, stream: VideoStream, max_pixels: int) -> None:
-    width, height = stream.codec_context.width, stream.codec_context.height
-    if width * height > max_pixels:
-        raise InvalidVideoError(
-            f"{name} has pictures of {width}x{height} pixels, above the limit of {max_pixels}; "
-            "scale it down first"
-        )

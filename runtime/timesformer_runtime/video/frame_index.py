@@ -18,7 +18,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from timesformer_runtime.video.container import InputContainer, VideoStream, packets
+from timesformer_runtime.video.container import InputContainer, OpenVideo, VideoStream
 from timesformer_runtime.video.h264 import HeaderReader, UnusualStreamError
 
 if TYPE_CHECKING:
@@ -61,6 +61,20 @@ class FrameIndex:
         return int(numbers[0]) if len(numbers) else None
 
 
+class Extent(NamedTuple):
+    """How much of a stream there is.
+
+    Attributes:
+        packets: Number of packets.
+        first: Time of the first one, in seconds; None without timestamps.
+        end: Time of the end of the last one, in seconds; None without timestamps.
+    """
+
+    packets: int
+    first: float | None
+    end: float | None
+
+
 @dataclasses.dataclass(frozen=True)
 class Scan:
     """What reading all packets of a stream without decoding them tells.
@@ -68,29 +82,45 @@ class Scan:
     Attributes:
         packets: Number of packets that should give a frame.
         index: Which packet gives which frame; None where that is not certain.
+        extent: How much of the stream there is.
     """
 
     packets: int
     index: FrameIndex | None
+    extent: Extent
 
 
 class _UnknownOrderError(Exception):
     """The packets do not tell which frames they give."""
 
 
-def scan(container: InputContainer, stream: VideoStream) -> Scan:
+def scan(video: OpenVideo) -> Scan:
     """Reads all packets of a stream, from where the container stands to its end."""
-    builder = _builder(container, stream)
-    count = 0
+    builder = _builder(video.container, video.stream)
+    count = discarded = 0
+    first = end = None
     try:
-        for packet in packets(container, stream):
-            count += not packet.is_discard
+        for packet in video.packets():
+            count += 1
+            discarded += packet.is_discard
+            time = packet.dts if packet.pts is None else packet.pts
+            if time is not None:
+                stop = time + (packet.duration or 0)
+                first = time if first is None else min(first, time)
+                end = stop if end is None else max(end, stop)
             if builder is not None:
                 builder = builder.add(packet)
     except av.FFmpegError:  # the file ends badly: decoding it will show how much of it is there
         builder = None
-    index = None if builder is None else builder.finish(stream.codec_context)
-    return Scan(count, index)
+    index = None if builder is None else builder.finish(video.stream.codec_context)
+    return Scan(count - discarded, index, _extent(video.stream, count, first, end))
+
+
+def _extent(stream: VideoStream, packets: int, first: int | None, end: int | None) -> Extent:
+    unit = stream.time_base
+    if unit is None or first is None or end is None:
+        return Extent(packets, None, None)
+    return Extent(packets, float(first * unit), float(end * unit))
 
 
 class _Builder:

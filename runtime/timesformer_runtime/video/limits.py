@@ -1,0 +1,105 @@
+"""What reading one video may cost: files come from anyone, and some ask for more than there is."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+
+from timesformer_runtime.errors import InvalidOptionError, VideoLimitError
+
+
+@dataclasses.dataclass(frozen=True)
+class DecodeLimits:
+    """Limits for one video; a video beyond one is refused with an error that names it.
+
+    Attributes:
+        max_pixels: Width times height of a picture; the default is twice an 8K picture.
+        max_packets: Packets of the video's stream; the default is about 46 hours at 30 a second.
+        max_seconds: Wall time of reading and decoding, in seconds; ``math.inf`` for no limit.
+        max_bytes: Memory that the chosen frames take together as they are kept, in bytes.
+
+    Raises:
+        InvalidOptionError: A limit is not a number, or nothing could ever be below it.
+    """
+
+    max_pixels: int = 1 << 26
+    max_packets: int = 5_000_000
+    max_seconds: float = 600.0
+    max_bytes: int = 1 << 31
+
+    def __post_init__(self) -> None:
+        for name in ("max_pixels", "max_packets", "max_bytes"):
+            value = getattr(self, name)
+            if type(value) is not int or not 1 <= value <= 1 << 62:
+                raise InvalidOptionError(
+                    f"{name} is {value!r}; it must be an integer of at least 1"
+                )
+        seconds = self.max_seconds
+        if type(seconds) not in {int, float} or math.isnan(seconds) or seconds <= 0:
+            raise InvalidOptionError(f"max_seconds is {seconds!r}; it must be a number above 0")
+
+
+class Watch:
+    """Follows what one video costs, and ends its reading at a limit.
+
+    Args:
+        name: The video's name, for errors.
+        limits: The limits.
+    """
+
+    def __init__(self, name: str, limits: DecodeLimits) -> None:
+        self.limits = limits
+        self._name = name
+        self._deadline = time.monotonic() + limits.max_seconds
+
+    def seconds_left(self) -> float:
+        """How long reading may still take.
+
+        Raises:
+            VideoLimitError: The time is over.
+        """
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise VideoLimitError(
+                f"{self._name} takes longer than {self.limits.max_seconds:g} seconds to read; "
+                "give a shorter or smaller video, or raise max_seconds"
+            )
+        return left
+
+    def check_packets(self, count: int) -> None:
+        """Checks how many packets were read in a row, and the time.
+
+        Raises:
+            VideoLimitError: There are too many, or the time is over.
+        """
+        if count > self.limits.max_packets:
+            raise VideoLimitError(
+                f"{self._name} has more than {self.limits.max_packets} packets; "
+                "give a shorter video, or raise max_packets"
+            )
+        self.seconds_left()
+
+    def check_bytes(self, count: int) -> None:
+        """Checks how much memory the kept frames take together.
+
+        Raises:
+            VideoLimitError: It is too much.
+        """
+        if count > self.limits.max_bytes:
+            raise VideoLimitError(
+                f"the frames of {self._name} take more than {self.limits.max_bytes} bytes; "
+                "choose fewer of them, give a smaller video, or raise max_bytes"
+            )
+
+    def check_pixels(self, width: int, height: int) -> None:
+        """Checks the size of a picture.
+
+        Raises:
+            VideoLimitError: It is too large.
+        """
+        if width * height > self.limits.max_pixels:
+            raise VideoLimitError(
+                f"{self._name} has pictures of {width}x{height} pixels, above the limit of "
+                f"{self.limits.max_pixels}; scale it down first, or raise max_pixels"
+            )

@@ -1,0 +1,105 @@
+"""From a decoded picture to the array that is kept of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import av
+import av.video.reformatter
+import numpy as np
+import numpy.typing as npt
+
+from timesformer_runtime import resample
+from timesformer_runtime.errors import InvalidVideoError
+
+Frame = npt.NDArray[np.uint8]  # [H, W, 3], RGB
+Kept = npt.NDArray[Any]
+Size = tuple[int, int]  # height, width
+
+_RESERVED_COLOUR_SPACE, _UNSPECIFIED_COLOUR_SPACE = 3, 2
+_QUARTER_TURNS = frozenset({-90, 90})
+_MOST_STRETCH = 16  # a stated pixel shape beyond this is damage, not a format
+# While scaling, the default of FFmpeg's command line is sharper and four times as slow.
+_FAST = int(av.video.reformatter.Interpolation.BILINEAR)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rendering:
+    """How a decoded picture becomes the array that is kept.
+
+    Attributes:
+        convert: What is made of each uint8 RGB frame [H, W, 3] as soon as it is decoded.
+        scale_to: Maps the height and width of an upright frame to those that it is scaled to
+            together with the conversion of its colours.
+        square_pixels: Whether the width is corrected where the pixels are not square.
+    """
+
+    convert: Callable[[Frame], Kept] | None = None
+    scale_to: Callable[[int, int], Size] | None = None
+    square_pixels: bool = False
+
+    def __call__(self, picture: av.VideoFrame, shape: Fraction | None) -> Kept:
+        """Renders one picture; ``shape`` is the width of its pixels divided by their height.
+
+        Raises:
+            InvalidVideoError: Its colours are of a kind that FFmpeg does not convert to RGB.
+        """
+        frame = self._frame(picture, shape)
+        return frame if self.convert is None else self.convert(frame)
+
+    def _frame(self, picture: av.VideoFrame, shape: Fraction | None) -> Frame:
+        stored = picture.height, picture.width
+        size = _square(stored, shape) if self.square_pixels else stored
+        if self.scale_to is None:
+            return _upright(_resized(_rgb(picture, stored), size), picture)
+        turned = picture.rotation in _QUARTER_TURNS
+        height, width = self.scale_to(*(size[::-1] if turned else size))
+        return _upright(_rgb(picture, (width, height) if turned else (height, width)), picture)
+
+
+def to_rgb(picture: av.VideoFrame) -> Frame:
+    """Converts a picture to uint8 RGB [H, W, 3] and turns it upright.
+
+    Raises:
+        InvalidVideoError: Its colours are of a kind that FFmpeg does not convert to RGB.
+    """
+    return _upright(_rgb(picture, (picture.height, picture.width)), picture)
+
+
+def _rgb(picture: av.VideoFrame, size: Size) -> Frame:
+    """Converts a picture to RGB, and scales it meanwhile where its size is another one."""
+    if picture.colorspace == _RESERVED_COLOUR_SPACE:
+        picture.colorspace = _UNSPECIFIED_COLOUR_SPACE  # FFmpeg refuses to convert from it
+    scaling = {} if size == (picture.height, picture.width) else {"interpolation": _FAST}
+    try:
+        rgb = picture.reformat(
+            height=size[0], width=size[1], format="rgb24", threads=1, **scaling
+        ).to_ndarray()
+    except av.FFmpegError as error:
+        raise InvalidVideoError(
+            f"the video's colours ({picture.format.name}, matrix {picture.colorspace}) cannot be "
+            "converted to RGB; convert it to yuv420p first"
+        ) from error
+    return np.asarray(rgb, dtype=np.uint8)
+
+
+def _upright(frame: Frame, picture: av.VideoFrame) -> Frame:
+    turns = picture.rotation // 90 if picture.rotation in {-180, -90, 90, 180} else 0
+    return np.ascontiguousarray(np.rot90(frame, turns))
+
+
+def _square(size: Size, shape: Fraction | None) -> Size:
+    """The size that shows a picture of these pixels as it is meant to be seen."""
+    if shape is None or not Fraction(1, _MOST_STRETCH) <= shape <= _MOST_STRETCH:
+        return size
+    return size[0], max(1, round(size[1] * shape))
+
+
+def _resized(frame: Frame, size: Size) -> Frame:
+    if frame.shape[:2] == size:
+        return frame
+    planes = resample.resize(frame, size, resample.BILINEAR, resample.Window(0, 0, *size))
+    return np.ascontiguousarray(planes.transpose(1, 2, 0))

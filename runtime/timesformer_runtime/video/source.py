@@ -1,0 +1,131 @@
+"""Finds videos: paths, file objects and pipes become something that can be opened again."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from timesformer_runtime.errors import InvalidVideoError, TimesformerError, VideoNotFoundError
+from timesformer_runtime.video.container import READABLE, Media
+from timesformer_runtime.video.limits import DecodeLimits, Watch
+
+_CHUNK = 1 << 20  # bytes of a pipe that are copied at a time
+
+Source = str | os.PathLike[str] | BinaryIO
+
+
+@contextlib.contextmanager
+def locate(source: Source, limits: DecodeLimits | None = None) -> Iterator[Media]:
+    """Finds a video and makes sure that it can be opened again while the context lasts.
+
+    Args:
+        source: A path, or a binary file object. One that can seek is read from its beginning;
+            the rest of one that cannot, and of a pipe, is copied to a temporary file.
+        limits: What reading it may cost; the time counts from here.
+
+    Raises:
+        VideoNotFoundError: There is no such file.
+        InvalidVideoError: It is a URL, a folder, a device, empty, cannot be read or copied, or no
+            path or file object.
+        VideoLimitError: Copying a pipe takes too long.
+    """
+    name = _name(source)
+    watch = Watch(name, limits or DecodeLimits())
+    try:
+        target, resources = _acquire(source, name, watch)
+    except TimesformerError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a closed file object
+        reason = getattr(error, "strerror", None) or error
+        raise InvalidVideoError(f"{name} cannot be read: {reason}") from error
+    with resources:
+        yield Media(name, target, watch)
+
+
+def _name(source: Source) -> str:
+    if isinstance(source, str | os.PathLike):
+        name = os.fsdecode(source)
+        if not name:
+            raise InvalidVideoError("the path of a video is empty; give a file")
+        return name
+    if isinstance(source, io.TextIOBase):
+        raise InvalidVideoError("the file object was opened in text mode; open it with mode 'rb'")
+    if hasattr(source, "read"):
+        return str(getattr(source, "name", "the file object"))
+    raise InvalidVideoError(
+        f"a video cannot be a {type(source).__name__}; give a path or a binary file object"
+    )
+
+
+def _acquire(
+    source: Source, name: str, watch: Watch
+) -> tuple[str | BinaryIO, contextlib.ExitStack]:
+    """What FFmpeg can read again and again, and what to close after that."""
+    with contextlib.ExitStack() as stack:
+        target: str | BinaryIO
+        if not isinstance(source, str | os.PathLike):
+            target = _seekable(source, name, stack, watch)
+        elif _is_regular_file(name):
+            # An absolute path cannot be taken for one of FFmpeg's own prefixes ("concat:").
+            target = str(Path(name).absolute())
+        else:
+            with Path(name).open("rb") as pipe:
+                _refuse_endless_device(pipe, name)
+                target = _copied(pipe, name, stack, watch)
+        return target, stack.pop_all()
+
+
+def _is_regular_file(name: str) -> bool:
+    if "://" in name:
+        raise InvalidVideoError(f"{name} is a URL; download it first and give the file's path")
+    try:
+        status = Path(name).stat()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise VideoNotFoundError(f"{name}: there is no such file; check the path") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InvalidVideoError(f"{name!r} is not a path that can be read: {reason}") from error
+    mode = status.st_mode
+    if stat.S_ISDIR(mode):
+        raise InvalidVideoError(f"{name} is a folder; give the path of one video file")
+    if stat.S_ISBLK(mode) or stat.S_ISSOCK(mode):
+        raise InvalidVideoError(f"{name} is not a regular file; give the path of a video file")
+    if stat.S_ISREG(mode) and status.st_size == 0:
+        raise InvalidVideoError(f"{name} is empty; {READABLE}")
+    if not os.access(name, os.R_OK):
+        raise InvalidVideoError(f"{name} cannot be read; check its permissions")
+    return stat.S_ISREG(mode)
+
+
+def _refuse_endless_device(file: BinaryIO, name: str) -> None:
+    """Lets pipes, terminals and the null device pass: of those, a reader sees an end."""
+    status = os.fstat(file.fileno())
+    if not stat.S_ISCHR(status.st_mode) or file.isatty():
+        return
+    if status.st_rdev != Path(os.devnull).stat().st_rdev:
+        raise InvalidVideoError(f"{name} is not a regular file; give the path of a video file")
+
+
+def _seekable(file: BinaryIO, name: str, stack: contextlib.ExitStack, watch: Watch) -> BinaryIO:
+    if not (hasattr(file, "seekable") and file.seekable()):
+        return _copied(file, name, stack, watch)
+    if file.seek(0, os.SEEK_END) == 0:
+        raise InvalidVideoError(f"{name} is empty; {READABLE}")
+    return file
+
+
+def _copied(file: BinaryIO, name: str, stack: contextlib.ExitStack, watch: Watch) -> BinaryIO:
+    copy = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
+    while chunk := file.read(_CHUNK):
+        copy.write(chunk)
+        watch.seconds_left()
+    copy.flush()
+    if copy.tell() == 0:
+        raise InvalidVideoError(f"{name} is empty; {READABLE}")
+    return copy
