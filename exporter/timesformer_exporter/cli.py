@@ -228,14 +228,7 @@ def _failure(result: ExportResult) -> str:
         reason = worst.problem or f"differs by {worst.max_abs:.1e}, limit {worst.limit:.1e}"
         return f"{worst.output} at batch {worst.batch} {reason}"
     variant = next(variant for variant in result.proof.variants if not variant.passed)
-    needed = variant.threshold
-    text = f"{variant.dtype} has a cosine of {variant.cosine:.4f} (at least {needed.cosine})"
-    if variant.decided_top1 is not None:
-        text += (
-            f" and keeps {variant.decided_top1:.0%} of PyTorch's clear first labels "
-            f"(at least {needed.top1:.0%})"
-        )
-    return text
+    return f"{variant.dtype}: {'; '.join(variant.missed)}"
 
 
 def _proof(result: ExportResult) -> Table:

@@ -20,20 +20,23 @@ class Threshold:
 
     Attributes:
         cosine: Least cosine of the centred outputs.
-        top1: Least share of decided clips that keep their first label.
+        relative: Largest difference, as a share of the range of PyTorch's outputs.
+        top1: Least share of the clips that keep their first label, of those where it counts.
+        top5: The same for the first five labels.
+        score_change: Largest mean change of the first label's score.
     """
 
     cosine: float
+    relative: float
     top1: float
+    top5: float
+    score_change: float
 
-
-# Of the range of a clip's logits: with a smaller lead, the first label is chance in PyTorch too.
-_UNDECIDED = 0.02
 
 THRESHOLDS = {
-    "fp16": Threshold(cosine=0.9999, top1=1.0),
-    "int8": Threshold(cosine=0.99, top1=0.9),
-    "q4": Threshold(cosine=0.95, top1=0.8),
+    "fp16": Threshold(cosine=0.9999, relative=0.02, top1=1.0, top5=0.9, score_change=0.005),
+    "int8": Threshold(cosine=0.99, relative=0.2, top1=0.9, top5=0.8, score_change=0.05),
+    "q4": Threshold(cosine=0.95, relative=0.5, top1=0.8, top5=0.7, score_change=0.1),
 }
 
 
@@ -48,11 +51,16 @@ class VariantFidelity:
             the clips is taken away from each: what all clips share would hide how they differ,
             and each clip counts alike, however large its outputs are.
         max_abs: Largest absolute difference.
+        relative: The same as a share of the range of PyTorch's outputs over all clips.
+        typical_error: Median over the clips of a clip's largest difference.
         top1: Share of clips with the same first label; None for features.
-        decided_top1: The same among the clips where PyTorch itself is decided: its first label
-            leads the second by more than 2 % of the range of its logits. None for features, 1
-            where it is decided on no clip.
+        decided_top1: The same among the clips where PyTorch's first label leads the second by
+            more than the typical error, so that chance does not explain a change; 1 where there
+            is no such clip. (The largest error would not do: a clip that went wrong would excuse
+            itself.) None for features.
         top5: Share of clips with the same five first labels, in any order; None for features.
+        decided_top5: The same among the clips where the fifth label leads the sixth by more than
+            the typical error.
         score_change: Mean absolute change of the first label's softmax score; None for features.
     """
 
@@ -60,22 +68,47 @@ class VariantFidelity:
     clips: int
     cosine: float
     max_abs: float
+    relative: float
+    typical_error: float
     top1: float | None = None
     decided_top1: float | None = None
     top5: float | None = None
+    decided_top5: float | None = None
     score_change: float | None = None
-
-    @property
-    def passed(self) -> bool:
-        """Whether the dtype's thresholds are reached."""
-        # Written so that a NaN does not pass.
-        keeps_labels = self.decided_top1 is None or self.decided_top1 >= self.threshold.top1
-        return self.cosine >= self.threshold.cosine and keeps_labels
 
     @property
     def threshold(self) -> Threshold:
         """What this dtype must reach."""
         return THRESHOLDS[self.dtype]
+
+    @property
+    def missed(self) -> tuple[str, ...]:
+        """What falls short of the dtype's thresholds, one phrase each."""
+        needed = self.threshold
+        # Conditions are of what is right, so that a NaN is not.
+        at_least = [
+            ("cosine", self.cosine, needed.cosine),
+            ("share of clear first labels kept", self.decided_top1, needed.top1),
+            ("share of clear first five labels kept", self.decided_top5, needed.top5),
+        ]
+        at_most = [
+            ("largest difference, as a share of the range,", self.relative, needed.relative),
+            ("mean change of the first score", self.score_change, needed.score_change),
+        ]
+        return tuple(
+            f"{name} is {value:.4g} (at least {limit:g})"
+            for name, value, limit in at_least
+            if value is not None and not value >= limit
+        ) + tuple(
+            f"{name} is {value:.4g} (at most {limit:g})"
+            for name, value, limit in at_most
+            if value is not None and not value <= limit
+        )
+
+    @property
+    def passed(self) -> bool:
+        """Whether the dtype's thresholds are reached."""
+        return not self.missed
 
     def to_dict(self) -> dict[str, Any]:
         """For export_report.json."""
@@ -95,39 +128,43 @@ def measure(dtype: str, expected: Array, found: Array, *, logits: bool) -> Varia
         logits: Whether these are logits; else they are features.
     """
     expected, found = expected.astype(np.float64), found.astype(np.float64)
-    difference = np.abs(found - expected)
+    worst = np.abs(found - expected).max(axis=1)
+    max_abs, error = float(worst.max()), float(np.median(worst))
+    spread = float(np.ptp(expected))
     fidelity = VariantFidelity(
         dtype=dtype,
         clips=len(expected),
         cosine=_mean_cosine(expected, found),
-        max_abs=float(difference.max()),
+        max_abs=max_abs,
+        relative=max_abs / spread if spread else max_abs,
+        typical_error=error,
     )
     if not logits:
         return fidelity
-    order, other = np.argsort(-expected, axis=1), np.argsort(-found, axis=1)
-    rows = np.arange(len(expected))
-    first = order[:, 0]
-    margin = _margin(expected, order)
-    same = first == other[:, 0]
-    decided = margin > _UNDECIDED * np.ptp(expected, axis=1)
-    five = min(5, expected.shape[1])
-    same_five = (np.sort(order[:, :five]) == np.sort(other[:, :five])).all(axis=1)
+    top1, decided_top1 = _agreement(expected, found, 1, error)
+    top5, decided_top5 = _agreement(expected, found, 5, error)
+    rows, first = np.arange(len(expected)), expected.argmax(axis=1)
     change = np.abs(_softmax(found)[rows, first] - _softmax(expected)[rows, first])
     return dataclasses.replace(
         fidelity,
-        top1=float(same.mean()),
-        decided_top1=float(same[decided].mean()) if decided.any() else 1.0,
-        top5=float(same_five.mean()),
+        top1=top1,
+        decided_top1=decided_top1,
+        top5=top5,
+        decided_top5=decided_top5,
         score_change=float(change.mean()),
     )
 
 
-def _margin(logits: Array, order: Array) -> Array:
-    """How far the first label is ahead of the second, [clips]; infinite with one label."""
-    if logits.shape[1] == 1:
-        return np.full(len(logits), np.inf)
-    rows = np.arange(len(logits))
-    return logits[rows, order[:, 0]] - logits[rows, order[:, 1]]
+def _agreement(expected: Array, found: Array, count: int, error: float) -> tuple[float, float]:
+    """Shares of clips with the same ``count`` first labels: of all, and of those that are clear."""
+    labels = expected.shape[1]
+    if count >= labels:
+        return 1.0, 1.0
+    order, other = np.argsort(-expected, axis=1), np.argsort(-found, axis=1)
+    same = (np.sort(order[:, :count]) == np.sort(other[:, :count])).all(axis=1)
+    ranked = np.take_along_axis(expected, order, axis=1)
+    clear = ranked[:, count - 1] - ranked[:, count] > error
+    return float(same.mean()), float(same[clear].mean()) if clear.any() else 1.0
 
 
 def _softmax(logits: Array) -> Array:

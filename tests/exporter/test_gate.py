@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from timesformer_exporter.checks import Proof
 from timesformer_exporter.fidelity import Comparison, Fidelity
-from timesformer_exporter.gate import THRESHOLDS, VariantFidelity, measure
+from timesformer_exporter.gate import THRESHOLDS, Threshold, VariantFidelity, measure
 
 RANDOM = np.random.default_rng(0)
 LOGITS = RANDOM.normal(size=(16, 7))
@@ -39,18 +40,54 @@ def test_what_all_clips_share_does_not_count() -> None:
     assert not found.passed
 
 
-def test_a_changed_first_label_counts_where_pytorch_was_decided() -> None:
-    expected = np.array([[1.0, 0.0, -1.0]] * 14 + [[1.0, 0.99, -1.0]] * 2)
-    undecided = expected.copy()
-    undecided[15] = [0.98, 1.0, -1.0]
-    found = _measure(undecided, expected)
-    assert found.top1 == pytest.approx(15 / 16)
-    assert found.decided_top1 == 1.0
-    decided = expected.copy()
-    decided[0] = [0.4, 0.5, -1.0]
-    found = _measure(decided, expected)
-    assert found.top1 == pytest.approx(15 / 16)
-    assert found.decided_top1 == pytest.approx(13 / 14)
+def test_a_changed_first_label_counts_where_the_margin_exceeds_the_error() -> None:
+    """Typical error 0.1: a lead of 0.05 may change hands, a lead of 0.3 may not."""
+    expected = np.array([[1.0, 0.0, -1.0]] * 14 + [[1.0, 0.95, -1.0], [1.0, 0.7, -1.0]])
+    noise = np.tile([-0.1, 0.05, 0.0], (16, 1))
+    found = _measure(expected + noise, expected)
+    assert found.typical_error == pytest.approx(0.1)
+    assert (found.top1, found.decided_top1) == (15 / 16, 1.0)
+    assert found.passed
+    noise[15] = [-0.2, 0.2, 0.0]
+    found = _measure(expected + noise, expected)
+    assert found.typical_error == pytest.approx(0.1)
+    assert (found.top1, found.decided_top1) == (14 / 16, 14 / 15)
+
+
+def test_a_clip_that_went_wrong_does_not_excuse_itself() -> None:
+    """Its own error exceeds every margin; the others' decides."""
+    expected = np.tile([3.0, 0.0, -1.0], (16, 1))
+    expected += RANDOM.normal(size=expected.shape) / 10
+    found = expected.copy()
+    found[:2] = found[:2, ::-1]
+    measured = _measure(found, expected)
+    assert measured.max_abs > 3
+    assert measured.typical_error == 0.0
+    assert measured.decided_top1 == 14 / 16
+    assert any("first labels" in text for text in measured.missed)
+
+
+def test_the_first_five_labels_are_judged_alike() -> None:
+    expected = np.tile([9.0, 8, 7, 6, 5, 4, 0], (16, 1)) + 1e-3 * RANDOM.normal(size=(16, 7))
+    expected[0, 5] = expected[0, 4] - 0.05
+    error = 0.1 * np.array([1, -1] * 3 + [1])
+    found = expected + error
+    found[1, [0, 6]] = found[1, [6, 0]]
+    found[0, [4, 5]] = found[0, [5, 4]]
+    found[2, [0, 1]] = found[2, [1, 0]]  # another order of the same five
+    measured = _measure(found, expected)
+    assert measured.typical_error == pytest.approx(0.1)
+    assert (measured.top5, measured.decided_top5) == (14 / 16, 14 / 15)
+    assert measured.top1 == 14 / 16
+
+
+def test_differences_are_measured_against_the_range_of_the_logits() -> None:
+    expected = np.array([[1.0, 0.0], [0.0, 3.0]] * 8)  # from 0 to 3
+    found = expected.copy()
+    found[3, 0] += 0.6
+    measured = _measure(found, expected)
+    assert measured.max_abs == pytest.approx(0.6)
+    assert measured.relative == pytest.approx(0.2)
 
 
 def test_one_loud_clip_does_not_carry_the_others() -> None:
@@ -63,11 +100,12 @@ def test_one_loud_clip_does_not_carry_the_others() -> None:
     assert not measured.passed
 
 
-def test_the_worse_a_variant_the_lower_its_agreement() -> None:
+def test_wrong_answers_do_not_pass() -> None:
+    for wrong in (-LOGITS, 50 * RANDOM.normal(size=(16, 7)), np.zeros((16, 7)), LOGITS[::-1]):
+        measured = _measure(wrong)
+        assert not measured.passed
+        assert measured.cosine < 0.5
     assert _measure(-LOGITS).top1 == 0.0
-    noise = _measure(50 * RANDOM.normal(size=(16, 7)))
-    assert noise.decided_top1 is not None
-    assert noise.decided_top1 < 0.5
 
 
 def test_scores_of_the_first_label() -> None:
@@ -90,23 +128,41 @@ def test_values_that_are_not_finite_do_not_pass() -> None:
 
 
 @pytest.mark.parametrize("dtype", THRESHOLDS)
-def test_each_dtype_has_its_threshold(dtype: str) -> None:
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Threshold)])
+def test_each_dtype_has_its_thresholds(dtype: str, name: str) -> None:
     needed = THRESHOLDS[dtype]
+    at = VariantFidelity(
+        dtype,
+        16,
+        cosine=needed.cosine,
+        max_abs=9.0,
+        relative=needed.relative,
+        typical_error=1.0,
+        top1=0.0,
+        decided_top1=needed.top1,
+        top5=0.0,
+        decided_top5=needed.top5,
+        score_change=needed.score_change,
+    )
+    assert at.passed
+    measured = f"decided_{name}" if name.startswith("top") else name
+    worse = 1e-6 if name in ("relative", "score_change") else -1e-6
+    beyond = dataclasses.replace(at, **{measured: getattr(at, measured) + worse})
+    assert len(beyond.missed) == 1
+    assert json.loads(json.dumps(beyond.to_dict()))["passed"] is False
 
-    def variant(cosine: float, decided_top1: float) -> VariantFidelity:
-        return VariantFidelity(dtype, 16, cosine, 0.1, top1=1.0, decided_top1=decided_top1)
 
-    at = variant(needed.cosine, needed.top1)
-    below = variant(needed.cosine - 1e-6, needed.top1)
-    fewer = variant(needed.cosine, needed.top1 - 1e-6)
-    assert (at.passed, below.passed, fewer.passed) == (True, False, False)
-    assert json.loads(json.dumps(below.to_dict()))["passed"] is False
+def test_fp16_is_held_to_more_than_int8_and_int8_to_more_than_q4() -> None:
+    for strict, loose in (("fp16", "int8"), ("int8", "q4")):
+        for field, wanted in dataclasses.asdict(THRESHOLDS[strict]).items():
+            allowed = getattr(THRESHOLDS[loose], field)
+            assert (wanted < allowed) == (field in ("relative", "score_change")), field
 
 
 def test_without_the_gate_only_float32_counts() -> None:
     good = Fidelity((Comparison("logits", "native", 1, 0.0, 0.0, 1.0, 1e-5),))
     bad = Fidelity((Comparison("logits", "native", 1, 1.0, 1.0, 0.5, 1e-5),))
-    variant = VariantFidelity("int8", 16, 0.1, 1.0)
+    variant = VariantFidelity("int8", 16, 0.1, 1.0, 0.5, 0.5)
     assert not Proof(good, (variant,)).passed
     assert Proof(good, (variant,), gated=False).passed
     assert not Proof(bad, gated=False).passed
