@@ -9,8 +9,12 @@
   matrix does both.
 - A classifier reads only the CLS token, so the last layer computes only that: one query a frame
   or clip, and the MLP for one token.
+- Divided layers keep their tokens frame by frame, each frame with a copy of CLS, as spatial
+  attention needs them. Temporal attention takes the same tokens as sequences of T frames with a
+  head for each place and head of the model: nothing is split, transposed or put together again,
+  which costs as much as the attention itself. Of the CLS rows only what changes is written.
 
-Shapes as in ``model.py``: B clips, T frames, N patches a frame, D hidden size.
+Shapes as in ``model.py``: B clips, T frames, N patches a frame, D hidden size, h heads.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from timesformer_exporter.config import TimesformerConfig
 from timesformer_exporter.frames_input import FramesInput
 from timesformer_exporter.model import (
     Attention,
@@ -39,6 +44,8 @@ class InferenceForm(nn.Module):
         task: ``video-classification`` gives (logits,), ``feature-extraction`` gives
             (last_hidden_state, features).
         frames_input: Preprocessing in the graph, for uint8 frames; None for pixel_values.
+        attention_operator: Whether attention becomes ONNX's operator of that name, which opset 23
+            brings.
     """
 
     def __init__(
@@ -46,18 +53,23 @@ class InferenceForm(nn.Module):
         model: TimesformerForVideoClassification,
         task: str,
         frames_input: FramesInput | None = None,
+        *,
+        attention_operator: bool = False,
     ) -> None:
         super().__init__()
         base = model.timesformer
         config = model.config
         self.classifies = task == "video-classification"
-        self.averages_frames = config.attention_type == "space_only"
-        self.embeddings = _PatchTokens(base.embeddings, config.patch_hw, frames_input)
+        self.attention_type = config.attention_type
+        self.embeddings = _PatchTokens(base.embeddings, config, frames_input)
         self.layers = nn.ModuleList(
-            _rewritten(layer, config.num_frames, cls_only=False) for layer in base.encoder.layer
+            _rewritten(layer, config, attention_operator, cls_only=False)
+            for layer in base.encoder.layer
         )
         if self.classifies:
-            self.layers[-1] = _rewritten(base.encoder.layer[-1], config.num_frames, cls_only=True)
+            self.layers[-1] = _rewritten(
+                base.encoder.layer[-1], config, attention_operator, cls_only=True
+            )
         self.layernorm = copy.deepcopy(base.layernorm)
         self.classifier = copy.deepcopy(model.classifier)
         self.num_frames = config.num_frames
@@ -68,55 +80,66 @@ class InferenceForm(nn.Module):
         tokens = self.embeddings(clips)
         for layer in self.layers:
             tokens = layer(tokens)
-        if self.averages_frames:
+        if self.attention_type == "space_only":
             tokens = torch.unflatten(tokens, 0, (-1, self.num_frames)).mean(dim=1)
         tokens = self.layernorm(tokens)
         if self.classifies:
             return (self.classifier(tokens[:, 0]),)
+        tokens = self._in_published_order(tokens)
         return tokens, tokens[:, 0]
+
+    def _in_published_order(self, tokens: Tensor) -> Tensor:
+        """The tokens as the original model orders them: CLS, then patch by patch over time."""
+        if self.attention_type == "space_only":
+            return tokens
+        if self.attention_type == "joint_space_time":
+            cls, patches = tokens[:, :1], torch.unflatten(tokens[:, 1:], 1, (self.num_frames, -1))
+        else:
+            tokens = torch.unflatten(tokens, 0, (-1, self.num_frames))
+            cls, patches = tokens[:, 0, :1], tokens[:, :, 1:]
+        return torch.cat([cls, patches.transpose(1, 2).flatten(1, 2)], dim=1)
 
 
 class _PatchTokens(nn.Module):
-    """Clips to tokens: [B, 1+N*T, D], space-only [B*T, 1+N, D]."""
+    """Clips to tokens, frame by frame: [B*T, 1+N, D], joint [B, 1+T*N, D]."""
 
     cls: Tensor
     offsets: Tensor
 
     def __init__(
-        self, embeddings: Embeddings, patch_hw: tuple[int, int], frames_input: FramesInput | None
+        self,
+        embeddings: Embeddings,
+        config: TimesformerConfig,
+        frames_input: FramesInput | None,
     ) -> None:
         super().__init__()
-        self.patch_hw = patch_hw
+        self.patch_hw = config.patch_hw
         self.grid = embeddings.grid
+        self.joins_frames = config.attention_type == "joint_space_time"
         self.frames_input = frames_input
         self.projection = _patch_projection(embeddings, frames_input)
         positions = embeddings.position_embeddings.detach()
-        offsets = positions[0, 1:].unsqueeze(0)  # [1, N, D], for each frame
-        self.across_frames = embeddings.time_embeddings is not None
+        offsets = positions[:, 1:]  # [1, N, D], for each frame
         if embeddings.time_embeddings is not None:
-            offsets = positions[0, 1:].unsqueeze(1) + embeddings.time_embeddings.detach()
-            offsets = offsets.flatten(0, 1).unsqueeze(0)  # [1, N*T, D], time fastest
+            offsets = offsets + embeddings.time_embeddings.detach().transpose(0, 1)  # [T, N, D]
         self.register_buffer("offsets", offsets)
         self.register_buffer("cls", embeddings.cls_token.detach() + positions[:, :1])
 
     def forward(self, clips: Tensor) -> Tensor:
         if self.frames_input is not None:
             clips = self.frames_input.pixels(clips).to(torch.float32)
-        tokens = self.projection(self._flat_patches(clips)) + self.offsets
+        tokens = self.projection(self._flat_patches(clips)) + self.offsets  # [B, T, N, D]
+        tokens = tokens.flatten(1, 2) if self.joins_frames else tokens.flatten(0, 1)
         return torch.cat([self.cls.expand(tokens.shape[0], -1, -1), tokens], dim=1)
 
     def _flat_patches(self, clips: Tensor) -> Tensor:
-        """Clips [B, T, C, H, W] to [B, N*T, C*h*w], space-only [B*T, N, C*h*w]."""
+        """Clips [B, T, C, H, W] to [B, T, N, C*h*w]."""
         (rows, columns), (height, width) = self.grid, self.patch_hw
         batch, frames, channels = clips.shape[:3]
         clips = clips[..., : rows * height, : columns * width]  # as a convolution drops the rest
         patches = clips.reshape(batch, frames, channels, rows, height, columns, width)
-        size = channels * height * width
-        if self.across_frames:
-            patches = patches.permute(0, 3, 5, 1, 2, 4, 6)  # B, rows, columns, T, C, h, w
-            return patches.reshape(batch, rows * columns * frames, size)
-        patches = patches.permute(0, 1, 3, 5, 2, 4, 6)
-        return patches.reshape(batch * frames, rows * columns, size)
+        patches = patches.permute(0, 1, 3, 5, 2, 4, 6)  # B, T, rows, columns, C, h, w
+        return patches.reshape(batch, frames, rows * columns, channels * height * width)
 
 
 def _patch_projection(embeddings: Embeddings, frames_input: FramesInput | None) -> nn.Linear:
@@ -132,10 +155,11 @@ def _patch_projection(embeddings: Embeddings, frames_input: FramesInput | None) 
 class _CrossAttention(nn.Module):
     """Multi-head attention with separate projections and the scale in the queries' weights."""
 
-    def __init__(self, attention: Attention, output: nn.Linear) -> None:
+    def __init__(self, attention: Attention, output: nn.Linear, *, operator: bool) -> None:
         super().__init__()
         packed = attention.attention.qkv
         self.num_heads = attention.attention.num_heads
+        self.operator = operator
         scale = (packed.in_features // self.num_heads) ** -0.5
         query, key, value = packed.weight.detach().chunk(3)
         biases = _bias(packed).chunk(3)
@@ -144,29 +168,53 @@ class _CrossAttention(nn.Module):
         self.value = _linear(value, biases[2])
         self.output = output
 
-    def context(self, queries: Tensor, tokens: Tensor) -> Tensor:
-        """Queries [batch, Q, D] attend to tokens [batch, S, D]; before the output projection."""
+    def context(self, queries: Tensor, tokens: Tensor, frames: int | None = None) -> Tensor:
+        """Queries attend to tokens; before the output projection.
+
+        Args:
+            queries: [batch, Q, D].
+            tokens: [batch, S, D].
+            frames: None: within each sequence. A number: the sequences are frames, and each
+                token attends to those at its place in all frames of its clip; then Q is S.
+        """
+        query, key, value = self.query(queries), self.key(tokens), self.value(tokens)
+        if frames is None:
+            return self._attend(query, key, value, self.num_heads)
+        places = query.shape[1]
+        shape = query.shape
         query, key, value = (
-            torch.unflatten(x, -1, (self.num_heads, -1)).transpose(1, 2)
-            for x in (self.query(queries), self.key(tokens), self.value(tokens))
+            x.reshape(-1, frames, places * x.shape[2]) for x in (query, key, value)
+        )
+        return self._attend(query, key, value, places * self.num_heads).reshape(shape)
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
+        """Attention over the second axis, the third holds the heads side by side."""
+        if self.operator:
+            return torch.onnx.ops.attention(
+                query, key, value, q_num_heads=heads, kv_num_heads=heads, scale=1.0
+            )[0]
+        query, key, value = (
+            torch.unflatten(x, -1, (heads, -1)).transpose(1, 2) for x in (query, key, value)
         )
         context = functional.scaled_dot_product_attention(query, key, value, scale=1.0)
         return context.transpose(1, 2).flatten(2)
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, frames: int | None = None) -> Tensor:
         """Self-attention: tokens [batch, S, D] to tokens."""
-        return self.output(self.context(tokens, tokens))  # type: ignore[no-any-return]
+        return self.output(self.context(tokens, tokens, frames))  # type: ignore[no-any-return]
 
 
 class _InferenceLayer(nn.Module):
     """Joint or space-only attention, for all tokens or for CLS alone."""
 
-    def __init__(self, layer: Layer, *, cls_only: bool) -> None:
+    def __init__(self, layer: Layer, *, attention_operator: bool, cls_only: bool) -> None:
         super().__init__()
         self.cls_only = cls_only
         self.layernorm_before = copy.deepcopy(layer.layernorm_before)
         self.attention = _CrossAttention(
-            layer.attention, copy.deepcopy(layer.attention.output.dense)
+            layer.attention,
+            copy.deepcopy(layer.attention.output.dense),
+            operator=attention_operator,
         )
         self.layernorm_after = copy.deepcopy(layer.layernorm_after)
         self.up = copy.deepcopy(layer.intermediate.dense)
@@ -190,43 +238,62 @@ class _InferenceLayer(nn.Module):
 class _DividedInferenceLayer(_InferenceLayer):
     """Divided space-time attention, for all tokens or for CLS alone."""
 
-    def __init__(self, layer: DividedLayer, num_frames: int, *, cls_only: bool) -> None:
-        super().__init__(layer, cls_only=cls_only)
-        self.num_frames = num_frames
+    patches_only: Tensor
+
+    def __init__(
+        self,
+        layer: DividedLayer,
+        config: TimesformerConfig,
+        *,
+        attention_operator: bool,
+        cls_only: bool,
+    ) -> None:
+        super().__init__(layer, attention_operator=attention_operator, cls_only=cls_only)
+        self.num_frames = config.num_frames
         self.temporal_layernorm = copy.deepcopy(layer.temporal_layernorm)
         self.temporal_attention = _CrossAttention(
             layer.temporal_attention,
             _merged(layer.temporal_attention.output.dense, layer.temporal_dense),
+            operator=attention_operator,
         )
+        patches_only = torch.ones(1, 1 + config.num_patches, 1)
+        patches_only[:, 0] = 0
+        self.register_buffer("patches_only", patches_only)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Tokens [B, 1+N*T, D] to tokens, or to CLS [B, 1, D]."""
-        cls, patches = tokens[:, :1], tokens[:, 1:]
-        batch, frames = tokens.shape[0], self.num_frames
-
-        tubes = self.temporal_layernorm(patches).reshape(-1, frames, patches.shape[-1])
-        residual = self.temporal_attention(tubes)  # [B*N, T, D]
-        patches = patches + residual.reshape(batch, -1, patches.shape[-1])
-
-        images = torch.unflatten(patches, 1, (-1, frames)).transpose(1, 2).flatten(0, 1)
-        cls_copies = cls.expand(-1, frames, -1).reshape(batch * frames, 1, -1)
-        normed = self.layernorm_before(torch.cat([cls_copies, images], dim=1))  # [B*T, 1+N, D]
+        """Tokens [B*T, 1+N, D], CLS the same in all frames, to tokens, or to CLS [B, 1, D]."""
+        residual = self.temporal_attention(self.temporal_layernorm(tokens), self.num_frames)
+        tokens = tokens + residual * self.patches_only
+        normed = self.layernorm_before(tokens)
         if self.cls_only:
-            context = self.attention.context(normed[:, :1], normed)
             # The output projection is linear: the mean over frames may come before it.
-            context = context.reshape(batch, frames, -1).mean(dim=1, keepdim=True)
+            context = self._mean_over_frames(self.attention.context(normed[:, :1], normed))
+            cls = self._mean_over_frames(tokens[:, :1])
             return self.mlp(cls + self.attention.output(context))
-        residual = torch.unflatten(self.attention(normed), 0, (batch, frames))
-        cls = cls + residual[:, :, 0].mean(dim=1, keepdim=True)
-        patches = patches + residual[:, :, 1:].transpose(1, 2).flatten(1, 2)
-        return self.mlp(torch.cat([cls, patches], dim=1))
+        # CLS gets the mean over frames of what attention adds to it.
+        return self.mlp(self._with_the_same_cls(tokens + self.attention(normed)))
+
+    def _mean_over_frames(self, cls: Tensor) -> Tensor:
+        """CLS rows [B*T, 1, D] to [B, 1, D]."""
+        return cls.reshape(-1, self.num_frames, cls.shape[-1]).mean(dim=1, keepdim=True)
+
+    def _with_the_same_cls(self, tokens: Tensor) -> Tensor:
+        """Replaces each frame's CLS by their mean; the other rows are not even copied."""
+        batch, length, size = tokens.shape
+        rows = torch.arange(batch) * length
+        cls = self._mean_over_frames(tokens[:, :1]).expand(-1, self.num_frames, -1).flatten(0, 1)
+        return tokens.reshape(-1, size).index_put((rows,), cls).reshape(batch, length, size)
 
 
-def _rewritten(layer: nn.Module, num_frames: int, *, cls_only: bool) -> nn.Module:
+def _rewritten(
+    layer: nn.Module, config: TimesformerConfig, attention_operator: bool, *, cls_only: bool
+) -> nn.Module:
     if isinstance(layer, DividedLayer):
-        return _DividedInferenceLayer(layer, num_frames, cls_only=cls_only)
+        return _DividedInferenceLayer(
+            layer, config, attention_operator=attention_operator, cls_only=cls_only
+        )
     assert isinstance(layer, Layer)  # noqa: S101 (narrows the type)
-    return _InferenceLayer(layer, cls_only=cls_only)
+    return _InferenceLayer(layer, attention_operator=attention_operator, cls_only=cls_only)
 
 
 def _merged(first: nn.Linear, second: nn.Linear) -> nn.Linear:

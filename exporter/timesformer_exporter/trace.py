@@ -17,8 +17,9 @@ from timesformer_exporter.frames_input import FramesInput
 from timesformer_exporter.model import TimesformerForVideoClassification, TimesformerOutput
 
 OPSETS = range(18, 24)
-# 23 brings the standard Attention operator, ONNX Runtime's fastest form of attention on a CPU.
-DEFAULT_OPSET = 23
+# It brings the standard Attention operator, ONNX Runtime's fastest form of attention on a CPU.
+ATTENTION_OPSET = 23
+DEFAULT_OPSET = ATTENTION_OPSET
 INPUTS = ("pixel_values", "frames")
 
 _ATTENTIONS = {

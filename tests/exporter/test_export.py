@@ -163,8 +163,10 @@ def test_weights_over_two_gigabytes_go_beside_the_graph(
 
 
 class _SlightlyWrong(InferenceForm):
-    def __init__(self, model: TimesformerForVideoClassification, *arguments: Any) -> None:
-        super().__init__(model, *arguments)
+    def __init__(
+        self, model: TimesformerForVideoClassification, *arguments: Any, **options: Any
+    ) -> None:
+        super().__init__(model, *arguments, **options)
         with torch.no_grad():
             self.layernorm.bias[0] += 0.01
 
