@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Generic, TypeVar
 
 from timesformer_runtime.errors import InvalidOptionError
@@ -40,7 +41,7 @@ class Channel(Generic[T]):
         """Set when nobody wants further items."""
         return self._closed
 
-    def fill(self, items: Iterator[T], name: str) -> threading.Thread:
+    def fill(self, items: Generator[T, None, None], name: str) -> threading.Thread:
         """Starts a thread of that name that puts the items, and their error, into the channel."""
         thread = threading.Thread(target=self._fill, args=(items,), name=name, daemon=True)
         thread.start()
@@ -96,11 +97,12 @@ class Channel(Generic[T]):
             self._items.clear()
             self._changed.notify_all()
 
-    def _fill(self, items: Iterator[T]) -> None:
+    def _fill(self, items: Generator[T, None, None]) -> None:
         try:
-            for item in items:
-                if not self.put(item):
-                    break
+            with contextlib.closing(items):
+                for item in items:
+                    if not self.put(item):
+                        break
         except BaseException as error:  # raised where the items are used
             self.end(error)
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import pytest
 from timesformer_runtime.channel import Channel
@@ -15,7 +15,7 @@ PATIENCE = 60.0  # seconds
 
 def test_everything_arrives_in_order() -> None:
     channel: Channel[int] = Channel(2, drop=False)
-    thread = channel.fill(iter(range(1000)), "numbers")
+    thread = channel.fill((number for number in range(1000)), "numbers")
     assert list(channel) == list(range(1000))
     thread.join(PATIENCE)
     assert not thread.is_alive()
@@ -24,7 +24,7 @@ def test_everything_arrives_in_order() -> None:
 def test_a_full_channel_makes_the_producer_wait() -> None:
     given: list[int] = []
 
-    def numbers() -> Iterator[int]:
+    def numbers() -> Generator[int, None, None]:
         for number in range(10):
             given.append(number)
             yield number
@@ -42,12 +42,12 @@ def test_a_full_channel_makes_the_producer_wait() -> None:
 
 def test_a_dropping_channel_keeps_the_newest() -> None:
     channel: Channel[int] = Channel(3, drop=True)
-    channel.fill(iter(range(10)), "numbers").join(PATIENCE)
+    channel.fill((number for number in range(10)), "numbers").join(PATIENCE)
     assert list(channel) == [7, 8, 9]
 
 
 def test_an_error_comes_after_what_was_made_before_it() -> None:
-    def numbers() -> Iterator[int]:
+    def numbers() -> Generator[int, None, None]:
         yield 1
         raise KeyError("two")
 
@@ -62,7 +62,7 @@ def test_an_error_comes_after_what_was_made_before_it() -> None:
 
 def test_closing_ends_an_endless_producer_and_a_waiting_consumer() -> None:
     channel: Channel[int] = Channel(1, drop=True)
-    producer = channel.fill(itertools.count(), "numbers")
+    producer = channel.fill((number for number in itertools.count()), "numbers")
     idle: Channel[int] = Channel(1, drop=True)
     consumer = threading.Thread(target=list, args=(idle,))
     consumer.start()

@@ -7,7 +7,8 @@ import dataclasses
 import functools
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
 import av
@@ -29,7 +30,7 @@ from timesformer_runtime.video.decoding import frame_rate
 from timesformer_runtime.video.limits import DecodeLimits, Watch
 from timesformer_runtime.video.live_address import LiveAddress
 from timesformer_runtime.video.live_clock import LiveClock
-from timesformer_runtime.video.pixels import Frame, to_rgb
+from timesformer_runtime.video.pixels import Kept, Rendering
 
 if TYPE_CHECKING:
     from timesformer_runtime.video.container import Packet
@@ -54,7 +55,7 @@ class LiveFrame(NamedTuple):
     """A decoded frame of a live source.
 
     Attributes:
-        rgb: Gives its pixels, uint8 RGB [H, W, 3], upright.
+        render: Makes of it what is to be kept.
         seconds: When it is shown, counted from the source's first frame.
         arrived: When the packet came that completed it, by ``time.monotonic()``.
         number: How many frames were decoded before it.
@@ -62,7 +63,7 @@ class LiveFrame(NamedTuple):
         connection: Where it came from.
     """
 
-    rgb: Callable[[], Frame]
+    render: Callable[[Rendering], Kept]
     seconds: float
     arrived: float
     number: int
@@ -111,7 +112,7 @@ class LiveSource:
         self._count = 0
         self._failed_packets = 0
 
-    def frames(self, stopped: threading.Event) -> Iterator[LiveFrame]:
+    def frames(self, stopped: threading.Event) -> Generator[LiveFrame, None, None]:
         """The frames, as they come.
 
         Ends where the source ends and is not to be connected again, and soon after ``stopped`` is
@@ -148,15 +149,16 @@ class LiveSource:
             )
             stopped.wait(delay)
 
-    def _connected(self, stopped: threading.Event) -> Iterator[LiveFrame]:
+    def _connected(self, stopped: threading.Event) -> Generator[LiveFrame, None, None]:
         """The frames of one connection, to its end."""
         with self._open() as (container, stream):
             connection = Connection(self._connections, frame_rate(stream))
             self._connections += 1
             self._clock.restart()
+            shape = stream.codec_context.sample_aspect_ratio
             for picture, arrived in self._decoded(container, stream, stopped):
                 yield LiveFrame(
-                    rgb=functools.partial(to_rgb, picture),
+                    render=functools.partial(_render, picture, shape),
                     seconds=self._clock.seconds(picture.time, arrived),
                     arrived=arrived,
                     number=self._count,
@@ -227,3 +229,7 @@ class LiveSource:
             return InvalidVideoError(f"{self._address.name} cannot be read: {reason}")
         again = f"; connecting again failed {self._reconnect} times" if self._reconnect else ""
         return SourceLostError(f"{self._address.name} was lost: {reason}{again}")
+
+
+def _render(picture: av.VideoFrame, shape: Fraction | None, rendering: Rendering) -> Kept:
+    return rendering(picture, shape)
