@@ -20,17 +20,22 @@ from timesformer_runtime.errors import (
     MissingDependencyError,
     MissingOutputError,
     ModelNotFoundError,
+    SourceLostError,
     TimesformerError,
     VideoNotFoundError,
 )
 
 if TYPE_CHECKING:
     from timesformer_runtime.classifier import VideoClassifier
-    from timesformer_runtime.results import GoldenCheck, Prediction, Seconds, VideoResult
+    from timesformer_runtime.results import GoldenCheck, Prediction, Seconds, VideoResult, View
+    from timesformer_runtime.sampling import Sampling
+    from timesformer_runtime.video.limits import DecodeLimits
+    from timesformer_runtime.views import Views
 
     __version__: str
 
 __all__ = [
+    "DecodeLimits",
     "DeviceError",
     "GoldenCheck",
     "HubError",
@@ -41,20 +46,28 @@ __all__ = [
     "MissingOutputError",
     "ModelNotFoundError",
     "Prediction",
+    "Sampling",
     "Seconds",
+    "SourceLostError",
     "TimesformerError",
     "VideoClassifier",
     "VideoNotFoundError",
     "VideoResult",
+    "View",
+    "Views",
     "__version__",
 ]
 
 _LAZY = {
     "VideoClassifier": "timesformer_runtime.classifier",
+    "DecodeLimits": "timesformer_runtime.video.limits",
     "GoldenCheck": "timesformer_runtime.results",
     "Prediction": "timesformer_runtime.results",
     "Seconds": "timesformer_runtime.results",
     "VideoResult": "timesformer_runtime.results",
+    "Sampling": "timesformer_runtime.sampling",
+    "View": "timesformer_runtime.results",
+    "Views": "timesformer_runtime.views",
 }
 
 

@@ -2,40 +2,43 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, BinaryIO, Self, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from timesformer_runtime.bundle import Bundle, open_bundle
-from timesformer_runtime.errors import InvalidModelError, InvalidOptionError, MissingOutputError
+from timesformer_runtime.errors import InvalidModelError
 from timesformer_runtime.golden import golden_frames
+from timesformer_runtime.model_input import Converted, ModelInput
+from timesformer_runtime.preprocess import Frame
 from timesformer_runtime.results import (
-    FUNCTIONS,
+    Answer,
     GoldenCheck,
     Prediction,
     Seconds,
     VideoResult,
-    apply_function,
-    best,
+    View,
     compare,
-    default_function,
 )
+from timesformer_runtime.runner import Runner
 from timesformer_runtime.sampling import FrameIndices, uniform
-from timesformer_runtime.session import as_float32
 from timesformer_runtime.settings import SessionSettings
-from timesformer_runtime.video import Clip, read_clip
+from timesformer_runtime.video import Clip, DecodeLimits, read_clip
+from timesformer_runtime.video.clip import FrameCount
+from timesformer_runtime.views import Views
+
+if TYPE_CHECKING:
+    from timesformer_runtime.live import LiveResult
 
 Video: TypeAlias = str | PathLike[str] | BinaryIO | npt.NDArray[np.uint8]
 Videos: TypeAlias = list[Any] | tuple[Any, ...]  # of Video, which may be mixed
 
-# Outputs [batch, n]. Others may hold frames or patches in their first axis, and stay as they are.
-_ONE_ROW = ("logits", "features")
 _FLOAT32_VARIANTS = (None, "fp32")  # None: an unnamed file, which is float32 unless it says so
 
 
@@ -44,7 +47,8 @@ class VideoClassifier:
 
     A video is a path, a binary file object, or an array of its frames: uint8, RGB, [T, H, W, 3].
     From each, the number of frames that the model needs is taken evenly over the whole video,
-    the first and the last frame included; from arrays too. Shorter videos repeat frames.
+    the first and the last frame included; from arrays too. Shorter videos repeat frames. Other
+    frames, and several views of them, are an option: ``Views``.
 
     Methods may be called from several threads at once. A classifier pickles as its
     configuration and loads the model again where it is unpickled, because a session cannot
@@ -56,14 +60,22 @@ class VideoClassifier:
         [{'label': 'dissolve', 'score': 0.98}]
     """
 
-    def __init__(self, bundle: Bundle, arguments: Mapping[str, Any]) -> None:
+    def __init__(self, bundle: Bundle, views: Views, arguments: Mapping[str, Any]) -> None:
         """Wraps a loaded model.
 
         Args:
             bundle: The model.
+            views: What it shall see of a video.
             arguments: What ``from_pretrained`` must be given to load it again.
+
+        Raises:
+            InvalidOptionError: The model cannot be given such views.
         """
         self._bundle = bundle
+        self._input = ModelInput(bundle, views)
+        self._views = dataclasses.replace(views, sampling=self._input.sampling)
+        self._runner = Runner(bundle, views)
+        self._limits: DecodeLimits = arguments.get("limits") or DecodeLimits()
         self._arguments = dict(arguments)
 
     @classmethod
@@ -79,6 +91,8 @@ class VideoClassifier:
         session_options: Mapping[str, str] | None = None,
         revision: str | None = None,
         local_files_only: bool = False,
+        views: Views | None = None,
+        limits: DecodeLimits | None = None,
     ) -> Self:
         """Loads a model.
 
@@ -97,6 +111,9 @@ class VideoClassifier:
             session_options: ONNX Runtime's session configuration entries.
             revision: Branch, tag or commit of a Hub id.
             local_files_only: Use only files that were downloaded before.
+            views: Which frames the model sees of a video, and how; by default one clip, evenly
+                over the whole of it, and the middle of its frames.
+            limits: What reading one video may cost.
 
         Raises:
             ModelNotFoundError: There is no such model, or not in that dtype.
@@ -127,8 +144,10 @@ class VideoClassifier:
             "session_options": session_options,
             "revision": revision,
             "local_files_only": local_files_only,
+            "views": views,
+            "limits": limits,
         }
-        return cls(bundle, arguments)
+        return cls(bundle, views or Views(), arguments)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _load_again, (type(self), self._arguments)
@@ -165,8 +184,18 @@ class VideoClassifier:
 
     @property
     def num_frames(self) -> int:
-        """Number of frames that the model sees of a video."""
+        """Number of frames that the model sees of a clip."""
         return self._bundle.input.num_frames
+
+    @property
+    def views(self) -> Views:
+        """What the model sees of a video, with the rate of the sampling filled in."""
+        return self._views
+
+    @property
+    def limits(self) -> DecodeLimits:
+        """What reading one video may cost."""
+        return self._limits
 
     @property
     def labels(self) -> tuple[str, ...] | None:
@@ -245,29 +274,119 @@ class VideoClassifier:
         Raises:
             TimesformerError: As in a call; MissingOutputError for any of ``outputs``.
         """
-        if top_k is not None and (type(top_k) is not int or top_k < 1):
-            raise InvalidOptionError(f"top_k is {top_k!r}; it must be an integer of at least 1")
-        function = self._function(function_to_apply)
-        self.require_outputs(outputs)
+        self.check(top_k, function_to_apply, outputs)
         start = time.perf_counter()
-        clip = self._read(video)
-        decoded = time.perf_counter()
-        model_input = self._prepare(clip)
-        prepared = time.perf_counter()
-        values = self._run(model_input, outputs)
-        done = time.perf_counter()
-        predictions: tuple[Prediction, ...] = ()
-        if "logits" in values:
-            logits = values["logits"]
-            predictions = best(apply_function(function, logits), self._names(logits), top_k)
+        clip, converting = self._read(video)
+        reading = time.perf_counter() - start
+        answer = self._runner.answer(
+            self._input.views(clip.frames), top_k, function_to_apply, outputs
+        )
         return VideoResult(
-            predictions=predictions,
-            indices=clip.indices,
-            times=clip.times,
+            predictions=answer.predictions,
+            views=self._seen(clip),
             count=clip.count,
             failed_packets=clip.failed_packets,
-            seconds=Seconds(decoded - start, prepared - decoded, done - prepared),
-            outputs=values,
+            problems=clip.problems,
+            truncated=clip.truncated,
+            interlaced=clip.interlaced,
+            seconds=Seconds(
+                decode=reading - converting,
+                preprocess=converting + answer.preprocess,
+                inference=answer.inference,
+            ),
+            outputs=answer.outputs,
+        )
+
+    def predict(
+        self,
+        frames: Sequence[Converted],
+        top_k: int | None = 5,
+        function_to_apply: str | None = None,
+        outputs: Sequence[str] = ("logits",),
+    ) -> Answer:
+        """Runs the model on frames that were chosen and converted with ``self.input``.
+
+        Args:
+            frames: The converted frames of all clips, one clip after the other.
+            top_k: As in a call.
+            function_to_apply: As in a call.
+            outputs: As for ``classify``.
+
+        Raises:
+            TimesformerError: As for ``classify``.
+        """
+        self.check(top_k, function_to_apply, outputs)
+        return self._runner.answer(self._input.views(frames), top_k, function_to_apply, outputs)
+
+    @property
+    def input(self) -> ModelInput:
+        """Chooses and converts frames, for those who decode them themselves."""
+        return self._input
+
+    def stream(  # noqa: PLR0913  # what a live source needs
+        self,
+        source: str | PathLike[str],
+        *,
+        window: float = 4.0,
+        stride: float = 2.0,
+        top_k: int | None = 5,
+        function_to_apply: str | None = None,
+        timeout: float | None = None,
+        reconnect: int | None = None,
+        drop: bool | None = None,
+        format: str | None = None,  # noqa: A002  # FFmpeg's word
+        rtsp_transport: str | None = None,
+        notify: Callable[[str], None] | None = None,
+    ) -> Generator[LiveResult, None, None]:
+        """Classifies a live stream: the newest complete window, again and again.
+
+        The source is connected when the first result is asked for. Closing the generator ends its
+        threads; where the network does not answer, that waits for ``timeout`` at most.
+
+        Args:
+            source: A URL, a device with its ``format``, or a video file, which is replayed as
+                fast as the model can and gives what ``timeline`` gives.
+            window: Seconds that each result is about.
+            stride: Seconds from the start of one window to that of the next.
+            top_k: As in a call.
+            function_to_apply: As in a call.
+            timeout: After how many seconds without a frame a source is lost; by default 10.
+            reconnect: How often in a row to try to connect to a lost source again, after 0.5
+                seconds, 1, 2, ... up to 30; by default 10. With 0 the stream ends where the
+                source does.
+            drop: Whether the newest window counts where the model cannot keep up, and others are
+                skipped. By default so for live sources, and not for files.
+            format: FFmpeg's name of a device or format, such as ``v4l2``, ``hls`` or ``mjpeg``.
+            rtsp_transport: ``tcp`` (the default) or ``udp``.
+            notify: Is told in one sentence when a source is lost and when it is found again; by
+                default that is logged as a warning.
+
+        Raises:
+            VideoNotFoundError: There is no such file.
+            InvalidVideoError: The source cannot be connected at first, or is no video.
+            SourceLostError: It was lost, and could not be connected again.
+            InvalidOptionError: An option is not valid, or does not apply to this source.
+            TimesformerError: As for ``classify``.
+        """
+        from timesformer_runtime.live import LiveSettings, stream  # noqa: PLC0415
+        from timesformer_runtime.windows import WindowSettings  # noqa: PLC0415
+
+        self.check(top_k, function_to_apply)
+        settings = LiveSettings(
+            timeout=timeout,
+            reconnect=reconnect,
+            drop=drop,
+            format=format,
+            rtsp_transport=rtsp_transport,
+        )
+        return stream(
+            self,
+            source,
+            WindowSettings(window, stride),
+            settings,
+            top_k=top_k,
+            function_to_apply=function_to_apply,
+            notify=notify,
         )
 
     def logits(self, videos: Video | Videos) -> npt.NDArray[np.float32]:
@@ -310,33 +429,26 @@ class VideoClassifier:
         frames = golden_frames(golden.seed, golden.shape)
         if frames.shape[3] == 1:
             frames = np.repeat(frames, 3, axis=3)  # grey as RGB, which turns back exactly
-        clip = Clip.from_array(frames, lambda count: uniform(count, self.num_frames))
-        values = self._run(self._prepare(clip), [golden.output], finite=False)[golden.output]
+        plain = ModelInput(self._bundle, Views())
+        chosen = uniform(len(frames), self.num_frames)
+        (view,) = plain.views([plain.convert(frames[index]) for index in chosen])
+        values = self._runner.run(view, [golden.output], finite=False)[golden.output]
         exact = self.dtype in _FLOAT32_VARIANTS
         return compare(values, golden.values, golden.output, exact=exact)
 
-    def require_outputs(self, outputs: Sequence[str]) -> None:
-        """Checks that the model computes these.
+    def check(
+        self,
+        top_k: int | None = 5,
+        function_to_apply: str | None = None,
+        outputs: Sequence[str] = ("logits",),
+    ) -> None:
+        """Checks, before any work, the arguments of ``classify`` and ``predict``.
 
         Raises:
-            MissingOutputError: It does not; the message has the export command.
+            InvalidOptionError: One is not valid, or an output cannot be had of several views.
+            MissingOutputError: The model has no such output; the message has the export command.
         """
-        for output in outputs:
-            if output not in self._bundle.outputs:
-                raise MissingOutputError(
-                    f"{self.name}: it has no output {output!r} (it has "
-                    f"{', '.join(self.outputs)}); export one that has it: timesformer-export "
-                    f"{_export_option(output)} --model {self._source()}"
-                )
-
-    def _function(self, name: str | None) -> str:
-        if name is None:
-            return default_function(self._bundle.problem_type)
-        if name not in FUNCTIONS:
-            raise InvalidOptionError(
-                f"function_to_apply is {name!r}; it must be one of {', '.join(FUNCTIONS)}"
-            )
-        return name
+        self._runner.check(top_k, function_to_apply, outputs)
 
     def _predictions(
         self, video: Video, top_k: int | None, function_to_apply: str | None
@@ -344,72 +456,55 @@ class VideoClassifier:
         return list(self.classify(video, top_k, function_to_apply).predictions)
 
     def _values(self, videos: Video | Videos, output: str) -> npt.NDArray[np.float32]:
-        self.require_outputs([output])
+        self.check(outputs=[output])
         if not isinstance(videos, list | tuple):
-            return self._run(self._prepare(self._read(videos)), [output])[output]
-        rows = [self._run(self._prepare(self._read(video)), [output])[output] for video in videos]
-        return np.stack(rows) if rows else np.empty((0, self._length(output)), dtype=np.float32)
+            return self._value(videos, output)
+        rows = [self._value(video, output) for video in videos]
+        if not rows:
+            return np.empty((0, self._runner.length(output)), dtype=np.float32)
+        return np.stack(rows)
 
-    def _length(self, output: str) -> int:
-        """Last dimension of an output; 0 where the graph leaves it open."""
-        name = self._bundle.outputs[output]
-        shape = next(node.shape for node in self._bundle.session.outputs if node.name == name)
-        return shape[-1] if isinstance(shape[-1], int) else 0
+    def _value(self, video: Video, output: str) -> npt.NDArray[np.float32]:
+        return self.classify(video, outputs=[output]).outputs[output]
 
-    def _read(self, video: Video) -> Clip:
-        def choose(count: int) -> FrameIndices:
-            return uniform(count, self.num_frames)
+    def _read(self, video: Video) -> tuple[Clip, float]:
+        """The frames of all clips, converted as they were decoded, and the seconds that took."""
+        converting = 0.0
+
+        def convert(frame: Frame) -> Converted:
+            nonlocal converting
+            start = time.perf_counter()
+            converted = self._input.convert(frame)
+            converting += time.perf_counter() - start
+            return converted
+
+        def choose(count: FrameCount) -> FrameIndices:
+            return self._input.indices(count, count.rate).ravel()
 
         if isinstance(video, np.ndarray):
-            return Clip.from_array(video, choose)
-        return read_clip(video, choose, threads=self.threads)
-
-    def _prepare(self, clip: Clip) -> npt.NDArray[Any]:
-        """A batch of one clip, as the graph takes it."""
-        if self._bundle.preprocessing is None:
-            return clip.array()[None]
-        pixel_values = self._bundle.preprocessing(clip.frames)
-        return pixel_values[None].astype(self._bundle.input.dtype, copy=False)
-
-    def _run(
-        self, model_input: npt.NDArray[Any], outputs: Sequence[str], *, finite: bool = True
-    ) -> dict[str, npt.NDArray[np.float32]]:
-        """The outputs for one clip; they must be finite, unless that is what is to be found out."""
-        names = [self._bundle.outputs[output] for output in outputs]
-        arrays = self._bundle.session.run(names, {self._bundle.input.name: model_input})
-        values = {}
-        for output, array in zip(outputs, arrays, strict=True):
-            if output in _ONE_ROW and (array.ndim != 2 or len(array) != 1):
-                # As of exports that forget to average the frames of space-only attention.
-                raise InvalidModelError(
-                    f"{self.name}: {output} are {list(array.shape)} for one clip; they must be "
-                    "[1, n]: export the model with timesformer-export"
-                )
-            if finite and not np.isfinite(array).all():
-                raise InvalidModelError(
-                    f"{self.name}: {output} are not finite; use another dtype, such as fp32"
-                )
-            values[output] = as_float32(array[0] if output in _ONE_ROW else array)
-        return values
-
-    def _names(self, logits: npt.NDArray[np.float32]) -> tuple[str, ...]:
-        labels = self.labels or tuple(f"LABEL_{index}" for index in range(len(logits)))
-        if len(labels) != len(logits):
-            raise InvalidModelError(
-                f"{self.name}: it has {len(logits)} classes, but config.json names {len(labels)}: "
-                "correct id2label"
+            clip = Clip.from_array(video, choose)
+            chosen = dict(zip(clip.indices, clip.frames, strict=True))
+            kept = {index: convert(frame) for index, frame in chosen.items()}
+            clip = dataclasses.replace(clip, frames=tuple(kept[index] for index in clip.indices))
+        else:
+            clip = read_clip(
+                video,
+                choose,
+                convert=convert,
+                scale_to=self._input.scaled_size if self._views.resize == "fast" else None,
+                square_pixels=self._views.square_pixels,
+                threads=self.threads,
+                limits=self._limits,
             )
-        return labels
+        return clip, converting
 
-    def _source(self) -> str:
-        """The checkpoint that the model came from, for a command to be copied."""
-        source = self.metadata.get("source")
-        if source is None:
-            return "CHECKPOINT"
-        try:
-            return str(json.loads(source)["model"])
-        except (ValueError, KeyError, TypeError):
-            return "CHECKPOINT"
+    def _seen(self, clip: Clip) -> tuple[View, ...]:
+        views = []
+        for start in range(0, len(clip.indices), self.num_frames):
+            part = slice(start, start + self.num_frames)
+            times = None if clip.times is None else clip.times[part]
+            views += [View(crop, clip.indices[part], times) for crop in self._input.crops]
+        return tuple(views)
 
 
 def _load_again(cls: type[VideoClassifier], arguments: dict[str, Any]) -> VideoClassifier:
@@ -421,11 +516,3 @@ def _lasting(model: str | Path | bytes) -> str | Path | bytes:
     if isinstance(model, bytes) or not Path(model).exists():
         return model
     return Path(model).absolute()
-
-
-def _export_option(output: str) -> str:
-    if output.startswith("hidden_states"):
-        return "--output-hidden-states"
-    if "attentions" in output:
-        return "--output-attentions"
-    return f"--task {'video-classification' if output == 'logits' else 'feature-extraction'}"

@@ -37,38 +37,110 @@ class Seconds:
 
 
 @dataclasses.dataclass(frozen=True)
+class Answer:
+    """What a model says to the frames of a video.
+
+    Attributes:
+        predictions: Best first; empty where ``logits`` were not asked for.
+        outputs: As in ``VideoResult``.
+        preprocess: Seconds that the last step to the model's input took.
+        inference: Seconds that the model took.
+    """
+
+    predictions: tuple[Prediction, ...]
+    outputs: Mapping[str, npt.NDArray[np.float32]]
+    preprocess: float
+    inference: float
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """What one run of the model saw of a video.
+
+    Attributes:
+        crop: Which part of the longer side of its frames: ``start``, ``center`` or ``end``.
+        indices: Its frames, counted as a full sequential decode yields them.
+        times: When they are shown, in seconds from the video's start; None for arrays.
+    """
+
+    crop: str
+    indices: tuple[int, ...]
+    times: tuple[float, ...] | None
+
+
+@dataclasses.dataclass(frozen=True)
 class VideoResult:
     """What is known about one video after a run.
 
     Attributes:
         predictions: Best first; empty where ``logits`` were not asked for.
-        indices: Which frames the model saw, counted as a full sequential decode yields them.
-        times: When they are shown, in seconds from the video's start; None for arrays.
+        views: What each run of the model saw: one view by default, else the crops of the first
+            clip, then those of the next.
         count: Number of frames that the video has.
         failed_packets: How many of its packets did not decode; 0 for a sound video.
+        problems: What is wrong with the file, a short sentence for each; empty for a sound video.
+        truncated: Whether the file ends before what it states to hold.
+        interlaced: Whether its frames consist of two fields; they were used as they are.
         seconds: How long it took.
         outputs: The outputs that were asked for, float32: ``logits`` [classes], ``features``
-            [hidden], others as the graph gives them for a batch of one.
+            [hidden], others as the graph gives them for a batch of one. Of several views they
+            are averaged; protocol facebook sums the logits.
     """
 
     predictions: tuple[Prediction, ...]
-    indices: tuple[int, ...]
-    times: tuple[float, ...] | None
+    views: tuple[View, ...]
     count: int
     failed_packets: int
+    problems: tuple[str, ...]
+    truncated: bool
+    interlaced: bool
     seconds: Seconds
     outputs: Mapping[str, npt.NDArray[np.float32]]
+
+    @property
+    def indices(self) -> tuple[int, ...]:
+        """Which frames the model saw: those of each clip, one clip after the other."""
+        return tuple(index for view in self._clips() for index in view.indices)
+
+    @property
+    def times(self) -> tuple[float, ...] | None:
+        """When they are shown, in seconds from the video's start; None for arrays."""
+        if any(view.times is None for view in self.views):
+            return None
+        return tuple(time for view in self._clips() for time in view.times or ())
+
+    @property
+    def duplicates(self) -> int:
+        """How many of the frames of its clips repeat another one of the same clip."""
+        return sum(len(view.indices) - len(set(view.indices)) for view in self._clips())
+
+    @property
+    def damaged(self) -> bool:
+        """Whether something is wrong with the file, so that predictions deserve less trust."""
+        return bool(self.problems)
 
     def to_dict(self) -> dict[str, Any]:
         """The result as JSON types, without the raw outputs."""
         return {
             "predictions": [dict(prediction) for prediction in self.predictions],
             "frames": {
+                "count": self.count,
                 "indices": list(self.indices),
                 "times": None if self.times is None else list(self.times),
+                "duplicates": self.duplicates,
             },
+            "views": [dataclasses.asdict(view) for view in self.views],
+            "damaged": self.damaged,
+            "problems": list(self.problems),
+            "failed_packets": self.failed_packets,
+            "truncated": self.truncated,
+            "interlaced": self.interlaced,
             "seconds": dataclasses.asdict(self.seconds),
         }
+
+    def _clips(self) -> list[View]:
+        """One view of each clip."""
+        return [view for view in self.views if view.crop == self.views[0].crop]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -96,6 +96,7 @@ def test_everything_about_one_video(classifier: VideoClassifier, video: Path) ->
     result = classifier.classify(video, outputs=["logits", "features"])
     assert isinstance(result, VideoResult)
     assert result.indices == tuple(SPREAD)
+    assert result.times is not None
     assert result.times == pytest.approx([0.0, 0.6, 1.3, 2.0])
     seconds = (result.seconds.decode, result.seconds.preprocess, result.seconds.inference)
     assert all(0 < value < 60 for value in seconds)
@@ -103,8 +104,17 @@ def test_everything_about_one_video(classifier: VideoClassifier, video: Path) ->
     np.testing.assert_allclose(result.outputs["features"], features, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(classifier.features(video), features, rtol=1e-4, atol=1e-5)
     as_json = json.loads(json.dumps(result.to_dict()))
-    assert set(as_json) == {"predictions", "frames", "seconds"}
     assert as_json["frames"]["indices"] == SPREAD
+    assert as_json["frames"]["times"] == list(result.times)
+    assert (as_json["frames"]["count"], as_json["frames"]["duplicates"]) == (21, 0)
+    assert as_json["views"] == [{"crop": "center", "indices": SPREAD, "times": list(result.times)}]
+    assert not as_json["damaged"]
+    assert as_json["problems"] == []
+    assert (as_json["failed_packets"], as_json["truncated"], as_json["interlaced"]) == (
+        0,
+        False,
+        False,
+    )
     assert set(as_json["seconds"]) == {"decode", "preprocess", "inference"}
     assert as_json["predictions"] == list(result.predictions)
 

@@ -101,7 +101,8 @@ def test_one_json_object_per_line(folder: Path) -> None:
     assert result.returncode == 0
     assert result.stderr.startswith("shots: fp32, device cpu, ")
     first, second = (json.loads(line) for line in result.stdout.splitlines())
-    assert list(first) == ["video", "predictions", "frames", "seconds"]
+    assert {"video", "predictions", "frames", "views", "damaged", "seconds"} <= set(first)
+    assert (first["damaged"], first["problems"]) == (False, [])
     assert first["video"] == "a.mp4"
     assert second["video"] == "b.mkv"
     assert first["frames"]["indices"] == [0, 6, 13, 20]
@@ -234,7 +235,7 @@ def test_errors_of_the_system_are_those_of_their_video(
     assert "b.mkv" in printed.out
 
 
-def test_packets_that_do_not_decode_are_told(folder: Path, tmp_path: Path) -> None:
+def test_damage_is_told(folder: Path, tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (40, 48, 64, 3), dtype=np.uint8)
     path = write_video(tmp_path / "damaged.mp4", noise)
     data = bytearray(path.read_bytes())
@@ -243,12 +244,22 @@ def test_packets_that_do_not_decode_are_told(folder: Path, tmp_path: Path) -> No
     path.write_bytes(data)
     clip = read_clip(path, lambda count: uniform(count, FRAMES))
     assert clip.failed_packets > 1
+    assert f"{clip.failed_packets} packets did not decode" in clip.problems
     result = timesformer(folder, "classify", "shots", path, "a.mp4")
     assert result.returncode == 0, result.stderr
     assert result.stderr.splitlines()[1:] == [
-        f"timesformer: {path}: {clip.failed_packets} packets did not decode; "
-        f"labels are of the {clip.count} frames that did"
+        f"timesformer: {path}: damaged: {'; '.join(clip.problems)}; "
+        f"labels are of the {clip.count} frames that it has"
     ]
+    marked = [line for line in result.stdout.splitlines() if line.endswith("damaged")]
+    assert len(marked) == 1
+    assert marked[0].startswith(str(path))
+    result = timesformer(folder, "classify", "shots", path, "a.mp4", "--json")
+    damaged, sound = (json.loads(line) for line in result.stdout.splitlines())
+    assert damaged["damaged"]
+    assert damaged["problems"] == list(clip.problems)
+    assert damaged["failed_packets"] == clip.failed_packets
+    assert (sound["damaged"], sound["problems"], sound["failed_packets"]) == (False, [], 0)
 
 
 @pytest.mark.parametrize(
@@ -301,8 +312,10 @@ def test_every_real_clip_gives_labels_or_one_clear_error(folder: Path) -> None:
     assert [line["video"] for line in lines] == [str(clip) for clip in clips]
     failed = [line for line in lines if "error" in line]
     assert result.returncode == (2 if failed else 0)
-    told = [line for line in result.stderr.splitlines() if "did not decode; labels" not in line]
-    assert len(told) == 1 + len(failed)
+    damaged = [line for line in lines if line.get("damaged")]
+    told = result.stderr.splitlines()
+    assert len(told) == 1 + len(failed) + len(damaged)
+    assert sum(": damaged: " in line for line in told) == len(damaged)
     assert all("\n" not in line["error"] for line in failed)
     for line in lines:
         if "error" not in line:

@@ -70,7 +70,7 @@ def classify(
             click.echo(json.dumps({"video": video, **result.to_dict()}))
         else:
             table.add(video, result)
-        _tell_failed_packets(video, result)
+        _tell_damage(video, result)
         done.append((video, result))
     if features is not None and done:
         rows = [result.outputs["features"] for _, result in done]
@@ -88,7 +88,7 @@ def _wanted_outputs(classifier: VideoClassifier, features: Path | None) -> Seque
         wanted = ("logits", "features")
     else:
         wanted = ("features",)
-    classifier.require_outputs(wanted)
+    classifier.check(outputs=wanted)
     return wanted
 
 
@@ -124,10 +124,10 @@ def _about(video: str, message: str) -> str:
     return f"{video}: {one_line(message)}" if video else one_line(message)
 
 
-def _tell_failed_packets(video: str, result: VideoResult) -> None:
-    if result.failed_packets:
-        packets = "packet" if result.failed_packets == 1 else "packets"
+def _tell_damage(video: str, result: VideoResult) -> None:
+    if result.damaged:
+        frames = "frame" if result.count == 1 else "frames"
         say(
-            f"timesformer: {video}: {result.failed_packets} {packets} did not decode; "
-            f"labels are of the {result.count} frames that did"
+            f"timesformer: {video}: damaged: {'; '.join(result.problems)}; "
+            f"labels are of the {result.count} {frames} that it has"
         )
