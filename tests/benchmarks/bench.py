@@ -83,6 +83,16 @@ class Bench:
             self.threads,
         )
 
+    def quick_export(self, checkpoint: Path) -> Path:
+        """The folder with our int8 graph alone, without the checks of the command."""
+        return self._module(
+            self.work / "quick" / checkpoint.name,
+            "quick_export",
+            str(checkpoint),
+            "{}",
+            sources=(ROOT / "exporter",),
+        )
+
     def plain(self, checkpoint: Path, *, q8: bool = False) -> Path:
         """The folder with the plain exports of a checkpoint."""
         target = self.work / ("plain-and-q8" if q8 else "plain") / checkpoint.name
@@ -102,7 +112,12 @@ class Bench:
         )
 
     def _module(
-        self, target: Path, module: str, *arguments: str, python: str = sys.executable
+        self,
+        target: Path,
+        module: str,
+        *arguments: str,
+        python: str = sys.executable,
+        sources: tuple[Path, ...] = (),
     ) -> Path:
         """Runs a module of this folder, whose inputs are the paths among the arguments."""
         self.announce(f"Making {target.relative_to(self.work)}")
@@ -110,7 +125,7 @@ class Bench:
         return made(
             target,
             [python, "-m", f"tests.benchmarks.{module}", *arguments],
-            [_HERE / f"{module}.py", *inputs],
+            [_HERE / f"{module}.py", *inputs, *sources],
             self.threads,
         )
 

@@ -16,7 +16,7 @@ from tests.benchmarks.bench import Bench
 from tests.benchmarks.competitors import Competitor
 from tests.benchmarks.figures import Agreement, agreement
 from tests.benchmarks.processes import Worker, WorkerError
-from tests.benchmarks.turns import take_turns, warm_run
+from tests.benchmarks.turns import RUNS_IN_A_TURN, take_turns, warm_run
 
 
 @dataclasses.dataclass
@@ -26,6 +26,8 @@ class Entry:
     Attributes:
         file_mb: Size on disk, 10^6 bytes.
         seconds: One clip, in each round.
+        cpu_seconds: Processor time for one clip, mean over the rounds, of all threads; more than
+            the threads need where they spin while they wait.
         load_seconds: Loading the model, in each fresh process.
         load_mb: Peak memory up to the end of loading, above the imports, in 10^6 bytes.
         run_mb: The same up to the end of the first run.
@@ -35,6 +37,7 @@ class Entry:
 
     file_mb: float
     seconds: list[float] = dataclasses.field(default_factory=list)
+    cpu_seconds: float = 0.0
     load_seconds: list[float] = dataclasses.field(default_factory=list)
     load_mb: list[float] = dataclasses.field(default_factory=list)
     run_mb: list[float] = dataclasses.field(default_factory=list)
@@ -77,13 +80,16 @@ def contest(competitors: Sequence[Competitor], bench: Bench, clips: Path) -> dic
             if one.reference in logits:
                 close = agreement(logits[one.reference], logits[one.name])
                 entries[one.name].agreement = close
+        before = [worker.cpu_seconds() for worker in workers]
         seconds = take_turns(
             [functools.partial(warm_run, worker) for worker in workers],
             bench.rounds,
             lambda number: bench.announce(f"Round {number} of {bench.rounds}"),
         )
-    for worker, times in zip(workers, seconds, strict=True):
-        entries[worker.competitor.name].seconds = times
+        spent = [worker.cpu_seconds() - cpu for worker, cpu in zip(workers, before, strict=True)]
+    for worker, times, cpu in zip(workers, seconds, spent, strict=True):
+        entry = entries[worker.competitor.name]
+        entry.seconds, entry.cpu_seconds = times, cpu / RUNS_IN_A_TURN / bench.rounds
     _start_anew([worker.competitor for worker in workers], bench, clips, entries)
     return entries
 

@@ -87,7 +87,11 @@ class Worker:
 
     def peak_mb(self) -> float:
         """Peak resident memory since the start, above that with all imports done."""
-        return float(self._ask(do="memory")["peak_mb"])
+        return float(self._ask(do="usage")["peak_mb"])
+
+    def cpu_seconds(self) -> float:
+        """Processor time of all threads since the start."""
+        return float(self._ask(do="usage")["cpu_seconds"])
 
     def stop(self) -> None:
         """Ends the process."""

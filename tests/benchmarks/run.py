@@ -10,18 +10,18 @@ the numbers go to ``tests/benchmarks/results``.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console
 from timesformer_runtime.cpu import granted_threads
 
-from tests.benchmarks import attention_types, speed, tables, whole_process
+from tests.benchmarks import attention_types, choices, growth, large, speed, tables, whole_process
 from tests.benchmarks import results_file as results
 from tests.benchmarks.bench import Bench
-from tests.benchmarks.contest import contest
+from tests.benchmarks.competitors import Competitor
+from tests.benchmarks.contest import Entry, contest
 from tests.benchmarks.made_files import MakingError, remove
 from tests.benchmarks.processes import ROOT
 from tests.benchmarks.rows import Row
@@ -35,7 +35,7 @@ _DEFAULT_PARTS = ("speed", "whole", "attention", "growth")
     "--only",
     "parts",
     multiple=True,
-    type=click.Choice([*_DEFAULT_PARTS, "large"]),
+    type=click.Choice([*_DEFAULT_PARTS, "large", "choices"]),
     default=_DEFAULT_PARTS,
     show_default=True,
     help="What to measure.",
@@ -117,21 +117,36 @@ def _speed(bench: Bench, file: Path, console: Console) -> None:
     competitors = speed.basic_competitors(bench)
     if bench.peers:
         competitors += speed.peer_competitors(bench)
-    entries = contest(competitors, bench, bench.clip_file())
-    table = speed.rows(entries)
     name = "peers" if bench.peers else "speed"
-    results.write_part(file, name, _part(bench, table) | {"competitors": _dicts(entries)})
-    console.print(tables.measurements(entries, "Base divided model, 8x224x224, one clip"))
-    console.print(tables.comparison(table, "Ours against the others, in turn"))
+    _contest(name, competitors, speed.rows, "Base divided model, 8x224x224", bench, file, console)
 
 
 def _attention(bench: Bench, file: Path, console: Console) -> None:
-    entries = contest(attention_types.competitors(bench), bench, bench.clip_file())
-    table = attention_types.rows(entries)
-    part = _part(bench, table) | {"competitors": _dicts(entries)}
-    results.write_part(file, "attention", part)
-    console.print(tables.measurements(entries, "The other attention types, one clip"))
-    console.print(tables.comparison(table, "Ours against the plain recipe, in turn"))
+    competitors = attention_types.competitors(bench)
+    title = "The other attention types"
+    _contest("attention", competitors, attention_types.rows, title, bench, file, console)
+
+
+def _choices(bench: Bench, file: Path, console: Console) -> None:
+    competitors = choices.competitors(bench)
+    _contest("choices", competitors, choices.rows, "Options of a session", bench, file, console)
+
+
+def _contest(
+    name: str,
+    competitors: Sequence[Competitor],
+    rows: Callable[[Mapping[str, Entry]], list[Row]],
+    title: str,
+    bench: Bench,
+    file: Path,
+    console: Console,
+) -> None:
+    entries = contest(competitors, bench, bench.clip_file())
+    table = rows(entries)
+    measured = {one: dataclasses.asdict(entry) for one, entry in entries.items()}
+    results.write_part(file, name, _part(bench, table) | {"competitors": measured})
+    console.print(tables.measurements(entries, f"{title}: one clip"))
+    console.print(tables.comparison(table, f"{title}: in turn"))
 
 
 def _whole(bench: Bench, file: Path, console: Console) -> None:
@@ -145,14 +160,25 @@ def _part(bench: Bench, rows: list[Row]) -> dict[str, object]:
     return settings | {"rows": [dataclasses.asdict(row) for row in rows]}
 
 
-def _dicts(entries: dict[str, Any]) -> dict[str, Any]:
-    return {name: dataclasses.asdict(entry) for name, entry in entries.items()}
+def _growth(bench: Bench, file: Path, console: Console) -> None:
+    points = growth.measure(bench)
+    results.write_part(file, "growth", _part(bench, []) | {"points": growth.as_dict(points)})
+    console.print(growth.table(points))
+
+
+def _large(bench: Bench, file: Path, console: Console) -> None:
+    variants = large.measure(bench)
+    results.write_part(file, "large", _part(bench, []) | {"variants": large.as_dict(variants)})
+    console.print(large.table(variants))
 
 
 _PARTS: dict[str, Callable[[Bench, Path, Console], None]] = {
     "speed": _speed,
     "whole": _whole,
     "attention": _attention,
+    "growth": _growth,
+    "large": _large,
+    "choices": _choices,
 }
 
 if __name__ == "__main__":

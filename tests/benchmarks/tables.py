@@ -36,7 +36,16 @@ def measurements(entries: Mapping[str, Entry], title: str) -> Table:
     """What was measured of each competitor."""
     table = Table(title=title, title_justify="left")
     table.add_column("")
-    for column in ("clip", "load", "memory: loaded", "after a run", "file", "cosine", "top-1"):
+    for column in (
+        "clip",
+        "CPU time",
+        "load",
+        "memory: loaded",
+        "after a run",
+        "file",
+        "cosine",
+        "top-1",
+    ):
         table.add_column(column, justify="right")
     for name, entry in entries.items():
         if entry.problem:
@@ -46,6 +55,7 @@ def measurements(entries: Mapping[str, Entry], title: str) -> Table:
         table.add_row(
             name,
             _median(entry.seconds, "{:.3f} s"),
+            f"{entry.cpu_seconds:.2f} s",
             _median(entry.load_seconds, "{:.2f} s"),
             _median(entry.load_mb, "{:.0f} MB"),
             _median(entry.run_mb, "{:.0f} MB"),

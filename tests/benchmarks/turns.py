@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from tests.benchmarks.processes import Worker
 
 _PAUSE = 0.02  # seconds in which the threads of the one before go to sleep
+RUNS_IN_A_TURN = 2
 
 
 def take_turns(

@@ -66,6 +66,7 @@ def _obey(command: dict[str, Any], run: Run, clips: Array, before: float) -> dic
     return {
         "resident_mb": sizes["resident_mb"] - before,
         "peak_mb": sizes["peak_mb"] - before,
+        "cpu_seconds": time.process_time(),
     }
 
 

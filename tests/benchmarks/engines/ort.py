@@ -13,12 +13,18 @@ from tests.benchmarks.worker import Run
 
 
 def load(model: Path, threads: int, options: Mapping[str, Any]) -> Run:
-    """Loads an ``.onnx`` file; ``options`` are attributes of ``SessionOptions``."""
+    """Loads an ``.onnx`` file.
+
+    ``options`` are attributes of ``SessionOptions`` and, with a dot, configuration entries.
+    """
     session_options = onnxruntime.SessionOptions()
     session_options.intra_op_num_threads = threads
     session_options.log_severity_level = 3
     for name, value in options.items():
-        setattr(session_options, name, value)
+        if "." in name:
+            session_options.add_session_config_entry(name, value)
+        else:
+            setattr(session_options, name, value)
     session = onnxruntime.InferenceSession(
         model, session_options, providers=["CPUExecutionProvider"]
     )

@@ -1,0 +1,57 @@
+"""What the session's defaults rest on: each choice both ways, on the int8 base model.
+
+python -m tests.benchmarks.choices [options of tests.benchmarks.run]
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+
+from tests.benchmarks.bench import Bench
+from tests.benchmarks.competitors import Competitor
+from tests.benchmarks.contest import Entry
+from tests.benchmarks.rows import Row, time_rows
+
+_OURS = "as the runtime runs it"
+# Single changes of ONNX Runtime's own defaults.
+_CHANGES: dict[str, dict[str, object]] = {
+    "ONNX Runtime's defaults": {},
+    "no spinning": {"session.intra_op.allow_spinning": "0"},
+    "no memory arena": {"enable_cpu_mem_arena": False},
+    "no memory pattern": {"enable_mem_pattern": False},
+    "no prepacked weights": {"session.disable_prepacking": "1"},
+    "one thread": {"intra_op_num_threads": 1},
+}
+
+
+def competitors(bench: Bench) -> list[Competitor]:
+    """The same int8 file under different options."""
+    graph = bench.ours(bench.checkpoint()) / "onnx" / "model_int8.onnx"
+    default, *others = _CHANGES.items()
+    return [
+        Competitor(default[0], "ort", graph, default[1]),
+        Competitor(_OURS, "ours", graph, reference=default[0]),
+        *(
+            Competitor(name, "ort", graph, options, reference=default[0])
+            for name, options in others
+        ),
+    ]
+
+
+def rows(entries: Mapping[str, Entry]) -> list[Row]:
+    """Time of each change against ONNX Runtime's defaults."""
+    default = next(iter(_CHANGES))
+    changed = [name for name in entries if name != default]
+    return [row for name in changed for row in time_rows(entries, name, {default: None})]
+
+
+def main() -> None:
+    """Measures only this."""
+    from tests.benchmarks import run  # noqa: PLC0415 (it imports this module)
+
+    run.main(["--only", "choices", *sys.argv[1:]])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""How time and memory of our int8 model grow with clips in a batch, frames, and resolution."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from rich.table import Table
+
+from tests.benchmarks.bench import Bench
+from tests.benchmarks.competitors import Competitor
+from tests.benchmarks.figures import ratio
+from tests.benchmarks.processes import Worker
+from tests.benchmarks.turns import take_turns
+
+_BATCHES, _FRAMES, _SIDES = (1, 2, 4, 8), (8, 16, 32, 96), (224, 448)
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """What is computed at once."""
+
+    batch: int = 1
+    frames: int = 8
+    side: int = 224
+
+    @property
+    def name(self) -> str:
+        """As ``2 x 8x224x224``: clips, frames, height, width."""
+        return f"{self.batch} x {self.frames}x{self.side}x{self.side}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """What was measured at a size.
+
+    Attributes:
+        size: The size.
+        seconds: In each round.
+        growth: Median ratio to the smallest size.
+        peak_mb: Peak memory above the imports, 10^6 bytes.
+    """
+
+    size: Size
+    seconds: Sequence[float]
+    growth: float
+    peak_mb: float
+
+
+def sizes() -> list[Size]:
+    """The smallest first, then one thing at a time made larger."""
+    return [
+        *(Size(batch=batch) for batch in _BATCHES),
+        *(Size(frames=frames) for frames in _FRAMES[1:]),
+        *(Size(side=side) for side in _SIDES[1:]),
+    ]
+
+
+def measure(bench: Bench) -> list[Point]:
+    """Runs all sizes in turn, each in its own process."""
+    points = sizes()
+    with contextlib.ExitStack() as stack:
+        workers = []
+        for size in points:
+            graph = bench.quick_export(bench.checkpoint(num_frames=size.frames, side=size.side))
+            one = Competitor(size.name, "ours", graph / "model_int8.onnx")
+            clips = bench.clip_file(size.frames, size.side, count=1)
+            workers.append(stack.enter_context(Worker(one, clips, bench.threads, bench.logs)))
+        runs = [
+            functools.partial(worker.seconds, size.batch)
+            for worker, size in zip(workers, points, strict=True)
+        ]
+        take_turns(runs, 1)  # a first run allocates
+        seconds = take_turns(
+            runs,
+            max(1, bench.rounds // 3),  # the large sizes take long, and differ by far
+            lambda number: bench.announce(f"Growth, round {number}"),
+        )
+        peaks = [worker.peak_mb() for worker in workers]
+    return [
+        Point(size, times, ratio(times, seconds[0]).middle, peak)
+        for size, times, peak in zip(points, seconds, peaks, strict=True)
+    ]
+
+
+def as_dict(points: Sequence[Point]) -> list[dict[str, Any]]:
+    """For the results file."""
+    return [dataclasses.asdict(point) for point in points]
+
+
+def table(points: Sequence[Point]) -> Table:
+    """One line a size."""
+    result = Table(title="int8, growth", title_justify="left")
+    for column in ("clips x frames x height x width", "time", "to one clip", "peak memory"):
+        result.add_column(column, justify="right")
+    for point in points:
+        result.add_row(
+            point.size.name,
+            f"{statistics.median(point.seconds):.2f} s",
+            f"{point.growth:.2f}x",
+            f"{point.peak_mb:.0f} MB",
+        )
+    return result

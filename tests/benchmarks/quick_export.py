@@ -1,0 +1,34 @@
+"""Our int8 graph without the export's checks, for the sizes at which PyTorch would take minutes.
+
+python -m tests.benchmarks.quick_export CHECKPOINT FOLDER
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from timesformer_exporter.checkpoints import build_model, load_checkpoint
+from timesformer_exporter.inference_form import InferenceForm
+from timesformer_exporter.quantize import write_variant
+from timesformer_exporter.trace import save_graph, trace
+
+_TASK = "video-classification"
+
+
+@click.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("folder", type=click.Path(path_type=Path))
+def main(checkpoint: Path, folder: Path) -> None:
+    """Writes ``model_int8.onnx``."""
+    loaded = load_checkpoint(str(checkpoint))
+    form = InferenceForm(build_model(loaded, _TASK), _TASK)
+    folder.mkdir(parents=True)
+    graph = folder / "model.onnx"
+    save_graph(trace(form, loaded.config).model, graph)
+    write_variant(graph, folder / "model_int8.onnx", "int8")
+    graph.unlink()
+
+
+if __name__ == "__main__":
+    main()
