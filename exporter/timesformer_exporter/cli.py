@@ -20,9 +20,11 @@ from timesformer_exporter.errors import ExportError
 
 if TYPE_CHECKING:
     from timesformer_exporter.export import ExportResult
+    from timesformer_exporter.integer_products import IntegerProducts
     from timesformer_exporter.options import ExportOptions
 
 _STARTED = time.perf_counter()  # before torch is imported, which is part of the wait
+_MANY_PATHS = "--calibration-videos"
 _NEEDED = ("torch", "onnx", "onnxscript", "onnxruntime", "safetensors")
 
 
@@ -41,7 +43,22 @@ class _ImageSize(click.ParamType):  # type: ignore[type-arg]  # generic from cli
         return sizes[0] if len(sizes) == 1 else (sizes[0], sizes[1])
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+class _Command(click.Command):
+    """Takes several paths after one ``--calibration-videos``, as shells expand ``*.mp4``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        spread: list[str] = []
+        many = False
+        for argument in args:
+            if argument.startswith("-"):
+                many = argument == _MANY_PATHS
+            elif many and spread[-1] != _MANY_PATHS:
+                spread.append(_MANY_PATHS)
+            spread.append(argument)
+        return super().parse_args(ctx, spread)
+
+
+@click.command(cls=_Command, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--model",
     required=True,
@@ -94,6 +111,21 @@ class _ImageSize(click.ParamType):  # type: ignore[type-arg]  # generic from cli
     help="Which files to write; may be given several times.",
 )
 @click.option(
+    "--calibration-videos",
+    type=click.Path(exists=True, path_type=Path),
+    multiple=True,
+    metavar="PATH...",
+    help="Videos, or folders of them, like those that the model is for: int8 is prepared for "
+    "their range of values, and the variants are compared with PyTorch on them.",
+)
+@click.option(
+    "--int8-target",
+    type=click.Choice(["vnni", "avx2"]),
+    help="vnni: weights of 8 bits, for x86 with VNNI or AMX, and ARM; elsewhere the runtime "
+    "switches to slower products. avx2: of 7 bits, right and fast on any CPU, a little less "
+    "accurate.  [default: vnni]",
+)
+@click.option(
     "--no-gate",
     "gate",
     is_flag=True,
@@ -143,7 +175,10 @@ def command(**options: Any) -> None:
             else:
                 progress.print(step, style="dim")
 
-        result = export(parsed, announce)
+        def tell(line: str) -> None:
+            progress.print(Text(" ".join(line.split())), soft_wrap=True)
+
+        result = export(parsed, announce, tell)
     _show(result, parsed)
     if not result.passed:
         sys.exit(1)
@@ -195,6 +230,8 @@ def _show(result: ExportResult, options: ExportOptions) -> None:
         f"{work.exported / work.original:.0%} of the original's {_count(work.original)}",
         highlight=False,
     )
+    if result.integer_products is not None:
+        console.print(_integer_products(result.integer_products), highlight=False, soft_wrap=True)
     worst = result.proof.fidelity.worst
     seconds = time.perf_counter() - _STARTED
     if not result.proof.gated:
@@ -265,6 +302,12 @@ def _variants(result: ExportResult) -> Table:
             "ok" if v.passed else "differs",
         )
     return table
+
+
+def _integer_products(products: IntegerProducts) -> str:
+    text = f"int8: {products.integer} matrix products in integers as ONNX Runtime runs it"
+    floats = ", ".join(products.float_weights)
+    return f"{text}, in float as intended: {floats}" if floats else text
 
 
 def _count(number: int) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,24 +21,42 @@ from timesformer_exporter.bundle_writer import (
     staging_folder,
     write_json,
 )
+from timesformer_exporter.calibration import find_videos, readable_videos
 from timesformer_exporter.checkpoints import Checkpoint, build_model, load_checkpoint
 from timesformer_exporter.checkpoints.files import sha256
 from timesformer_exporter.checks import Proof, check_graph, check_variant
 from timesformer_exporter.errors import InvalidOptionError
 from timesformer_exporter.fidelity import BATCHES
 from timesformer_exporter.frames_input import FramesInput
-from timesformer_exporter.gate_clips import GateReference, gate_clips, gate_reference
+from timesformer_exporter.gate_clips import (
+    CALIBRATION,
+    GateReference,
+    gate_clips,
+    gate_reference,
+)
 from timesformer_exporter.inference_form import InferenceForm
+from timesformer_exporter.integer_products import IntegerProducts
 from timesformer_exporter.metadata import golden_check, made_with, metadata, source_dict
 from timesformer_exporter.model_card import model_card
 from timesformer_exporter.multiply_adds import MultiplyAdds, count_multiply_adds
 from timesformer_exporter.options import ExportOptions
 from timesformer_exporter.quantize import write_variant
 from timesformer_exporter.reference import Reference, compute_reference, golden_clips
-from timesformer_exporter.trace import GraphOutputs, TracedModel, save_graph, trace
+from timesformer_exporter.smoothing import STRENGTH, ChannelPeaks, smooth
+from timesformer_exporter.trace import ATTENTION_OPSET, GraphOutputs, TracedModel, save_graph, trace
 
 # Where files lie on this machine is nobody else's business; the source is reported by itself.
-_NOT_REPORTED = ("model", "output", "revision", "local_files_only", "labels", "force")
+_NOT_REPORTED = (
+    "model",
+    "output",
+    "revision",
+    "local_files_only",
+    "labels",
+    "calibration_videos",
+    "force",
+)
+
+_log = logging.getLogger("timesformer_exporter")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +68,7 @@ class ExportResult:
         passed: Whether the check passed.
         proof: The numbers of the check.
         files: The files that were written, relative to the folder, with their sizes in bytes.
+        integer_products: What the int8 file computes in integers; None without one.
         notes: What was assumed about the checkpoint.
         multiply_adds: The work for one clip, before and after the exact rewrites.
         seconds: How long each step took.
@@ -57,16 +78,18 @@ class ExportResult:
     passed: bool
     proof: Proof
     multiply_adds: MultiplyAdds
+    integer_products: IntegerProducts | None
     files: dict[str, int]
     notes: tuple[str, ...]
     seconds: dict[str, float]
 
 
 class Steps:
-    """Announces the steps of an export and keeps the time that each took."""
+    """Announces the steps of an export, keeps the time that each took, and tells what is lost."""
 
-    def __init__(self, announce: Callable[[str], None]) -> None:
+    def __init__(self, announce: Callable[[str], None], tell: Callable[[str], None]) -> None:
         self.announce = announce
+        self.tell = tell
         self.seconds: dict[str, float] = {}
         self._started = time.perf_counter()
 
@@ -78,13 +101,16 @@ class Steps:
 
 
 def export(
-    options: ExportOptions, announce: Callable[[str], None] = lambda _: None
+    options: ExportOptions,
+    announce: Callable[[str], None] = lambda _: None,
+    tell: Callable[[str], None] = _log.warning,
 ) -> ExportResult:
     """Exports a checkpoint to ONNX and checks the result by value.
 
     Args:
         options: What to export, and how.
         announce: Is called with a short text when a step begins.
+        tell: Is called with a line about each calibration video that is skipped.
 
     Returns:
         What was written; ``passed`` says whether the files agree with PyTorch. Where they do
@@ -95,7 +121,8 @@ def export(
         timesformer_runtime.errors.TimesformerError: The model cannot be had from the Hub.
     """
     _check_paths(options)
-    steps = Steps(announce)
+    videos = find_videos(options.calibration_videos)
+    steps = Steps(announce, tell)
     announce(f"Loading {options.model}")
     checkpoint = load_checkpoint(
         options.model,
@@ -109,7 +136,7 @@ def export(
     )
     steps.ended("load")
     with staging_folder(options.folder) as folder:
-        bundle = _Bundle(folder, checkpoint, options, steps)
+        bundle = _Bundle(folder, checkpoint, options, steps, videos)
         proof = bundle.write()
         target = options.folder if proof.passed else _reject(folder, options.folder)
         files = {
@@ -123,6 +150,7 @@ def export(
         passed=proof.passed,
         proof=proof,
         multiply_adds=bundle.work,
+        integer_products=bundle.integer_products,
         files=files,
         notes=bundle.notes,
         seconds=dict(steps.seconds),
@@ -145,7 +173,12 @@ class _Bundle:
     """The files of one export, on their way."""
 
     def __init__(
-        self, folder: Path, checkpoint: Checkpoint, options: ExportOptions, steps: Steps
+        self,
+        folder: Path,
+        checkpoint: Checkpoint,
+        options: ExportOptions,
+        steps: Steps,
+        videos: tuple[Path, ...],
     ) -> None:
         self.folder = folder
         self.checkpoint = checkpoint
@@ -158,10 +191,16 @@ class _Bundle:
         self.work = count_multiply_adds(
             checkpoint.config, options.task, rewritten=options.graph_outputs.only_the_task
         )
+        self.videos = videos
+        self.calibration: dict[str, Any] | None = None
+        self.integer_products: IntegerProducts | None = None
 
     def write(self) -> Proof:
         """Writes all files and returns how the check went."""
+        if self.videos:
+            self._check_videos()
         reference, resized = self._references()
+        gate = None if self.options.dtypes == ("fp32",) else self._gate_reference()
         graph = self._write_graph(reference)
         write_json(self.folder / "config.json", self.checkpoint.config.to_dict())
         write_json(self.folder / "preprocessor_config.json", self.checkpoint.preprocessing)
@@ -169,21 +208,27 @@ class _Bundle:
         fidelity = check_graph(graph, self.options.input, reference, resized, self.options.atol)
         self.steps.ended("check")
         proof = Proof(fidelity, gated=self.options.gate)
-        if fidelity.passed:
-            proof = self._with_variants(proof, graph)
+        if fidelity.passed and gate is not None:
+            proof = self._with_variants(proof, graph, gate)
         write_json(self.folder / REPORT, self._report(proof))
         card = model_card(
-            name=self.options.folder.name,
-            config=self.checkpoint.config,
-            source=source_dict(self.checkpoint.source),
-            task=self.options.task,
-            input_name=self.options.input,
-            opset=self.options.opset,
-            proof=proof,
-            notes=self.notes,
+            self.options,
+            self.checkpoint.config,
+            source_dict(self.checkpoint.source),
+            proof,
+            self.notes,
         )
         (self.folder / "README.md").write_text(card, encoding="utf-8")
         return proof
+
+    def _check_videos(self) -> None:
+        self.steps.announce("Looking through the calibration videos")
+        found, frames = self.videos, self.checkpoint.config.num_frames
+        self.videos = readable_videos(found, frames, self.steps.tell)
+        skipped = len(found) - len(self.videos)
+        if skipped:
+            self.notes += (f"{skipped} of {len(found)} calibration videos did not decode.",)
+        self.steps.ended("videos")
 
     def _references(self) -> tuple[Reference, Reference | None]:
         """PyTorch's outputs for clips of the model's own size, and of another if that counts."""
@@ -230,16 +275,17 @@ class _Bundle:
         self.steps.ended("trace")
         self.steps.announce("Writing the files")
         values = reference.outputs[self.answer][0]
-        program.model.metadata_props.update(
-            metadata(
-                config=config,
-                preprocessing=self.checkpoint.preprocessing,
-                task=self.options.task,
-                input_name=self.options.input,
-                source=self.checkpoint.source,
-                golden=golden_check(reference.frames[0].shape, self.answer, values),
-            )
+        entries = metadata(
+            config=config,
+            preprocessing=self.checkpoint.preprocessing,
+            task=self.options.task,
+            input_name=self.options.input,
+            source=self.checkpoint.source,
+            golden=golden_check(reference.frames[0].shape, self.answer, values),
         )
+        if self.calibration is not None:
+            entries["calibration"] = json.dumps(self.calibration)
+        program.model.metadata_props.update(entries)
         path = self.folder / "onnx" / "model.onnx"
         path.parent.mkdir()
         save_graph(program.model, path)
@@ -251,20 +297,24 @@ class _Bundle:
         outputs = self.options.graph_outputs
         frames_input = FramesInput(self.preprocessing) if self.options.input == "frames" else None
         if outputs.only_the_task:
-            return InferenceForm(self.model, outputs.task, frames_input)
+            return InferenceForm(
+                self.model,
+                outputs.task,
+                frames_input,
+                attention_operator=self.options.opset >= ATTENTION_OPSET,
+            )
         return TracedModel(self.model, outputs, frames_input)
 
-    def _with_variants(self, proof: Proof, graph: Path) -> Proof:
+    def _with_variants(self, proof: Proof, graph: Path, reference: GateReference) -> Proof:
         """Writes and measures what was asked for beside float32; removes that if it was not."""
-        dtypes = [dtype for dtype in self.options.dtypes if dtype != "fp32"]
-        if not dtypes:
-            return proof
-        reference = self._gate_reference()
         variants = []
-        for dtype in dtypes:
+        for dtype in self.options.dtypes:
+            if dtype == "fp32":
+                continue
             self.steps.announce(f"Making and measuring {dtype}")
             path = graph.with_name(f"model_{dtype}.onnx")
-            write_variant(graph, path, dtype)
+            products = write_variant(graph, path, dtype, self.options.int8_target or "vnni")
+            self.integer_products = self.integer_products or products
             variants.append(check_variant(path, dtype, self.options.input, self.answer, reference))
             self.steps.ended(dtype)
         if "fp32" not in self.options.dtypes:
@@ -273,13 +323,23 @@ class _Bundle:
         return dataclasses.replace(proof, variants=tuple(variants), gate_clips=reference.kinds)
 
     def _gate_reference(self) -> GateReference:
+        """PyTorch's answers to the gate's clips; calibration videos also prepare the model."""
+        channels = ChannelPeaks(self.model)
         reference = gate_reference(
             TracedModel(self.model, GraphOutputs(self.options.task)),
             self.answer,
             self.preprocessing,
-            gate_clips(self.checkpoint.config.num_frames, self._native_size),
+            gate_clips(self.checkpoint.config.num_frames, self._native_size, self.videos),
             on_clip=lambda number: self.steps.announce(f"Running PyTorch on gate clip {number}"),
+            calibrating=channels.watching,
         )
+        if self.videos:
+            smooth(self.model, channels)
+            self.calibration = {
+                "videos": reference.kinds[CALIBRATION],
+                "method": "SmoothQuant",
+                "strength": STRENGTH,
+            }
         self.steps.ended("gate")
         return reference
 
@@ -301,6 +361,10 @@ class _Bundle:
             "files": files,
             **proof.to_dict(),
             "multiply_adds": dataclasses.asdict(self.work),
+            "calibration": self.calibration,
+            "integer_products": (
+                None if self.integer_products is None else self.integer_products.to_dict()
+            ),
             "made_with": made_with(),
             "threads": torch.get_num_threads(),
             "seconds": dict(self.steps.seconds),

@@ -10,6 +10,7 @@ import functools
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from timesformer_exporter.reference import golden_clips, run_clip
 from timesformer_exporter.trace import TracedModel
 
 LEAST_CLIPS = 16
+CALIBRATION = "calibration video"
 _SAMPLES = Path(timesformer_runtime.__file__).parent / "sample_clips"
 
 
@@ -80,11 +82,11 @@ def gate_clips(
         videos: Calibration videos, all of which are to be used.
     """
     for kind, paths in (
-        ("calibration video", videos),
+        (CALIBRATION, videos),
         ("sample video", sorted(_SAMPLES.glob("*.mp4"))),
     ):
         for path in paths:
-            yield GateClip(kind, functools.partial(_read, path, num_frames))
+            yield GateClip(kind, functools.partial(read_video, path, num_frames))
     # The first generated clips are those that the float32 graph is compared on.
     for number in range(max(BATCHES), max(BATCHES) + LEAST_CLIPS):
         yield GateClip("generated clip", functools.partial(_generate, number, num_frames, size))
@@ -96,6 +98,7 @@ def gate_reference(
     preprocessing: Preprocessing,
     clips: Iterator[GateClip],
     on_clip: Callable[[int], None] = lambda _number: None,
+    calibrating: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> GateReference:
     """Runs PyTorch on all calibration videos, and on other clips until there are enough.
 
@@ -105,13 +108,14 @@ def gate_reference(
         preprocessing: The model's preprocessing.
         clips: From ``gate_clips``. Of clips with the same frames only the first is used.
         on_clip: Is called with the clip's number, from 1, before each clip.
+        calibrating: Is entered while PyTorch runs a calibration video.
     """
     index = list(module.output_names).index(answer)
     used: list[GateClip] = []
     answers: list[Array] = []
     seen: set[bytes] = set()
     for clip in clips:
-        if clip.kind != "calibration video" and len(used) >= LEAST_CLIPS:
+        if clip.kind != CALIBRATION and len(used) >= LEAST_CLIPS:
             break
         on_clip(len(used) + 1)
         frames = clip.read()
@@ -120,11 +124,13 @@ def gate_reference(
             continue
         seen.add(digest)
         used.append(clip)
-        answers.append(run_clip(module, preprocessing(frames))[index])
+        with calibrating() if clip.kind == CALIBRATION else nullcontext():
+            answers.append(run_clip(module, preprocessing(frames))[index])
     return GateReference(tuple(used), preprocessing, np.concatenate(answers))
 
 
-def _read(path: Path, num_frames: int) -> Array:
+def read_video(path: Path, num_frames: int) -> Array:
+    """A clip of a video, its frames spread evenly: uint8 [T, H, W, 3]."""
     return read_clip(path, functools.partial(uniform, num_frames=num_frames)).array()
 
 

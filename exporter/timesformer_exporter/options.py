@@ -7,7 +7,7 @@ from pathlib import Path
 
 from timesformer_exporter.checkpoints import TASKS
 from timesformer_exporter.errors import InvalidOptionError
-from timesformer_exporter.quantize import DTYPES
+from timesformer_exporter.quantize import DTYPES, INT8_TARGETS
 from timesformer_exporter.trace import DEFAULT_OPSET, INPUTS, OPSETS, GraphOutputs
 
 
@@ -29,6 +29,10 @@ class ExportOptions:
             checkpoint's own.
         attention_heads: For checkpoints without a configuration; None for hidden size / 64.
         dtypes: Which files: ``fp32``, ``int8``, ``fp16``, ``q4``, each at most once.
+        calibration_videos: Videos, and folders of videos, for which int8 is prepared and on which
+            the variants are compared with PyTorch.
+        int8_target: ``vnni`` (weights of 8 bits) or ``avx2`` (of 7 bits, which give the same
+            result on any processor without help from the runtime); None is ``vnni``.
         gate: Whether variants in reduced precision must reach their thresholds.
         opset: The ONNX operator set, 18 to 23.
         output_hidden_states: Add the outputs ``hidden_states.{i}``.
@@ -52,6 +56,8 @@ class ExportOptions:
     image_size: int | tuple[int, int] | None = None
     attention_heads: int | None = None
     dtypes: tuple[str, ...] = ("fp32",)
+    calibration_videos: tuple[Path, ...] = ()
+    int8_target: str | None = None
     gate: bool = True
     opset: int = DEFAULT_OPSET
     output_hidden_states: bool = False
@@ -63,6 +69,9 @@ class ExportOptions:
         for name in ("output", "labels"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, Path(getattr(self, name)))
+        object.__setattr__(
+            self, "calibration_videos", tuple(Path(path) for path in self.calibration_videos)
+        )
         if not self.model:
             raise InvalidOptionError("model is empty; give a Hub id, a folder or a checkpoint file")
         if self.task not in TASKS:
@@ -85,8 +94,18 @@ class ExportOptions:
                 raise InvalidOptionError(
                     f"dtype is {dtype!r}; it must be one of {', '.join(DTYPES)}"
                 )
-        if not self.gate and self.dtypes == ("fp32",):
-            raise InvalidOptionError("--no-gate is for int8, fp16 and q4; give one with --dtype")
+        for name, given in (
+            ("--no-gate", not self.gate),
+            ("--calibration-videos", bool(self.calibration_videos)),
+        ):
+            if given and self.dtypes == ("fp32",):
+                raise InvalidOptionError(f"{name} is for int8, fp16 and q4; give one with --dtype")
+        if self.int8_target is not None and "int8" not in self.dtypes:
+            raise InvalidOptionError("--int8-target is for int8; give it with --dtype int8")
+        if self.int8_target not in (None, *INT8_TARGETS):
+            raise InvalidOptionError(
+                f"int8_target is {self.int8_target!r}; it must be one of {', '.join(INT8_TARGETS)}"
+            )
         if not self.dtypes or len(set(self.dtypes)) < len(self.dtypes):
             raise InvalidOptionError(
                 f"dtypes are {self.dtypes}; give at least one, and each only once"

@@ -100,8 +100,8 @@ def test_int8_is_u8_by_s8_with_a_scale_for_each_channel(tmp_path: Path) -> None:
 def test_a_weight_that_stays_in_float_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(quantize._MAKERS, "int8", lambda graph: graph)
-    with pytest.raises(UnquantizedWeightError, match=r"13 weight\(s\) stayed in float32"):
+    monkeypatch.setattr(quantize, "_int8", lambda graph, _bits: graph)
+    with pytest.raises(UnquantizedWeightError, match=r"13 weight\(s\) stayed in float in ONNX"):
         _export(tmp_path, tiny_config("space_only"), dtypes=("fp32", "int8"))
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
@@ -120,6 +120,46 @@ def test_beyond_the_threshold_the_export_is_rejected_unless_the_gate_is_off(
     assert kept.passed
     report = json.loads((kept.folder / "export_report.json").read_text())
     assert (report["gate"], report["variants"][0]["passed"]) == ("off", False)
+
+
+def _weights(graph: onnx.GraphProto) -> list[Any]:
+    """The integer weights of the products."""
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    products = [node for node in graph.node if node.op_type == "MatMulInteger"]
+    return [onnx.numpy_helper.to_array(tensors[node.input[1]]) for node in products]
+
+
+def test_weights_of_7_bits_for_processors_whose_products_saturate(tmp_path: Path) -> None:
+    largest = {}
+    for target in (None, "avx2"):
+        result = _export(
+            tmp_path, tiny_config(), dtypes=("int8",), int8_target=target, gate=False, force=True
+        )
+        graph = onnx.load(result.folder / "onnx" / "model_int8.onnx")
+        metadata = {entry.key: entry.value for entry in graph.metadata_props}
+        found = metadata["int8_target"]
+        largest[found] = max(np.abs(weight.astype(int)).max() for weight in _weights(graph.graph))
+        assert (
+            json.loads((result.folder / "export_report.json").read_text())["options"]["int8_target"]
+            == target
+        )
+    assert largest == {"vnni": 127, "avx2": 64}
+    # Two products are added in 16 bits, signed.
+    assert 2 * 255 * largest["avx2"] < 1 << 15 <= 2 * 255 * largest["vnni"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dtypes": ("fp16",), "int8_target": "avx2"}, "--int8-target is for int8"),
+        ({"dtypes": ("int8",), "int8_target": "sse"}, "must be one of vnni, avx2"),
+        ({"calibration_videos": ("a.mp4",)}, "--calibration-videos is for int8, fp16 and q4"),
+        ({"gate": False}, "--no-gate is for int8, fp16 and q4"),
+    ],
+)
+def test_options_that_would_do_nothing(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidOptionError, match=message):
+        ExportOptions("model", **options)
 
 
 @pytest.mark.parametrize("dtypes", [("int4",), (), ("int8", "int8")])

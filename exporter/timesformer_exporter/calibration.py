@@ -1,0 +1,65 @@
+"""The videos that a user gives for calibration: found, and tried, before any long work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from timesformer_runtime.errors import TimesformerError
+
+from timesformer_exporter.errors import InvalidOptionError
+from timesformer_exporter.gate_clips import read_video
+
+# Of the files in a folder, those that are taken for videos.
+VIDEO_SUFFIXES = (
+    *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"),
+    *(".ogv", ".ts", ".webm", ".wmv"),
+)
+
+
+def find_videos(paths: Sequence[Path]) -> tuple[Path, ...]:
+    """Files as they are given, and all videos in folders, each once.
+
+    Raises:
+        InvalidOptionError: A path is not there, or a folder holds no video.
+    """
+    found: dict[Path, Path] = {}
+    for path in paths:
+        if not path.exists():
+            raise InvalidOptionError(f"--calibration-videos {path}: there is no such path")
+        for video in _videos_in(path) if path.is_dir() else [path]:
+            found.setdefault(video.resolve(), video)
+    return tuple(found.values())
+
+
+def readable_videos(
+    videos: Sequence[Path], num_frames: int, tell: Callable[[str], None]
+) -> tuple[Path, ...]:
+    """Those of the videos that give a clip; for each other one, ``tell`` gets a line.
+
+    Raises:
+        InvalidOptionError: There is none.
+    """
+    readable = []
+    for video in videos:
+        try:
+            read_video(video, num_frames)
+            readable.append(video)
+        except TimesformerError as error:
+            tell(f"Skipped for calibration: {error}")
+    if not readable:
+        raise InvalidOptionError(
+            f"--calibration-videos: none of the {len(videos)} file(s) is a video that decodes; "
+            "give some that do"
+        )
+    return tuple(readable)
+
+
+def _videos_in(folder: Path) -> Iterator[Path]:
+    videos = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in VIDEO_SUFFIXES]
+    if not videos:
+        raise InvalidOptionError(
+            f"--calibration-videos {folder}: the folder holds no video "
+            f"({', '.join(VIDEO_SUFFIXES)}); give files, or another folder"
+        )
+    yield from videos

@@ -1,0 +1,100 @@
+"""The count of integer products in ONNX Runtime's optimised graph, and what it does not let by."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from timesformer_exporter import quantize
+from timesformer_exporter.errors import UnquantizedWeightError
+from timesformer_exporter.integer_products import (
+    IntegerProducts,
+    count_integer_products,
+    float_products,
+)
+from timesformer_exporter.quantize import write_variant
+
+WEIGHT = np.random.default_rng(0).normal(size=(8, 8)).astype(np.float32)
+
+
+def _write(path: Path, nodes: list[onnx.NodeProto], **weights: np.ndarray) -> Path:
+    """A float graph from ``x`` [batch, 8] to ``y``."""
+    graph = helper.make_graph(
+        nodes,
+        "graph",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 8])],
+        [numpy_helper.from_array(values, name) for name, values in weights.items()],
+    )
+    opsets = [helper.make_opsetid("", 18)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), path)
+    return path
+
+
+def test_products_that_share_a_weight_count_each(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"], name="first"),
+        helper.make_node("MatMul", ["a", "w"], ["b"], name="second"),
+        helper.make_node("Gemm", ["b", "classifier.weight"], ["y"], name="head", transB=1),
+    ]
+    source = _write(
+        tmp_path / "m.onnx", nodes, **{"w": WEIGHT, "classifier.weight": WEIGHT.T.copy()}
+    )
+    assert float_products(onnx.load(source).graph) == ["w", "w", "classifier.weight"]
+    found = write_variant(source, tmp_path / "int8.onnx", "int8")
+    assert found == IntegerProducts(2, ("classifier.weight",))
+
+
+def test_a_transposed_weight_that_the_quantizer_passes_over(tmp_path: Path) -> None:
+    """ONNX Runtime folds the transposition only after the quantizer has looked for constants."""
+    nodes = [
+        helper.make_node("Transpose", ["w"], ["t"], perm=[1, 0]),
+        helper.make_node("MatMul", ["x", "t"], ["y"], name="product"),
+    ]
+    source = _write(tmp_path / "m.onnx", nodes, w=WEIGHT)
+    with pytest.raises(UnquantizedWeightError, match=r"1 weight\(s\) stayed in float"):
+        write_variant(source, tmp_path / "int8.onnx", "int8")
+
+
+@pytest.mark.parametrize("operator", ["MatMul", "Einsum"])
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        ("v", r"1 weight\(s\) stayed in float.*: v;"),
+        ("w", "1 of 2 matrix products are computed in integers"),  # shared, dequantized again
+    ],
+)
+def test_one_product_left_in_float(
+    operator: str, second: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when a quantizer converts only some of the products, or does not know an operator."""
+    monkeypatch.setattr(quantize, "_float_nodes", lambda _graph: ["second"])
+    attributes = {"equation": "bi,ij->bj"} if operator == "Einsum" else {}
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"], name="first"),
+        helper.make_node(operator, ["a", second], ["y"], name="second", **attributes),
+    ]
+    source = _write(tmp_path / "m.onnx", nodes, **{"w": WEIGHT, second: WEIGHT + 1})
+    with pytest.raises(UnquantizedWeightError, match=message):
+        write_variant(source, tmp_path / "int8.onnx", "int8")
+
+
+def test_a_product_that_got_lost(tmp_path: Path) -> None:
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"], name="only")]
+    write_variant(_write(tmp_path / "m.onnx", nodes, w=WEIGHT), tmp_path / "int8.onnx", "int8")
+    assert count_integer_products(tmp_path / "int8.onnx", ["w"]) == IntegerProducts(1, ())
+    with pytest.raises(UnquantizedWeightError, match="1 of 2 matrix products are computed in int"):
+        count_integer_products(tmp_path / "int8.onnx", ["w", "v"])
+
+
+def test_embeddings_are_no_products(tmp_path: Path) -> None:
+    offsets = np.ones((4, 8), dtype=np.float32)
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"], name="product"),
+        helper.make_node("Add", ["a", "offsets"], ["y"]),
+    ]
+    source = _write(tmp_path / "m.onnx", nodes, w=WEIGHT, offsets=offsets)
+    assert write_variant(source, tmp_path / "int8.onnx", "int8") == IntegerProducts(1, ())
