@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from tests import tiny_graphs
-from tests.benchmarks import results_file, tables
+from tests.benchmarks import markdown, plot, results_file, tables
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.competitors import Competitor
 from tests.benchmarks.contest import Entry, contest
@@ -263,3 +263,48 @@ def test_processes_get_the_threads_that_are_asked_for(monkeypatch: pytest.Monkey
     variables = environment(3)
     assert variables["OMP_NUM_THREADS"] == "3"
     assert "MKL_NUM_THREADS" not in variables
+
+
+def _results(*rows: Row, part: str = "peers") -> dict[str, object]:
+    entries = {"slow": _entry(3, 1, 2), "int8": _entry(1, 1), "broken": _entry(problem="x")}
+    measured = {name: dataclasses.asdict(entry) for name, entry in entries.items()}
+    return {
+        "hardware": {
+            "cpu": "Some CPU",
+            "instruction_sets": ["avx2"],
+            "threads": 2,
+            "memory_gb": 24.6,
+        },
+        "parts": {
+            part: {
+                "versions": {"onnxruntime": "1.2.3"},
+                "rows": [dataclasses.asdict(row) for row in rows],
+                "competitors": measured,
+            }
+        },
+    }
+
+
+@pytest.mark.parametrize("part", ["peers", "speed"])
+def test_the_readme_table_marks_what_was_not_reached(part: str) -> None:
+    rows = [
+        Row("time of a clip", "int8", "plain", 0.812, "x", 0.75),
+        Row("loading", "int8", "plain", 0.4, "x", 0.5),
+        Row("memory after loading", "int8", "", 100.0, "MB", None),
+        Row("file", "int8", "", 124.6, "MB", 126.0),
+    ]
+    assert list(markdown.lines(_results(*rows, part=part))) == [
+        "| ours | against | measured | wanted |",
+        "|---|---|---|---|",
+        "| int8 | plain | **0.81x** | at most 0.75x |",
+        "| int8, loading | plain | 0.40x | at most 0.50x |",
+        "| int8, file | - | 125 MB | at most 126 MB |",
+        "",
+        "Some CPU (avx2), 2 threads, 25 GB; onnxruntime 1.2.3.",
+    ]
+
+
+def test_the_plot_shows_what_was_measured_the_fastest_first() -> None:
+    assert plot.bars(_results()) == [("int8", 1.0), ("slow", 2.0)]
+    with pytest.raises(KeyError):
+        plot.bars({"parts": {}})

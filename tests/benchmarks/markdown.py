@@ -1,0 +1,62 @@
+"""The README's short table, printed from a results file.
+
+python -m tests.benchmarks.markdown tests/benchmarks/results/MACHINE.json
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tests.benchmarks import results_file
+from tests.benchmarks.rows import Row
+from tests.benchmarks.tables import amount
+
+_PARTS = ("peers", "whole", "attention")
+
+
+def lines(results: dict[str, Any]) -> Iterator[str]:
+    """A Markdown table of the rows that something is wanted of, and where they were measured."""
+    parts = results["parts"]
+    chosen = [name if name in parts else "speed" for name in _PARTS]
+    yield "| ours | against | measured | wanted |"
+    yield "|---|---|---|---|"
+    for name in dict.fromkeys(chosen):
+        for values in parts.get(name, {}).get("rows", []):
+            row = Row.from_dict(values)
+            if row.wanted is not None:
+                yield _line(row)
+    yield ""
+    yield _where(results, chosen[0])
+
+
+def _line(row: Row) -> str:
+    value, wanted = amount(row.value, row.unit), amount(row.wanted or 0, row.unit)
+    measure = "" if row.measure == "time of a clip" else f", {row.measure}"
+    found = value if row.reached else f"**{value}**"
+    return f"| {row.ours}{measure} | {row.against or '-'} | {found} | at most {wanted} |"
+
+
+def _where(results: dict[str, Any], part: str) -> str:
+    hardware, versions = results["hardware"], results["parts"].get(part, {}).get("versions", {})
+    sets = ", ".join(hardware["instruction_sets"] or ())
+    libraries = ", ".join(f"{name} {versions[name]}" for name in versions)
+    return (
+        f"{hardware['cpu']} ({sets}), {hardware['threads']} threads, "
+        f"{hardware['memory_gb']:.0f} GB; {libraries}."
+    )
+
+
+@click.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def main(file: Path) -> None:
+    """Prints the table; what was not reached is bold."""
+    for line in lines(results_file.read(file)):
+        click.echo(line)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""The README's plot, made from a results file: seconds for one clip, ours and the others.
+
+    .venv-bench/bin/python -m tests.benchmarks.plot tests/benchmarks/results/MACHINE.json
+
+writes MACHINE.svg beside it (with ``--png`` also MACHINE.png). It needs matplotlib, which the
+environment of ``make bench-peers`` has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+# Both are legible on white and on dark grey; the background stays transparent.
+_TEXT, _OURS, _THEIRS = "#808080", "#2a9d5c", "#7a94b8"
+_MINE = ("int8", "fp32")
+
+
+def bars(results: dict[str, Any]) -> list[tuple[str, float]]:
+    """Name and median seconds of everything measured, the fastest first.
+
+    Raises:
+        KeyError: The file has no comparison.
+    """
+    parts = results["parts"]
+    competitors = parts.get("peers", parts.get("speed"))
+    if competitors is None:
+        raise KeyError("peers")
+    found = [
+        (name, statistics.median(entry["seconds"]))
+        for name, entry in competitors["competitors"].items()
+        if entry["seconds"]
+    ]
+    return sorted(found, key=lambda bar: bar[1])
+
+
+def draw(results: dict[str, Any], path: Path) -> None:
+    """Writes the plot in the format that the path's suffix names."""
+    matplotlib: Any = importlib.import_module("matplotlib")
+    figures: Any = importlib.import_module("matplotlib.figure")
+    matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "", "font.size": 9})
+    found = bars(results)
+    figure = figures.Figure(figsize=(7, 0.27 * len(found) + 0.7), layout="constrained")
+    axes = figure.add_subplot()
+    names = [f"{name} (ours)" if name in _MINE else name for name, _ in found]
+    colours = [_OURS if name in _MINE else _THEIRS for name, _ in found]
+    drawn = axes.barh(names, [seconds for _, seconds in found], color=colours, height=0.7)
+    axes.bar_label(drawn, fmt="%.2f s", padding=4, color=_TEXT)
+    axes.invert_yaxis()
+    axes.margins(x=0.1)
+    axes.set_title(_title(results["hardware"]), color=_TEXT, fontsize=9, loc="left")
+    axes.spines[:].set_visible(False)
+    axes.tick_params(axis="y", length=0, colors=_TEXT)
+    axes.xaxis.set_visible(False)
+    for label, (name, _) in zip(axes.get_yticklabels(), found, strict=True):
+        label.set_color(_OURS if name in _MINE else _TEXT)
+    figure.savefig(
+        path, transparent=True, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else {}
+    )
+
+
+def _title(hardware: dict[str, Any]) -> str:
+    amx = ", AMX" if "amx_int8" in (hardware["instruction_sets"] or ()) else ""
+    return (
+        "TimeSformer base, 8x224x224: seconds for one clip, shorter is better\n"
+        f"{hardware['cpu']}{amx}, {hardware['threads']} threads"
+    )
+
+
+def main() -> None:
+    """Reads a results file and writes the plot beside it."""
+    parser = argparse.ArgumentParser(description="Plot a results file.")
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--png", action="store_true", help="also as PNG")
+    arguments = parser.parse_args()
+    try:
+        results = json.loads(arguments.file.read_text(encoding="utf-8"))
+        for suffix in (".svg", ".png") if arguments.png else (".svg",):
+            draw(results, arguments.file.with_suffix(suffix))
+            print(arguments.file.with_suffix(suffix))
+    except ModuleNotFoundError as error:
+        parser.error(f"{error.name} is missing; `make bench-peers` installs it into .venv-bench")
+    except (OSError, ValueError, KeyError) as error:
+        parser.error(f"{arguments.file} is not a results file with a comparison ({error!r})")
+
+
+if __name__ == "__main__":
+    main()
