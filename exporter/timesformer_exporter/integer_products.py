@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,14 +48,17 @@ class IntegerProducts:
 
 def float_products(graph: onnx.GraphProto) -> list[str]:
     """The float weight of each matrix product that has one; of several products, several times."""
+    graphs = list(_with_subgraphs(graph))
     weights = {
         tensor.name
-        for tensor in graph.initializer
+        for part in graphs
+        for tensor in part.initializer
         if tensor.data_type in _FLOATS and sum(length > 1 for length in tensor.dims) > 1
     }
     return [
         name
-        for node in graph.node
+        for part in graphs
+        for node in part.node
         if node.op_type not in _NO_PRODUCTS
         for name in node.input
         if name in weights
@@ -86,7 +90,9 @@ def count_integer_products(path: Path, source: list[str]) -> IntegerProducts:
             f"{len(left)} weight(s) stayed in float in {runtime}'s optimised graph: "
             f"{', '.join(left[:3])}; export without --dtype int8"
         )
-    integer = sum(node.op_type in _INTEGER_PRODUCTS for node in graph.node)
+    integer = sum(
+        node.op_type in _INTEGER_PRODUCTS for part in _with_subgraphs(graph) for node in part.node
+    )
     wanted = sum(not meant_float(name) for name in source)
     if integer != wanted:
         raise UnquantizedWeightError(
@@ -94,6 +100,15 @@ def count_integer_products(path: Path, source: list[str]) -> IntegerProducts:
             "optimised graph; export without --dtype int8"
         )
     return IntegerProducts(integer, tuple(floats))
+
+
+def _with_subgraphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """A graph and the bodies of its loops, which see its weights."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                yield from _with_subgraphs(attribute.g)
 
 
 def _optimised(path: Path) -> onnx.GraphProto:

@@ -90,6 +90,30 @@ def test_a_product_that_got_lost(tmp_path: Path) -> None:
         count_integer_products(tmp_path / "int8.onnx", ["w", "v"])
 
 
+def test_products_in_the_body_of_a_loop(tmp_path: Path) -> None:
+    row = helper.make_tensor_value_info("row", TensorProto.FLOAT, [8])
+    out = helper.make_tensor_value_info("out", TensorProto.FLOAT, [1, 8])
+    body = helper.make_graph(
+        [
+            helper.make_node("Unsqueeze", ["row", "axes"], ["rows"]),
+            helper.make_node("MatMul", ["rows", "w"], ["out"], name="inside"),
+        ],
+        "body",
+        [row],
+        [out],
+    )
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"], name="outside"),
+        helper.make_node("Scan", ["a"], ["b"], body=body, num_scan_inputs=1),
+        helper.make_node("Squeeze", ["b", "axes_1"], ["y"]),
+    ]
+    axes = {"axes": np.array([0], dtype=np.int64), "axes_1": np.array([1], dtype=np.int64)}
+    source = _write(tmp_path / "m.onnx", nodes, w=WEIGHT, **axes)
+    assert float_products(onnx.load(source).graph) == ["w", "w"]
+    with pytest.raises(UnquantizedWeightError, match=r"2 weight\(s\) stayed in float.*: w, w;"):
+        count_integer_products(source, ["w", "w"])
+
+
 def test_embeddings_are_no_products(tmp_path: Path) -> None:
     offsets = np.ones((4, 8), dtype=np.float32)
     nodes = [
