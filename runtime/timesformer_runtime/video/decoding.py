@@ -91,35 +91,52 @@ def decode_all(
     """
     keeper = Keeper(video.stream, video.watch, rendering or Rendering())
     decoded = Decoded()
-    start = previous = None
+    start = None
+    for picture in decode_in_order(video, decoded):
+        if decoded.count == 0 and video.tells_times:
+            start = picture.pts
+        if decoded.count in wanted:
+            keeper.keep(decoded, decoded.count, picture, start)
+    return decoded
+
+
+def decode_in_order(
+    video: OpenVideo, decoded: Decoded, demuxed: Iterator[Packet] | None = None
+) -> Iterator[av.VideoFrame]:
+    """Every picture of the stream, while ``decoded`` tells what came before it.
+
+    Gives up early where far more packets fail than frames come out.
+
+    Args:
+        video: The open file.
+        decoded: Is kept up to date, but gets no pictures.
+        demuxed: The packets of ``video``, for those who want to see them pass.
+    """
+    previous = None
     tells_times = video.tells_times
-    for packet in _packets_to_the_end(video, decoded):
+    for packet in _packets_to_the_end(demuxed or video.packets(), decoded):
         try:
             pictures = video.stream.codec_context.decode(packet)
         except av.FFmpegError:
             decoded.failed_packets += 1
             if decoded.failed_packets > max(_HOPELESS, decoded.count):
-                return decoded
+                return
             continue
         for picture in pictures:
+            yield picture
             time = picture.pts if tells_times else None
-            if decoded.count == 0:
-                start = time
-            if decoded.count in wanted:
-                keeper.keep(decoded, decoded.count, picture, start)
             if time is not None and previous is not None and time <= previous:
                 decoded.in_order = False
             previous = time
             decoded.patched += picture.is_corrupt
             decoded.sizes.add((picture.height, picture.width))
             decoded.count += 1
-    return decoded
 
 
-def _packets_to_the_end(video: OpenVideo, decoded: Decoded) -> Iterator[Packet | None]:
+def _packets_to_the_end(demuxed: Iterator[Packet], decoded: Decoded) -> Iterator[Packet | None]:
     """The packets of a stream, and None at the end: the decoder then gives its last frames."""
     try:
-        yield from video.packets()
+        yield from demuxed
     except av.FFmpegError:  # a broken end: what is there still counts
         decoded.failed_packets += 1
     yield None

@@ -1,0 +1,186 @@
+"""Plays a video file: every frame once, in order, with the time at which it is shown."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+from collections.abc import Generator, Iterator
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import av
+
+from timesformer_runtime.errors import InvalidOptionError, InvalidVideoError
+from timesformer_runtime.video.claims import judge, read_claims
+from timesformer_runtime.video.container import Media, OpenVideo
+from timesformer_runtime.video.decoding import Decoded, decode_in_order, frame_rate
+from timesformer_runtime.video.frame_index import Extent
+from timesformer_runtime.video.limits import DecodeLimits
+from timesformer_runtime.video.pixels import Kept, Rendering
+from timesformer_runtime.video.source import Source, locate
+
+if TYPE_CHECKING:
+    from timesformer_runtime.video.container import Packet
+
+_JITTER = 1.0  # seconds that timestamps may go back and still belong together
+_LONGEST_STILL = 3600.0  # seconds for which one frame may be shown
+
+
+@dataclasses.dataclass(frozen=True)
+class PlayedFrame:
+    """One frame as it was decoded.
+
+    Attributes:
+        index: How many frames came before it.
+        seconds: When it is shown, from the first frame; never before the frame before.
+        picture: The frame.
+        pixel_shape: Width of its pixels divided by their height; None where nothing tells.
+    """
+
+    index: int
+    seconds: float
+    picture: av.VideoFrame
+    pixel_shape: Fraction | None
+
+    def render(self, rendering: Rendering) -> Kept:
+        """Makes an array of it.
+
+        Raises:
+            InvalidVideoError: Its colours are of a kind that FFmpeg does not convert to RGB.
+        """
+        return rendering(self.picture, self.pixel_shape)
+
+
+class Playback:
+    """A file that is open, and is played once. Made by ``play``.
+
+    Attributes:
+        name: The file's name.
+        rate: Frames per second, as the file claims.
+        duration: Seconds, as the file claims; None where it does not.
+    """
+
+    def __init__(self, media: Media, video: OpenVideo) -> None:
+        self.name = media.name
+        self.rate = frame_rate(video.stream)
+        self._media = media
+        self._video = video
+        self._claims = read_claims(media, video)
+        self.duration = self._claims.seconds
+        self._decoded = Decoded()
+        self._clock = FrameClock(self.rate)
+        self._packets = 0
+        self._first: int | None = None  # timestamps
+        self._end: int | None = None
+
+    @property
+    def failed_packets(self) -> int:
+        """How many packets so far did not decode."""
+        return self._decoded.failed_packets
+
+    def frames(self) -> Generator[PlayedFrame, None, None]:
+        """The frames, from the first to the last that decodes.
+
+        Raises:
+            InvalidVideoError: Nothing decodes, or more packets fail than frames come out.
+            VideoLimitError: A limit is reached.
+        """
+        stream = self._video.stream
+        for picture in decode_in_order(self._video, self._decoded, self._watched_packets()):
+            seconds = self._clock.seconds(self._stamp(picture))
+            shape = stream.codec_context.sample_aspect_ratio
+            yield PlayedFrame(self._decoded.count, seconds, picture, shape)
+        if self._decoded.failed_packets > self._decoded.count:
+            raise InvalidVideoError(
+                f"{self.name} is damaged or encrypted: it gave {self.failed_packets} packets that "
+                f"fail to decode and {self._decoded.count} frames; repair or decrypt it"
+            )
+        if self._decoded.count == 0:
+            raise InvalidVideoError(
+                f"{self.name} has no frame that decodes; check that it is complete"
+            )
+
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong with the file, once it was played to its end; empty for a sound one."""
+        unit = self._video.stream.time_base
+        extent = Extent(self._packets, None, None)
+        if unit is not None and self._first is not None and self._end is not None:
+            extent = Extent(self._packets, float(self._first * unit), float(self._end * unit))
+        return judge(self._media, self._claims, extent, self._decoded).problems
+
+    def _watched_packets(self) -> Iterator[Packet]:
+        for packet in self._video.packets():
+            self._packets += 1
+            time = packet.dts if packet.pts is None else packet.pts
+            if time is not None:
+                end = time + (packet.duration or 0)
+                self._first = time if self._first is None else min(self._first, time)
+                self._end = end if self._end is None else max(self._end, end)
+            yield packet
+
+    def _stamp(self, picture: av.VideoFrame) -> float | None:
+        unit = self._video.stream.time_base
+        if not self._video.tells_times or picture.pts is None or unit is None:
+            return None
+        return float(picture.pts * unit)
+
+
+@contextlib.contextmanager
+def play(
+    source: Source, *, threads: int = 1, limits: DecodeLimits | None = None
+) -> Iterator[Playback]:
+    """Opens a video to be played once.
+
+    Which frames survive damage depends on the number of threads.
+
+    Args:
+        source: Path or binary file object of a video.
+        threads: Number of decoding threads.
+        limits: What reading may cost. The time is that from opening to closing, whatever is done
+            with the frames meanwhile.
+
+    Raises:
+        VideoNotFoundError: There is no such file.
+        InvalidVideoError: It is a URL or a folder, or it cannot be opened as a video.
+        VideoLimitError: It would cost more than the limits allow.
+        InvalidOptionError: ``threads`` is smaller than 1.
+    """
+    if threads < 1:
+        raise InvalidOptionError(f"threads is {threads}; it must be at least 1")
+    with locate(source, limits) as media, media.open(threads=threads) as video:
+        yield Playback(media, video)
+
+
+class FrameClock:
+    """Makes times of timestamps: from 0, never going back, without holes of hours.
+
+    Where timestamps are missing, go back or jump far ahead, as where two recordings were joined,
+    the next frame follows at the usual rate.
+
+    Args:
+        rate: Frames per second.
+    """
+
+    def __init__(self, rate: float) -> None:
+        self._step = 1 / rate
+        self._last: float | None = None
+        self._origin: float | None = None  # the timestamp of time 0
+
+    def seconds(self, stamp: float | None) -> float:
+        """The time of the next frame, of which the timestamp is given in seconds, if it has one."""
+        following = 0.0 if self._last is None else self._last + self._step
+        self._last = self._believed(stamp, following)
+        return self._last
+
+    def _believed(self, stamp: float | None, following: float) -> float:
+        if stamp is None or not math.isfinite(stamp):
+            return following
+        if self._origin is None:
+            self._origin = stamp - following
+        last = self._last or 0.0
+        seconds = stamp - self._origin
+        if not last - _JITTER <= seconds <= last + _LONGEST_STILL:
+            self._origin = stamp - following
+            return following
+        return max(seconds, last)
