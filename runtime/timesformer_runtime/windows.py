@@ -14,7 +14,7 @@ import dataclasses
 import functools
 import heapq
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 from timesformer_runtime.errors import InvalidOptionError
@@ -24,6 +24,8 @@ Given = TypeVar("Given")
 Kept = TypeVar("Kept")
 
 _ROUNDING = 1e-6  # seconds; timestamps are binary fractions of decimal ones
+_MOST_OVERLAP = 1000  # windows at any time
+_WHOLE = -1  # the number of a window that shows all of a short video
 _ENOUGH = 0.5  # of a window: with less, most of what the model sees would be one frame repeated
 
 
@@ -36,7 +38,7 @@ class WindowSettings:
         stride: Seconds from the start of one window to the start of the next.
 
     Raises:
-        InvalidOptionError: A value is not a number above 0, or no window would be left.
+        InvalidOptionError: A value is not a number above 0, or too many windows would overlap.
     """
 
     length: float = 4.0
@@ -48,6 +50,11 @@ class WindowSettings:
                 raise InvalidOptionError(f"{name} is {value!r}; it must be a number of seconds")
             if not 1e-3 <= value <= 1e6:  # also false for NaN
                 raise InvalidOptionError(f"{name} is {value} seconds; it must be 0.001 to 1000000")
+        if self.stride * _MOST_OVERLAP < self.length:
+            raise InvalidOptionError(
+                f"stride is {self.stride:g} seconds; for windows of {self.length:g} it must be at "
+                f"least {self.length / _MOST_OVERLAP:g}"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,10 +90,12 @@ class Windows(Generic[Given, Kept]):
         rate: Frames per second of the grid: the video's usual rate.
         choose: The sampling: maps the number of a window's frames to indices.
         convert: What is done to each chosen frame, once, even where windows share it.
+        duration: How many seconds the video says that it has. One shorter than a window then has
+            one window with frames from all of it; without, its last frame stands for the rest.
 
     Raises:
-        InvalidOptionError: The rate is not a number above 0, or the sampling refuses a video of
-            as few frames as a window has.
+        InvalidOptionError: The rate is not a number above 0.
+        InvalidVideoError: The sampling refuses a video of as few frames as a window has.
     """
 
     def __init__(
@@ -95,6 +104,7 @@ class Windows(Generic[Given, Kept]):
         rate: float,
         choose: Choice,
         convert: Callable[[Given], Kept],
+        duration: float | None = None,
     ) -> None:
         if not 0 < rate < math.inf:
             raise InvalidOptionError(f"the frame rate is {rate}; it must be a number above 0")
@@ -102,13 +112,16 @@ class Windows(Generic[Given, Kept]):
         self._rate = rate
         self._convert = convert
         self._positions = max(1, round(settings.length * rate))
-        self._chosen = tuple(
-            int(index) for index in choose(FrameCount(self._positions, rate)).ravel()
-        )
+        self._chosen = self._choose(choose, self._positions)
         self._waiting: list[tuple[int, int]] = []  # a heap: grid position, number of the window
         self._open: dict[int, dict[int, _Shown[Kept]]] = {}  # what each window has, by position
         self._opened = 0
         self._newest: _Frame[Given, Kept] | None = None
+        self._whole: tuple[int, ...] = ()  # what to choose should the video be that short
+        if duration is not None and 0 < duration < settings.length:
+            self._whole = self._choose(choose, max(1, round(duration * rate)))
+            self._open[_WHOLE] = {}
+            self._waiting = sorted((index, _WHOLE) for index in set(self._whole))
 
     def push(self, seconds: float, frame: Given) -> list[Window[Kept]]:
         """Takes the next frame.
@@ -145,22 +158,22 @@ class Windows(Generic[Given, Kept]):
         less than half of it, unless it is the only one.
         """
         newest = self._newest
-        if newest is None or not self._open:
+        if newest is None:
             return []
-        number = min(self._open)
+        number = min(number for number in self._open if number != _WHOLE)
         reached = math.floor(self._reached(newest))
         missing = self._first_position(number) + self._positions - 1 - reached
         is_seen = number > 0 and reached < self._first_position(number - 1) + self._positions
         if number > 0 and (is_seen or missing > self._positions * (1 - _ENOUGH)):
             return []
-        shown = self._open.pop(number)
+        if number == 0 and self._whole:
+            number, chosen = _WHOLE, self._whole
+        else:
+            chosen = self._chosen
+        shown = self._open[number]
         first = self._first_position(number)
-        for index in self._chosen:
-            if first + index not in shown:
-                shown[first + index] = newest.shown
-        self._waiting = [wanted for wanted in self._waiting if wanted[1] != number]
-        heapq.heapify(self._waiting)
-        return [self._window(number, shown, newest.seconds + 1 / self._rate)]
+        frames = [shown.get(first + index) or newest.shown for index in chosen]
+        return [self._window(number, frames, newest.seconds + 1 / self._rate)]
 
     def _reached(self, frame: _Frame[Given, Kept]) -> float:
         """The last grid position whose frame is known when this frame is there."""
@@ -181,18 +194,18 @@ class Windows(Generic[Given, Kept]):
         """Uses a frame for the first position that waits; gives the window if that was its last."""
         position, number = heapq.heappop(self._waiting)
         index = position - self._first_position(number)
-        if index in self._chosen:
+        if number == _WHOLE or index in self._chosen:
             self._open[number][position] = frame.shown
-        if index < self._positions - 1:
+        if number == _WHOLE or index < self._positions - 1:
             return None
-        return self._window(number, self._open.pop(number), math.inf)
+        self._open.pop(_WHOLE, None)  # the video is longer than that
+        shown, first = self._open.pop(number), self._first_position(number)
+        return self._window(number, [shown[first + index] for index in self._chosen], math.inf)
 
     def _window(
-        self, number: int, shown: Mapping[int, _Shown[Kept]], video_end: float
+        self, number: int, frames: Sequence[_Shown[Kept]], video_end: float
     ) -> Window[Kept]:
-        first = self._first_position(number)
-        frames = [shown[first + index] for index in self._chosen]
-        start = number * self._settings.stride
+        start = max(number, 0) * self._settings.stride
         end = start + self._settings.length
         return Window(
             start=start,
@@ -204,7 +217,10 @@ class Windows(Generic[Given, Kept]):
         )
 
     def _first_position(self, number: int) -> int:
-        return round(number * self._settings.stride * self._rate)
+        return round(max(number, 0) * self._settings.stride * self._rate)
+
+    def _choose(self, choose: Choice, count: int) -> tuple[int, ...]:
+        return tuple(int(index) for index in choose(FrameCount(count, self._rate)).ravel())
 
 
 class _Shown(NamedTuple, Generic[Kept]):

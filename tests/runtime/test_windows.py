@@ -151,6 +151,23 @@ def test_a_last_window_of_less_than_half_is_left_out() -> None:
     assert list(last.indices) == [25, 33, 37, 37]  # 41 and 49 are not there
 
 
+@pytest.mark.parametrize("count", [1, 3, 10, 24])
+def test_a_short_video_that_tells_its_length_is_seen_as_a_whole(count: int) -> None:
+    windows: Windows[int, int] = Windows(WindowSettings(1, 1), RATE, FOUR, int, count / RATE)
+    found = [window for n, t in enumerate(constant(count)) for window in windows.push(t, n)]
+    found += windows.finish()
+    assert [list(window.indices) for window in found] == [uniform(count, 4).tolist()]
+    assert found[0].start == 0.0
+    assert found[0].end == pytest.approx(count / RATE)
+
+
+def test_a_video_may_be_longer_than_it_says() -> None:
+    windows: Windows[int, int] = Windows(WindowSettings(1, 1), RATE, FOUR, int, 0.3)
+    found = [window for n, t in enumerate(constant(60)) for window in windows.push(t, n)]
+    assert [list(window.indices) for window in found] == [[0, 8, 16, 24], [25, 33, 41, 49]]
+    assert windows.finish() == []
+
+
 def test_no_frames_give_no_window() -> None:
     windows: Windows[int, int] = Windows(WindowSettings(), RATE, FOUR, int)
     assert windows.finish() == []
@@ -168,6 +185,7 @@ def test_a_window_shorter_than_a_frame() -> None:
         ({"length": 0}, "window is 0 seconds; it must be 0.001 to 1000000"),
         ({"stride": -1.0}, "stride is -1.0 seconds"),
         ({"stride": math.nan}, "stride is nan seconds"),
+        ({"length": 60, "stride": 0.05}, "for windows of 60 it must be at least 0.06"),
         ({"length": "4s"}, "window is '4s'; it must be a number of seconds"),
     ],
 )
