@@ -25,8 +25,8 @@ def competitors(bench: Bench) -> list[Competitor]:
         ours, plain = bench.ours(checkpoint), bench.plain(checkpoint)
         theirs, own = f"{name} PyTorch", f"{name} PyTorch, ours"
         found += [
-            Competitor(theirs, "pytorch", checkpoint),
-            Competitor(own, "pytorch_ours", checkpoint),
+            Competitor(theirs, "pytorch", checkpoint, timed=False),
+            Competitor(own, "pytorch_ours", checkpoint, timed=False),
             Competitor(f"{name} int8", "ours", ours / "onnx/model_int8.onnx", reference=own),
             Competitor(f"{name} plain int8", "ort", plain / "model_int8.onnx", reference=theirs),
             Competitor(

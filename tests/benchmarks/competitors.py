@@ -20,6 +20,7 @@ class Competitor:
         options: What the engine is told beside the number of threads.
         python: The interpreter whose packages it needs.
         reference: The competitor whose logits its own are compared with; empty for none.
+        timed: Whether it runs in turn with the others; else it is only a reference.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Competitor:
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     python: str = sys.executable
     reference: str = ""
+    timed: bool = True
 
     @property
     def megabytes(self) -> float:

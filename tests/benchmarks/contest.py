@@ -76,7 +76,8 @@ def contest(competitors: Sequence[Competitor], bench: Bench, clips: Path) -> dic
             except WorkerError as error:
                 entries[one.name].problem = str(error)
                 continue
-            workers.append(worker)
+            if one.timed:
+                workers.append(worker)
             if one.reference in logits:
                 close = agreement(logits[one.reference], logits[one.name])
                 entries[one.name].agreement = close

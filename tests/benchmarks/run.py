@@ -23,7 +23,7 @@ from tests.benchmarks.bench import Bench
 from tests.benchmarks.competitors import Competitor
 from tests.benchmarks.contest import Entry, contest
 from tests.benchmarks.made_files import MakingError, remove
-from tests.benchmarks.processes import ROOT
+from tests.benchmarks.processes import ROOT, WorkerError
 from tests.benchmarks.rows import Row
 
 _REAL_LAYERS = 12
@@ -105,7 +105,7 @@ def main(
     try:
         for part in parts:
             _PARTS[part](bench, file, console)
-    except MakingError as error:
+    except (MakingError, WorkerError) as error:
         raise click.ClickException(str(error)) from error
     finally:
         if clean:

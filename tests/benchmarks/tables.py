@@ -51,6 +51,8 @@ def measurements(entries: Mapping[str, Entry], title: str) -> Table:
         if entry.problem:
             table.add_row(name, f"not measured: {entry.problem}")
             continue
+        if not entry.seconds:
+            continue  # only a reference
         close = entry.agreement
         table.add_row(
             name,

@@ -91,7 +91,11 @@ def cost(command: Sequence[str], threads: int, log: Path) -> tuple[float, float]
         )
         # Linux counts the memory of the process that starts another to the other's peak; this
         # one stays small, because all models are made and run in processes of their own.
-        _, status, usage = os.wait4(process.pid, 0)
+        try:
+            _, status, usage = os.wait4(process.pid, 0)
+        except BaseException:
+            process.kill()
+            raise
         seconds = time.perf_counter() - started
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
