@@ -22,11 +22,9 @@ import numpy as np
 import numpy.typing as npt
 
 from timesformer_runtime.errors import InvalidOptionError, InvalidVideoError
+from timesformer_runtime.option_values import METHODS, SHORT_POLICIES
 
 FrameIndices = npt.NDArray[np.int64]
-
-METHODS = ("uniform", "center", "dense", "segments", "pipeline", "facebook")
-SHORT_POLICIES = ("repeat_last", "wrap", "error")
 
 FACEBOOK_RATE = 30.0  # frames per second that rates of the authors' test count in
 # Spacing of the released Kinetics models, which their files do not tell, by number of frames.
@@ -42,7 +40,7 @@ class Sampling:
     """How frames are chosen.
 
     Attributes:
-        method: One of ``METHODS``.
+        method: One of the table above.
         rate: Distance of neighbouring frames in frames; for ``facebook`` in thirtieths of a
             second. None is 1 for ``pipeline``, as in transformers, and else the one that the
             released Kinetics model with as many frames was trained with.

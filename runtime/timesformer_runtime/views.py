@@ -6,12 +6,8 @@ import dataclasses
 from typing import Any, Self
 
 from timesformer_runtime.errors import InvalidOptionError
+from timesformer_runtime.option_values import CHANNEL_ORDERS, CROPS, PROTOCOLS, RESIZES
 from timesformer_runtime.sampling import Sampling
-
-PROTOCOLS = ("huggingface", "facebook")
-CROPS = (1, 3)
-CHANNEL_ORDERS = ("rgb", "bgr")
-RESIZES = ("exact", "fast")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +83,18 @@ class Views:
     def count(self) -> int:
         """How many times the model runs on a video."""
         return self.sampling.clips * self.crops
+
+    def describe(self) -> str:
+        """The views in words, as for a line of the terminal."""
+        rate = "" if self.sampling.rate is None else f" at rate {self.sampling.rate}"
+        words = [f"{self.sampling.method} frames{rate}"]
+        if self.count > 1:
+            words.append(f"{self.count} views (clips {self.sampling.clips}, crops {self.crops})")
+        if self.protocol != "huggingface":
+            words.append(f"protocol {self.protocol}")
+        if self.channel_order != "rgb":
+            words.append(self.channel_order)
+        return ", ".join(words)
 
     def to_dict(self) -> dict[str, Any]:
         """The options as JSON types."""

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from timesformer_runtime.errors import InvalidOptionError, InvalidVideoError
-from timesformer_runtime.sampling import METHODS, RELEASED_RATES, Sampling, uniform
+from timesformer_runtime.option_values import METHODS
+from timesformer_runtime.sampling import RELEASED_RATES, Sampling, uniform
 
 COUNTS = [*range(1, 70), 100, 149, 150, 250, 251, 299, 300, 301, 1000, 7201, 1_000_003]
 LENGTHS = [1, 2, 3, 8, 16, 64, 96]

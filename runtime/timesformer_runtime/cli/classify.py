@@ -12,6 +12,7 @@ import click
 
 from timesformer_runtime.cli.model_options import load, model_options
 from timesformer_runtime.cli.output import BAD_INPUT, one_line, say
+from timesformer_runtime.cli.view_options import view_options
 from timesformer_runtime.errors import InvalidVideoError, TimesformerError
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ _STDIN = "-"
     metavar="FILE.npz",
     help="Also write the clips' features: arrays `features` [videos, hidden] and `videos`.",
 )
+@view_options
 @model_options
 def classify(
     videos: tuple[str, ...],

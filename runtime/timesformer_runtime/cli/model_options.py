@@ -12,6 +12,7 @@ from timesformer_runtime.settings import DEVICES
 
 if TYPE_CHECKING:
     from timesformer_runtime.classifier import VideoClassifier
+    from timesformer_runtime.views import Views
 
 
 def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -44,9 +45,11 @@ def load(
     threads: int | None,
     revision: str | None,
     local_files_only: bool,
+    views: Views | None = None,
 ) -> VideoClassifier:
     """Loads the model and says on stderr what was chosen."""
     from timesformer_runtime.classifier import VideoClassifier  # noqa: PLC0415
+    from timesformer_runtime.views import Views  # noqa: PLC0415
 
     classifier = VideoClassifier.from_pretrained(
         model,
@@ -55,11 +58,13 @@ def load(
         threads=threads,
         revision=revision,
         local_files_only=local_files_only,
+        views=views,
     )
     reason = f" (auto: {classifier.device_reason})" if classifier.device_reason else ""
     threads_used = f"{classifier.threads} thread{'s' if classifier.threads > 1 else ''}"
+    seen = f", {classifier.views.describe()}" if classifier.views != Views() else ""
     say(
         f"{classifier.name}: {classifier.dtype or 'dtype as stored'}, "
-        f"device {classifier.device}{reason}, {threads_used}"
+        f"device {classifier.device}{reason}, {threads_used}{seen}"
     )
     return classifier

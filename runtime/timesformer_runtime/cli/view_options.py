@@ -1,0 +1,128 @@
+"""The options of every command that looks at videos: which frames, and how the model sees them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from timesformer_runtime.option_values import (
+    CHANNEL_ORDERS,
+    CROPS,
+    METHODS,
+    PROTOCOLS,
+    RESIZES,
+    SHORT_POLICIES,
+)
+
+if TYPE_CHECKING:
+    from timesformer_runtime.views import Views
+
+
+def view_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options; the command gets them as one argument ``views``, for ``load``."""
+
+    @functools.wraps(function)
+    def with_views(**options: Any) -> Any:
+        given = {name: options.pop(name) for name in _NAMES}
+        return function(views=_views(**given), **options)
+
+    for decorate in (
+        click.option(
+            "--square-pixels", is_flag=True, help="Correct frames whose pixels are not square."
+        ),
+        click.option(
+            "--resize",
+            type=click.Choice(RESIZES),
+            default="exact",
+            show_default=True,
+            help="exact: as Pillow; fast: by FFmpeg, while it decodes.",
+        ),
+        click.option(
+            "--channel-order",
+            type=click.Choice(CHANNEL_ORDERS),
+            default="rgb",
+            show_default=True,
+            help="bgr for models trained on frames as OpenCV reads them.",
+        ),
+        click.option(
+            "--protocol",
+            type=click.Choice(PROTOCOLS),
+            default="huggingface",
+            show_default=True,
+            help="facebook: the authors' Kinetics test: its frames, resize, 3 crops, and the sum "
+            "of their logits.",
+        ),
+        click.option(
+            "--crops",
+            type=click.Choice([str(crops) for crops in CROPS]),
+            help="Average over 3 crops along the longer side.  [default: 1; facebook: 3]",
+        ),
+        click.option(
+            "--short",
+            type=click.Choice(SHORT_POLICIES),
+            default="repeat_last",
+            show_default=True,
+            help="What stands for the frames that a short video lacks.",
+        ),
+        click.option(
+            "--clips",
+            type=click.IntRange(min=1),
+            metavar="K",
+            help="Average over K clips (dense, facebook).  [default: 1]",
+        ),
+        click.option(
+            "--frame-sampling-rate",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="Take every N-th frame (center, dense, pipeline, facebook).  "
+            "[default: pipeline: 1; else as the released model of as many frames: 32 for 8, 16 for "
+            "16, 4 for 96]",
+        ),
+        click.option(
+            "--sampling",
+            type=click.Choice(METHODS),
+            help="Which frames: evenly over the video, around its middle, several clips, the "
+            "middle of segments, as transformers' pipeline, or as the authors' Kinetics test.  "
+            "[default: uniform; with --protocol facebook: facebook]",
+        ),
+    ):
+        with_views = decorate(with_views)
+    return with_views
+
+
+_NAMES = (
+    "sampling",
+    "frame_sampling_rate",
+    "clips",
+    "short",
+    "crops",
+    "protocol",
+    "channel_order",
+    "resize",
+    "square_pixels",
+)
+
+
+def _views(
+    *,
+    sampling: str | None,
+    frame_sampling_rate: int | None,
+    clips: int | None,
+    short: str,
+    crops: str | None,
+    protocol: str,
+    **others: Any,
+) -> Views:
+    from timesformer_runtime.sampling import Sampling  # noqa: PLC0415
+    from timesformer_runtime.views import Views  # noqa: PLC0415
+
+    facebook = protocol == "facebook"
+    frames = Sampling(
+        sampling or ("facebook" if facebook else "uniform"), frame_sampling_rate, clips or 1, short
+    )
+    if facebook:
+        return Views.facebook(frames, int(crops or 3), **others)
+    return Views(frames, int(crops or 1), **others)
