@@ -6,6 +6,7 @@ from typing import Any
 
 from timesformer_exporter.checks import Proof
 from timesformer_exporter.config import TimesformerConfig
+from timesformer_exporter.options import ExportOptions
 
 _ATTENTION = {
     "divided_space_time": "divided space-time attention",
@@ -15,20 +16,17 @@ _ATTENTION = {
 
 
 def model_card(
-    *,
-    name: str,
+    options: ExportOptions,
     config: TimesformerConfig,
     source: Mapping[str, Any],
-    task: str,
-    input_name: str,
-    opset: int,
     proof: Proof,
     notes: tuple[str, ...],
 ) -> str:
     """The text of a model card in the Hub's format."""
+    name = options.folder.name
     height, width = config.image_hw
     parts = [
-        f"---\nlibrary_name: timesformer-onnx\npipeline_tag: {_pipeline_tag(task)}\n"
+        f"---\nlibrary_name: timesformer-onnx\npipeline_tag: {_pipeline_tag(options.task)}\n"
         "tags:\n- timesformer\n- onnx\n- video-classification\n---\n",
         f"# {name}\n",
         "" if proof.passed else "**Rejected: this export differs from PyTorch. Do not use it.**\n",
@@ -40,10 +38,11 @@ def model_card(
         f"## Where it comes from\n\n{_source(source)}\n",
         _notes(notes),
         f"## How it was checked\n\n{_checked(proof)}\n",
-        f"## How to run it\n\n{_usage(name, task, input_name, config)}\n" if proof.passed else "",
-        f"{_operators(proof)}, opset {opset}. The batch axis is dynamic; the number of frames is "
-        "not. Each `.onnx` file carries its configuration, labels, preprocessing and a golden "
-        "check in its metadata, so one file is enough.\n",
+        f"## How to run it\n\n{_usage(name, options, config)}\n" if proof.passed else "",
+        f"## Which file for what\n\n{_files(options)}\n" if proof.variants else "",
+        f"{_operators(proof)}, opset {options.opset}. The batch axis is dynamic; the number of "
+        "frames is not. Each `.onnx` file carries its configuration, labels, preprocessing and a "
+        "golden check in its metadata, so one file is enough.\n",
     ]
     return "\n".join(part for part in parts if part)
 
@@ -86,26 +85,61 @@ def _variants(proof: Proof) -> str:
     if not proof.variants:
         return ""
     rows = [
-        f"| {v.dtype} | {v.cosine:.5f} | {v.max_abs:.2e} | "
+        f"| {v.dtype} | {v.cosine:.5f} | {v.max_abs:.2e} | {v.typical_error:.2e} | "
         + (
             "- | - | - |"
             if v.top1 is None
-            else f"{v.top1:.0%} | {v.top5:.0%} | {v.score_change:.4f} |"
+            else f"{v.top1:.0%} ({v.decided_top1:.0%}) | {v.top5:.0%} ({v.decided_top5:.0%}) | "
+            f"{v.score_change:.4f} |"
         )
         for v in proof.variants
     ]
+    kinds = ", ".join(f"{count} {kind}s" for kind, count in proof.gate_clips.items())
     gate = "" if proof.gated else " The thresholds were switched off (`--no-gate`)."
+    labels = (
+        " In brackets: of the clips where PyTorch's margin exceeds the typical error."
+        if proof.variants[0].top1 is not None
+        else ""
+    )
     return (
         f"\n\nReduced precision against PyTorch in float32, on {proof.variants[0].clips} clips "
-        f"(sample videos and generated ones).{gate}\n\n"
-        "| dtype | cosine, centred | max abs difference | top-1 | top-5 | score change |\n"
-        "|---|---|---|---|---|---|\n" + "\n".join(rows)
+        f"({kinds}).{labels}{gate}\n\n"
+        "| dtype | cosine, centred | max abs difference | typical | top-1 | top-5 "
+        "| score change |\n"
+        "|---|---|---|---|---|---|---|\n" + "\n".join(rows)
     )
 
 
-def _usage(name: str, task: str, input_name: str, config: TimesformerConfig) -> str:
+_PURPOSES = {
+    "fp32": ("model.onnx", "the reference; any device"),
+    "int8": ("model_int8.onnx", "CPUs: the fastest there (x86 with VNNI or AMX, ARM)"),
+    "fp16": ("model_fp16.onnx", "CUDA"),
+    "q4": ("model_q4.onnx", "the smallest; on a CPU no faster than float32"),
+}
+_INT8 = """\
+Give the int8 file **one clip a run**, as `timesformer` does: its activations are quantized with one
+scale for the whole input, so that a clip's result would depend on the clips beside it. """
+_INT8_TARGETS = {
+    "vnni": """\
+On x86 without VNNI its products saturate: there `timesformer` sets ONNX Runtime's session option
+`session.x64quantprecision` to `1`, which is exact and slower, and so should any other program.""",
+    "avx2": """\
+It was made for x86 without VNNI (`--int8-target avx2`): with weights of 7 bits its products
+saturate on no processor.""",
+}
+
+
+def _files(options: ExportOptions) -> str:
+    rows = [f"| `onnx/{_PURPOSES[dtype][0]}` | {_PURPOSES[dtype][1]} |" for dtype in options.dtypes]
+    table = "| file | for |\n|---|---|\n" + "\n".join(rows)
+    if "int8" not in options.dtypes:
+        return table
+    return f"{table}\n\n{_INT8}{_INT8_TARGETS[options.int8_target or 'vnni']}"
+
+
+def _usage(name: str, options: ExportOptions, config: TimesformerConfig) -> str:
     folder = shlex.quote(name)
-    if task == "video-classification":
+    if options.task == "video-classification":
         command = f"timesformer classify {folder} video.mp4"
         call = "for prediction in classifier(" + '"video.mp4"' + "):\n    print(prediction)"
     else:
@@ -115,7 +149,7 @@ def _usage(name: str, task: str, input_name: str, config: TimesformerConfig) -> 
     contract = (
         f"`pixel_values`, float32 [batch, {config.num_frames}, {config.num_channels}, "
         f"{height}, {width}], preprocessed as `preprocessor_config.json` says"
-        if input_name == "pixel_values"
+        if options.input == "pixel_values"
         else f"`frames`, uint8 RGB [batch, {config.num_frames}, height, width, 3] of any size"
     )
     return (
