@@ -40,14 +40,15 @@ class PredictionTable:
         self._header_printed = False
 
     def add(self, video: str, result: VideoResult) -> None:
-        """Prints the rows of one video: its labels, best first, how long it took, and damage."""
+        """Prints the rows of one video: its labels, best first, how long it took, and marks."""
         if not self._header_printed:
             self._print("video", "label", "score", "seconds", style="bold")
             self._header_printed = True
         seconds = result.seconds
         total = f"{seconds.decode + seconds.preprocess + seconds.inference:7.2f}"
-        if result.damaged:
-            total += f"{_GAP}damaged"
+        for mark in ("damaged", "interlaced"):
+            if getattr(result, mark):
+                total += f"{_GAP}{mark}"
         if not result.predictions:
             self._print(video, "(features only)", "", total)
         for rank, prediction in enumerate(result.predictions):

@@ -18,9 +18,11 @@ from timesformer_runtime import (
     InvalidOptionError,
     InvalidVideoError,
     MissingOutputError,
+    Sampling,
     VideoClassifier,
     VideoNotFoundError,
     VideoResult,
+    Views,
 )
 from timesformer_runtime.golden import GENERATOR, golden_frames
 from timesformer_runtime.preprocess import Preprocessing
@@ -498,6 +500,26 @@ def test_a_timesformer_answers_as_in_pytorch(timesformer: tuple[Path, Any], vide
     np.testing.assert_allclose(logits, expected, atol=1e-5 + 1e-4 * np.abs(expected).max())
     assert classifier(video, top_k=1)[0]["label"] == f"label {expected.argmax()}"
     assert classifier.verify().passed
+
+
+def test_the_authors_test_of_a_timesformer(timesformer: tuple[Path, Any], video: Path) -> None:
+    """PyTorch's logits for each crop, added up."""
+    import torch  # noqa: PLC0415
+
+    folder, model = timesformer
+    views = Views.facebook(Sampling("facebook", rate=12))
+    classifier = VideoClassifier.from_pretrained(folder, device="cpu", threads=1, views=views)
+    config = preprocessor_config(size=32)
+    clip = torch.from_numpy(decode_all(video)[[0, 5, 10, 15]]).float() / 255.0
+    clip = (clip - torch.tensor(config["image_mean"])) / torch.tensor(config["image_std"])
+    clip = clip.permute(0, 3, 1, 2)
+    clip = torch.nn.functional.interpolate(clip, size=(32, 42), mode="bilinear")  # of 48x64
+    with torch.inference_mode():
+        crops = [model(clip[None, ..., left : left + 32])[0].numpy() for left in (0, 5, 10)]
+    expected = np.sum(crops, axis=0)
+    np.testing.assert_allclose(
+        classifier.logits(video), expected, atol=1e-4 + 1e-4 * np.abs(expected).max()
+    )
 
 
 def test_one_exported_file_copied_away(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,20 @@ def test_a_frame_is_converted_once(video: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(type(classifier.input), "convert", counting)
     result = classifier.classify(video)
     assert len(converted) == len(set(result.indices)) < len(result.indices)
+
+
+def test_large_frames_are_not_held_together(tmp_path: Path) -> None:
+    """As of many 4K frames, which would take gigabytes."""
+    grey = np.arange(40, dtype=np.uint8)[:, None, None, None]
+    path = write_video(tmp_path / "large.mp4", np.tile(grey, (1, 360, 640, 3)))
+    classifier = load(Views(Sampling("dense", rate=1, clips=10)))
+    classifier.classify(path)  # what is made once is made
+    tracemalloc.start()
+    result = classifier.classify(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(set(result.indices)) == 40
+    assert peak < 40 * 360 * 640 * 3 / 2
 
 
 def test_frames_that_someone_else_decodes(video: Path) -> None:
