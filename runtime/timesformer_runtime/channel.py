@@ -5,10 +5,8 @@ from __future__ import annotations
 import collections
 import contextlib
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Generic, TypeVar
-
-from timesformer_runtime.errors import InvalidOptionError
 
 T = TypeVar("T")
 
@@ -17,19 +15,18 @@ class Channel(Generic[T]):
     """A bounded queue between one producer and one consumer, that either of them can end.
 
     Args:
-        capacity: How many items may wait, at least 1.
-        drop: Whether a full channel gives up its oldest item for a new one. Otherwise the
+        capacity: How much may wait: the sum of the items' sizes. One item may always.
+        drop: Whether a full channel gives up its oldest items for a new one. Otherwise the
             producer waits.
-
-    Raises:
-        InvalidOptionError: ``capacity`` is smaller than 1.
+        size: The size of an item; by default each counts 1.
     """
 
-    def __init__(self, capacity: int, *, drop: bool) -> None:
-        if capacity < 1:
-            raise InvalidOptionError(f"capacity is {capacity}; it must be at least 1")
+    def __init__(
+        self, capacity: int, *, drop: bool, size: Callable[[T], int] = lambda _: 1
+    ) -> None:
         self._capacity = capacity
         self._drop = drop
+        self._size = size
         self._items: collections.deque[T] = collections.deque()
         self._changed = threading.Condition()
         self._ended = False
@@ -51,12 +48,10 @@ class Channel(Generic[T]):
         """Adds an item. False where nobody wants it any more: the producer should stop."""
         with self._changed:
             if not self._drop:
-                self._changed.wait_for(
-                    lambda: self._closed.is_set() or len(self._items) < self._capacity
-                )
+                self._changed.wait_for(lambda: self._closed.is_set() or self._has_room(item))
             if self._closed.is_set():
                 return False
-            if len(self._items) == self._capacity:
+            while not self._has_room(item):
                 self._items.popleft()
             self._items.append(item)
             self._changed.notify_all()
@@ -96,6 +91,10 @@ class Channel(Generic[T]):
             self._closed.set()
             self._items.clear()
             self._changed.notify_all()
+
+    def _has_room(self, item: T) -> bool:
+        waiting = sum(map(self._size, self._items))
+        return not self._items or waiting + self._size(item) <= self._capacity
 
     def _fill(self, items: Generator[T, None, None]) -> None:
         try:

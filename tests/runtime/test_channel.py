@@ -8,7 +8,6 @@ from collections.abc import Generator
 
 import pytest
 from timesformer_runtime.channel import Channel
-from timesformer_runtime.errors import InvalidOptionError
 
 PATIENCE = 60.0  # seconds
 
@@ -75,6 +74,13 @@ def test_closing_ends_an_endless_producer_and_a_waiting_consumer() -> None:
     assert not channel.put(1)
 
 
-def test_a_channel_holds_something() -> None:
-    with pytest.raises(InvalidOptionError, match="at least 1"):
-        Channel(0, drop=True)
+def test_items_have_sizes() -> None:
+    channel: Channel[int] = Channel(10, drop=True, size=lambda item: item)
+    channel.fill((number for number in (5, 3, 2, 6)), "numbers").join(PATIENCE)
+    assert list(channel) == [2, 6]
+
+
+def test_one_item_always_fits() -> None:
+    channel: Channel[int] = Channel(10, drop=False, size=lambda item: item)
+    channel.fill((number for number in (11, 12)), "numbers")
+    assert list(channel) == [11, 12]

@@ -20,9 +20,9 @@ from timesformer_runtime.errors import (
 )
 from timesformer_runtime.video.live_address import live_address
 from timesformer_runtime.video.live_source import LiveFrame, LiveSource
-from timesformer_runtime.video.pixels import Rendering
 
 from tests.live_sources import PICTURES, RATE, free_udp_url, live_source, port_of, sender
+from tests.video_files import to_rgb
 
 PATIENCE = 60.0  # seconds without a frame; machines that run tests can be busy
 SHORT = 2.0  # seconds without a frame, where that is what is tested
@@ -57,7 +57,7 @@ def number_of(frame: npt.NDArray[np.uint8]) -> int:
 
 def assert_all_frames(frames: list[LiveFrame]) -> None:
     """Nothing is missing, repeated or damaged, and the times are right."""
-    numbers = [number_of(frame.render(Rendering())) for frame in frames]
+    numbers = [number_of(to_rgb(frame.picture)) for frame in frames]
     assert numbers == [(numbers[0] + n) % len(PICTURES) for n in range(len(frames))]
     assert [frame.number for frame in frames] == list(range(len(frames)))
     times = [frame.seconds for frame in frames]

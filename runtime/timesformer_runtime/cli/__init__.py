@@ -20,6 +20,7 @@ from timesformer_runtime.cli.output import (
     discard_output,
     fail,
 )
+from timesformer_runtime.cli.stream import stream
 from timesformer_runtime.cli.verify import verify
 from timesformer_runtime.errors import TimesformerError
 
@@ -44,15 +45,15 @@ def command() -> None:
     """
 
 
-for _subcommand in (classify, verify, doctor):
+for _subcommand in (classify, stream, verify, doctor):
     command.add_command(_subcommand)
 
 
 def main() -> None:
     """Runs the command; every expected failure is one line on stderr and exit code 2."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # file names may hold what the terminal cannot show
-            stream.reconfigure(errors="backslashreplace")
+    for output in (sys.stdout, sys.stderr):
+        if hasattr(output, "reconfigure"):  # file names may hold what the terminal cannot show
+            output.reconfigure(errors="backslashreplace")
     # What the library logs, the commands say themselves.
     logging.getLogger("timesformer_runtime").addHandler(logging.NullHandler())
     try:

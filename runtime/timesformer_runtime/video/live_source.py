@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -30,7 +29,6 @@ from timesformer_runtime.video.decoding import frame_rate
 from timesformer_runtime.video.limits import DecodeLimits, Watch
 from timesformer_runtime.video.live_address import LiveAddress
 from timesformer_runtime.video.live_clock import LiveClock
-from timesformer_runtime.video.pixels import Kept, Rendering
 
 if TYPE_CHECKING:
     from timesformer_runtime.video.container import Packet
@@ -55,7 +53,8 @@ class LiveFrame(NamedTuple):
     """A decoded frame of a live source.
 
     Attributes:
-        render: Makes of it what is to be kept.
+        picture: The frame.
+        pixel_shape: Width of its pixels divided by their height; None where nothing tells.
         seconds: When it is shown, counted from the source's first frame.
         arrived: When the packet came that completed it, by ``time.monotonic()``.
         number: How many frames were decoded before it.
@@ -63,12 +62,18 @@ class LiveFrame(NamedTuple):
         connection: Where it came from.
     """
 
-    render: Callable[[Rendering], Kept]
+    picture: av.VideoFrame
+    pixel_shape: Fraction | None
     seconds: float
     arrived: float
     number: int
     failed_packets: int
     connection: Connection
+
+    @property
+    def size(self) -> int:
+        """Memory that it takes, in bytes."""
+        return sum(plane.buffer_size for plane in self.picture.planes)
 
 
 class _LostError(Exception):
@@ -158,7 +163,8 @@ class LiveSource:
             shape = stream.codec_context.sample_aspect_ratio
             for picture, arrived in self._decoded(container, stream, stopped):
                 yield LiveFrame(
-                    render=functools.partial(_render, picture, shape),
+                    picture=picture,
+                    pixel_shape=shape,
                     seconds=self._clock.seconds(picture.time, arrived),
                     arrived=arrived,
                     number=self._count,
@@ -229,7 +235,3 @@ class LiveSource:
             return InvalidVideoError(f"{self._address.name} cannot be read: {reason}")
         again = f"; connecting again failed {self._reconnect} times" if self._reconnect else ""
         return SourceLostError(f"{self._address.name} was lost: {reason}{again}")
-
-
-def _render(picture: av.VideoFrame, shape: Fraction | None, rendering: Rendering) -> Kept:
-    return rendering(picture, shape)

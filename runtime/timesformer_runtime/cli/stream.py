@@ -1,0 +1,112 @@
+"""``timesformer stream``."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from timesformer_runtime.cli.durations import duration
+from timesformer_runtime.cli.model_options import load, model_options
+from timesformer_runtime.cli.output import say
+
+if TYPE_CHECKING:
+    from timesformer_runtime.live import LiveResult
+
+_LIVE = ("window", "stride", "timeout", "drop", "format", "rtsp_transport")
+
+
+@click.command()
+@click.argument("model")
+@click.argument("source", metavar="URL|DEVICE|FILE")
+@click.option(
+    "--window",
+    type=duration,
+    default="4s",
+    show_default=True,
+    metavar="TIME",
+    help="How much of the stream each result is about.",
+)
+@click.option(
+    "--stride",
+    type=duration,
+    default="2s",
+    show_default=True,
+    metavar="TIME",
+    help="From the start of one window to that of the next.",
+)
+@click.option(
+    "--top-k",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Labels per window.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per window and line.")
+@click.option(
+    "--timeout",
+    type=duration,
+    metavar="TIME",
+    help="A source that gives no frame for so long is lost.  [default: 10s]",
+)
+@click.option(
+    "--reconnect",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="How often in a row to try to connect to a lost source again, "
+    "after 0.5 seconds, 1, 2, ... up to 30.  [default: 10]",
+)
+@click.option("--no-reconnect", is_flag=True, help="Stop where the source does.")
+@click.option(
+    "--drop/--no-drop",
+    default=None,
+    help="Skip what the model cannot keep up with, and classify the newest window.  "
+    "[default: for live sources, not for files]",
+)
+@click.option(
+    "--format",
+    metavar="NAME",
+    help="FFmpeg's name of a device or format, such as v4l2, hls or mjpeg.",
+)
+@click.option("--rtsp-transport", type=click.Choice(["tcp", "udp"]), help="[default: tcp]")
+@model_options
+def stream(
+    source: str,
+    top_k: int,
+    as_json: bool,
+    reconnect: int | None,
+    no_reconnect: bool,
+    **options: Any,
+) -> None:
+    """Name what a live stream shows, window after window, until it ends or Ctrl-C.
+
+    The source is a URL (rtsp, udp, http, https, rtmp, tcp, rtp), a device with its --format, or a
+    video file, which is replayed as fast as the model can. Seconds count from the first frame.
+    """
+    from timesformer_runtime.cli.live_rows import LiveRows  # noqa: PLC0415
+
+    if no_reconnect and reconnect is not None:
+        raise click.UsageError("--reconnect and --no-reconnect contradict each other: give one")
+    live = {name: options.pop(name) for name in _LIVE}
+    classifier = load(**options)
+    results = classifier.stream(
+        source,
+        top_k=top_k,
+        reconnect=0 if no_reconnect else reconnect,
+        notify=lambda message: say(f"timesformer: {message}"),
+        **live,
+    )
+    show = _show_json if as_json else LiveRows(classifier.labels).add
+    try:
+        for result in results:
+            show(result)
+    except KeyboardInterrupt as interrupt:
+        results.throw(interrupt)  # wherever it came: nobody waits for the network now
+    finally:
+        results.close()
+
+
+def _show_json(result: LiveResult) -> None:
+    click.echo(json.dumps(result.to_dict()))

@@ -1,0 +1,287 @@
+"""Live streams: the newest complete window is classified, again and again.
+
+One thread reads and decodes, one converts the frames that windows need, and the caller's runs the
+model. What a later step cannot keep up with is dropped before it, and counted; files are replayed
+without drops.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import itertools
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+from timesformer_runtime.channel import Channel
+from timesformer_runtime.errors import InvalidOptionError
+from timesformer_runtime.results import Prediction
+from timesformer_runtime.video.live_address import is_url, live_address
+from timesformer_runtime.video.live_source import Connection, LiveFrame, LiveSource
+from timesformer_runtime.video.pixels import Rendering
+from timesformer_runtime.video.playback import play
+from timesformer_runtime.windows import Window, Windows, WindowSettings
+
+if TYPE_CHECKING:
+    from timesformer_runtime.classifier import VideoClassifier
+    from timesformer_runtime.model_input import Converted
+
+_WAITING_FRAMES = 1 << 26  # bytes; enough for the bursts in which networks deliver
+_TIMEOUT, _ATTEMPTS = 10.0, 10  # unless something else is asked for
+_LIVE_ONLY = ("timeout", "reconnect", "rtsp_transport")
+_ROUNDING = 1e-6  # seconds
+
+_Read: TypeAlias = Callable[[threading.Event], Generator[LiveFrame, None, None]]
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class LiveSettings:
+    """How a source is read.
+
+    Attributes:
+        timeout: After how many seconds without a frame it counts as lost; by default 10.
+        reconnect: How often in a row to try to connect again, after 0.5 seconds, 1, 2, ... up to
+            30; by default 10. With 0 the stream ends where the source does.
+        drop: Whether only the newest window counts when the model cannot keep up. By default so
+            for live sources, and not for files.
+        format: FFmpeg's name of a device or format, such as ``v4l2``, ``hls`` or ``mjpeg``.
+        rtsp_transport: ``tcp`` (the default) or ``udp``.
+    """
+
+    timeout: float | None = None
+    reconnect: int | None = None
+    drop: bool | None = None
+    format: str | None = None
+    rtsp_transport: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class LiveResult:
+    """What the model says to one window of a stream.
+
+    Attributes:
+        start: Seconds from the stream's first frame.
+        end: The same.
+        predictions: Best first.
+        times: When the frames that the model saw are shown, as ``start``.
+        latency: Seconds from the arrival of the window's last frame to this result.
+        dropped_frames: Frames since the result before that came too fast to be used.
+        skipped_windows: Windows since the result before that were replaced by newer ones.
+        failed_packets: Packets since the result before that did not decode.
+        reconnects: How often the source was lost and found again so far.
+    """
+
+    start: float
+    end: float
+    predictions: tuple[Prediction, ...]
+    times: tuple[float, ...]
+    latency: float
+    dropped_frames: int
+    skipped_windows: int
+    failed_packets: int
+    reconnects: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as JSON types."""
+        return dataclasses.asdict(self)
+
+
+def stream(
+    classifier: VideoClassifier,
+    source: str | os.PathLike[str],
+    windows: WindowSettings,
+    settings: LiveSettings,
+    *,
+    top_k: int | None = 5,
+    function_to_apply: str | None = None,
+    notify: Callable[[str], None] | None = None,
+) -> Generator[LiveResult, None, None]:
+    """Classifies the windows of a stream as they come; see ``VideoClassifier.stream``."""
+    is_file = not is_url(source) and settings.format is None
+    if is_file:
+        read = _replay(classifier, source, settings)
+    else:
+        read = _connect(classifier, source, settings, notify or _logger.warning)
+    drop = not is_file if settings.drop is None else settings.drop
+    frames: Channel[LiveFrame] = Channel(_WAITING_FRAMES, drop=drop, size=lambda frame: frame.size)
+    ready: Channel[ReadyWindow] = Channel(1, drop=drop)
+    windowing = Windowing(classifier, windows, with_last=is_file and not drop)
+
+    def results() -> Generator[LiveResult, None, None]:
+        threads = [
+            frames.fill(read(frames.closed), "stream: reading"),
+            ready.fill(windowing.windows(frames), "stream: preparing"),
+        ]
+        try:
+            yield from results_of(classifier, ready, top_k, function_to_apply)
+        except KeyboardInterrupt:
+            threads.clear()  # no wait for the network: they end by themselves, within the timeout
+            raise
+        finally:
+            ready.close()
+            frames.close()
+            for thread in threads:
+                thread.join()
+
+    return results()
+
+
+def _connect(
+    classifier: VideoClassifier,
+    source: str | os.PathLike[str],
+    settings: LiveSettings,
+    notify: Callable[[str], None],
+) -> _Read:
+    address = live_address(source, format=settings.format, rtsp_transport=settings.rtsp_transport)
+    return LiveSource(
+        address,
+        timeout=_TIMEOUT if settings.timeout is None else settings.timeout,
+        reconnect=_ATTEMPTS if settings.reconnect is None else settings.reconnect,
+        notify=notify,
+        max_pixels=classifier.limits.max_pixels,
+    ).frames
+
+
+def _replay(
+    classifier: VideoClassifier, source: str | os.PathLike[str], settings: LiveSettings
+) -> _Read:
+    for name in _LIVE_ONLY:
+        if getattr(settings, name) is not None:
+            raise InvalidOptionError(
+                f"{name} is for live sources, and {os.fspath(source)} is a file; leave it out"
+            )
+
+    def frames(_: threading.Event) -> Generator[LiveFrame, None, None]:
+        with play(source, threads=classifier.threads, limits=classifier.limits) as video:
+            connection = Connection(0, video.rate)
+            for frame in video.frames():
+                yield LiveFrame(
+                    picture=frame.picture,
+                    pixel_shape=frame.pixel_shape,
+                    seconds=frame.seconds,
+                    arrived=time.monotonic(),
+                    number=frame.index,
+                    failed_packets=video.failed_packets,
+                    connection=connection,
+                )
+
+    return frames
+
+
+class ReadyWindow(NamedTuple):
+    """A window whose frames are converted, and what had happened when it was complete.
+
+    Attributes:
+        window: The window.
+        offset: Seconds from the stream's first frame to the first of the window's connection.
+        number: How many windows were complete before.
+        first: How many frames were used before the window starts.
+        stop: How many with its last.
+        missing: How many frames were dropped before they were looked at.
+        newest: The frame that completed it.
+    """
+
+    window: Window[Converted]
+    offset: float
+    number: int
+    first: int
+    stop: int
+    missing: int
+    newest: LiveFrame
+
+
+class Windowing:
+    """Makes windows of frames; none of them spans two connections.
+
+    Args:
+        classifier: Chooses and converts the frames.
+        settings: Length and stride.
+        with_last: Whether a last window counts that the source's end cut short.
+    """
+
+    def __init__(
+        self, classifier: VideoClassifier, settings: WindowSettings, *, with_last: bool
+    ) -> None:
+        self._classifier = classifier
+        self._settings = settings
+        self._with_last = with_last
+        fast = classifier.views.resize == "fast"
+        self._rendering = Rendering(
+            convert=classifier.input.convert,
+            scale_to=classifier.input.scaled_size if fast else None,
+            square_pixels=classifier.views.square_pixels,
+        )
+        self._used = self._missing = self._windows = 0
+
+    def windows(self, frames: Iterable[LiveFrame]) -> Generator[ReadyWindow, None, None]:
+        """The windows, each as soon as its last frame is there."""
+        for _, connected in itertools.groupby(frames, lambda frame: frame.connection):
+            yield from self._of_connection(connected)
+
+    def _of_connection(self, frames: Iterator[LiveFrame]) -> Generator[ReadyWindow, None, None]:
+        newest = first = next(frames)
+        windows: Windows[LiveFrame, Converted] = Windows(
+            self._settings,
+            first.connection.rate,
+            lambda count: self._classifier.input.indices(count, count.rate).ravel(),
+            lambda frame: self._rendering(frame.picture, frame.pixel_shape),
+        )
+        times: collections.deque[float] = collections.deque()  # from the oldest open window's start
+        for frame in itertools.chain([first], frames):
+            newest = frame
+            self._missing = frame.number - self._used
+            self._used += 1
+            times.append(frame.seconds - first.seconds)
+            for window in windows.push(times[-1], frame):
+                yield self._ready(window, first.seconds, times, newest)
+        if self._with_last:
+            for window in windows.finish():
+                yield self._ready(window, first.seconds, times, newest)
+
+    def _ready(
+        self,
+        window: Window[Converted],
+        offset: float,
+        times: collections.deque[float],
+        newest: LiveFrame,
+    ) -> ReadyWindow:
+        while times[0] < window.start - _ROUNDING:
+            times.popleft()
+        first = self._used - len(times)
+        self._windows += 1
+        return ReadyWindow(
+            window, offset, self._windows - 1, first, self._used, self._missing, newest
+        )
+
+
+def results_of(
+    classifier: VideoClassifier,
+    ready: Iterable[ReadyWindow],
+    top_k: int | None,
+    function_to_apply: str | None,
+) -> Generator[LiveResult, None, None]:
+    """Classifies the windows that were not skipped."""
+    before: ReadyWindow | None = None
+    for item in ready:
+        window, newest = item.window, item.newest
+        answer = classifier.predict(window.values, top_k, function_to_apply)
+        skipped = item.number - (before.number + 1 if before else 0)
+        unseen = max(0, item.first - (before.stop if before else 0)) if skipped else 0
+        yield LiveResult(
+            start=window.start + item.offset,
+            end=window.end + item.offset,
+            predictions=answer.predictions,
+            times=tuple(seconds + item.offset for seconds in window.times),
+            latency=time.monotonic() - newest.arrived,
+            dropped_frames=unseen + item.missing - (before.missing if before else 0),
+            skipped_windows=skipped,
+            failed_packets=newest.failed_packets - (before.newest.failed_packets if before else 0),
+            reconnects=newest.connection.number,
+        )
+        before = item

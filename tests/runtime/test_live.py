@@ -1,0 +1,343 @@
+"""Classifying streams: the windows, what is dropped, how it ends, and the command."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from timesformer_runtime import InvalidOptionError, InvalidVideoError, VideoClassifier, live
+from timesformer_runtime.errors import SourceLostError, VideoNotFoundError
+from timesformer_runtime.live import LiveResult
+from timesformer_runtime.video.live_source import Connection, LiveFrame
+from timesformer_runtime.windows import WindowSettings
+
+from tests.live_sources import RATE, free_udp_url, live_source, port_of, sender
+from tests.tiny_graphs import LABELS, write_bundle
+from tests.video_files import decode_plainly, moving_pictures, write_video
+
+PATIENCE = 60.0  # seconds; machines that run tests can be busy
+COMMAND = [sys.executable, "-m", "timesformer_runtime", "stream"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle ``shots`` and the video ``clip.mp4`` of 4.4 seconds."""
+    folder = tmp_path_factory.mktemp("live")
+    write_bundle(folder / "shots")
+    write_video(folder / "clip.mp4", moving_pictures(110, seed=1))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def classifier(folder: Path) -> VideoClassifier:
+    return VideoClassifier.from_pretrained(folder / "shots", threads=1)
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    assert set(threading.enumerate()) <= before
+
+
+def take(results: Iterator[LiveResult], count: int) -> list[LiveResult]:
+    return list(itertools.islice(results, count))
+
+
+def scores(predictions: Any) -> dict[str, float]:
+    return {prediction["label"]: prediction["score"] for prediction in predictions}
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
+def test_a_replayed_file_gives_every_window_in_full(
+    classifier: VideoClassifier, folder: Path
+) -> None:
+    frames = np.stack(decode_plainly(folder / "clip.mp4"))
+    results = list(classifier.stream(folder / "clip.mp4", window=2.0, stride=1.0))
+    assert [result.start for result in results] == [0.0, 1.0, 2.0, 3.0]
+    assert [result.end for result in results] == pytest.approx([2.0, 3.0, 4.0, 4.4])
+    frames = np.concatenate([frames, frames[-1:].repeat(2 * RATE, axis=0)])  # for the last window
+    for result in results:
+        first = round(result.start * RATE)
+        expected = classifier.classify(frames[first : first + 2 * RATE])
+        assert scores(result.predictions) == pytest.approx(scores(expected.predictions))
+        seen = [first + index for index in expected.views[0].indices]
+        assert result.times == pytest.approx([min(number, 109) / RATE for number in seen])
+        assert (result.dropped_frames, result.skipped_windows, result.reconnects) == (0, 0, 0)
+        assert 0 <= result.latency < PATIENCE
+
+
+def test_a_slow_consumer_of_a_file_misses_nothing(
+    classifier: VideoClassifier, folder: Path
+) -> None:
+    results = classifier.stream(folder / "clip.mp4", window=1.0, stride=0.5)
+    slowly = []
+    for result in results:
+        time.sleep(0.1)
+        slowly.append(result)
+    assert [result.start for result in slowly] == [0.5 * number for number in range(8)]
+    assert sum(result.skipped_windows for result in slowly) == 0
+
+
+def test_a_file_may_be_watched_like_a_live_source(
+    classifier: VideoClassifier, folder: Path
+) -> None:
+    results = classifier.stream(folder / "clip.mp4", window=0.4, stride=0.4, drop=True)
+    shown = [next(results)]
+    time.sleep(2.0)  # by now the whole file was read
+    shown += results
+    assert len(shown) <= 4
+    assert sum(result.dropped_frames for result in shown) >= 50
+
+
+def frames_of(numbers: Iterable[int]) -> Iterator[LiveFrame]:
+    """Frames with these numbers, of a source that gives one each 1/25 s."""
+    connection = Connection(0, RATE)
+    picture = av.VideoFrame.from_ndarray(moving_pictures(1)[0], format="rgb24")
+    for number in numbers:
+        yield LiveFrame(picture, None, number / RATE, 0.0, number, 0, connection)
+
+
+def counted(
+    classifier: VideoClassifier, numbers: Iterable[int], shown: list[int] | None = None
+) -> list[tuple[int, int]]:
+    """Skipped windows and dropped frames of results for windows of ten frames, five apart."""
+    windowing = live.Windowing(classifier, WindowSettings(0.4, 0.2), with_last=False)
+    windows = list(windowing.windows(frames_of(numbers)))
+    chosen = windows if shown is None else [windows[number] for number in shown]
+    results = live.results_of(classifier, chosen, 1, None)
+    return [(result.skipped_windows, result.dropped_frames) for result in results]
+
+
+def test_what_keeps_up_drops_nothing(classifier: VideoClassifier) -> None:
+    assert counted(classifier, range(100)) == [(0, 0)] * 19
+
+
+def test_frames_that_only_skipped_windows_show_are_counted(classifier: VideoClassifier) -> None:
+    # Window n shows the frames from 5n to 5n + 9.
+    assert counted(classifier, range(100), [0, 2, 3, 7, 18]) == [
+        (0, 0),
+        (1, 0),
+        (0, 0),
+        (3, 10),  # 25 to 34
+        (10, 45),
+    ]
+    assert counted(classifier, range(100), [4])[0] == (4, 20)
+
+
+def test_frames_dropped_before_they_were_looked_at_are_counted(
+    classifier: VideoClassifier,
+) -> None:
+    numbers = [*range(12), *range(15, 31), *range(32, 40)]
+    assert counted(classifier, numbers) == [(0, 0), (0, 3), *[(0, 0)] * 3, (0, 1), (0, 0)]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"timeout": 5.0}, "timeout is for live sources, and .*clip.mp4 is a file"),
+        ({"reconnect": 3}, "reconnect is for live sources"),
+        ({"rtsp_transport": "tcp"}, "rtsp_transport is for live sources"),
+        ({"window": 0.0}, "window is 0.0 seconds"),
+        ({"stride": float("nan")}, "stride is nan seconds"),
+        ({"top_k": 0}, "top_k is 0"),
+        ({"function_to_apply": "cosh"}, "'cosh'; it must be one of"),
+    ],
+)
+def test_options_are_checked_before_anything_is_read(
+    classifier: VideoClassifier, folder: Path, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InvalidOptionError, match=message):
+        classifier.stream(folder / "clip.mp4", **options)
+
+
+def test_a_file_that_is_not_there(classifier: VideoClassifier, folder: Path) -> None:
+    with pytest.raises(VideoNotFoundError, match="there is no such file"):
+        next(classifier.stream(folder / "none.mp4"))
+
+
+def test_a_file_that_is_no_video(classifier: VideoClassifier, folder: Path) -> None:
+    (folder / "text.mp4").write_text("no video")
+    with pytest.raises(InvalidVideoError, match=r"text.mp4 cannot be opened as a video"):
+        next(classifier.stream(folder / "text.mp4"))
+
+
+# --- live sources --------------------------------------------------------------------------------
+
+
+def test_a_live_sender(classifier: VideoClassifier) -> None:
+    url = free_udp_url()
+    stream = classifier.stream(url, window=0.8, stride=0.4, drop=False)
+    with sender(url), contextlib.closing(stream):
+        results = take(stream, 4)
+    assert [result.start for result in results] == pytest.approx([0.0, 0.4, 0.8, 1.2])
+    for result in results:
+        assert result.end - result.start == pytest.approx(0.8)
+        assert set(scores(result.predictions)) == set(LABELS)
+        assert 0 <= result.latency < PATIENCE
+        assert (result.failed_packets, result.reconnects) == (0, 0)
+
+
+def test_what_a_slow_consumer_gets_is_new(classifier: VideoClassifier) -> None:
+    url = free_udp_url()
+    with sender(url), contextlib.closing(classifier.stream(url, window=0.4, stride=0.2)) as stream:
+        next(stream)
+        for _ in take(stream, 3):
+            time.sleep(1.0)
+        result = next(stream)
+    assert result.skipped_windows >= 2
+    assert result.dropped_frames >= 5
+
+
+def test_windows_do_not_span_a_loss(classifier: VideoClassifier) -> None:
+    said: list[str] = []
+    with live_source("rtsp") as server:
+        url = f"rtsp://127.0.0.1:{port_of(server)}/live"
+        stream = classifier.stream(
+            url, window=0.4, stride=0.4, reconnect=50, drop=False, notify=said.append
+        )
+        with contextlib.closing(stream):
+            with sender(url):
+                before = take(stream, 2)[-1]
+            with sender(url):
+                after = next(result for result in stream if result.reconnects)
+                following = next(stream)
+                assert "connected again" in said[-1]
+    assert after.start > before.end
+    assert min(after.times) >= after.start
+    assert following.start == pytest.approx(after.start + 0.4)
+    assert "lost (it ended)" in said[0]
+
+
+def test_a_source_that_ends_and_is_not_to_come_back(classifier: VideoClassifier) -> None:
+    with live_source("rtsp") as server:
+        url = f"rtsp://127.0.0.1:{port_of(server)}/live"
+        stream = classifier.stream(url, window=0.4, stride=0.4, timeout=PATIENCE, reconnect=0)
+        with sender(url):
+            take(stream, 1)
+        assert all(result.reconnects == 0 for result in stream)
+
+
+def test_a_source_that_is_lost_for_good(classifier: VideoClassifier) -> None:
+    url = free_udp_url()
+    stream = classifier.stream(url, window=0.4, stride=0.4, timeout=2.0, reconnect=1)
+    with sender(url):
+        take(stream, 1)
+    with pytest.raises(SourceLostError, match=r"was lost: no video came for 2 s; .* 1 times"):
+        list(stream)
+
+
+def test_closing_while_nothing_comes(classifier: VideoClassifier) -> None:
+    url = free_udp_url()
+    with sender(url) as process:
+        stream = classifier.stream(url, window=0.4, stride=0.4, timeout=2.0)
+        take(stream, 1)
+        process.send_signal(signal.SIGSTOP)
+        start = time.monotonic()
+        stream.close()
+        assert time.monotonic() - start < PATIENCE
+
+
+def test_memory_does_not_grow(classifier: VideoClassifier, tmp_path: Path) -> None:
+    write_video(tmp_path / "long.mkv", moving_pictures(1500))
+    results = classifier.stream(tmp_path / "long.mkv", window=1.0, stride=0.1)
+    take(results, 100)
+    before = _resident_bytes()
+    assert len(list(results)) > 450
+    assert _resident_bytes() - before < 8e6
+
+
+def _resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096
+
+
+# --- the command ---------------------------------------------------------------------------------
+
+
+def run(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, "shots", *map(str, arguments)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=5 * PATIENCE,
+    )
+
+
+def test_the_command_replays_a_file(classifier: VideoClassifier, folder: Path) -> None:
+    result = run(folder, "clip.mp4", "--window", "2s", "--stride", "1000ms", "--json")
+    assert result.returncode == 0, result.stderr
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    expected = classifier.stream(folder / "clip.mp4", window=2.0, stride=1.0, top_k=1)
+    for line, one in zip(lines, expected, strict=True):
+        assert (line["start"], line["end"], line["times"]) == (one.start, one.end, [*one.times])
+        assert scores(line["predictions"]) == pytest.approx(scores(one.predictions))
+
+
+def test_the_table(folder: Path) -> None:
+    result = run(folder, "clip.mp4", "--top-k", "2")
+    header, first, second = (line.split() for line in result.stdout.splitlines()[:3])
+    assert header == ["from", "to", "label", "score", "latency", "dropped"]
+    assert first[:2] == ["0.0", "4.0"]
+    assert {first[2], second[0]} <= set(LABELS)
+    assert first[-1] == "0"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["none.mp4"], "none.mp4: there is no such file"),
+        (["gopher://host/"], "gopher://host/ is not a URL that can be read live"),
+        (["clip.mp4", "--timeout", "3s"], "timeout is for live sources"),
+        (["clip.mp4", "--reconnect", "3", "--no-reconnect"], "contradict each other"),
+        (["clip.mp4", "--window", "long"], "'long' is no duration"),
+        (["clip.mp4", "--format", "nonsense"], "format is 'nonsense'"),
+    ],
+)
+def test_bad_input_is_one_line(folder: Path, arguments: list[str], message: str) -> None:
+    result = run(folder, *arguments)
+    lines = [line for line in result.stderr.splitlines() if line.startswith("timesformer: ")]
+    assert result.returncode == 2, result.stderr
+    assert len(lines) == 1, result.stderr
+    assert message in lines[0]
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize("stalled", [False, True])
+def test_ctrl_c_ends_the_command_at_once(folder: Path, stalled: bool) -> None:
+    url = free_udp_url()
+    command = [*COMMAND, "shots", url, "--window", "0.4s", "--stride", "0.4s", "--timeout", "200s"]
+    with sender(url) as source:
+        process = subprocess.Popen(
+            [*command, "--json"],
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["end"] > 0
+        if stalled:
+            source.send_signal(signal.SIGSTOP)
+            time.sleep(1.0)
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=PATIENCE)  # the network has 200 s
+    assert process.returncode == 130, errors
+    assert errors.splitlines()[-1] == "timesformer: interrupted"
+    assert all(json.loads(line)["end"] > 0 for line in output.splitlines())
