@@ -10,10 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from timesformer_runtime.video import clip as clip_module
+from timesformer_runtime.video import sample_table
 from timesformer_runtime.video.container import OpenVideo
 from timesformer_runtime.video.decoding import decode_all
 from timesformer_runtime.video.frame_index import Extent, FrameIndex, Scan, scan
 from timesformer_runtime.video.h264 import HeaderReader, UnusualStreamError
+from timesformer_runtime.video.h264_order import HEAD_BYTES, display_order, read_heads
+from timesformer_runtime.video.sample_table import find_table, scan_table
 from timesformer_runtime.video.seeking import decode_selected
 from timesformer_runtime.video.source import locate
 
@@ -46,10 +49,10 @@ def test_the_packets_of_ordinary_files_tell(
 ) -> None:
     index = index_of(write_video(tmp_path / name, FRAMES, **settings))
     assert index is not None
-    assert len(index.times) == 40
+    assert len(index.stamps) == 40
     assert index.entries[0] == 0
     assert sorted(index.packet_of_frame) == list(range(40))
-    assert np.all(np.diff(index.times[index.packet_of_frame]) > 0)
+    assert np.all(np.diff(index.stamps[index.packet_of_frame]) > 0)
     assert index.skips_unreferenced == (settings.get("codec") is None)
 
 
@@ -88,7 +91,7 @@ def test_decoding_starts_at_an_entry_that_the_frame_can_be_decoded_from(tmp_path
         entry = index.entry_for(packet)
         assert entry in index.entries
         assert entry <= packet
-        assert index.times[entry] <= index.times[packet]
+        assert index.stamps[entry] <= index.stamps[packet]
     # Frames before a keyframe in display order come after it in the file.
     leading = [
         p for p in range(40) if index.entry_for(p) != max(e for e in index.entries if e <= p)
@@ -134,8 +137,8 @@ def swapped(times: npt.NDArray[np.int64], first: int, second: int) -> npt.NDArra
 @pytest.mark.parametrize(
     "lie",
     [
-        lambda index: {"times": index.times + 1},
-        lambda index: {"times": swapped(index.times, 22, 23)},
+        lambda index: {"stamps": index.stamps + 1},
+        lambda index: {"stamps": swapped(index.stamps, 22, 23)},
         lambda index: {"entries": np.arange(40)},
     ],
     ids=["other times", "other order", "entries that are none"],
@@ -181,6 +184,94 @@ def test_decoding_all_keeps_only_what_is_wanted(tmp_path: Path) -> None:
     assert list(decoded.pictures) == [5]
 
 
+# The table of an MP4 file
+
+
+TABLES: dict[str, dict[str, Any]] = {
+    "b_frames.mp4": {"options": GOPS_OF_10},
+    "b_frames.mov": {"options": GOPS_OF_10},
+    "late.mp4": {"options": GOPS_OF_10, "times": range(500, 540)},
+    "variable_rate.mp4": {"options": GOPS_OF_10, "times": [i * (i + 3) for i in range(40)]},
+    "slices.mp4": {"options": {"x264-params": "slices=3:keyint=12"}},
+    "no_reordering.mp4": {"options": {"tune": "zerolatency"}},
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_tells_what_the_packets_tell(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sample_table, "_SHORT", 1)
+    path = write_video(tmp_path / name, FRAMES, **TABLES[name])
+    expected = decode_plainly(path)
+    with locate(path) as media, media.open() as video:
+        found = scan(video)
+        table = find_table(media, video)
+    assert found.index is not None
+    assert table is not None
+    with locate(path) as media, media.open() as video:
+        by_table = scan_table(media, video, table)
+        assert by_table.index is not None
+        decoded = decode_selected(video, by_table.index, range(0, 40, 3))
+    assert by_table.packets == found.packets == 40
+    for field in ("packet_of_frame", "entries", "start"):
+        np.testing.assert_array_equal(
+            getattr(by_table.index, field), getattr(found.index, field), err_msg=field
+        )
+    assert decoded is not None
+    for frame, picture in decoded.pictures.items():
+        np.testing.assert_array_equal(picture.pixels, expected[frame])
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        (
+            "fragments.mp4",
+            {
+                "options": GOPS_OF_10,
+                "container_options": {"movflags": "frag_keyframe+empty_moov"},
+            },
+        ),
+        (
+            "fragments_after.mp4",
+            {"options": GOPS_OF_10, "container_options": {"movflags": "frag_keyframe"}},
+        ),
+        ("matroska.mkv", {}),
+        ("mpeg4.mp4", {"codec": "mpeg4"}),
+    ],
+)
+def test_where_there_is_no_whole_table_none_is_used(
+    name: str, settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sample_table, "_SHORT", 1)
+    path = write_video(tmp_path / name, FRAMES, **settings)
+    with locate(path) as media, media.open() as video:
+        table = find_table(media, video)
+        index = None if table is None else scan_table(media, video, table).index
+    assert index is None
+
+
+def test_a_table_that_is_wrong_is_found_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The table then says nothing, and the packets are read."""
+    monkeypatch.setattr(sample_table, "_SHORT", 1)
+    path = write_video(tmp_path / "video.mp4", FRAMES, options=GOPS_OF_10)
+    expected = decode_plainly(path)
+    right = sample_table.find_table
+
+    def wrong(*opened: Any) -> Any:
+        table = right(*opened)
+        assert table is not None
+        return table[:-1]
+
+    monkeypatch.setattr(clip_module, "find_table", wrong)
+    clip = clip_module.read_clip(path, lambda count: np.array([0, count - 1]))
+    assert clip.count == 40
+    np.testing.assert_array_equal(clip.frames[1], expected[39])
+
+
 # H.264 headers
 
 
@@ -198,7 +289,7 @@ def test_headers_tell_the_order_of_pictures(name: str, tmp_path: Path) -> None:
     reader = HeaderReader(extradata)
     pictures = [reader.read(packet) for packet in found]
     assert [picture.is_idr for picture in pictures] == [i % 10 == 0 for i in range(40)]
-    order = [picture.display_order for picture in pictures]
+    order = display_order(np.array(pictures, dtype=np.int64)).tolist()
     assert order != sorted(order)
     assert len(set(order)) == 40
     # In display order each picture looks as it was drawn: the packets' timestamps agree.
@@ -212,7 +303,7 @@ def test_a_long_group_of_pictures_wraps_its_counters(tmp_path: Path) -> None:
     options = {"x264-params": "keyint=600:scenecut=0:bframes=2", "preset": "ultrafast"}
     extradata, found = h264_packets(write_video(tmp_path / "long.mp4", frames, options=options))
     reader = HeaderReader(extradata)
-    order = np.array([reader.read(packet).display_order for packet in found])
+    order = display_order(np.array([reader.read(packet) for packet in found], dtype=np.int64))
     assert len(set(order.tolist())) == 600
     assert np.abs(np.argsort(order) - np.arange(600)).max() < 5
 
@@ -232,10 +323,54 @@ def test_unusual_headers_are_refused(tmp_path: Path) -> None:
     }
     for reason, stream in broken.items():
         reader = HeaderReader(extradata)
-        for packet in stream[:-1]:
-            reader.read(packet)
         with pytest.raises(UnusualStreamError, match=reason):
-            reader.read(stream[-1])
+            display_order(np.array([reader.read(packet) for packet in stream], dtype=np.int64))
+
+
+def test_parameters_that_change_are_refused(tmp_path: Path) -> None:
+    small, large = (
+        write_video(tmp_path / name, FRAMES, options={"x264-params": parameters})
+        for name, parameters in (("one.h264", "keyint=250"), ("other.h264", "keyint=250:bframes=0"))
+    )
+    extradata, _ = h264_packets(small)
+    reader = HeaderReader(extradata)
+    _, other = h264_packets(large)
+    with pytest.raises(UnusualStreamError, match="parameters that change"):
+        reader.read(other[0])
+
+
+@pytest.mark.parametrize("preset", ["ultrafast", "medium", "placebo"])
+def test_headers_that_are_read_together_are_the_same(preset: str, tmp_path: Path) -> None:
+    frames = moving_pictures(200, 32, 32)
+    options = {"preset": preset, "x264-params": "keyint=60:repeat-headers=1"}
+    extradata, found = h264_packets(write_video(tmp_path / "a.mp4", frames, options=options))
+    heads, sizes = [packet[:HEAD_BYTES] for packet in found], [len(packet) for packet in found]
+    reader = HeaderReader(extradata)
+    pictures, is_read = read_heads(reader, heads, sizes)
+    assert np.count_nonzero(is_read) >= 100
+    for packet, picture, read in zip(found, pictures, is_read, strict=True):
+        if read:
+            assert tuple(picture) == reader.read(packet)
+
+
+def test_headers_of_noise_are_read_like_one_by_one(tmp_path: Path) -> None:
+    extradata, found = h264_packets(
+        write_video(tmp_path / "a.mp4", FRAMES, options={"x264-params": "keyint=60"})
+    )
+    reader = HeaderReader(extradata)
+    random = np.random.default_rng(0)
+    noisy: list[bytes] = []
+    for _ in range(2000):
+        copy = bytearray(found[int(random.integers(1, len(found)))])
+        for _ in range(3):
+            copy[int(random.integers(4, min(len(copy), 20)))] = int(random.choice([0, 0, 3, 99]))
+        noisy.append(bytes(copy))
+    heads, sizes = [packet[:HEAD_BYTES] for packet in noisy], [len(packet) for packet in noisy]
+    pictures, is_read = read_heads(reader, heads, sizes)
+    assert 100 < np.count_nonzero(is_read) < 1900
+    for packet, picture, read in zip(noisy, pictures, is_read, strict=True):
+        if read:
+            assert tuple(picture) == reader.read(packet)
 
 
 def test_missing_parameter_sets_are_refused(tmp_path: Path) -> None:

@@ -17,11 +17,12 @@ import numpy.typing as npt
 
 from timesformer_runtime.errors import InvalidOptionError, InvalidVideoError
 from timesformer_runtime.video.claims import Claims, judge, read_claims
-from timesformer_runtime.video.container import Media
+from timesformer_runtime.video.container import Media, OpenVideo
 from timesformer_runtime.video.decoding import Decoded, decode_all, frame_rate
-from timesformer_runtime.video.frame_index import Extent, scan
+from timesformer_runtime.video.frame_index import Extent, Scan, scan
 from timesformer_runtime.video.limits import DecodeLimits
 from timesformer_runtime.video.pixels import Frame, Kept, Rendering, Size
+from timesformer_runtime.video.sample_table import find_table, scan_table
 from timesformer_runtime.video.seeking import decode_selected
 from timesformer_runtime.video.source import Source, locate
 
@@ -161,14 +162,26 @@ class _Reader:
         with self.media.open(threads=self.threads) as video:
             rate = frame_rate(video.stream)
             claims = read_claims(self.media, video)
-            found = scan(video)
-            if found.index is not None:
-                indices = _chosen(self.choose, FrameCount(found.packets, rate))
-                decoded = decode_selected(video, found.index, sorted(set(indices)), self.rendering)
-                if decoded is not None:
-                    return self._clip(decoded, indices, claims, found.extent)
-        decoded, indices = self._read_everything(FrameCount(max(found.packets, 1), rate))
-        return self._clip(decoded, indices, claims, found.extent)
+            table = find_table(self.media, video)
+            found = scan(video) if table is None else scan_table(self.media, video, table)
+            selected = self._read_selected(video, found, rate)
+        if selected is None and table is not None:  # which the file contradicts
+            with self.media.open(threads=self.threads) as video:
+                found = scan(video)
+                selected = self._read_selected(video, found, rate)
+        if selected is None:
+            selected = self._read_everything(FrameCount(max(found.packets, 1), rate))
+        return self._clip(*selected, claims, found.extent)
+
+    def _read_selected(
+        self, video: OpenVideo, found: Scan, rate: float
+    ) -> tuple[Decoded, tuple[int, ...]] | None:
+        """Decodes what is needed; None where it is not known what that is."""
+        if found.index is None:
+            return None
+        indices = _chosen(self.choose, FrameCount(found.packets, rate))
+        decoded = decode_selected(video, found.index, sorted(set(indices)), self.rendering)
+        return None if decoded is None else (decoded, indices)
 
     def _read_everything(self, expected: FrameCount) -> tuple[Decoded, tuple[int, ...]]:
         """Decodes the whole file: again only where it has not the expected number of frames."""

@@ -36,7 +36,7 @@ class Decoded:
         pictures: The wanted frames by index.
         failed_packets: Number of packets that did not decode.
         patched: Number of frames that decoded in spite of damage.
-        sizes: Heights and widths of the frames that were decoded.
+        sizes: Heights and widths of the frames; those of the wanted ones where only they are known.
         in_order: Whether the timestamps of the frames ascend.
         interlaced: Whether a wanted frame consists of two fields.
     """

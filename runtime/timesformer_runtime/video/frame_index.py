@@ -2,7 +2,7 @@
 
 That is only known where every packet is known to give one frame and the timestamps to be in the
 order in which frames come out. For H.264 the pictures' headers prove it. For HEVC, VP9 and AV1
-their rules promise it while no packet is missing, and ``decoding`` checks it for all that it
+their rules promise it while no packet is missing, and ``seeking`` checks it for all that it
 decodes. For any other file there is no index, and it has to be decoded from its start. What stays
 unseen is damage inside the data of a picture that no wanted frame needs.
 """
@@ -11,18 +11,26 @@ from __future__ import annotations
 
 import dataclasses
 from array import array
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import av
 import numpy as np
 import numpy.typing as npt
 
 from timesformer_runtime.video.container import InputContainer, OpenVideo, VideoStream
-from timesformer_runtime.video.h264 import HeaderReader, UnusualStreamError
+from timesformer_runtime.video.h264 import HeaderReader, Picture, UnusualStreamError
+from timesformer_runtime.video.h264_order import (
+    HEAD_BYTES,
+    display_order,
+    is_one_slice,
+    read_heads,
+    unit_of,
+)
 
 if TYPE_CHECKING:
     from timesformer_runtime.video.container import Packet
+
+Numbers = npt.NDArray[np.int64]
 
 # Containers whose packets carry timestamps for display, and that can seek by time.
 _CONTAINERS = ("mov", "matroska", "mpegts")
@@ -35,29 +43,39 @@ class FrameIndex:
     """The packets of a stream in decoding order, and the frames in the order they come out.
 
     Attributes:
-        times: Presentation timestamp of each packet, int64 [N].
-        decoding_times: Decoding timestamp of each packet, int64 [N].
+        stamps: A timestamp of each packet that no other has, int64 [N].
+        has_decoding_stamps: Whether these say when a packet is decoded; else when it is shown.
+        seek_times: Timestamps to seek a packet by, int64 [N] each. Some containers look for one
+            by the one time, some by the other.
+        start: Timestamp for display of the first frame.
         packet_of_frame: Which packet gives a frame, int64 [N].
         entries: The packets at which decoding can start, ascending, int64; the first is 0.
         skips_unreferenced: Whether the decoder can leave out pictures that no other needs.
     """
 
-    times: npt.NDArray[np.int64]
-    decoding_times: npt.NDArray[np.int64]
-    packet_of_frame: npt.NDArray[np.int64]
-    entries: npt.NDArray[np.int64]
+    stamps: Numbers
+    has_decoding_stamps: bool
+    seek_times: tuple[Numbers, ...]
+    start: int
+    packet_of_frame: Numbers
+    entries: Numbers
     skips_unreferenced: bool
 
     def entry_for(self, number: int) -> int:
         """The last entry from which the packet with this number can be decoded."""
         candidates = self.entries[: np.searchsorted(self.entries, number, side="right")]
+        frame_of_packet = np.argsort(self.packet_of_frame)
         # A picture that is shown before the entry may depend on pictures before the entry.
-        earlier = candidates[self.times[candidates] <= self.times[number]]
+        earlier = candidates[frame_of_packet[candidates] <= frame_of_packet[number]]
         return int(earlier[-1])
+
+    def stamp_of(self, packet: Packet) -> int | None:
+        """What ``stamps`` has for this packet, if it is one of them."""
+        return packet.dts if self.has_decoding_stamps else packet.pts
 
     def number_of(self, packet: Packet) -> int | None:
         """Which of the packets this is; None where it is none of them."""
-        numbers = np.flatnonzero(self.times == packet.pts)
+        numbers = np.flatnonzero(self.stamps == self.stamp_of(packet))
         return int(numbers[0]) if len(numbers) else None
 
 
@@ -90,10 +108,6 @@ class Scan:
     extent: Extent
 
 
-class _UnknownOrderError(Exception):
-    """The packets do not tell which frames they give."""
-
-
 def scan(video: OpenVideo) -> Scan:
     """Reads all packets of a stream, from where the container stands to its end."""
     builder = _builder(video.container, video.stream)
@@ -123,52 +137,66 @@ def _extent(stream: VideoStream, packets: int, first: int | None, end: int | Non
     return Extent(packets, float(first * unit), float(end * unit))
 
 
+class _UnknownOrderError(Exception):
+    """The packets do not tell which frames they give."""
+
+
+class _Pictures(Protocol):
+    """Collects what packets say about their pictures."""
+
+    skips_unreferenced: bool
+
+    def add(self, packet: Packet) -> None: ...
+
+    def finish(self) -> tuple[Numbers, Numbers]:
+        """Numbers that ascend as the pictures are shown, and the entries."""
+
+
 class _Builder:
     """Collects packets; gives up as soon as they do not tell which frames they give."""
 
-    def __init__(self, read_picture: Callable[[Packet], _Picture], *, has_headers: bool) -> None:
-        self._read_picture = read_picture
-        self._has_headers = has_headers
+    def __init__(self, pictures: _Pictures) -> None:
+        self._pictures = pictures
         self._times = array("q")
         self._decoding_times = array("q")
-        self._orders = array("q")
-        self._entries = array("q")
 
     def add(self, packet: Packet) -> _Builder | None:
         if packet.pts is None or packet.is_corrupt or packet.is_discard:
             return None
         try:
-            picture = self._read_picture(packet)
+            self._pictures.add(packet)
         except (_UnknownOrderError, UnusualStreamError):
             return None
-        if picture.is_entry:
-            self._entries.append(len(self._times))
         self._times.append(packet.pts)
         self._decoding_times.append(packet.pts if packet.dts is None else packet.dts)
-        self._orders.append(picture.order)
         return self
 
     def finish(self, decoder: av.VideoCodecContext) -> FrameIndex | None:
         """The index, unless the timestamps contradict the order of the pictures."""
-        times, orders = _numbers(self._times), _numbers(self._orders)
-        entries = _numbers(self._entries)
+        times = _numbers(self._times)
+        try:
+            orders, entries = self._pictures.finish()
+        except UnusualStreamError:
+            return None
         if not len(entries) or entries[0] != 0:
             return None
         by_time = np.argsort(times, kind="stable")
         if by_time[0] != 0 or np.any(np.diff(times[by_time]) == 0):
             return None
-        if np.any(np.diff(orders[by_time]) <= 0) or _delay(by_time) > _reorder_depth(decoder):
+        if np.any(np.diff(orders[by_time]) <= 0) or holds_back(by_time) > reorder_depth(decoder):
             return None
-        if not self._has_headers and _has_gap(times[by_time]):
+        skips_unreferenced = self._pictures.skips_unreferenced
+        if not skips_unreferenced and _has_gap(times[by_time]):
             return None
         return FrameIndex(
-            times, _numbers(self._decoding_times), by_time, entries, self._has_headers
+            stamps=times,
+            has_decoding_stamps=False,
+            seek_times=(times, _numbers(self._decoding_times)),
+            start=int(times[0]),
+            packet_of_frame=by_time,
+            entries=entries,
+            skips_unreferenced=skips_unreferenced,
         )
-
-
-class _Picture(NamedTuple):
-    is_entry: bool
-    order: int  # ascending in the order in which frames come out
 
 
 def _builder(container: InputContainer, stream: VideoStream) -> _Builder | None:
@@ -176,42 +204,95 @@ def _builder(container: InputContainer, stream: VideoStream) -> _Builder | None:
         return None
     decoder = stream.codec_context
     if decoder.name in _ONE_FRAME_PER_PACKET:
-        return _Builder(_read_by_timestamp, has_headers=False)
+        return _Builder(_TimedPictures())
     if decoder.name != "h264":
         return None
     try:
-        reader = HeaderReader(decoder.extradata or b"")
+        return _Builder(_HeadedPictures(HeaderReader(decoder.extradata or b"")))
     except UnusualStreamError:
         return None
 
-    def read_header(packet: Packet) -> _Picture:
-        return _Picture(*reader.read(bytes(packet)))
 
-    return _Builder(read_header, has_headers=True)
+class _TimedPictures:
+    """Pictures that are shown in the order of their timestamps."""
+
+    skips_unreferenced = False
+
+    def __init__(self) -> None:
+        self._times = array("q")
+        self._entries = array("q")
+
+    def add(self, packet: Packet) -> None:
+        if bytes(memoryview(packet)[: len(_HOLE)]) == _HOLE or packet.pts is None:
+            raise _UnknownOrderError
+        if packet.is_keyframe:
+            self._entries.append(len(self._times))
+        self._times.append(packet.pts)
+
+    def finish(self) -> tuple[Numbers, Numbers]:
+        return _numbers(self._times), _numbers(self._entries)
 
 
-def _read_by_timestamp(packet: Packet) -> _Picture:
-    if bytes(memoryview(packet)[: len(_HOLE)]) == _HOLE or packet.pts is None:
-        raise _UnknownOrderError
-    return _Picture(packet.is_keyframe, packet.pts)
+class _HeadedPictures:
+    """Pictures that say in their headers in which order they are shown: those of H.264."""
+
+    skips_unreferenced = True
+
+    def __init__(self, reader: HeaderReader) -> None:
+        self._reader = reader
+        self._count = 0
+        # Those that hold nothing but one slice are read together: that is much faster.
+        self._plain: list[tuple[int, bytes, int]] = []
+        self._read: list[tuple[int, Picture]] = []
+
+    def add(self, packet: Packet) -> None:
+        """Adds a packet.
+
+        Raises:
+            UnusualStreamError: It does not hold exactly one whole frame.
+        """
+        view = memoryview(packet)
+        head = bytes(view[:HEAD_BYTES])
+        if self._reader.length_size == 4 and is_one_slice(head, len(view)):
+            self._plain.append((self._count, head, len(view)))
+        else:
+            self._read.append((self._count, self._reader.read(bytes(view))))
+        self._count += 1
+
+    def finish(self) -> tuple[Numbers, Numbers]:
+        """Numbers that ascend as the pictures are shown, and where decoding can start.
+
+        Raises:
+            UnusualStreamError: A picture is missing.
+        """
+        pictures = np.empty((self._count, len(Picture._fields)), dtype=np.int64)
+        for number, picture in self._read:
+            pictures[number] = picture
+        if self._plain:
+            numbers, heads, sizes = zip(*self._plain, strict=True)
+            found, is_read = read_heads(self._reader, heads, sizes)
+            for row in np.flatnonzero(~is_read).tolist():
+                found[row] = self._reader.read_slice(unit_of(heads[row]))
+            pictures[list(numbers)] = found
+        return display_order(pictures), np.flatnonzero(pictures[:, 0])
 
 
-def _numbers(values: array[int]) -> npt.NDArray[np.int64]:
+def _numbers(values: array[int]) -> Numbers:
     return np.array(values, dtype=np.int64)
 
 
-def _has_gap(times: npt.NDArray[np.int64]) -> bool:
+def _has_gap(times: Numbers) -> bool:
     """Whether a frame may be missing: steps vary, but two of the usual ones are suspicious."""
     steps = np.diff(times)
     return len(steps) > 0 and bool(np.max(steps) > 1.9 * np.median(steps))
 
 
-def _delay(packet_of_frame: npt.NDArray[np.int64]) -> int:
+def holds_back(packet_of_frame: Numbers) -> int:
     """How many packets the decoder has to hold back to give the frames in order."""
     return int(np.max(packet_of_frame - np.arange(len(packet_of_frame))))
 
 
-def _reorder_depth(decoder: av.VideoCodecContext) -> int:
+def reorder_depth(decoder: av.VideoCodecContext) -> int:
     """How many packets it does hold back: with fewer than it needs, it would drop frames."""
     if decoder.name != "h264":
         return 1 << 30  # these streams say how much they need

@@ -4,17 +4,17 @@ Exact frames without decoding everything need to know that each packet holds one
 in which order the pictures are shown, and which of them no other picture depends on. Whatever is
 unusual (fields, lost pictures, damage) ends the reading: such a file is decoded from its start.
 
-Follows ITU-T H.264, sections 7.3 (syntax) and 8.2.1 (picture order count).
+Follows ITU-T H.264, section 7.3 (syntax).
 """
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
-_SLICE, _IDR_SLICE, _SPS, _PPS = 1, 5, 7, 8
+SLICE, IDR_SLICE = 1, 5
+HEADER_BYTES = 48  # of a slice; the fields that are read here take far fewer
+_SPS, _PPS = 7, 8
 _PARTITIONS = frozenset({2, 3, 4})
 _START_CODE = b"\0\0\1"
-_SLICE_HEADER_BYTES = 48  # the fields that are read here take far fewer
-_PERIOD = 1 << 40  # larger than any picture order count
 # Profiles whose sequence parameter set describes its chroma format.
 _HIGH_PROFILES = frozenset({100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135})
 
@@ -26,54 +26,59 @@ class UnusualStreamError(Exception):
 class Picture(NamedTuple):
     """What the header of a coded picture says."""
 
-    is_idr: bool  # decoding can start here: nothing after it depends on anything before it
-    display_order: int  # ascending in the order in which pictures are shown
+    is_idr: int  # decoding can start here: nothing after it depends on anything before it
+    is_reference: int  # other pictures may depend on it
+    frame_num: int  # counts reference pictures,
+    frame_nums: int  # modulo this
+    order: int  # in which pictures are shown,
+    orders: int  # modulo this; 0 where they are shown as they come
 
 
-class _Sequence(NamedTuple):
+class Sequence(NamedTuple):
     """The fields of a sequence parameter set that a slice header's layout depends on."""
 
     frame_num_bits: int
-    order_type: int
-    order_bits: int
+    order_bits: int  # 0 where pictures are shown as they come
     has_colour_planes: bool
 
 
-class _Slice(NamedTuple):
-    frame_num: int
-    order_low_bits: int
-
-
 class HeaderReader:
-    """Reads the pictures of one stream, in decoding order.
+    """Reads the pictures of one stream.
 
     Args:
         extradata: The decoder configuration of the container: an avcC record or Annex B.
+
+    Attributes:
+        length_size: Bytes of the length before each unit; 0 where start codes divide them.
 
     Raises:
         UnusualStreamError: It is neither, or has parameter sets that are not supported here.
     """
 
     def __init__(self, extradata: bytes) -> None:
-        self._sequences: dict[int, _Sequence] = {}
+        self.length_size = 0
+        self._sequences: dict[int, Sequence] = {}
         self._sequence_of_picture_set: dict[int, int] = {}
-        self._length_size = 0  # 0: Annex B, units between start codes
-        self._pictures = 0
-        self._period = 0
-        self._previous_frame_num = 0
-        self._previous_order = 0
         if extradata[:1] == b"\1":
             self._read_avcc(extradata)
         else:
             for unit in _between_start_codes(extradata):
                 self._read_parameters(unit)
 
+    @property
+    def sequences(self) -> dict[int, Sequence]:
+        """The sequence that each picture parameter set refers to."""
+        return {
+            number: self._sequences[sequence]
+            for number, sequence in self._sequence_of_picture_set.items()
+            if sequence in self._sequences
+        }
+
     def read(self, packet: bytes) -> Picture:
         """Reads one packet.
 
         Raises:
-            UnusualStreamError: It does not hold exactly one whole frame, or the one that follows
-                the previous one.
+            UnusualStreamError: It does not hold exactly one whole frame.
         """
         picture: Picture | None = None
         for unit in self._units(packet):
@@ -84,21 +89,21 @@ class HeaderReader:
                 self._read_parameters(unit)
             elif kind in _PARTITIONS:
                 raise UnusualStreamError("data partitioning")
-            elif kind in {_SLICE, _IDR_SLICE} and len(unit) > 1 and unit[1] & 0x80:
+            elif kind in {SLICE, IDR_SLICE} and len(unit) > 1 and unit[1] & 0x80:
                 if picture is not None:  # first_mb_in_slice is 0 once in a picture
                     raise UnusualStreamError("several pictures in a packet")
-                picture = self._read_picture(unit)
+                picture = self.read_slice(unit)
         if picture is None:
             raise UnusualStreamError("no picture in a packet")
         return picture
 
     def _units(self, packet: bytes) -> Iterator[bytes]:
-        if not self._length_size:
+        if not self.length_size:
             yield from _between_start_codes(packet)
             return
         position = 0
         while position < len(packet):
-            start = position + self._length_size
+            start = position + self.length_size
             length = int.from_bytes(packet[position:start], "big")
             if not 0 < length <= len(packet) - start:
                 raise UnusualStreamError("a unit's length does not fit its packet")
@@ -108,7 +113,7 @@ class HeaderReader:
     def _read_avcc(self, record: bytes) -> None:
         if len(record) < 7:
             raise UnusualStreamError("a decoder configuration without parameter sets")
-        self._length_size = (record[4] & 3) + 1
+        self.length_size = (record[4] & 3) + 1
         position = 5
         for mask in (31, 255):  # sequence, then picture parameter sets
             count = record[position] & mask if position < len(record) else 0
@@ -122,34 +127,24 @@ class HeaderReader:
     def _read_parameters(self, unit: bytes) -> None:
         if unit and unit[0] & 31 == _SPS:
             number, sequence = _read_sequence(unit)
-            self._sequences[number] = sequence
+            if self._sequences.setdefault(number, sequence) != sequence:
+                raise UnusualStreamError("parameters that change")
         elif unit and unit[0] & 31 == _PPS:
             bits = _Bits(unit[1:])
-            self._sequence_of_picture_set[bits.exp_golomb()] = bits.exp_golomb()
+            number, of = bits.exp_golomb(), bits.exp_golomb()
+            if self._sequence_of_picture_set.setdefault(number, of) != of:
+                raise UnusualStreamError("parameters that change")
 
-    def _read_picture(self, unit: bytes) -> Picture:
-        is_idr, is_reference = unit[0] & 31 == _IDR_SLICE, bool(unit[0] & 0x60)
-        sequence, fields = self._read_slice(unit, is_idr=is_idr)
-        frame_nums = 1 << sequence.frame_num_bits
-        if is_idr:
-            self._period += 1
-            self._previous_order = 0
-            expected = 0
-        else:
-            expected = (self._previous_frame_num + 1) % frame_nums
-        if fields.frame_num != expected or not self._period:
-            raise UnusualStreamError("a picture is missing")
-        self._pictures += 1
-        order = self._pictures
-        if sequence.order_type == 0:
-            order = _unwrap(fields.order_low_bits, self._previous_order, 1 << sequence.order_bits)
-        if is_reference:
-            self._previous_frame_num = fields.frame_num
-            self._previous_order = order
-        return Picture(is_idr, self._period * _PERIOD + order)
+    def read_slice(self, unit: bytes) -> Picture:
+        """Reads a unit that is the first slice of a picture; its beginning is enough.
 
-    def _read_slice(self, unit: bytes, *, is_idr: bool) -> tuple[_Sequence, _Slice]:
-        bits = _Bits(unit[1:_SLICE_HEADER_BYTES])
+        Raises:
+            UnusualStreamError: It is something else.
+        """
+        if unit[0] & 0x9F not in {SLICE, IDR_SLICE} or not unit[1:2] or not unit[1] & 0x80:
+            raise UnusualStreamError("no picture in a packet")
+        is_idr, is_reference = unit[0] & 31 == IDR_SLICE, bool(unit[0] & 0x60)
+        bits = _Bits(unit[1:HEADER_BYTES])
         bits.exp_golomb()  # first_mb_in_slice
         bits.exp_golomb()  # slice_type
         picture_set = bits.exp_golomb()
@@ -161,14 +156,10 @@ class HeaderReader:
         frame_num = bits.number(sequence.frame_num_bits)
         if is_idr:
             bits.exp_golomb()  # idr_pic_id
-        order = bits.number(sequence.order_bits) if sequence.order_type == 0 else 0
-        return sequence, _Slice(frame_num, order)
-
-
-def _unwrap(low_bits: int, previous: int, modulus: int) -> int:
-    """The number with these low bits that is nearest to the previous one."""
-    offset = (low_bits - previous) % modulus
-    return previous + (offset - modulus if offset > modulus // 2 else offset)
+        order = bits.number(sequence.order_bits)
+        orders = 1 << sequence.order_bits if sequence.order_bits else 0
+        frame_nums = 1 << sequence.frame_num_bits
+        return Picture(is_idr, is_reference, frame_num, frame_nums, order, orders)
 
 
 def _between_start_codes(data: bytes) -> Iterator[bytes]:
@@ -181,7 +172,7 @@ def _between_start_codes(data: bytes) -> Iterator[bytes]:
         start = stop
 
 
-def _read_sequence(unit: bytes) -> tuple[int, _Sequence]:
+def _read_sequence(unit: bytes) -> tuple[int, Sequence]:
     bits = _Bits(unit[1:])
     profile = bits.number(8)
     bits.number(16)  # constraints and level
@@ -198,7 +189,7 @@ def _read_sequence(unit: bytes) -> tuple[int, _Sequence]:
     bits.exp_golomb()  # height
     if not bits.number(1):  # frame_mbs_only_flag
         raise UnusualStreamError("pictures may be fields")
-    return number, _Sequence(frame_num_bits, order_type, order_bits, has_colour_planes)
+    return number, Sequence(frame_num_bits, order_bits, has_colour_planes)
 
 
 def _skip_chroma_format(bits: "_Bits") -> bool:

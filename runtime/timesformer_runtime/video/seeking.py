@@ -36,7 +36,7 @@ def decode_selected(
         The same frames as ``decode_all``; None where something was not as the index promised.
     """
     keeper = Keeper(video.stream, video.watch, rendering or Rendering())
-    decoded = Decoded(count=len(index.times))
+    decoded = Decoded(count=len(index.stamps))
     for run in _runs(index, wanted):
         try:
             if not _decode_run(video, index, run, keeper, decoded):
@@ -52,7 +52,7 @@ class _Run:
 
     start: int
     last: int
-    frame_of_time: dict[int, int]  # the wanted frames by presentation timestamp
+    frame_of_packet: dict[int, int]  # the wanted frames
 
 
 def _runs(index: FrameIndex, wanted: Sequence[int]) -> list[_Run]:
@@ -63,7 +63,7 @@ def _runs(index: FrameIndex, wanted: Sequence[int]) -> list[_Run]:
         if not runs or entry > runs[-1].last:
             runs.append(_Run(entry, packet, {}))
         runs[-1].last = max(runs[-1].last, packet)
-        runs[-1].frame_of_time[int(index.times[packet])] = frame
+        runs[-1].frame_of_packet[packet] = frame
     return runs
 
 
@@ -72,56 +72,71 @@ def _decode_run(
 ) -> bool:
     """Seeks, decodes a run and keeps its wanted frames; False where it is not as expected."""
     decoder = video.stream.codec_context
-    start = int(index.times[0])
+    decoder.skip_frame = "DEFAULT"
+    is_skipping = False
+    frame_of_time: dict[int | None, int] = {}
+    fed: list[int] = []
     times: list[int] = []
-    for packet in _packets_of_run(video, index, run):
-        if packet is not None and index.skips_unreferenced:
-            decoder.skip_frame = "DEFAULT" if packet.pts in run.frame_of_time else "NONREF"
+    for packet, number in _packets_of_run(video, index, run):
+        if packet is not None:
+            if packet.pts is None:
+                return False
+            fed.append(packet.pts)
+            if number in run.frame_of_packet:
+                frame_of_time[packet.pts] = run.frame_of_packet[number]
+            if index.skips_unreferenced and is_skipping != (number not in run.frame_of_packet):
+                is_skipping = not is_skipping
+                decoder.skip_frame = "NONREF" if is_skipping else "DEFAULT"
         for picture in decoder.decode(packet):
             if picture.pts is None or picture.is_corrupt:
                 return False
             times.append(picture.pts)
-            decoded.sizes.add((picture.height, picture.width))
-            number = run.frame_of_time.get(picture.pts)
-            if number is not None:
-                keeper.keep(decoded, number, picture, start)
-    return _is_as_expected(times, index, run)
+            if picture.pts in frame_of_time:
+                decoded.sizes.add((picture.height, picture.width))
+                keeper.keep(decoded, frame_of_time[picture.pts], picture, index.start)
+    if len(fed) != run.last - run.start + 1 or not frame_of_time.keys() <= set(times):
+        return False
+    return _is_as_expected(times, fed, skips=index.skips_unreferenced)
 
 
-def _packets_of_run(video: OpenVideo, index: FrameIndex, run: _Run) -> Iterator[Packet | None]:
-    """The packets of a run and None; fewer where the file does not give them in that order."""
-    for packet, number in _packets_from(video, index, run.start):
-        if packet.pts != index.times[number]:
+def _packets_of_run(
+    video: OpenVideo, index: FrameIndex, run: _Run
+) -> Iterator[tuple[Packet | None, int]]:
+    """The packets of a run with their numbers, and None at its end.
+
+    Fewer where the file does not give them in that order.
+    """
+    first, following = _seek(video, index, run.start)
+    stamps = index.stamps[first : run.last + 1].tolist()
+    for number, (stamp, packet) in enumerate(zip(stamps, following, strict=False), first):
+        if index.stamp_of(packet) != stamp:
             return
         if number >= run.start:
-            yield packet
-        if number == run.last:
-            yield None
-            return
+            yield packet, number
+    yield None, run.last
 
 
-def _packets_from(video: OpenVideo, index: FrameIndex, start: int) -> Iterator[tuple[Packet, int]]:
-    """Seeks to a packet or to one before it, and gives the packets from there with their numbers.
+def _seek(video: OpenVideo, index: FrameIndex, start: int) -> tuple[int, Iterator[Packet]]:
+    """Seeks to a packet or to one before it; gives its number and the packets from there.
 
-    Nothing where the file cannot seek there.
+    There are none where the file cannot seek there.
     """
-    # Some containers look for a packet by the one time, some by the other.
-    for time in (index.times[start], index.decoding_times[start]):
-        video.container.seek(int(time), stream=video.stream, backward=True)
+    for times in index.seek_times:
+        video.container.seek(int(times[start]), stream=video.stream, backward=True)
         following = video.packets()
         first = next(following, None)
         number = None if first is None else index.number_of(first)
         if first is not None and number is not None and number <= start:
-            last = len(index.times)
-            yield from zip(itertools.chain([first], following), range(number, last), strict=False)
-            return
+            return number, itertools.chain([first], following)
+    return start, iter(())
 
 
-def _is_as_expected(times: list[int], index: FrameIndex, run: _Run) -> bool:
-    if not run.frame_of_time.keys() <= set(times) or times != sorted(set(times)):
+def _is_as_expected(times: list[int], fed: list[int], *, skips: bool) -> bool:
+    if times != sorted(set(times)):
         return False
-    if index.skips_unreferenced:
+    if skips:
         return True
-    fed = index.times[run.start : run.last + 1]
     # Frames that are shown before the entry may be missing: they need what comes before it.
-    return [time for time in times if time >= fed[0]] == sorted(fed[fed >= fed[0]])
+    return [time for time in times if time >= fed[0]] == sorted(
+        time for time in fed if time >= fed[0]
+    )
