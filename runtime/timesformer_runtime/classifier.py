@@ -35,6 +35,7 @@ from timesformer_runtime.views import Views
 
 if TYPE_CHECKING:
     from timesformer_runtime.live import LiveResult
+    from timesformer_runtime.timeline import Timeline
 
 Video: TypeAlias = str | PathLike[str] | BinaryIO | npt.NDArray[np.uint8]
 Videos: TypeAlias = list[Any] | tuple[Any, ...]  # of Video, which may be mixed
@@ -318,6 +319,24 @@ class VideoClassifier:
         self.check(top_k, function_to_apply, outputs)
         return self._runner.answer(self._input.views(frames), top_k, function_to_apply, outputs)
 
+    def rank(
+        self,
+        logits: npt.NDArray[np.float32],
+        top_k: int | None = 5,
+        function_to_apply: str | None = None,
+    ) -> tuple[Prediction, ...]:
+        """Turns logits, such as the average of several answers, into labels with scores.
+
+        Args:
+            logits: float32 [classes].
+            top_k: As in a call.
+            function_to_apply: As in a call.
+
+        Raises:
+            InvalidModelError: There are more classes than labels, or fewer.
+        """
+        return self._runner.rank(logits, top_k, function_to_apply)
+
     @property
     def input(self) -> ModelInput:
         """Chooses and converts frames, for those who decode them themselves."""
@@ -387,6 +406,51 @@ class VideoClassifier:
             top_k=top_k,
             function_to_apply=function_to_apply,
             notify=notify,
+        )
+
+    def timeline(
+        self,
+        video: str | PathLike[str] | BinaryIO,
+        window: float = 4.0,
+        stride: float = 2.0,
+        top_k: int | None = 5,
+        function_to_apply: str | None = None,
+        *,
+        merge: bool = False,
+    ) -> Timeline:
+        """Classifies a long video window by window, in one pass and in little memory.
+
+        A video that ends inside a window has that as its last one, when it is at least half
+        there; one shorter than a window is one segment. Reading may take as long as it takes: of
+        the limits, ``max_seconds`` does not apply.
+
+        Args:
+            video: Path or binary file object.
+            window: Seconds that the model sees at a time.
+            stride: Seconds from the start of one window to that of the next.
+            top_k: As in a call.
+            function_to_apply: As in a call.
+            merge: Whether windows that follow each other and have the same first label become one
+                segment.
+
+        Returns:
+            An iterator of segments, which come as soon as they are known. Decoding runs ahead in
+            a thread, which ends with the iterator.
+
+        Raises:
+            InvalidOptionError: An option is not valid.
+            TimesformerError: As for ``classify``, from the iterator.
+        """
+        from timesformer_runtime.timeline import Timeline  # noqa: PLC0415
+        from timesformer_runtime.windows import WindowSettings  # noqa: PLC0415
+
+        return Timeline(
+            self,
+            video,
+            WindowSettings(window, stride),
+            top_k=top_k,
+            function_to_apply=function_to_apply,
+            merge=merge,
         )
 
     def logits(self, videos: Video | Videos) -> npt.NDArray[np.float32]:

@@ -88,8 +88,27 @@ class Runner:
         values = {output: self._joined(output, answers) for output in outputs}
         predictions: tuple[Prediction, ...] = ()
         if "logits" in values:
-            predictions = self._predictions(values["logits"], top_k, function)
+            predictions = self.rank(values["logits"], top_k, function)
         return Answer(predictions, values, preparing, running)
+
+    def rank(
+        self, logits: npt.NDArray[np.float32], top_k: int | None, function: str | None
+    ) -> tuple[Prediction, ...]:
+        """Labels and scores of logits [classes], best first.
+
+        Raises:
+            InvalidModelError: There are more classes than labels, or fewer.
+        """
+        labels = self._bundle.labels or tuple(f"LABEL_{index}" for index in range(len(logits)))
+        if len(labels) != len(logits):
+            raise InvalidModelError(
+                f"{self._bundle.name}: it has {len(logits)} classes, but config.json names "
+                f"{len(labels)}: correct id2label"
+            )
+        if self._sums("logits"):  # in the same order, but as sure as one view is
+            logits = logits / np.float32(self._views.count)
+        function = function or default_function(self._bundle.problem_type)
+        return best(apply_function(function, logits), labels, top_k)
 
     def run(self, view: npt.NDArray[Any], outputs: Sequence[str], *, finite: bool = True) -> Values:
         """The outputs for one clip; they must be finite, unless that is what is to be found out.
@@ -142,20 +161,6 @@ class Runner:
 
     def _sums(self, output: str) -> bool:
         return output == "logits" and self._views.protocol == "facebook"
-
-    def _predictions(
-        self, logits: npt.NDArray[np.float32], top_k: int | None, function: str | None
-    ) -> tuple[Prediction, ...]:
-        labels = self._bundle.labels or tuple(f"LABEL_{index}" for index in range(len(logits)))
-        if len(labels) != len(logits):
-            raise InvalidModelError(
-                f"{self._bundle.name}: it has {len(logits)} classes, but config.json names "
-                f"{len(labels)}: correct id2label"
-            )
-        if self._sums("logits"):  # in the same order, but as sure as one view is
-            logits = logits / np.float32(self._views.count)
-        function = function or default_function(self._bundle.problem_type)
-        return best(apply_function(function, logits), labels, top_k)
 
     def _source(self) -> str:
         """The checkpoint that the model came from, for a command to be copied."""

@@ -205,7 +205,7 @@ class Windows(Generic[Given, Kept]):
     def _window(
         self, number: int, frames: Sequence[_Shown[Kept]], video_end: float
     ) -> Window[Kept]:
-        start = max(number, 0) * self._settings.stride
+        start = max(number, 0) * float(self._settings.stride)
         end = start + self._settings.length
         return Window(
             start=start,

@@ -21,6 +21,7 @@ from timesformer_runtime.cli.output import (
     fail,
 )
 from timesformer_runtime.cli.stream import stream
+from timesformer_runtime.cli.timeline import timeline
 from timesformer_runtime.cli.verify import verify
 from timesformer_runtime.errors import TimesformerError
 
@@ -45,7 +46,7 @@ def command() -> None:
     """
 
 
-for _subcommand in (classify, stream, verify, doctor):
+for _subcommand in (classify, timeline, stream, verify, doctor):
     command.add_command(_subcommand)
 
 

@@ -6,20 +6,19 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from timesformer_runtime.cli.model_options import load, model_options
 from timesformer_runtime.cli.output import BAD_INPUT, one_line, say
+from timesformer_runtime.cli.sources import STDIN, source
 from timesformer_runtime.cli.view_options import view_options
-from timesformer_runtime.errors import InvalidVideoError, TimesformerError
+from timesformer_runtime.errors import TimesformerError
 
 if TYPE_CHECKING:
     from timesformer_runtime.classifier import VideoClassifier
     from timesformer_runtime.results import VideoResult
-
-_STDIN = "-"
 
 
 @click.command()
@@ -56,7 +55,7 @@ def classify(
     from timesformer_runtime import features_file  # noqa: PLC0415
     from timesformer_runtime.tables import PredictionTable  # noqa: PLC0415
 
-    if videos.count(_STDIN) > 1:
+    if videos.count(STDIN) > 1:
         raise click.UsageError('standard input can be read only once; give "-" once')
     if features is not None:
         features_file.check_path(features)
@@ -99,8 +98,7 @@ def _try_video(
 ) -> VideoResult | None:
     """Runs one video; a failure is reported, and does not stop the others."""
     try:
-        source = _standard_input() if video == _STDIN else video
-        return classifier.classify(source, top_k, outputs=outputs)
+        return classifier.classify(source(video), top_k, outputs=outputs)
     except (TimesformerError, OSError) as error:
         message = str(error)
     except MemoryError as error:
@@ -111,15 +109,9 @@ def _try_video(
     return None
 
 
-def _standard_input() -> BinaryIO:
-    if sys.stdin is None:  # as after "<&-"
-        raise InvalidVideoError("standard input is closed; pipe a video into it, or give a path")
-    return sys.stdin.buffer
-
-
 def _about(video: str, message: str) -> str:
     """The message with the name of its video in front, once, and otherwise on one line."""
-    names = ("<stdin>", "standard input") if video == _STDIN else (video, repr(video))
+    names = ("<stdin>", "standard input") if video == STDIN else (video, repr(video))
     for name in names:
         if name and message.startswith((f"{name} ", f"{name}:")):
             return name + one_line(message.removeprefix(name))

@@ -1,0 +1,70 @@
+"""A progress bar on stderr, where that is a terminal, below the lines that a command prints."""
+
+from __future__ import annotations
+
+import sys
+from typing import Self
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from timesformer_runtime.terminal import printable
+
+
+class ProgressBar:
+    """Shows how far a command is and how long the rest will take; a context manager.
+
+    Args:
+        total: How much there is to do; None where that is not known (yet).
+        unit: What is counted, to be shown after the numbers.
+    """
+
+    def __init__(self, total: float | None, unit: str) -> None:
+        console = Console(stderr=True)
+        self._progress = Progress(
+            BarColumn(),
+            TextColumn("{task.fields[facts]}"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+            redirect_stdout=False,
+        )
+        self._shares_terminal = console.is_terminal and sys.stdout.isatty()
+        self._unit = unit
+        self._task = self._progress.add_task("", total=total, facts="")
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def advance_to(self, done: float, total: float | None) -> None:
+        """Moves the bar."""
+        task = self._progress.tasks[0]
+        of = "" if total is None else f" of {total:.0f}"
+        speed = f", {task.speed:.2f} a second" if task.speed else ""
+        self._progress.update(
+            self._task, completed=done, total=total, facts=f"{done:.0f}{of} {self._unit}{speed}"
+        )
+
+    def echo(self, line: str) -> None:
+        """Prints a line on stdout; where the bar is on the same terminal, above it."""
+        if self._shares_terminal:
+            self._progress.console.print(
+                line, markup=False, highlight=False, soft_wrap=True, emoji=False
+            )
+        else:
+            click.echo(line)
+
+    def say(self, line: str) -> None:
+        """Prints a line on stderr, above the bar."""
+        if self._progress.disable:
+            click.echo(printable(line), err=True)
+        else:
+            self._progress.console.print(
+                printable(line), markup=False, highlight=False, soft_wrap=True, emoji=False
+            )

@@ -1,0 +1,85 @@
+"""The forms in which ``timesformer timeline`` prints segments."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from rich.cells import cell_len
+
+from timesformer_runtime.terminal import printable
+from timesformer_runtime.timeline import Segment
+
+_WIDEST = 64  # columns; a longer label only shifts its own line
+
+
+class SegmentLines(Protocol):
+    """Makes lines of segments."""
+
+    def lines(self, segment: Segment) -> Iterator[str]:
+        """The lines of the next segment, after those that precede the first one."""
+
+
+class JsonLines:
+    """One JSON object per segment."""
+
+    def lines(self, segment: Segment) -> Iterator[str]:
+        """The line of the next segment."""
+        yield json.dumps(segment.to_dict())
+
+
+class CsvLines:
+    """One line per label, after a line of names."""
+
+    def __init__(self) -> None:
+        self._header: tuple[str, ...] | None = ("start", "end", "label", "score")
+
+    def lines(self, segment: Segment) -> Iterator[str]:
+        """The lines of the next segment."""
+        if self._header:
+            yield ",".join(self._header)
+            self._header = None
+        for prediction in segment.predictions:
+            line = io.StringIO()
+            row = (f"{segment.start:.3f}", f"{segment.end:.3f}", prediction["label"])
+            csv.writer(line, lineterminator="").writerow([*row, f"{prediction['score']:.6f}"])
+            yield line.getvalue()
+
+
+class Rows:
+    """Columns for people.
+
+    Args:
+        labels: All labels that may come, for the width of their column.
+    """
+
+    def __init__(self, labels: Sequence[str] | None) -> None:
+        names = ["label", *map(printable, labels or ())]
+        self._width = min(max(map(cell_len, names)), _WIDEST)
+        self._has_header = False
+
+    def lines(self, segment: Segment) -> Iterator[str]:
+        """The rows of the next segment: its first label, then the others."""
+        if not self._has_header:
+            yield self._row("start", "end", "label", "score")
+            self._has_header = True
+        times = _clock(segment.start), _clock(segment.end)
+        for prediction in segment.predictions:
+            yield self._row(*times, prediction["label"], f"{prediction['score']:.4f}")
+            times = "", ""
+
+    def _row(self, start: str, end: str, label: str, score: str) -> str:
+        label = printable(label)
+        label += " " * (self._width - cell_len(label))
+        return f"{start:>10}  {end:>10}  {label}  {score:>7}"
+
+
+def _clock(seconds: float) -> str:
+    """Hours where there are any, minutes, and seconds with one digit after the point."""
+    minutes, tenths = divmod(round(seconds * 10), 600)
+    hours, minutes = divmod(minutes, 60)
+    short = f"{minutes}:{tenths // 10:02}.{tenths % 10}"
+    return f"{hours}:{short:0>7}" if hours else short

@@ -1,0 +1,81 @@
+"""``timesformer timeline``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from timesformer_runtime.cli.durations import duration
+from timesformer_runtime.cli.model_options import load, model_options
+from timesformer_runtime.cli.output import say
+from timesformer_runtime.cli.sources import source
+from timesformer_runtime.cli.view_options import view_options
+
+if TYPE_CHECKING:
+    from timesformer_runtime.views import Views
+
+
+@click.command()
+@click.argument("model")
+@click.argument("video")
+@click.option(
+    "--window",
+    type=duration,
+    default="4s",
+    show_default=True,
+    metavar="TIME",
+    help="How much of the video the model sees at a time: 4s, 500ms, 1m.",
+)
+@click.option(
+    "--stride",
+    type=duration,
+    default="2s",
+    show_default=True,
+    metavar="TIME",
+    help="From the start of one window to that of the next.",
+)
+@click.option("--merge", is_flag=True, help="Join neighbours with the same first label.")
+@click.option(
+    "--top-k",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Labels per segment.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per segment and line.")
+@click.option("--csv", "as_csv", is_flag=True, help="One line per label: start,end,label,score.")
+@view_options
+@model_options
+def timeline(
+    video: str,
+    window: float,
+    stride: float,
+    merge: bool,
+    top_k: int,
+    as_json: bool,
+    as_csv: bool,
+    views: Views,
+    **options: Any,
+) -> None:
+    """Name what each part of a long VIDEO shows ("-" reads it from standard input).
+
+    Windows slide over the video, which is read once; each result is printed as soon as it is
+    known. Times count from the video's first frame.
+    """
+    if as_json and as_csv:
+        raise click.UsageError("--json and --csv contradict each other: give one")
+    from timesformer_runtime.cli.progress import ProgressBar  # noqa: PLC0415
+    from timesformer_runtime.cli.segment_lines import CsvLines, JsonLines, Rows  # noqa: PLC0415
+
+    classifier = load(views=views, **options)
+    segments = classifier.timeline(source(video), window, stride, top_k, merge=merge)
+    form = JsonLines() if as_json else CsvLines() if as_csv else Rows(classifier.labels)
+    with segments, ProgressBar(None, "seconds of video") as progress:
+        for segment in segments:
+            for line in form.lines(segment):
+                progress.echo(line)
+            progress.advance_to(segment.end, segments.duration)
+    if segments.problems:
+        say(f"timesformer: {video}: damaged: {'; '.join(segments.problems)}")

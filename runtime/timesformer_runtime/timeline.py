@@ -1,0 +1,260 @@
+"""Long videos: a label for each of many windows, in one pass through the file.
+
+One thread decodes and converts the frames that windows need, a few windows ahead; the caller's
+runs the model. Memory does not grow with the length of the video.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from timesformer_runtime.channel import Channel
+from timesformer_runtime.results import Prediction, Seconds
+from timesformer_runtime.video.pixels import Rendering
+from timesformer_runtime.video.playback import Playback, PlayedFrame, play
+from timesformer_runtime.windows import Window, Windows, WindowSettings
+
+if TYPE_CHECKING:
+    from timesformer_runtime.classifier import VideoClassifier
+    from timesformer_runtime.model_input import Converted
+    from timesformer_runtime.video.pixels import Frame, Kept
+    from timesformer_runtime.video.source import Source
+
+_AHEAD = 2  # windows that wait for the model
+
+
+@dataclasses.dataclass(frozen=True)
+class Segment:
+    """What the model says to a part of a video.
+
+    Attributes:
+        start: Seconds from the video's first frame.
+        end: The same.
+        predictions: Best first.
+        indices: Which frames the model saw, counted from 0: those of each clip, and of each
+            window, one after the other.
+        times: When they are shown, as ``start``.
+        windows: How many windows it is made of; more than one only where they were merged, and
+            then their logits are averaged.
+        failed_packets: Packets that did not decode since the segment before.
+        seconds: How long it took.
+    """
+
+    start: float
+    end: float
+    predictions: tuple[Prediction, ...]
+    indices: tuple[int, ...]
+    times: tuple[float, ...]
+    windows: int
+    failed_packets: int
+    seconds: Seconds
+
+    def to_dict(self) -> dict[str, Any]:
+        """The segment as JSON types."""
+        return {
+            "start": round(self.start, 6),
+            "end": round(self.end, 6),
+            "predictions": [dict(prediction) for prediction in self.predictions],
+            "frames": {"indices": list(self.indices), "times": list(self.times)},
+            "windows": self.windows,
+            "failed_packets": self.failed_packets,
+            "seconds": dataclasses.asdict(self.seconds),
+        }
+
+
+class Timeline(Iterator[Segment]):
+    """The segments of a video, each as soon as the model is done with it.
+
+    Nothing is read before the first segment is asked for. Closing it, or forgetting it, ends its
+    thread.
+
+    Args:
+        classifier: The model.
+        video: Path or binary file object.
+        settings: Length and stride of the windows.
+        top_k: How many labels a segment has; None gives all.
+        function_to_apply: What makes scores of logits.
+        merge: Whether windows that follow each other and have the same first label become one
+            segment.
+
+    Raises:
+        InvalidOptionError: ``top_k`` or ``function_to_apply`` is not valid.
+        MissingOutputError: The model has no logits.
+    """
+
+    def __init__(
+        self,
+        classifier: VideoClassifier,
+        video: Source,
+        settings: WindowSettings,
+        *,
+        top_k: int | None = 5,
+        function_to_apply: str | None = None,
+        merge: bool = False,
+    ) -> None:
+        classifier.check(top_k, function_to_apply)
+        # Apart from this object: the thread must not keep it alive.
+        self._reading = _Reading(classifier, video, settings)
+        self._segments = _segments(self._reading, top_k, function_to_apply, merge=merge)
+
+    @property
+    def duration(self) -> float | None:
+        """Seconds that the video says it has.
+
+        None before the first segment, and where it does not say.
+        """
+        return self._reading.duration
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong with the file, a short sentence for each; known after the last segment."""
+        return self._reading.problems
+
+    def __next__(self) -> Segment:
+        return next(self._segments)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the reading of the video, and waits for its thread."""
+        self._segments.close()
+
+
+def _segments(
+    reading: _Reading, top_k: int | None, function: str | None, *, merge: bool
+) -> Generator[Segment, None, None]:
+    alike: list[_Classified] = []
+    for classified in _classified(reading):
+        if not merge:
+            yield _segment(reading.classifier, [classified], top_k, function)
+            continue
+        if alike and alike[0].label != classified.label:
+            yield _segment(reading.classifier, alike, top_k, function)
+            alike = []
+        alike.append(classified)
+    if alike:
+        yield _segment(reading.classifier, alike, top_k, function)
+
+
+def _segment(
+    classifier: VideoClassifier, alike: list[_Classified], top_k: int | None, function: str | None
+) -> Segment:
+    """One segment of one window, or of several with the same label."""
+    prepared = [item.prepared for item in alike]
+    windows = [item.window for item in prepared]
+    logits = np.stack([item.logits for item in alike]).mean(axis=0, dtype=np.float64)
+    return Segment(
+        start=windows[0].start,
+        end=windows[-1].end,
+        predictions=classifier.rank(logits.astype(np.float32), top_k, function),
+        indices=tuple(index for window in windows for index in window.indices),
+        times=tuple(seconds for window in windows for seconds in window.times),
+        windows=len(windows),
+        failed_packets=sum(item.failed_packets for item in prepared),
+        seconds=Seconds(
+            decode=sum(item.decode for item in prepared),
+            preprocess=sum(item.prepared.preprocess + item.preprocess for item in alike),
+            inference=sum(item.inference for item in alike),
+        ),
+    )
+
+
+def _classified(reading: _Reading) -> Generator[_Classified, None, None]:
+    """The windows with the model's answers; reading runs ahead in a thread."""
+    channel: Channel[_Prepared] = Channel(_AHEAD, drop=False)
+    thread = channel.fill(reading.windows(), "timeline: reading")
+    try:
+        for prepared in channel:
+            answer = reading.classifier.predict(prepared.window.values, top_k=1)
+            yield _Classified(
+                prepared,
+                answer.outputs["logits"],
+                answer.predictions[0]["label"],
+                answer.preprocess,
+                answer.inference,
+            )
+    finally:
+        channel.close()
+        thread.join()
+
+
+class _Prepared(NamedTuple):
+    """A window that is ready for the model, and what it cost since the one before."""
+
+    window: Window[Converted]
+    failed_packets: int
+    decode: float
+    preprocess: float
+
+
+class _Classified(NamedTuple):
+    """A window and what the model said to it."""
+
+    prepared: _Prepared
+    logits: npt.NDArray[np.float32]
+    label: str
+    preprocess: float
+    inference: float
+
+
+class _Reading:
+    """Makes windows of a file, and measures what each of them costs."""
+
+    def __init__(
+        self, classifier: VideoClassifier, video: Source, settings: WindowSettings
+    ) -> None:
+        self.classifier = classifier
+        self.duration: float | None = None
+        self.problems: tuple[str, ...] = ()
+        self._video = video
+        self._settings = settings
+        self._converting = 0.0
+
+    def windows(self) -> Generator[_Prepared, None, None]:
+        limits = dataclasses.replace(self.classifier.limits, max_seconds=math.inf)
+        threads = self.classifier.threads
+        start, failed_packets = time.perf_counter(), 0
+        with play(self._video, threads=threads, limits=limits) as playback:
+            self.duration = playback.duration
+            for window in self._windows(playback):
+                reading = time.perf_counter() - start - self._converting
+                failures = playback.failed_packets - failed_packets
+                yield _Prepared(window, failures, reading, self._converting)
+                start, failed_packets = time.perf_counter(), playback.failed_packets
+                self._converting = 0.0
+            self.problems = playback.problems()
+
+    def _windows(self, playback: Playback) -> Iterator[Window[Kept]]:
+        model_input, views = self.classifier.input, self.classifier.views
+        rendering = Rendering(
+            convert=self._convert,
+            scale_to=model_input.scaled_size if views.resize == "fast" else None,
+            square_pixels=views.square_pixels,
+        )
+        windows: Windows[PlayedFrame, Kept] = Windows(
+            self._settings,
+            playback.rate,
+            lambda count: model_input.indices(count, count.rate).ravel(),
+            lambda frame: frame.render(rendering),
+            playback.duration,
+        )
+        for frame in playback.frames():
+            yield from windows.push(frame.seconds, frame)
+        yield from windows.finish()
+
+    def _convert(self, frame: Frame) -> Converted:
+        start = time.perf_counter()
+        converted = self.classifier.input.convert(frame)
+        self._converting += time.perf_counter() - start
+        return converted
