@@ -1,0 +1,301 @@
+"""Long videos in one pass, against ``classify`` on the same frames."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+import threading
+import tracemalloc
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import pytest
+from timesformer_runtime import (
+    InvalidOptionError,
+    InvalidVideoError,
+    VideoClassifier,
+    VideoNotFoundError,
+)
+from timesformer_runtime.sampling import Sampling
+from timesformer_runtime.video.playback import FrameClock, play
+from timesformer_runtime.views import Views
+
+from tests.tiny_graphs import TinyGraph, own_metadata, write_bundle
+from tests.video_files import RATE, decode_plainly, moving_pictures, remux, write_video
+
+COUNT = 130
+WINDOW, STRIDE = 1.0, 0.4  # 25 and 10 frames
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle ``shots``, the features model ``headless.onnx`` and a video of 130 frames."""
+    folder = tmp_path_factory.mktemp("timeline")
+    write_bundle(folder / "shots")
+    metadata = own_metadata(task="feature-extraction")
+    TinyGraph(output="features", metadata=metadata).save(folder / "headless.onnx")
+    write_video(folder / "long.mp4", moving_pictures(COUNT))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def classifier(folder: Path) -> VideoClassifier:
+    return VideoClassifier.from_pretrained(folder / "shots", device="cpu", threads=2)
+
+
+def windows_of(count: int) -> list[range]:
+    """The frames of the windows that a video of constant rate has, the last of them partial."""
+    starts = [start for start in range(0, count, 10) if start + 25 <= count]
+    windows = [range(start, start + 25) for start in starts]
+    return windows if windows[-1].stop == count else [*windows, range(starts[-1] + 10, count)]
+
+
+def test_segments_are_what_classify_says_to_the_frames(
+    folder: Path, classifier: VideoClassifier
+) -> None:
+    frames = decode_plainly(folder / "long.mp4")
+    segments = list(classifier.timeline(folder / "long.mp4", WINDOW, STRIDE, top_k=4))
+    expected = windows_of(COUNT)
+    assert len(segments) == len(expected) == 12
+    for segment, window in zip(segments, expected, strict=True):
+        shown = [frames[min(index, COUNT - 1)] for index in range(window.start, window.start + 25)]
+        result = classifier.classify(np.stack(shown), top_k=4)
+        assert segment.predictions == result.predictions
+        assert list(segment.indices) == [
+            min(window.start + index, COUNT - 1) for index in result.indices
+        ]
+        assert segment.times == pytest.approx([index / RATE for index in segment.indices])
+        assert segment.start == pytest.approx(window.start / RATE)
+        assert segment.end == pytest.approx(window.stop / RATE)
+        assert segment.windows == 1
+    assert not any(segment.failed_packets for segment in segments)
+
+
+@pytest.mark.parametrize("count", [1, 5, 24, 25])
+def test_a_short_video_is_classified_as_a_whole(
+    tmp_path: Path, classifier: VideoClassifier, count: int
+) -> None:
+    video = write_video(tmp_path / "short.mp4", moving_pictures(count))
+    (segment,) = classifier.timeline(video, WINDOW, STRIDE)
+    result = classifier.classify(video)
+    assert segment.predictions == result.predictions
+    assert segment.indices == result.indices
+    assert segment.end == pytest.approx(count / RATE)
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".avi", ".ts"])
+def test_containers_agree(
+    folder: Path, tmp_path: Path, classifier: VideoClassifier, suffix: str
+) -> None:
+    copy = tmp_path / f"copy{suffix}"
+    if suffix == ".avi":  # the same pictures, without times
+        write_video(copy, moving_pictures(COUNT))
+    else:
+        remux(folder / "long.mp4", copy, shift=40)
+    ours = list(classifier.timeline(copy, WINDOW, STRIDE))
+    for segment, expected in zip(
+        ours, classifier.timeline(folder / "long.mp4", WINDOW, STRIDE), strict=True
+    ):
+        assert segment.indices == expected.indices
+        assert segment.predictions == expected.predictions
+
+
+def test_merged_segments_average_their_windows(folder: Path, classifier: VideoClassifier) -> None:
+    single = list(classifier.timeline(folder / "long.mp4", WINDOW, STRIDE, None, "none"))
+    merged = list(
+        classifier.timeline(folder / "long.mp4", WINDOW, STRIDE, None, "none", merge=True)
+    )
+    assert 1 < len(merged) < len(single)
+    rest = iter(single)
+    for segment in merged:
+        parts = [next(rest) for _ in range(segment.windows)]
+        assert {part.predictions[0]["label"] for part in parts} == {segment.predictions[0]["label"]}
+        assert (segment.start, segment.end) == (parts[0].start, parts[-1].end)
+        assert segment.indices == tuple(index for part in parts for index in part.indices)
+        for prediction in segment.predictions:
+            scores = [
+                other["score"]
+                for part in parts
+                for other in part.predictions
+                if other["label"] == prediction["label"]
+            ]
+            assert prediction["score"] == pytest.approx(np.mean(scores), rel=1e-4, abs=1e-5)
+    labels = [segment.predictions[0]["label"] for segment in merged]
+    assert all(label != following for label, following in itertools.pairwise(labels))
+    assert next(rest, None) is None
+
+
+def test_several_views(folder: Path) -> None:
+    views = Views(Sampling("dense", rate=3, clips=2), crops=3)
+    classifier = VideoClassifier.from_pretrained(folder / "shots", device="cpu", views=views)
+    frames = np.stack(decode_plainly(folder / "long.mp4")[:25])
+    first = next(classifier.timeline(folder / "long.mp4", WINDOW, STRIDE))
+    result = classifier.classify(frames)
+    assert first.predictions == result.predictions
+    assert first.indices == result.indices
+
+
+def test_results_come_while_the_video_is_read(folder: Path, classifier: VideoClassifier) -> None:
+    before = threading.active_count()
+    with (folder / "long.mp4").open("rb") as file:
+        segments = classifier.timeline(file, WINDOW, STRIDE)
+        assert segments.duration is None
+        assert next(segments).start == 0.0
+        assert segments.duration == pytest.approx(COUNT / RATE)
+        assert threading.active_count() == before + 1
+        segments.close()
+        assert threading.active_count() == before
+        assert next(segments, None) is None
+
+
+def test_a_forgotten_timeline_leaves_no_thread(folder: Path, classifier: VideoClassifier) -> None:
+    before = threading.active_count()
+    for _ in classifier.timeline(folder / "long.mp4", 0.2, 0.04):
+        break
+    assert threading.active_count() == before
+    list(classifier.timeline(folder / "long.mp4", WINDOW, STRIDE))
+    assert threading.active_count() == before
+
+
+def test_errors(folder: Path, tmp_path: Path, classifier: VideoClassifier) -> None:
+    before = threading.active_count()
+    with pytest.raises(VideoNotFoundError, match=r"no.mp4: there is no such file"):
+        next(classifier.timeline(tmp_path / "no.mp4"))
+    (tmp_path / "text.mp4").write_text("no video")
+    with pytest.raises(InvalidVideoError, match="cannot be opened as a video"):
+        next(classifier.timeline(tmp_path / "text.mp4"))
+    with pytest.raises(InvalidOptionError, match="window is 0 seconds"):
+        classifier.timeline(folder / "long.mp4", window=0)
+    with pytest.raises(InvalidOptionError, match="top_k is 0"):
+        classifier.timeline(folder / "long.mp4", top_k=0)
+    headless = VideoClassifier.from_pretrained(folder / "headless.onnx", device="cpu")
+    with pytest.raises(LookupError, match="it has no output 'logits'"):
+        headless.timeline(folder / "long.mp4")
+    assert threading.active_count() == before
+
+
+def test_damage_is_told(tmp_path: Path, classifier: VideoClassifier) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (80, 48, 64, 3), dtype=np.uint8)
+    path = write_video(tmp_path / "damaged.mp4", noise)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 3 : len(data) // 3 + 9000] = np.random.default_rng(0).bytes(9000)
+    path.write_bytes(data)
+    timeline = classifier.timeline(path, WINDOW, STRIDE)
+    failed_packets = sum(segment.failed_packets for segment in timeline)
+    assert failed_packets > 0
+    assert any("did not decode" in problem for problem in timeline.problems)
+
+
+def test_memory_does_not_grow_with_the_video(tmp_path: Path, classifier: VideoClassifier) -> None:
+    peaks = []
+    for count in (200, 800):
+        video = write_video(tmp_path / f"{count}.mp4", moving_pictures(count, 120, 160))
+        list(classifier.timeline(video, WINDOW, STRIDE))  # whatever is made once
+        tracemalloc.start()
+        for _ in classifier.timeline(video, WINDOW, STRIDE):
+            pass
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.5 * peaks[0]
+
+
+# --- Times ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("stamps", "expected"),
+    [
+        ([7.0, 7.1, 7.3], [0.0, 0.1, 0.3]),
+        ([None, None, None], [0.0, 0.1, 0.2]),
+        ([None, 5.0, 5.3, None], [0.0, 0.1, 0.4, 0.5]),
+        ([0.0, 0.3, 0.2, 0.4], [0.0, 0.3, 0.3, 0.4]),  # jitter
+        ([50.0, 50.1, 0.0, 0.3], [0.0, 0.1, 0.2, 0.5]),  # two recordings
+        ([0.0, 1e9, 1e9 + 0.5], [0.0, 0.1, 0.6]),
+        ([0.0, 3000.0], [0.0, 3000.0]),  # a slide
+        ([float("nan"), 4.0, float("inf")], [0.0, 0.1, 0.2]),
+    ],
+)
+def test_times_never_go_back(stamps: list[float | None], expected: list[float]) -> None:
+    clock = FrameClock(10.0)
+    assert [clock.seconds(stamp) for stamp in stamps] == pytest.approx(expected)
+
+
+def test_playback_gives_every_frame_once(folder: Path) -> None:
+    with play(folder / "long.mp4") as video:
+        frames = [(frame.index, frame.seconds) for frame in video.frames()]
+        assert video.problems() == ()
+    assert [index for index, _ in frames] == list(range(COUNT))
+    assert [seconds for _, seconds in frames] == pytest.approx([n / RATE for n in range(COUNT)])
+
+
+# --- The command ---------------------------------------------------------------------------------
+
+
+def command(
+    folder: Path, *arguments: object, stdin: IO[bytes] | None = None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "timesformer_runtime", "timeline", *map(str, arguments)],
+        cwd=folder,
+        stdin=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+def test_json_lines(folder: Path, classifier: VideoClassifier) -> None:
+    options = ("--window", "1s", "--stride", "400ms", "--top-k", 2, "--device", "cpu")
+    result = command(folder, "shots", "long.mp4", *options, "--json")
+    assert result.returncode == 0, result.stderr
+    assert len(result.stderr.splitlines()) == 1  # what is said about the model
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    expected = list(classifier.timeline(folder / "long.mp4", WINDOW, STRIDE, 2))
+    for line, segment in zip(lines, expected, strict=True):
+        assert {**line, "seconds": None} == {
+            **json.loads(json.dumps(segment.to_dict())),
+            "seconds": None,
+        }
+
+
+def test_csv_and_columns_from_standard_input(folder: Path, classifier: VideoClassifier) -> None:
+    segments = list(classifier.timeline(folder / "long.mp4", WINDOW, STRIDE, 1, merge=True))
+    options = ("shots", "-", "--window", 1, "--stride", ".4", "--merge")
+    with (folder / "long.mp4").open("rb") as video:
+        result = command(folder, *options, "--csv", stdin=video)
+    assert result.stdout.splitlines() == [
+        "start,end,label,score",
+        *(
+            f"{s.start:.3f},{s.end:.3f},{s.predictions[0]['label']},{s.predictions[0]['score']:.6f}"
+            for s in segments
+        ),
+    ]
+    with (folder / "long.mp4").open("rb") as video:
+        result = command(folder, *options, stdin=video)
+    rows = [row.split() for row in result.stdout.splitlines()]
+    assert rows[0] == ["start", "end", "label", "score"]
+    assert [row[2] for row in rows[1:]] == [s.predictions[0]["label"] for s in segments]
+    assert rows[-1][1] == "0:05.2"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["long.mp4", "--window", "four"], "'four' is no duration; write it as 4s, 500ms"),
+        (["long.mp4", "--stride", "0s"], "'0s' is no duration"),
+        (["long.mp4", "--window", "1h", "--stride", "1s"], "it must be at least 3.6"),
+        (["long.mp4", "--json", "--csv"], "--json and --csv contradict each other"),
+        (["missing.mp4"], "missing.mp4: there is no such file"),
+    ],
+)
+def test_bad_input(folder: Path, arguments: list[str], message: str) -> None:
+    result = command(folder, "shots", *arguments)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("timesformer: ")
+    assert message in last
