@@ -93,11 +93,15 @@ class Bench:
             sources=(ROOT / "exporter",),
         )
 
-    def plain(self, checkpoint: Path, *, q8: bool = False) -> Path:
+    def plain(self, checkpoint: Path) -> Path:
         """The folder with the plain exports of a checkpoint."""
-        target = self.work / ("plain-and-q8" if q8 else "plain") / checkpoint.name
-        extra = ["--q8"] if q8 else []
-        return self._module(target, "plain_exports", str(checkpoint), "{}", *extra)
+        target = self.work / "plain" / checkpoint.name
+        return self._module(target, "plain_exports", str(checkpoint), "{}")
+
+    def transformers_js(self, graph: Path) -> Path:
+        """The folder with an ONNX file quantized as transformers.js does."""
+        target = self.work / "transformers-js" / graph.parent.name
+        return self._module(target, "transformers_js", str(graph), "{}")
 
     def transformers_exports(self, checkpoint: Path, clips: Path) -> Path:
         """The folder with transformers.exporters' int8 graphs of a checkpoint."""

@@ -1,4 +1,4 @@
-"""What one gets without this project: torch.onnx.export of transformers' model, and recipes on it.
+"""What one gets without this project: torch.onnx.export of transformers' model, and its int8.
 
     python -m tests.benchmarks.plain_exports CHECKPOINT FOLDER
 
@@ -7,9 +7,7 @@ writes into FOLDER
 - ``model.onnx``: ``torch.onnx.export`` with a dynamic batch,
 - ``model_static.onnx``: the same for a batch of one only,
 - ``model_int8.onnx``, ``model_static_int8.onnx``: ``quantize_dynamic`` of the matrix products, u8
-  activations and s8 weights per channel: ONNX Runtime's fast recipe,
-- ``model_q8.onnx``: what transformers.js' script makes of a graph with a convolution: every
-  integer operator, u8 weights, one scale a tensor.
+  activations and s8 weights per channel: ONNX Runtime's fast recipe.
 """
 
 from __future__ import annotations
@@ -21,7 +19,6 @@ import click
 import onnx
 import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
-from onnxruntime.quantization.registry import IntegerOpsRegistry
 from transformers import TimesformerForVideoClassification
 
 
@@ -37,8 +34,7 @@ class _Logits(torch.nn.Module):
 @click.command()
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--q8", is_flag=True, help="Also transformers.js' recipe.")
-def main(checkpoint: Path, folder: Path, q8: bool) -> None:
+def main(checkpoint: Path, folder: Path) -> None:
     """Writes the graphs."""
     folder.mkdir(parents=True, exist_ok=True)
     _export(checkpoint, folder / "model.onnx", dynamic=True)
@@ -52,14 +48,6 @@ def main(checkpoint: Path, folder: Path, q8: bool) -> None:
             weight_type=QuantType.QInt8,
         )
     (folder / "model_static.onnx").unlink()
-    if q8:
-        quantize_dynamic(
-            folder / "model.onnx",
-            folder / "model_q8.onnx",
-            op_types_to_quantize=list(IntegerOpsRegistry),
-            weight_type=QuantType.QUInt8,
-            extra_options={"EnableSubgraph": True, "MatMulConstBOnly": True},
-        )
 
 
 def _export(checkpoint: Path, path: Path, *, dynamic: bool) -> None:

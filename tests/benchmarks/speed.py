@@ -40,15 +40,16 @@ def basic_competitors(bench: Bench) -> list[Competitor]:
 def peer_competitors(bench: Bench) -> list[Competitor]:
     """The other tools and engines."""
     checkpoint, clips = bench.checkpoint(), bench.clip_file()
+    plain = bench.plain(checkpoint) / "model.onnx"
     theirs = bench.transformers_exports(checkpoint, clips)
     graphs = {
-        "transformers.js q8": bench.plain(checkpoint, q8=True) / "model_q8.onnx",
+        "transformers.js q8": bench.transformers_js(plain) / "model_q8.onnx",
         "transformers.exporters int8 dynamic": theirs / "model_dynamic.onnx",
         "transformers.exporters int8 static": theirs / "model_static.onnx",
     }
     return [
         *(Competitor(name, "ort", path, reference=TORCH) for name, path in graphs.items()),
-        *_openvino_variants(bench, bench.plain(checkpoint) / "model.onnx", clips),
+        *_openvino_variants(bench, plain, clips),
     ]
 
 
