@@ -87,7 +87,7 @@ class ModelInput:
             return np.ascontiguousarray(frame)
         if self._facebook is not None:
             return np.stack([self._facebook.pixels(frame, crop) for crop in self.crops])
-        return np.stack([self._preprocessing.planes(frame, crop) for crop in self.crops])
+        return np.stack(self._preprocessing.planes(frame, self.crops))
 
     def views(self, frames: Sequence[Converted]) -> Iterator[npt.NDArray[Any]]:
         """The input of each view: all crops of the first clip, then those of the next.

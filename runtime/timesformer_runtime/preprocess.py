@@ -170,43 +170,41 @@ class Preprocessing:
         planes: list[Planes] = []
         for t, frame in enumerate(frames):
             repeated = t > 0 and frame is frames[t - 1]  # short videos repeat frames
-            planes.append(planes[-1] if repeated else self.planes(frame))
+            planes += [planes[-1]] if repeated else self.planes(frame)
         return self.normalize(planes)
 
-    def planes(self, frame: Frame, crop: str = CENTER) -> Planes:
+    def planes(self, frame: Frame, crops: Sequence[str] = (CENTER,)) -> list[Planes]:
         """The pixels that a model sees of a frame: resized and cropped, not yet normalised.
 
         Args:
             frame: uint8 RGB [H, W, 3].
-            crop: One of ``CROPS``: which part of the longer side is kept.
+            crops: Which parts of the longer side are wanted, of ``CROPS``.
 
         Returns:
-            uint8 [C, h, w].
+            uint8 [C, h, w] for each crop.
 
         Raises:
             InvalidVideoError: The frame is not uint8 [H, W, 3], or its result would be too large.
         """
         check_frame(frame)
         resized = self.resized_size(*frame.shape[:2])
-        height, width = self._result_size(frame)
-        tall = resized[0] > resized[1]
-        rows = _overlap(resized[0], height, crop if tall else CENTER)
-        columns = _overlap(resized[1], width, CENTER if tall else crop)
-        window = resampling.Window(rows.first, columns.first, rows.length, columns.length)
+        parts = [self._part(resized, self._result_size(frame), crop) for crop in crops]
         image = frame if self.num_channels == 3 else _luma(frame)
-        planes = resampling.resize(image, resized, self.resample, window)
-        if planes.shape[1:] == (height, width):
-            return planes
-        padded = np.zeros((self.num_channels, height, width), dtype=np.uint8)
-        inner = padded[:, rows.place : rows.place + rows.length]
-        inner[:, :, columns.place : columns.place + columns.length] = planes
-        return padded
+        windows = [part.window for part in parts]
+        planes = resampling.resize_windows(image, resized, self.resample, windows)
+        return [part.padded(plane) for part, plane in zip(parts, planes, strict=True)]
+
+    def _part(self, resized: tuple[int, int], result: tuple[int, int], crop: str) -> _Part:
+        tall = resized[0] > resized[1]
+        rows = _overlap(resized[0], result[0], crop if tall else CENTER)
+        columns = _overlap(resized[1], result[1], CENTER if tall else crop)
+        return _Part(rows, columns, result)
 
     def normalize(self, planes: Sequence[Planes]) -> npt.NDArray[np.float32]:
         """Rescales and normalises the pixels of the frames of a clip.
 
         Args:
-            planes: What ``planes`` gave for each frame, uint8 [C, h, w].
+            planes: Of each frame what ``planes`` gave for one crop, uint8 [C, h, w].
 
         Returns:
             float32 [T, C, h, w], contiguous.
@@ -261,6 +259,28 @@ class _Overlap:
     first: int  # in the image
     length: int
     place: int  # in the crop
+
+
+@dataclasses.dataclass(frozen=True)
+class _Part:
+    """What a crop takes from a resized image, and where in its result that goes."""
+
+    rows: _Overlap
+    columns: _Overlap
+    size: tuple[int, int]  # of the result
+
+    @property
+    def window(self) -> resampling.Window:
+        rows, columns = self.rows, self.columns
+        return resampling.Window(rows.first, columns.first, rows.length, columns.length)
+
+    def padded(self, planes: Planes) -> Planes:
+        if planes.shape[1:] == self.size:
+            return planes
+        result = np.zeros((len(planes), *self.size), dtype=np.uint8)
+        inner = result[:, self.rows.place : self.rows.place + self.rows.length]
+        inner[:, :, self.columns.place : self.columns.place + self.columns.length] = planes
+        return result
 
 
 def _overlap(image: int, length: int, crop: str) -> _Overlap:

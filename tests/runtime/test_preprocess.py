@@ -156,21 +156,24 @@ def test_crops_lie_along_the_longer_side(height: int, width: int) -> None:
     whole = np.asarray(image.fromarray(frame).resize(resized[::-1], image.Resampling.BILINEAR))
     tall = resized[0] > resized[1]
     room = max(resized) - 32
-    for crop, offset in {"start": 0, "center": room // 2, "end": room}.items():
+    offsets = {"start": 0, "center": room // 2, "end": room}
+    together = preprocessing.planes(frame, tuple(offsets))
+    for (crop, offset), planes in zip(offsets.items(), together, strict=True):
         top, left = (offset, 4) if tall else (4, offset)
         expected = whole[top : top + 32, left : left + 32].transpose(2, 0, 1)
-        np.testing.assert_array_equal(preprocessing.planes(frame, crop), expected)
-    assert preprocessing.planes(frame).dtype == np.uint8
+        assert planes.dtype == np.uint8
+        np.testing.assert_array_equal(planes, expected)
+        np.testing.assert_array_equal(preprocessing.planes(frame, [crop])[0], expected)
 
 
 def test_a_crop_larger_than_the_frame_keeps_it_in_the_middle() -> None:
     frame = noise(20, 30, 3)
     preprocessing = Preprocessing(do_resize=False, crop_size=(40, 40))
-    centred = preprocessing.planes(frame)
+    (centred,) = preprocessing.planes(frame)
     np.testing.assert_array_equal(centred[:, 10:30, 5:35], frame.transpose(2, 0, 1))
     assert int(centred.sum()) == int(frame.sum())  # black around it
-    for crop in ("start", "end"):
-        np.testing.assert_array_equal(preprocessing.planes(frame, crop), centred)
+    for planes in preprocessing.planes(frame, ("start", "end")):
+        np.testing.assert_array_equal(planes, centred)
 
 
 def test_frames_of_several_sizes() -> None:
