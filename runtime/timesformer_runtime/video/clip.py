@@ -184,22 +184,18 @@ class _Reader:
         return None if decoded is None else (decoded, indices)
 
     def _read_everything(self, expected: FrameCount) -> tuple[Decoded, tuple[int, ...]]:
-        """Decodes the whole file: again only where it has not the expected number of frames."""
-        indices = _chosen(self.choose, expected)
-        decoded = self._decode_all(indices)
-        if decoded.count != expected:
-            indices = _chosen(self.choose, FrameCount(decoded.count, expected.rate))
-            if not decoded.pictures.keys() >= set(indices):
-                decoded = self._decode_all(indices)
+        """Decodes the whole file: again only where a large one has not the expected frames."""
+        decoded = self._decode_all(expected)
+        indices = _chosen(self.choose, FrameCount(decoded.count, expected.rate))
+        if not decoded.pictures.keys() >= set(indices):
+            decoded = self._decode_all(FrameCount(decoded.count, expected.rate))
         return decoded, indices
 
-    def _decode_all(self, indices: tuple[int, ...]) -> Decoded:
-        with self.media.open(threads=self.threads) as video:
-            decoded = decode_all(video, frozenset(indices), self.rendering)
+    def _decode_all(self, expected: FrameCount) -> Decoded:
+        decoded = self._decode_all_with(expected, self.threads)
         if decoded.failed_packets and self.threads > 1:
             # Which frames survive damage depends on the number of threads: that of one counts.
-            with self.media.open() as video:
-                decoded = decode_all(video, frozenset(indices), self.rendering)
+            decoded = self._decode_all_with(expected, 1)
         if decoded.failed_packets > decoded.count:
             raise InvalidVideoError(
                 f"{self.media.name} is damaged or encrypted: it gave {decoded.failed_packets} "
@@ -210,6 +206,14 @@ class _Reader:
                 f"{self.media.name} has no frame that decodes; check that it is complete"
             )
         return decoded
+
+    def _decode_all_with(self, expected: FrameCount, threads: int) -> Decoded:
+        def choose_again(count: int) -> tuple[int, ...]:
+            return _chosen(self.choose, FrameCount(count, expected.rate)) if count else ()
+
+        wanted = frozenset(_chosen(self.choose, expected))
+        with self.media.open(threads=threads) as video:
+            return decode_all(video, wanted, self.rendering, choose_again)
 
     def _clip(
         self, decoded: Decoded, indices: tuple[int, ...], claims: Claims, extent: Extent

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import av
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from timesformer_runtime.video.container import Packet
 
 _USUAL_RATE = 25  # frames per second of a raw stream that says nothing: FFmpeg's own assumption
+_SPARE_PIXELS = 1 << 26  # about 100 MB as they are decoded
 _HOPELESS = 100  # after so many failed packets, more than frames, reading on is a waste
 
 
@@ -83,13 +84,24 @@ class Keeper:
 
 
 def decode_all(
-    video: OpenVideo, wanted: Collection[int], rendering: Rendering | None = None
+    video: OpenVideo,
+    wanted: Collection[int],
+    rendering: Rendering | None = None,
+    choose_again: Callable[[int], Collection[int]] | None = None,
 ) -> Decoded:
     """Decodes the whole stream in order, and keeps the wanted frames.
 
     Gives up early where far more packets fail than frames come out.
+
+    Args:
+        video: The open file, at its start.
+        wanted: Indices of frames.
+        rendering: Makes of a decoded picture what is kept.
+        choose_again: Maps the number of frames that came out to those that are wanted after all.
+            They are there if the whole video is small.
     """
     keeper = Keeper(video.stream, video.watch, rendering or Rendering())
+    spare = _Spare() if choose_again else None
     decoded = Decoded()
     start = None
     for picture in decode_in_order(video, decoded):
@@ -97,6 +109,11 @@ def decode_all(
             start = picture.pts
         if decoded.count in wanted:
             keeper.keep(decoded, decoded.count, picture, start)
+        elif spare is not None:
+            spare.add(decoded.count, picture)
+    if spare is not None and choose_again is not None:
+        for number in sorted(spare.pictures.keys() & set(choose_again(decoded.count))):
+            keeper.keep(decoded, number, spare.pictures[number], start)
     return decoded
 
 
@@ -131,6 +148,21 @@ def decode_in_order(
             decoded.patched += picture.is_corrupt
             decoded.sizes.add((picture.height, picture.width))
             decoded.count += 1
+
+
+class _Spare:
+    """All frames of a video as long as they are few, so that it need not be decoded again."""
+
+    def __init__(self) -> None:
+        self.pictures: dict[int, av.VideoFrame] = {}
+        self._pixels = 0
+
+    def add(self, number: int, picture: av.VideoFrame) -> None:
+        self._pixels += picture.width * picture.height
+        if self._pixels <= _SPARE_PIXELS:
+            self.pictures[number] = picture
+        elif self.pictures:
+            self.pictures = {}
 
 
 def _packets_to_the_end(demuxed: Iterator[Packet], decoded: Decoded) -> Iterator[Packet | None]:
