@@ -13,8 +13,9 @@ from typing import NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
+from timesformer_runtime.crops import CENTER, END, START
 from timesformer_runtime.errors import InvalidOptionError
-from timesformer_runtime.preprocess import CENTER, END, START, Frame, Preprocessing, check_frame
+from timesformer_runtime.preprocess import Frame, Preprocessing, check_frame
 
 # Short side of the frames when only their middle is tested, where it is not 8/7 of the crop as
 # for 224: the smallest that the models were trained with.

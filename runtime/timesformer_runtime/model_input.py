@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from timesformer_runtime.bundle import Bundle
+from timesformer_runtime.crops import CENTER, CROPS
 from timesformer_runtime.errors import InvalidOptionError, InvalidVideoError
 from timesformer_runtime.facebook import FacebookPreprocessing
-from timesformer_runtime.preprocess import CENTER, Frame, Preprocessing
-from timesformer_runtime.preprocess import CROPS as CROP_NAMES
+from timesformer_runtime.preprocess import Frame, Preprocessing
 from timesformer_runtime.sampling import FrameIndices
 from timesformer_runtime.views import Views
 
@@ -37,7 +37,7 @@ class ModelInput:
     def __init__(self, bundle: Bundle, views: Views) -> None:
         self.num_frames = bundle.input.num_frames
         self.sampling = views.sampling.resolved(self.num_frames)
-        self.crops = (CENTER,) if views.crops == 1 else CROP_NAMES
+        self.crops = (CENTER,) if views.crops == 1 else CROPS
         self._dtype = bundle.input.dtype
         self._flips = views.channel_order == "bgr"
         self._scales = views.resize == "fast"

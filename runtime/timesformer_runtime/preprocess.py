@@ -11,12 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from timesformer_runtime import resample as resampling
+from timesformer_runtime.crops import CENTER, Part
 from timesformer_runtime.errors import InvalidModelError, InvalidVideoError
 
 Frame = npt.NDArray[np.uint8]  # [H, W, 3], RGB
 Planes = npt.NDArray[np.uint8]  # [C, h, w]
-
-START, CENTER, END = CROPS = ("start", "center", "end")  # left or top, middle, right or bottom
 
 _MAX_SIDE = 8192  # far above any model's input; keeps a broken file from asking for terabytes
 _FLAGS = ("do_resize", "do_center_crop", "do_rescale", "do_normalize")
@@ -188,17 +187,12 @@ class Preprocessing:
         """
         check_frame(frame)
         resized = self.resized_size(*frame.shape[:2])
-        parts = [self._part(resized, self._result_size(frame), crop) for crop in crops]
+        size = self._result_size(frame)
+        parts = [Part.of(resized, size, crop) for crop in crops]
         image = frame if self.num_channels == 3 else _luma(frame)
         windows = [part.window for part in parts]
         planes = resampling.resize_windows(image, resized, self.resample, windows)
         return [part.padded(plane) for part, plane in zip(parts, planes, strict=True)]
-
-    def _part(self, resized: tuple[int, int], result: tuple[int, int], crop: str) -> _Part:
-        tall = resized[0] > resized[1]
-        rows = _overlap(resized[0], result[0], crop if tall else CENTER)
-        columns = _overlap(resized[1], result[1], CENTER if tall else crop)
-        return _Part(rows, columns, result)
 
     def normalize(self, planes: Sequence[Planes]) -> npt.NDArray[np.float32]:
         """Rescales and normalises the pixels of the frames of a clip.
@@ -250,44 +244,6 @@ class Preprocessing:
             table -= np.array(self.image_mean, dtype=np.float32)[:, None]
             table /= np.array(self.image_std, dtype=np.float32)[:, None]
         return table
-
-
-@dataclasses.dataclass(frozen=True)
-class _Overlap:
-    """Along one axis: what a crop takes from an image, and where it goes."""
-
-    first: int  # in the image
-    length: int
-    place: int  # in the crop
-
-
-@dataclasses.dataclass(frozen=True)
-class _Part:
-    """What a crop takes from a resized image, and where in its result that goes."""
-
-    rows: _Overlap
-    columns: _Overlap
-    size: tuple[int, int]  # of the result
-
-    @property
-    def window(self) -> resampling.Window:
-        rows, columns = self.rows, self.columns
-        return resampling.Window(rows.first, columns.first, rows.length, columns.length)
-
-    def padded(self, planes: Planes) -> Planes:
-        if planes.shape[1:] == self.size:
-            return planes
-        result = np.zeros((len(planes), *self.size), dtype=np.uint8)
-        inner = result[:, self.rows.place : self.rows.place + self.rows.length]
-        inner[:, :, self.columns.place : self.columns.place + self.columns.length] = planes
-        return result
-
-
-def _overlap(image: int, length: int, crop: str) -> _Overlap:
-    offset = (image - length) // 2  # negative where the crop is larger: then it is in the middle
-    if image > length:
-        offset = {START: 0, CENTER: offset, END: image - length}[crop]
-    return _Overlap(max(offset, 0), min(image, length), max(-offset, 0))
 
 
 def _luma(frame: Frame) -> npt.NDArray[np.uint8]:

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from timesformer_runtime.crops import CROPS
 from timesformer_runtime.errors import InvalidOptionError, InvalidVideoError
 from timesformer_runtime.facebook import FacebookPreprocessing
-from timesformer_runtime.preprocess import CROPS, Preprocessing
+from timesformer_runtime.preprocess import Preprocessing
 
 PUBLISHED = Preprocessing(image_mean=(0.45, 0.4, 0.5), image_std=(0.225, 0.25, 0.2))
 
