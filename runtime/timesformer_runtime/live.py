@@ -11,6 +11,7 @@ import collections
 import dataclasses
 import itertools
 import logging
+import math
 import os
 import threading
 import time
@@ -89,7 +90,11 @@ class LiveResult:
 
     def to_dict(self) -> dict[str, Any]:
         """The result as JSON types."""
-        return dataclasses.asdict(self)
+        values = dataclasses.asdict(self)
+        for name in ("start", "end", "latency"):
+            values[name] = round(values[name], 6)
+        values["frames"] = {"times": list(values.pop("times"))}
+        return values
 
 
 def stream(
@@ -158,8 +163,10 @@ def _replay(
             )
 
     def frames(_: threading.Event) -> Generator[LiveFrame, None, None]:
-        with play(source, threads=classifier.threads, limits=classifier.limits) as video:
-            connection = Connection(0, video.rate)
+        # However long it is: only a little of it is held at a time.
+        limits = dataclasses.replace(classifier.limits, max_seconds=math.inf)
+        with play(source, threads=classifier.threads, limits=limits) as video:
+            connection = Connection(0, video.rate, video.duration)
             for frame in video.frames():
                 yield LiveFrame(
                     picture=frame.picture,
@@ -231,6 +238,7 @@ class Windowing:
             first.connection.rate,
             lambda count: self._classifier.input.indices(count, count.rate).ravel(),
             lambda frame: self._rendering(frame.picture, frame.pixel_shape),
+            first.connection.duration,
         )
         times: collections.deque[float] = collections.deque()  # from the oldest open window's start
         for frame in itertools.chain([first], frames):
@@ -251,7 +259,7 @@ class Windowing:
         times: collections.deque[float],
         newest: LiveFrame,
     ) -> ReadyWindow:
-        while times[0] < window.start - _ROUNDING:
+        while times and times[0] < window.start - _ROUNDING:
             times.popleft()
         first = self._used - len(times)
         self._windows += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+import timesformer_runtime
 from timesformer_runtime import InvalidOptionError, InvalidVideoError, VideoClassifier, live
 from timesformer_runtime.errors import SourceLostError, VideoNotFoundError
 from timesformer_runtime.live import LiveResult
@@ -28,7 +30,24 @@ from tests.tiny_graphs import LABELS, write_bundle
 from tests.video_files import decode_plainly, moving_pictures, write_video
 
 PATIENCE = 60.0  # seconds; machines that run tests can be busy
+SAMPLES = Path(timesformer_runtime.__file__).parent / "sample_clips"
+# Late start, interlaced, broken packets, varying rate, no usual timestamps, two sizes.
+CLIPS = (
+    "test-025.ts",
+    "corrupted.mp4",
+    "no_duration.webm",
+    "h264-png.mkv",
+    "unordered.mov",
+    "400x300-red-resize-200x150-green.webm",
+    "v300_multiple_segments.mp4",
+)
 COMMAND = [sys.executable, "-m", "timesformer_runtime", "stream"]
+
+
+def _videos() -> list[Path]:
+    clips = os.environ.get("TIMESFORMER_TEST_CLIPS")
+    real = [] if clips is None else [Path(clips) / name for name in CLIPS]
+    return [*sorted(SAMPLES.glob("*.mp4"))[:3], *real]
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +62,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def classifier(folder: Path) -> VideoClassifier:
     return VideoClassifier.from_pretrained(folder / "shots", threads=1)
+
+
+@pytest.fixture(params=_videos(), ids=lambda path: path.name)
+def any_video(request: pytest.FixtureRequest) -> Path:
+    """One of the sample clips, or of the real clips where they are."""
+    return Path(request.param)
 
 
 @pytest.fixture(autouse=True)
@@ -79,6 +104,15 @@ def test_a_replayed_file_gives_every_window_in_full(
         assert result.times == pytest.approx([min(number, 109) / RATE for number in seen])
         assert (result.dropped_frames, result.skipped_windows, result.reconnects) == (0, 0, 0)
         assert 0 <= result.latency < PATIENCE
+
+
+def test_a_replayed_file_is_its_timeline(classifier: VideoClassifier, any_video: Path) -> None:
+    timeline = list(classifier.timeline(any_video, window=2.0, stride=1.0))
+    replayed = list(classifier.stream(any_video, window=2.0, stride=1.0))
+    for segment, result in zip(timeline, replayed, strict=True):
+        assert (result.start, result.end) == (segment.start, segment.end)
+        assert result.times == segment.times
+        assert result.predictions == segment.predictions
 
 
 def test_a_slow_consumer_of_a_file_misses_nothing(
@@ -286,7 +320,7 @@ def test_the_command_replays_a_file(classifier: VideoClassifier, folder: Path) -
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     expected = classifier.stream(folder / "clip.mp4", window=2.0, stride=1.0, top_k=1)
     for line, one in zip(lines, expected, strict=True):
-        assert (line["start"], line["end"], line["times"]) == (one.start, one.end, [*one.times])
+        assert (line["start"], line["frames"]["times"]) == (one.start, [*one.times])
         assert scores(line["predictions"]) == pytest.approx(scores(one.predictions))
 
 

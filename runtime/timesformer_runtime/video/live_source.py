@@ -43,10 +43,12 @@ class Connection:
     Attributes:
         number: How many there were before.
         rate: Frames per second.
+        duration: Seconds that a file says it has; None for live sources.
     """
 
     number: int
     rate: float
+    duration: float | None = None
 
 
 class LiveFrame(NamedTuple):
