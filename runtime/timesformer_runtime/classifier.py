@@ -103,8 +103,8 @@ class VideoClassifier:
             device: ``auto``, ``cpu`` or ``cuda``. ``cuda`` is an error where it cannot be had;
                 ``auto`` then takes the CPU and says why in ``device_reason``.
             dtype: Which file of a bundle: ``fp32``, ``fp16``, ``int8``, ``q4``, ``uint8``,
-                ``q8``, ``q4f16`` or ``bnb4``. By default on the CPU ``int8`` where the processor
-                computes it well, on CUDA ``fp16``; else ``fp32``.
+                ``q8``, ``q4f16`` or ``bnb4``. By default on the CPU ``int8``, on CUDA ``fp16``;
+                else ``fp32``.
             threads: CPU threads for one clip; by default as many as affinity and the container's
                 quota grant.
             providers: ONNX Runtime execution providers in place of ``device``.
@@ -182,6 +182,11 @@ class VideoClassifier:
     def threads(self) -> int:
         """CPU threads for one clip."""
         return self._bundle.session.threads
+
+    @property
+    def wide_products(self) -> bool:
+        """Whether an int8 model computes in 16 bits, as 8-bit products overflow on this CPU."""
+        return self.dtype == "int8" and self._bundle.session.wide_products
 
     @property
     def num_frames(self) -> int:

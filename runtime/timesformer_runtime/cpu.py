@@ -1,16 +1,26 @@
 """What this process is granted of the CPU: how many threads, and which instructions."""
 
+import functools
 import math
 import os
-import platform
 from collections.abc import Iterator
 from pathlib import Path
 
-# The names under /proc/cpuinfo of the integer dot products that make int8 models fast; without
-# them, x86 kernels for unsigned activations and signed weights saturate.
+import numpy as np
+
+from timesformer_runtime.device import load_onnxruntime, quiet_options
+
+# The names under /proc/cpuinfo of the integer dot products that make int8 models fast.
 _INT8_FEATURES = ("avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm")
 _OTHER_FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimdhp", "bf16", "sve")
 _V1_MOUNTS = ("cpu", "cpu,cpuacct", "cpuacct,cpu")
+
+# An ONNX model, y = MatMulInteger(a, b) for a uint8 [2, 16] and b int8 [16, 16].
+_PRODUCT = bytes.fromhex(
+    "08083a5c0a180a01610a0162120179220d4d61744d756c496e74656765721201675a130a0161120e0a0c0802120"
+    "80a0208020a0208105a130a0162120e0a0c080312080a0208100a02081062130a0179120e0a0c080612080a0208"
+    "020a02081042040a00100a"
+)
 
 
 def granted_threads(root: Path = Path("/")) -> int:
@@ -42,16 +52,27 @@ def instruction_sets(root: Path = Path("/")) -> tuple[str, ...] | None:
     return tuple(name for name in (*_OTHER_FEATURES, *_INT8_FEATURES) if name in flags)
 
 
-def saturates_int8(root: Path = Path("/")) -> bool:
-    """Whether 8-bit products may overflow here, as on x86 without VNNI.
+@functools.cache
+def saturates_int8() -> bool:
+    """Whether ONNX Runtime's 8-bit products overflow on this processor, as on x86 without VNNI.
 
-    An x86 processor whose instruction sets are unknown (not Linux) counts as one that does:
-    slow is better than wrong.
+    Tried out, not looked up: an emulator or a virtual machine may show a program another processor
+    than ``/proc/cpuinfo`` names, and other systems have no such file.
+
+    Raises:
+        MissingDependencyError: ONNX Runtime is not installed.
     """
-    if platform.machine().lower() not in {"x86_64", "amd64", "i386", "i686"}:
-        return False
-    flags = _cpu_flags(root)
-    return flags is None or not flags.intersection(_INT8_FEATURES)
+    onnxruntime = load_onnxruntime()
+    options = quiet_options(onnxruntime)
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(_PRODUCT, options, providers=["CPUExecutionProvider"])
+    length, activation, weight = 16, 255, 127
+    feeds = {
+        "a": np.full((2, length), activation, dtype=np.uint8),
+        "b": np.full((length, length), weight, dtype=np.int8),
+    }
+    (products,) = session.run(None, feeds)
+    return bool((products != length * activation * weight).any())
 
 
 def _affinity() -> int:

@@ -44,6 +44,7 @@ def diagnose() -> Diagnosis:
         problems.append(str(error))
     else:
         problem = cuda_problem()
+        facts["int8"] = _int8()
         facts["cuda"] = "works" if problem is None else "no"
         if problem is not None and _GPU_WHEEL in wheels:
             problems.append(problem)
@@ -58,16 +59,21 @@ def _version(package: str) -> str:
         return "not installed"
 
 
+def _int8() -> str:
+    """How int8 models run here."""
+    if cpu.saturates_int8():
+        return (
+            "8-bit products overflow on this CPU (x86 without VNNI or AMX), so 16-bit ones are "
+            "used; models exported with --int8-target avx2 do not need them, and are faster"
+        )
+    return "8-bit products are exact on this CPU"
+
+
 def _processor() -> dict[str, str]:
     sets = cpu.instruction_sets()
     quota = cpu.cpu_quota()
     limit = "no quota" if quota is None else f"a quota of {quota:g} CPUs"
-    if cpu.saturates_int8():
-        int8 = "slow: no 8-bit dot products (VNNI) known here; fp32 is the default"
-    else:
-        int8 = "fast, and the default"
     return {
         "instructions": "unknown" if sets is None else ", ".join(sets) or "none that matter",
-        "int8": int8,
         "threads": f"{cpu.granted_threads()} ({os.cpu_count()} CPUs, {limit})",
     }

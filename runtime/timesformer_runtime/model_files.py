@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from timesformer_runtime import cpu, hub
+from timesformer_runtime import hub
 from timesformer_runtime.errors import (
     HubError,
     InvalidModelError,
@@ -84,8 +84,7 @@ def find_model(
         model: A folder, one ``.onnx`` file, a Hub id such as ``owner/name``, or the contents of
             an ``.onnx`` file.
         device: Name of the device it will run on; it decides which variant is the default.
-        dtype: One of ``DTYPES``. By default on the CPU ``int8`` where the processor computes it
-            well, on CUDA ``fp16``; else ``fp32``.
+        dtype: One of ``DTYPES``. By default on the CPU ``int8``, on CUDA ``fp16``, else ``fp32``.
         revision: Branch, tag or commit of a Hub id.
         local_files_only: Whether only files that were downloaded before may be used.
 
@@ -231,7 +230,7 @@ def _pick(
 
 def _preferences(device: str) -> tuple[str, ...]:
     if device == "cpu":
-        return ("fp32",) if cpu.saturates_int8() else ("int8", "fp32")
+        return ("int8", "fp32")
     return ("fp16", "fp32") if device == "cuda" else ("fp32",)
 
 

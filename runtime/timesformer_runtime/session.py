@@ -50,6 +50,8 @@ class Session:
         inputs: What the graph takes.
         outputs: What the graph gives.
         metadata: The file's ``metadata_props``.
+        wide_products: Whether the signed 8-bit weights of an int8 file are computed in 16 bits,
+            because 8-bit products overflow on this processor. It is slower than 8 bits, but right.
 
     Raises:
         InvalidModelError: It is not an ONNX model that this ONNX Runtime can load.
@@ -61,6 +63,7 @@ class Session:
         onnxruntime = load_onnxruntime()
         self.device = device
         self.threads = settings.threads or cpu.granted_threads()
+        entries = _config_entries(settings)
         self._name = str(graph) if isinstance(graph, Path) else "the model's bytes"
         try:
             str(graph if isinstance(graph, Path) else "").encode()
@@ -72,7 +75,7 @@ class Session:
             with quiet(onnxruntime):
                 session = onnxruntime.InferenceSession(
                     str(graph) if isinstance(graph, Path) else graph,
-                    self._options(onnxruntime, settings),
+                    self._options(onnxruntime, entries),
                     providers=list(device.providers),
                     provider_options=[dict(options) for options in device.options],
                     enable_fallback=0,
@@ -92,6 +95,10 @@ class Session:
         self.inputs = tuple(_tensor_info(node) for node in session.get_inputs())
         self.outputs = tuple(_tensor_info(node) for node in session.get_outputs())
         self.metadata: dict[str, str] = dict(session.get_modelmeta().custom_metadata_map)
+        # Weights of 7 bits cannot overflow: ONNX Runtime leaves them as they are.
+        self.wide_products = (
+            entries.get(_INT8_PRECISION) == "1" and self.metadata.get("int8_target") != "avx2"
+        )
         self._session = session
 
     def run(
@@ -113,15 +120,20 @@ class Session:
                 "check that config.json and preprocessor_config.json belong to this graph"
             ) from error
 
-    def _options(self, onnxruntime: Any, settings: SessionSettings) -> Any:
+    def _options(self, onnxruntime: Any, entries: Mapping[str, str]) -> Any:
         options = quiet_options(onnxruntime)
         options.intra_op_num_threads = self.threads
-        entries = {_SPINNING: "0"}
-        if cpu.saturates_int8():
-            entries[_INT8_PRECISION] = "1"
-        for key, value in {**entries, **settings.session_options}.items():
+        for key, value in entries.items():
             options.add_session_config_entry(key, value)
         return options
+
+
+def _config_entries(settings: SessionSettings) -> dict[str, str]:
+    """ONNX Runtime's session configuration: defaults, and over them what the user wants."""
+    entries = {_SPINNING: "0"}
+    if cpu.saturates_int8():
+        entries[_INT8_PRECISION] = "1"
+    return {**entries, **settings.session_options}
 
 
 def _tensor_info(node: Any) -> TensorInfo:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx import TensorProto
-from timesformer_runtime import cpu, hub
+from timesformer_runtime import hub
 from timesformer_runtime.bundle import Bundle, open_bundle
 from timesformer_runtime.errors import (
     InvalidModelError,
@@ -35,12 +35,6 @@ from tests.tiny_graphs import (
 )
 
 ON_CPU = SessionSettings(device="cpu", threads=1)
-
-
-@pytest.fixture(autouse=True)
-def _processor_with_dot_products(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The default dtype depends on the processor; here it has what int8 needs."""
-    monkeypatch.setattr(cpu, "saturates_int8", lambda: False)
 
 
 def opened(model: str | Path | bytes, **options: Any) -> Bundle:
@@ -77,26 +71,17 @@ def test_a_folder_in_the_hub_layout(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("dtypes", "device", "saturates", "chosen"),
+    ("dtypes", "device", "chosen"),
     [
-        (("fp32", "int8", "fp16"), "cpu", False, "int8"),
-        (("fp32", "int8", "fp16"), "cpu", True, "fp32"),
-        (("fp32", "fp16", "q4"), "cpu", False, "fp32"),
-        (("fp32", "int8", "fp16"), "cuda", False, "fp16"),
-        (("fp32", "int8"), "cuda", False, "fp32"),
-        (("int8", "fp32"), "openvino", False, "fp32"),
-        (("q4",), "cpu", False, "q4"),
+        (("fp32", "int8", "fp16"), "cpu", "int8"),
+        (("fp32", "fp16", "q4"), "cpu", "fp32"),
+        (("fp32", "int8", "fp16"), "cuda", "fp16"),
+        (("fp32", "int8"), "cuda", "fp32"),
+        (("int8", "fp32"), "openvino", "fp32"),
+        (("q4",), "cpu", "q4"),
     ],
 )
-def test_default_dtype(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    dtypes: tuple[str, ...],
-    device: str,
-    saturates: bool,
-    chosen: str,
-) -> None:
-    monkeypatch.setattr(cpu, "saturates_int8", lambda: saturates)
+def test_default_dtype(tmp_path: Path, dtypes: tuple[str, ...], device: str, chosen: str) -> None:
     assert find_model(write_bundle(tmp_path, dtypes), device=device).dtype == chosen
 
 

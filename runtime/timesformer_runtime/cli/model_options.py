@@ -63,8 +63,10 @@ def load(
     reason = f" (auto: {classifier.device_reason})" if classifier.device_reason else ""
     threads_used = f"{classifier.threads} thread{'s' if classifier.threads > 1 else ''}"
     seen = f", {classifier.views.describe()}" if classifier.views != Views() else ""
+    wide = " in 16-bit products (8-bit ones overflow on this CPU)"
     say(
-        f"{classifier.name}: {classifier.dtype or 'dtype as stored'}, "
+        f"{classifier.name}: {classifier.dtype or 'dtype as stored'}"
+        f"{wide if classifier.wide_products else ''}, "
         f"device {classifier.device}{reason}, {threads_used}{seen}"
     )
     return classifier
