@@ -170,7 +170,9 @@ class _Reader:
                 found = scan(video)
                 selected = self._read_selected(video, found, rate)
         if selected is None:
-            selected = self._read_everything(FrameCount(max(found.packets, 1), rate))
+            expected = FrameCount(max(found.packets, 1), rate)
+            is_certain = found.is_sound and found.index is None
+            selected = self._read_everything(expected, is_certain=is_certain)
         return self._clip(*selected, claims, found.extent)
 
     def _read_selected(
@@ -183,19 +185,21 @@ class _Reader:
         decoded = decode_selected(video, found.index, sorted(set(indices)), self.rendering)
         return None if decoded is None else (decoded, indices)
 
-    def _read_everything(self, expected: FrameCount) -> tuple[Decoded, tuple[int, ...]]:
-        """Decodes the whole file: again only where a large one has not the expected frames."""
-        decoded = self._decode_all(expected)
+    def _read_everything(
+        self, expected: FrameCount, *, is_certain: bool
+    ) -> tuple[Decoded, tuple[int, ...]]:
+        """Decodes the whole file: again only where it has not the expected number of frames."""
+        decoded = self._decode_all(expected, holds_all=not is_certain)
         indices = _chosen(self.choose, FrameCount(decoded.count, expected.rate))
         if not decoded.pictures.keys() >= set(indices):
-            decoded = self._decode_all(FrameCount(decoded.count, expected.rate))
+            decoded = self._decode_all(FrameCount(decoded.count, expected.rate), holds_all=False)
         return decoded, indices
 
-    def _decode_all(self, expected: FrameCount) -> Decoded:
-        decoded = self._decode_all_with(expected, self.threads)
+    def _decode_all(self, expected: FrameCount, *, holds_all: bool) -> Decoded:
+        decoded = self._decode_all_with(expected, self.threads, holds_all)
         if decoded.failed_packets and self.threads > 1:
             # Which frames survive damage depends on the number of threads: that of one counts.
-            decoded = self._decode_all_with(expected, 1)
+            decoded = self._decode_all_with(expected, 1, holds_all)
         if decoded.failed_packets > decoded.count:
             raise InvalidVideoError(
                 f"{self.media.name} is damaged or encrypted: it gave {decoded.failed_packets} "
@@ -207,13 +211,13 @@ class _Reader:
             )
         return decoded
 
-    def _decode_all_with(self, expected: FrameCount, threads: int) -> Decoded:
+    def _decode_all_with(self, expected: FrameCount, threads: int, holds_all: bool) -> Decoded:
         def choose_again(count: int) -> tuple[int, ...]:
             return _chosen(self.choose, FrameCount(count, expected.rate)) if count else ()
 
         wanted = frozenset(_chosen(self.choose, expected))
         with self.media.open(threads=threads) as video:
-            return decode_all(video, wanted, self.rendering, choose_again)
+            return decode_all(video, wanted, self.rendering, choose_again if holds_all else None)
 
     def _clip(
         self, decoded: Decoded, indices: tuple[int, ...], claims: Claims, extent: Extent

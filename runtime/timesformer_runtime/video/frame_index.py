@@ -101,11 +101,13 @@ class Scan:
         packets: Number of packets that should give a frame.
         index: Which packet gives which frame; None where that is not certain.
         extent: How much of the stream there is.
+        is_sound: Whether nothing speaks against one frame for each packet.
     """
 
     packets: int
     index: FrameIndex | None
     extent: Extent
+    is_sound: bool = True
 
 
 def scan(video: OpenVideo) -> Scan:
@@ -113,8 +115,10 @@ def scan(video: OpenVideo) -> Scan:
     builder = _builder(video.container, video.stream)
     count = discarded = 0
     first = end = None
+    is_sound = True
     try:
         for packet in video.packets():
+            is_sound &= not packet.is_corrupt and (count > 0 or packet.is_keyframe)
             count += 1
             discarded += packet.is_discard
             time = packet.dts if packet.pts is None else packet.pts
@@ -124,10 +128,12 @@ def scan(video: OpenVideo) -> Scan:
                 end = stop if end is None else max(end, stop)
             if builder is not None:
                 builder = builder.add(packet)
+                is_sound &= builder is not None
     except av.FFmpegError:  # the file ends badly: decoding it will show how much of it is there
-        builder = None
+        builder, is_sound = None, False
     index = None if builder is None else builder.finish(video.stream.codec_context)
-    return Scan(count - discarded, index, _extent(video.stream, count, first, end))
+    extent = _extent(video.stream, count, first, end)
+    return Scan(count - discarded, index, extent, is_sound)
 
 
 def _extent(stream: VideoStream, packets: int, first: int | None, end: int | None) -> Extent:

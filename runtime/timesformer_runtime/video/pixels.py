@@ -87,8 +87,11 @@ def _rgb(picture: av.VideoFrame, size: Size) -> Frame:
 
 
 def _upright(frame: Frame, picture: av.VideoFrame) -> Frame:
-    turns = picture.rotation // 90 if picture.rotation in {-180, -90, 90, 180} else 0
-    return np.ascontiguousarray(np.rot90(frame, turns))
+    if picture.rotation not in {-180, -90, 90, 180}:
+        return np.ascontiguousarray(frame)
+    # Channel by channel: copying three bytes at a time takes four times as long.
+    turns = picture.rotation // 90
+    return np.stack([np.rot90(frame[..., channel], turns) for channel in range(3)], axis=-1)
 
 
 def _square(size: Size, shape: Fraction | None) -> Size:
