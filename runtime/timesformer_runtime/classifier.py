@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -13,31 +12,28 @@ import numpy as np
 import numpy.typing as npt
 
 from timesformer_runtime.bundle import Bundle, open_bundle
-from timesformer_runtime.errors import InvalidModelError
+from timesformer_runtime.errors import InvalidModelError, InvalidOptionError
 from timesformer_runtime.golden import golden_frames
 from timesformer_runtime.model_input import Converted, ModelInput
-from timesformer_runtime.preprocess import Frame
+from timesformer_runtime.reading import Video, read_video
 from timesformer_runtime.results import (
     Answer,
     GoldenCheck,
     Prediction,
     Seconds,
     VideoResult,
-    View,
     compare,
 )
 from timesformer_runtime.runner import Runner
-from timesformer_runtime.sampling import FrameIndices, uniform
+from timesformer_runtime.sampling import uniform
 from timesformer_runtime.settings import SessionSettings
-from timesformer_runtime.video import Clip, DecodeLimits, read_clip
-from timesformer_runtime.video.clip import FrameCount
+from timesformer_runtime.video import DecodeLimits
 from timesformer_runtime.views import Views
 
 if TYPE_CHECKING:
     from timesformer_runtime.live import LiveResult
     from timesformer_runtime.timeline import Timeline
 
-Video: TypeAlias = str | PathLike[str] | BinaryIO | npt.NDArray[np.uint8]
 Videos: TypeAlias = list[Any] | tuple[Any, ...]  # of Video, which may be mixed
 
 _FLOAT32_VARIANTS = (None, "fp32")  # None: an unnamed file, which is float32 unless it says so
@@ -124,6 +120,9 @@ class VideoClassifier:
             HubError: The Hub cannot be reached or refuses access.
             MissingDependencyError: A library is missing; the message has the pip command.
         """
+        for name, value, kind in (("views", views, Views), ("limits", limits, DecodeLimits)):
+            if value is not None and not isinstance(value, kind):
+                raise InvalidOptionError(f"{name} is {value!r}; it must be a {kind.__name__}")
         settings = SessionSettings(
             device=device,
             threads=threads,
@@ -281,23 +280,24 @@ class VideoClassifier:
             TimesformerError: As in a call; MissingOutputError for any of ``outputs``.
         """
         self.check(top_k, function_to_apply, outputs)
-        start = time.perf_counter()
-        clip, converting = self._read(video)
-        reading = time.perf_counter() - start
+        reading = read_video(
+            video, self._input, self._views, threads=self.threads, limits=self._limits
+        )
+        clip = reading.clip
         answer = self._runner.answer(
             self._input.views(clip.frames), top_k, function_to_apply, outputs
         )
         return VideoResult(
             predictions=answer.predictions,
-            views=self._seen(clip),
+            views=reading.views,
             count=clip.count,
             failed_packets=clip.failed_packets,
             problems=clip.problems,
             truncated=clip.truncated,
             interlaced=clip.interlaced,
             seconds=Seconds(
-                decode=reading - converting,
-                preprocess=converting + answer.preprocess,
+                decode=reading.decode,
+                preprocess=reading.preprocess + answer.preprocess,
                 inference=answer.inference,
             ),
             outputs=answer.outputs,
@@ -535,45 +535,6 @@ class VideoClassifier:
 
     def _value(self, video: Video, output: str) -> npt.NDArray[np.float32]:
         return self.classify(video, outputs=[output]).outputs[output]
-
-    def _read(self, video: Video) -> tuple[Clip, float]:
-        """The frames of all clips, converted as they were decoded, and the seconds that took."""
-        converting = 0.0
-
-        def convert(frame: Frame) -> Converted:
-            nonlocal converting
-            start = time.perf_counter()
-            converted = self._input.convert(frame)
-            converting += time.perf_counter() - start
-            return converted
-
-        def choose(count: FrameCount) -> FrameIndices:
-            return self._input.indices(count, count.rate).ravel()
-
-        if isinstance(video, np.ndarray):
-            clip = Clip.from_array(video, choose)
-            chosen = dict(zip(clip.indices, clip.frames, strict=True))
-            kept = {index: convert(frame) for index, frame in chosen.items()}
-            clip = dataclasses.replace(clip, frames=tuple(kept[index] for index in clip.indices))
-        else:
-            clip = read_clip(
-                video,
-                choose,
-                convert=convert,
-                scale_to=self._input.scaled_size if self._views.resize == "fast" else None,
-                square_pixels=self._views.square_pixels,
-                threads=self.threads,
-                limits=self._limits,
-            )
-        return clip, converting
-
-    def _seen(self, clip: Clip) -> tuple[View, ...]:
-        views = []
-        for start in range(0, len(clip.indices), self.num_frames):
-            part = slice(start, start + self.num_frames)
-            times = None if clip.times is None else clip.times[part]
-            views += [View(crop, clip.indices[part], times) for crop in self._input.crops]
-        return tuple(views)
 
 
 def _load_again(cls: type[VideoClassifier], arguments: dict[str, Any]) -> VideoClassifier:

@@ -101,7 +101,8 @@ class Sampling:
         Args:
             count: Number of frames of the video, at least 1.
             num_frames: Number of frames of a clip, at least 1.
-            fps: Frames per second of the video; only ``facebook`` looks at it.
+            fps: Frames per second of the video; only ``facebook`` looks at it. Arrays of frames
+                count as 30 a second.
 
         Returns:
             int64 [clips, num_frames], each row ascending unless the video is wrapped around, each

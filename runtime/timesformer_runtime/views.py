@@ -25,9 +25,10 @@ class Views:
             views are summed. ``Views.facebook()`` is that test in whole.
         channel_order: ``bgr`` for models that were trained on frames as OpenCV reads them; the
             model's mean and standard deviation are then of blue, green and red.
-        resize: ``exact`` equals Pillow; ``fast`` lets FFmpeg resize while it decodes.
-        square_pixels: Whether frames whose pixels are not square are corrected first; training
-            pipelines do not.
+        resize: ``exact`` equals Pillow; ``fast`` lets FFmpeg resize files while it decodes them
+            (arrays of frames are always resized exactly).
+        square_pixels: Whether the frames of files whose pixels are not square are corrected first;
+            training pipelines do not.
 
     Raises:
         InvalidOptionError: A value is not allowed, or does not go together with another.

@@ -326,6 +326,13 @@ def test_options_that_are_not_valid(options: dict[str, Any], message: str) -> No
         Views(**options)
 
 
+def test_views_and_limits_that_are_none() -> None:
+    with pytest.raises(InvalidOptionError, match="views is 'center'; it must be a Views"):
+        load("center")  # type: ignore[arg-type]
+    with pytest.raises(InvalidOptionError, match="limits is 5; it must be a DecodeLimits"):
+        VideoClassifier.from_pretrained("anything", limits=5)  # type: ignore[arg-type]
+
+
 def test_outputs_that_cannot_be_averaged() -> None:
     graph = TinyGraph(output="hidden_states.0", features=True, metadata=own_metadata())
     several = load(Views(crops=3), graph)

@@ -1,0 +1,95 @@
+"""Reads what a model needs of one video, and says what that was and what it cost."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from os import PathLike
+from typing import BinaryIO, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from timesformer_runtime.model_input import Converted, ModelInput
+from timesformer_runtime.preprocess import Frame
+from timesformer_runtime.results import View
+from timesformer_runtime.sampling import FrameIndices
+from timesformer_runtime.video import Clip, DecodeLimits, read_clip
+from timesformer_runtime.video.clip import FrameCount
+from timesformer_runtime.views import Views
+
+Video: TypeAlias = str | PathLike[str] | BinaryIO | npt.NDArray[np.uint8]
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """What was read of a video.
+
+    Attributes:
+        clip: The frames of all clips, one clip after the other, as ``ModelInput`` converts them.
+        views: Of which frames each view consists.
+        decode: Seconds that the reading and decoding took.
+        preprocess: Seconds that the conversion took.
+    """
+
+    clip: Clip
+    views: tuple[View, ...]
+    decode: float
+    preprocess: float
+
+
+def read_video(
+    video: Video, model_input: ModelInput, views: Views, *, threads: int, limits: DecodeLimits
+) -> Reading:
+    """Reads the frames that a model needs; each is converted as soon as it is decoded.
+
+    Args:
+        video: A path, a binary file object, or frames uint8 RGB [T, H, W, 3].
+        model_input: Chooses and converts the frames.
+        views: How frames are rendered.
+        threads: Number of decoding threads.
+        limits: What reading may cost.
+
+    Raises:
+        VideoNotFoundError: There is no such file.
+        InvalidVideoError: It is no video that can be decoded, or no array of frames.
+    """
+    converting = 0.0
+
+    def convert(frame: Frame) -> Converted:
+        nonlocal converting
+        start = time.perf_counter()
+        converted = model_input.convert(frame)
+        converting += time.perf_counter() - start
+        return converted
+
+    def choose(count: FrameCount) -> FrameIndices:
+        return model_input.indices(count, count.rate).ravel()
+
+    start = time.perf_counter()
+    if isinstance(video, np.ndarray):
+        clip = Clip.from_array(video, choose)
+        chosen = dict(zip(clip.indices, clip.frames, strict=True))
+        kept = {index: convert(frame) for index, frame in chosen.items()}
+        clip = dataclasses.replace(clip, frames=tuple(kept[index] for index in clip.indices))
+    else:
+        clip = read_clip(
+            video,
+            choose,
+            convert=convert,
+            scale_to=model_input.scaled_size if views.resize == "fast" else None,
+            square_pixels=views.square_pixels,
+            threads=threads,
+            limits=limits,
+        )
+    seconds = time.perf_counter() - start
+    return Reading(clip, _seen(clip, model_input), seconds - converting, converting)
+
+
+def _seen(clip: Clip, model_input: ModelInput) -> tuple[View, ...]:
+    views = []
+    for start in range(0, len(clip.indices), model_input.num_frames):
+        part = slice(start, start + model_input.num_frames)
+        times = None if clip.times is None else clip.times[part]
+        views += [View(crop, clip.indices[part], times) for crop in model_input.crops]
+    return tuple(views)
