@@ -71,7 +71,6 @@ class Bench:
 
     def ours(self, checkpoint: Path) -> Path:
         """The bundle, fp32 and int8, that ``timesformer-export`` makes of a checkpoint."""
-        self.announce(f"Exporting {checkpoint.name}")
         return made(
             self.work / "ours" / checkpoint.name,
             [
@@ -81,6 +80,7 @@ class Bench:
             ],
             [stamp_of(checkpoint), ROOT / "exporter"],
             self.threads,
+            self.announce,
         )
 
     def quick_export(self, checkpoint: Path) -> Path:
@@ -124,13 +124,13 @@ class Bench:
         sources: tuple[Path, ...] = (),
     ) -> Path:
         """Runs a module of this folder, whose inputs are the paths among the arguments."""
-        self.announce(f"Making {target.relative_to(self.work)}")
         inputs = [stamp for stamp in map(_stamp, arguments) if stamp is not None]
         return made(
             target,
             [python, "-m", f"tests.benchmarks.{module}", *arguments],
             [_HERE / f"{module}.py", *inputs, *sources],
             self.threads,
+            self.announce,
         )
 
 

@@ -6,7 +6,7 @@ import hashlib
 import importlib.metadata
 import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from tests.benchmarks.processes import ROOT, environment, last_words
@@ -18,7 +18,13 @@ class MakingError(RuntimeError):
     """A command failed; the message has its last words."""
 
 
-def made(target: Path, command: Sequence[str], sources: Iterable[Path], threads: int) -> Path:
+def made(
+    target: Path,
+    command: Sequence[str],
+    sources: Iterable[Path],
+    threads: int,
+    announce: Callable[[str], None] = lambda _: None,
+) -> Path:
     """Runs a command that writes a file or a folder, unless the same did so before.
 
     Args:
@@ -26,6 +32,7 @@ def made(target: Path, command: Sequence[str], sources: Iterable[Path], threads:
         command: The program and its arguments.
         sources: Files whose contents decide what comes out; a folder stands for its ``.py`` files.
         threads: CPU threads for the command.
+        announce: Is called before the command runs, if it does.
 
     Returns:
         The target.
@@ -37,6 +44,7 @@ def made(target: Path, command: Sequence[str], sources: Iterable[Path], threads:
     key = _key(command, sources)
     if target.exists() and stamp.exists() and stamp.read_text() == key:
         return target
+    announce(f"Making {target.parent.name}/{target.name}")
     for old in (stamp, target, partial):
         remove(old)
     target.parent.mkdir(parents=True, exist_ok=True)
