@@ -89,9 +89,10 @@ def _rgb(picture: av.VideoFrame, size: Size) -> Frame:
 def _upright(frame: Frame, picture: av.VideoFrame) -> Frame:
     if picture.rotation not in {-180, -90, 90, 180}:
         return np.ascontiguousarray(frame)
-    # Channel by channel: copying three bytes at a time takes four times as long.
-    turns = picture.rotation // 90
-    return np.stack([np.rot90(frame[..., channel], turns) for channel in range(3)], axis=-1)
+    # As one item of three bytes for each pixel: copying single bytes takes twice as long.
+    pixels = np.ascontiguousarray(frame).view("V3")[..., 0]
+    turned = np.ascontiguousarray(np.rot90(pixels, picture.rotation // 90))
+    return turned[..., None].view(np.uint8)
 
 
 def _square(size: Size, shape: Fraction | None) -> Size:
