@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import http.server
 import itertools
 import signal
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +26,7 @@ from timesformer_runtime.video.live_address import live_address
 from timesformer_runtime.video.live_source import LiveFrame, LiveSource
 
 from tests.live_sources import PICTURES, RATE, free_udp_url, live_source, port_of, sender
-from tests.video_files import to_rgb
+from tests.video_files import to_rgb, write_video
 
 PATIENCE = 60.0  # seconds without a frame; machines that run tests can be busy
 SHORT = 2.0  # seconds without a frame, where that is what is tested
@@ -31,11 +35,21 @@ SHORT = 2.0  # seconds without a frame, where that is what is tested
 class Reader:
     """A source, and what it said."""
 
-    def __init__(self, url: str, *, timeout: float = PATIENCE, reconnect: int = 0) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout: float = PATIENCE,
+        reconnect: int = 0,
+        format: str | None = None,  # noqa: A002
+    ) -> None:
         self.said: list[str] = []
         self.stopped = threading.Event()
         source = LiveSource(
-            live_address(url), timeout=timeout, reconnect=reconnect, notify=self.said.append
+            live_address(url, format=format),
+            timeout=timeout,
+            reconnect=reconnect,
+            notify=self.said.append,
         )
         self.frames: Iterator[LiveFrame] = source.frames(self.stopped)
 
@@ -92,6 +106,48 @@ def test_an_http_server() -> None:
 def test_an_rtsp_publisher() -> None:
     with rtsp_url() as url, sender(url):
         assert_all_frames(Reader(url).take(40))
+
+
+@contextlib.contextmanager
+def web_server(folder: Path) -> Iterator[str]:
+    """The address of a server of files."""
+    handler = functools.partial(QuietHandler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        pass
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[str]:
+    """A server of a recording, and of playlists that name it and a file beside it."""
+    write_video(tmp_path / "clip.ts", PICTURES, container="mpegts")
+    playlist = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{}\n#EXT-X-ENDLIST\n"
+    (tmp_path / "list.m3u8").write_text(playlist.format("clip.ts"))
+    (tmp_path / "local.m3u8").write_text(playlist.format(f"file://{tmp_path}/clip.ts"))
+    with web_server(tmp_path) as url:
+        yield url
+
+
+def test_a_recording_comes_in_full_to_its_last_frame(served: str) -> None:
+    frames = Reader(f"{served}/clip.ts").take(100)
+    assert len(frames) == len(PICTURES)
+    assert_all_frames(frames)
+
+
+def test_a_playlist_is_followed_only_when_asked_for_and_never_to_files(served: str) -> None:
+    with pytest.raises(InvalidVideoError, match=r"/list.m3u8 cannot be read"):
+        Reader(f"{served}/list.m3u8").take(1)
+    assert len(Reader(f"{served}/list.m3u8", format="hls").take(100)) == len(PICTURES)
+    with pytest.raises(InvalidVideoError, match=r"/local.m3u8 cannot be read"):
+        Reader(f"{served}/local.m3u8", format="hls").take(1)
 
 
 def test_a_publisher_that_dies_and_comes_back() -> None:

@@ -167,7 +167,7 @@ class LiveSource:
                 yield LiveFrame(
                     picture=picture,
                     pixel_shape=shape,
-                    seconds=self._clock.seconds(picture.time, arrived),
+                    seconds=self._clock.seconds(_stamp(picture, stream), arrived),
                     arrived=arrived,
                     number=self._count,
                     failed_packets=self._failed_packets,
@@ -237,3 +237,9 @@ class LiveSource:
             return InvalidVideoError(f"{self._address.name} cannot be read: {reason}")
         again = f"; connecting again failed {self._reconnect} times" if self._reconnect else ""
         return SourceLostError(f"{self._address.name} was lost: {reason}{again}")
+
+
+def _stamp(picture: av.VideoFrame, stream: VideoStream) -> float | None:
+    if picture.pts is None or stream.time_base is None:
+        return None
+    return float(picture.pts * stream.time_base)
