@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 import pickle
@@ -119,6 +120,23 @@ def test_everything_about_one_video(classifier: VideoClassifier, video: Path) ->
     )
     assert set(as_json["seconds"]) == {"decode", "preprocess", "inference"}
     assert as_json["predictions"] == list(result.predictions)
+
+
+def test_a_truncated_file_is_marked(classifier: VideoClassifier, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (60, 48, 64, 3), dtype=np.uint8)
+    whole = write_video(tmp_path / "whole.mkv", noise)
+    cut = tmp_path / "cut.mkv"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 6 // 10])
+    sound, damaged = classifier.classify(whole), classifier.classify(cut)
+    assert (sound.damaged, sound.truncated, sound.problems) == (False, False, ())
+    assert damaged.damaged
+    assert damaged.truncated
+    assert any("of the 6.00 seconds that it states" in problem for problem in damaged.problems)
+    assert damaged.indices[-1] == damaged.count - 1 < 40
+    as_json = json.loads(json.dumps(damaged.to_dict()))
+    assert (as_json["damaged"], as_json["truncated"]) == (True, True)
+    assert as_json["problems"] == list(damaged.problems)
+    assert as_json["frames"]["count"] == damaged.count
 
 
 def test_paths_and_file_objects_give_the_same(classifier: VideoClassifier, video: Path) -> None:
@@ -500,6 +518,25 @@ def test_a_timesformer_answers_as_in_pytorch(timesformer: tuple[Path, Any], vide
     np.testing.assert_allclose(logits, expected, atol=1e-5 + 1e-4 * np.abs(expected).max())
     assert classifier(video, top_k=1)[0]["label"] == f"label {expected.argmax()}"
     assert classifier.verify().passed
+
+
+@pytest.mark.parametrize("rate", [1, 4])
+def test_pipeline_frames_give_what_transformers_pipeline_gives(
+    timesformer: tuple[Path, Any], video: Path, rate: int
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    if importlib.util.find_spec("torchvision") is not None:
+        pytest.skip("with torchvision, the pipeline has another sampling and ignores the rate")
+    folder, _ = timesformer
+    views = Views(Sampling("pipeline", rate))
+    classifier = VideoClassifier.from_pretrained(folder, device="cpu", threads=1, views=views)
+    pipeline = transformers.pipeline("video-classification", str(folder.parent / "checkpoint"))
+    expected = pipeline(str(video), frame_sampling_rate=rate, top_k=6)
+    predictions = classifier(video, top_k=6)
+    assert [p["label"] for p in predictions] == [p["label"] for p in expected]
+    np.testing.assert_allclose(
+        [p["score"] for p in predictions], [p["score"] for p in expected], rtol=1e-4
+    )
 
 
 def test_the_authors_test_of_a_timesformer(timesformer: tuple[Path, Any], video: Path) -> None:
