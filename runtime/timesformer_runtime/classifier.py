@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeAlias, overload
@@ -15,12 +15,11 @@ from timesformer_runtime.bundle import Bundle, open_bundle
 from timesformer_runtime.errors import InvalidModelError, InvalidOptionError
 from timesformer_runtime.golden import golden_frames
 from timesformer_runtime.model_input import Converted, ModelInput
-from timesformer_runtime.reading import Video, read_video
+from timesformer_runtime.reading import Reading, Video, read_video
 from timesformer_runtime.results import (
     Answer,
     GoldenCheck,
     Prediction,
-    Seconds,
     VideoResult,
     compare,
 )
@@ -31,6 +30,7 @@ from timesformer_runtime.video import DecodeLimits
 from timesformer_runtime.views import Views
 
 if TYPE_CHECKING:
+    from timesformer_runtime.batch import Outcome
     from timesformer_runtime.live import LiveResult
     from timesformer_runtime.timeline import Timeline
 
@@ -280,28 +280,24 @@ class VideoClassifier:
             TimesformerError: As in a call; MissingOutputError for any of ``outputs``.
         """
         self.check(top_k, function_to_apply, outputs)
-        reading = read_video(
-            video, self._input, self._views, threads=self.threads, limits=self._limits
-        )
-        clip = reading.clip
-        answer = self._runner.answer(
-            self._input.views(clip.frames), top_k, function_to_apply, outputs
-        )
-        return VideoResult(
-            predictions=answer.predictions,
-            views=reading.views,
-            count=clip.count,
-            failed_packets=clip.failed_packets,
-            problems=clip.problems,
-            truncated=clip.truncated,
-            interlaced=clip.interlaced,
-            seconds=Seconds(
-                decode=reading.decode,
-                preprocess=reading.preprocess + answer.preprocess,
-                inference=answer.inference,
-            ),
-            outputs=answer.outputs,
-        )
+        reading = self.read(video)
+        return reading.result(self.predict(reading.clip.frames, top_k, function_to_apply, outputs))
+
+    def read(self, video: Video, threads: int | None = None) -> Reading:
+        """Reads what the model needs of a video; ``predict`` takes it from there.
+
+        Args:
+            video: A video.
+            threads: Decoding threads, by default as many as for inference; use 1 when several
+                videos are read at a time.
+
+        Raises:
+            VideoNotFoundError: There is no such file.
+            InvalidVideoError: It is no video that can be decoded, or no array of frames.
+        """
+        if threads is None:
+            threads = self.threads
+        return read_video(video, self._input, self._views, threads=threads, limits=self._limits)
 
     def predict(
         self,
@@ -411,6 +407,37 @@ class VideoClassifier:
             top_k=top_k,
             function_to_apply=function_to_apply,
             notify=notify,
+        )
+
+    def batch(
+        self,
+        videos: Iterable[Video],
+        top_k: int | None = 5,
+        function_to_apply: str | None = None,
+        *,
+        workers: int | None = None,
+    ) -> Generator[Outcome, None, None]:
+        """Classifies many videos: some are decoded while the model is busy with others.
+
+        Args:
+            videos: The videos; only a few more than there are workers are taken ahead.
+            top_k: As in a call.
+            function_to_apply: As in a call.
+            workers: How many videos are worked on at a time; by default one more than there are
+                threads for inference.
+
+        Returns:
+            An iterator of outcomes, in the order in which they are done: a result or an error for
+            each video. Closing it waits for the videos that are being worked on.
+
+        Raises:
+            InvalidOptionError: An option is not valid.
+            MissingOutputError: The model has no logits.
+        """
+        from timesformer_runtime.batch import classify_all  # noqa: PLC0415
+
+        return classify_all(
+            self, videos, top_k=top_k, function_to_apply=function_to_apply, workers=workers
         )
 
     def timeline(

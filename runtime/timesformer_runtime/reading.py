@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from timesformer_runtime.model_input import Converted, ModelInput
 from timesformer_runtime.preprocess import Frame
-from timesformer_runtime.results import View
+from timesformer_runtime.results import Answer, Seconds, VideoResult, View
 from timesformer_runtime.sampling import FrameIndices
 from timesformer_runtime.video import Clip, DecodeLimits, read_clip
 from timesformer_runtime.video.clip import FrameCount
@@ -36,6 +36,24 @@ class Reading:
     views: tuple[View, ...]
     decode: float
     preprocess: float
+
+    def result(self, answer: Answer) -> VideoResult:
+        """Joins what is known about the video with the model's answer to it."""
+        return VideoResult(
+            predictions=answer.predictions,
+            views=self.views,
+            count=self.clip.count,
+            failed_packets=self.clip.failed_packets,
+            problems=self.clip.problems,
+            truncated=self.clip.truncated,
+            interlaced=self.clip.interlaced,
+            seconds=Seconds(
+                decode=self.decode,
+                preprocess=self.preprocess + answer.preprocess,
+                inference=answer.inference,
+            ),
+            outputs=answer.outputs,
+        )
 
 
 def read_video(

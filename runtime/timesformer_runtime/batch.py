@@ -1,0 +1,87 @@
+"""Many videos: some are decoded while the model is busy with others."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING
+
+from timesformer_runtime.errors import InvalidOptionError
+from timesformer_runtime.results import VideoResult
+
+if TYPE_CHECKING:
+    from timesformer_runtime.classifier import VideoClassifier
+    from timesformer_runtime.reading import Video
+
+_RUNS_AT_ONCE = 2  # one fills the gaps of the other, in which cores wait for each other
+_MOST_WORKERS = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What came out of one video: a result or an error.
+
+    Attributes:
+        video: The video as it was given.
+        result: The result; None where there is an error.
+        error: Why there is no result.
+    """
+
+    video: Video
+    result: VideoResult | None = None
+    error: Exception | None = None
+
+
+def classify_all(
+    classifier: VideoClassifier,
+    videos: Iterable[Video],
+    *,
+    top_k: int | None,
+    function_to_apply: str | None,
+    workers: int | None,
+) -> Generator[Outcome, None, None]:
+    """See ``VideoClassifier.batch``."""
+    classifier.check(top_k, function_to_apply)
+    if workers is None:
+        workers = classifier.threads + 1  # one may wait for the model, or for the disk
+    if type(workers) is not int or not 1 <= workers <= _MOST_WORKERS:
+        raise InvalidOptionError(
+            f"workers is {workers!r}; it must be an integer from 1 to {_MOST_WORKERS}"
+        )
+    model = threading.Semaphore(_RUNS_AT_ONCE)
+
+    def classify(video: Video) -> Outcome:
+        try:
+            reading = classifier.read(video, threads=1)
+            with model:
+                answer = classifier.predict(reading.clip.frames, top_k, function_to_apply)
+        except MemoryError as error:
+            reason = str(error) or "there is not enough memory for it"
+            return Outcome(video, error=MemoryError(reason))
+        except Exception as error:  # whatever a file brings to light does not end the others
+            return Outcome(video, error=error)
+        return Outcome(video, reading.result(answer))
+
+    return _as_they_are_done(classify, videos, workers)
+
+
+def _as_they_are_done(
+    classify: Callable[[Video], Outcome], videos: Iterable[Video], workers: int
+) -> Generator[Outcome, None, None]:
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="batch")
+    waiting: set[Future[Outcome]] = set()
+    try:
+        for video in videos:
+            waiting.add(pool.submit(classify, video))
+            if len(waiting) > workers:  # one is ready for whoever is free first
+                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield future.result()
+        while waiting:
+            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
