@@ -121,15 +121,16 @@ class VideoResult:
 
     def to_dict(self) -> dict[str, Any]:
         """The result as JSON types, without the raw outputs."""
+        crops = list(dict.fromkeys(view.crop for view in self.views))
         return {
             "predictions": [dict(prediction) for prediction in self.predictions],
+            "views": {"clips": len(self._clips()), "crops": crops},
             "frames": {
                 "count": self.count,
                 "indices": list(self.indices),
                 "times": None if self.times is None else list(self.times),
                 "duplicates": self.duplicates,
             },
-            "views": [dataclasses.asdict(view) for view in self.views],
             "damaged": self.damaged,
             "problems": list(self.problems),
             "failed_packets": self.failed_packets,

@@ -70,7 +70,7 @@ def test_classify_sees_what_was_asked_for(
     )
     line = json.loads(printed.out)
     assert line["frames"]["indices"] == [0, 5, 10, 15]
-    assert [view["crop"] for view in line["views"]] == ["start", "center", "end"]
+    assert line["views"] == {"clips": 1, "crops": ["start", "center", "end"]}
     classifier = VideoClassifier.from_pretrained(
         "shots.onnx", device="cpu", threads=1, views=Views.facebook(Sampling("facebook", 12))
     )
