@@ -1,17 +1,21 @@
 """Which matrix products ONNX Runtime really computes in integers: counted in its optimised graph.
 
 A quantized file can fall short unseen: the quantizer may leave out a weight that several products
-share, and an optimisation may fold a quantized weight back to float.
+share, an optimisation may fold a quantized weight back to float, and the session option that keeps
+8-bit products from overflowing passes over weights that lie outside the loop that uses them.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import platform
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import onnx
 import onnxruntime
 from timesformer_runtime.device import one_line, ort_errors
@@ -26,6 +30,8 @@ MEANT_FLOAT = ("classifier", "patch_embeddings")
 _INTEGER_PRODUCTS = ("MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul")
 # Embeddings are matrices, too, but are only added to tokens, or set before them.
 _NO_PRODUCTS = ("Add", "Concat", "Expand")
+_X86 = ("x86_64", "amd64")
+_SAFE_WEIGHT = 64  # two products of it and 255 fit into 16 bits, signed
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
 
 
@@ -48,7 +54,7 @@ class IntegerProducts:
 
 def float_products(graph: onnx.GraphProto) -> list[str]:
     """The float weight of each matrix product that has one; of several products, several times."""
-    graphs = list(_with_subgraphs(graph))
+    graphs = list(with_subgraphs(graph))
     weights = {
         tensor.name
         for part in graphs
@@ -91,7 +97,7 @@ def count_integer_products(path: Path, source: list[str]) -> IntegerProducts:
             f"{', '.join(left[:3])}; export without --dtype int8"
         )
     integer = sum(
-        node.op_type in _INTEGER_PRODUCTS for part in _with_subgraphs(graph) for node in part.node
+        node.op_type in _INTEGER_PRODUCTS for part in with_subgraphs(graph) for node in part.node
     )
     wanted = sum(not meant_float(name) for name in source)
     if integer != wanted:
@@ -102,25 +108,64 @@ def count_integer_products(path: Path, source: list[str]) -> IntegerProducts:
     return IntegerProducts(integer, tuple(floats))
 
 
-def _with_subgraphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+def check_against_overflow(path: Path) -> None:
+    """Checks that ONNX Runtime can keep the products of an int8 file from overflowing.
+
+    With ``session.x64quantprecision`` it makes weights unsigned, which it then computes in 16 bits.
+
+    Args:
+        path: An int8 file with weights of 8 bits.
+
+    Raises:
+        UnquantizedWeightError: It cannot for some of the products.
+    """
+    if platform.machine().lower() not in _X86:  # elsewhere the option does nothing, nor need it
+        return
+    graph = _optimised(path, {"session.x64quantprecision": "1"})
+    signed = {
+        tensor.name
+        for part in with_subgraphs(graph)
+        for tensor in part.initializer
+        if tensor.data_type == onnx.TensorProto.INT8
+        and np.abs(onnx.numpy_helper.to_array(tensor).astype(np.int16)).max() > _SAFE_WEIGHT
+    }
+    unsafe = [
+        node
+        for part in with_subgraphs(graph)
+        for node in part.node
+        if node.op_type in _INTEGER_PRODUCTS and node.input[1] in signed
+    ]
+    if unsafe:
+        raise UnquantizedWeightError(
+            f"{len(unsafe)} integer matrix product(s) overflow on x86 without VNNI in ONNX "
+            f"Runtime {onnxruntime.__version__} whatever its options; export with "
+            "--int8-target avx2"
+        )
+
+
+def with_subgraphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
     """A graph and the bodies of its loops, which see its weights."""
     yield graph
     for node in graph.node:
         for attribute in node.attribute:
             if attribute.type == onnx.AttributeProto.GRAPH:
-                yield from _with_subgraphs(attribute.g)
+                yield from with_subgraphs(attribute.g)
 
 
-def _optimised(path: Path) -> onnx.GraphProto:
+def _optimised(path: Path, entries: Mapping[str, str] = MappingProxyType({})) -> onnx.GraphProto:
+    """The graph that ONNX Runtime runs, with some entries in its session configuration."""
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         options = onnxruntime.SessionOptions()
         options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what goes wrong is raised
+        for key, value in entries.items():
+            options.add_session_config_entry(key, value)
         try:
             onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except ort_errors() as error:
+            needed = "".join(f" with {key} {value}" for key, value in entries.items())
             raise UnquantizedWeightError(
-                f"ONNX Runtime {onnxruntime.__version__} cannot show its optimised graph "
+                f"ONNX Runtime {onnxruntime.__version__} cannot optimise the int8 graph{needed} "
                 f"({one_line(error)}); export without --dtype int8"
             ) from error
         return onnx.load(options.optimized_model_filepath).graph

@@ -19,8 +19,11 @@ from pathlib import Path
 import onnx
 import onnx_ir
 
+from timesformer_exporter.flash_attention import use_flash_attention
+from timesformer_exporter.frame_loops import loop_over_frames
 from timesformer_exporter.integer_products import (
     IntegerProducts,
+    check_against_overflow,
     count_integer_products,
     float_products,
     meant_float,
@@ -51,7 +54,7 @@ def write_variant(
 
     Raises:
         UnquantizedWeightError: A weight that should be int8 is still float once ONNX Runtime has
-            optimised the graph.
+            optimised the graph, or its products cannot be kept from overflowing.
     """
     graph = onnx.load(source)
     metadata = {entry.key: entry.value for entry in graph.metadata_props} | {"dtype": dtype}
@@ -64,8 +67,16 @@ def write_variant(
         else:
             graph = _FLOAT_MAKERS[dtype](graph)
     onnx.helper.set_model_props(graph, metadata)
-    save_graph(onnx_ir.from_proto(graph), target)
-    return count_integer_products(target, products) if dtype == "int8" else None
+    model = onnx_ir.from_proto(graph)
+    if dtype == "int8":  # for CPUs; on a GPU a loop over frames would be slow
+        use_flash_attention(model)
+        loop_over_frames(model)
+    save_graph(model, target)
+    if dtype != "int8":
+        return None
+    if INT8_TARGETS[int8_target] == 8:
+        check_against_overflow(target)
+    return count_integer_products(target, products)
 
 
 def _int8(graph: onnx.ModelProto, bits: int) -> onnx.ModelProto:

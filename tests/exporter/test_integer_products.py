@@ -12,6 +12,7 @@ from timesformer_exporter import quantize
 from timesformer_exporter.errors import UnquantizedWeightError
 from timesformer_exporter.integer_products import (
     IntegerProducts,
+    check_against_overflow,
     count_integer_products,
     float_products,
 )
@@ -44,7 +45,7 @@ def test_products_that_share_a_weight_count_each(tmp_path: Path) -> None:
         tmp_path / "m.onnx", nodes, **{"w": WEIGHT, "classifier.weight": WEIGHT.T.copy()}
     )
     assert float_products(onnx.load(source).graph) == ["w", "w", "classifier.weight"]
-    found = write_variant(source, tmp_path / "int8.onnx", "int8")
+    found = write_variant(source, tmp_path / "int8.onnx", "int8", "avx2")
     assert found == IntegerProducts(2, ("classifier.weight",))
 
 
@@ -79,7 +80,7 @@ def test_one_product_left_in_float(
     ]
     source = _write(tmp_path / "m.onnx", nodes, **{"w": WEIGHT, second: WEIGHT + 1})
     with pytest.raises(UnquantizedWeightError, match=message):
-        write_variant(source, tmp_path / "int8.onnx", "int8")
+        write_variant(source, tmp_path / "int8.onnx", "int8", "avx2")
 
 
 def test_a_product_that_got_lost(tmp_path: Path) -> None:
@@ -112,6 +113,32 @@ def test_products_in_the_body_of_a_loop(tmp_path: Path) -> None:
     assert float_products(onnx.load(source).graph) == ["w", "w"]
     with pytest.raises(UnquantizedWeightError, match=r"2 weight\(s\) stayed in float.*: w, w;"):
         count_integer_products(source, ["w", "w"])
+
+
+def test_8_bit_weights_outside_the_loop_that_uses_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX Runtime's option against overflow does not reach them."""
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    row = helper.make_tensor_value_info("row", TensorProto.UINT8, [1, 8])
+    out = helper.make_tensor_value_info("out", TensorProto.INT32, [1, 8])
+    product = helper.make_node("MatMulInteger", ["row", "w"], ["out"])
+    body = helper.make_graph([product], "body", [row], [out])
+    path = tmp_path / "m.onnx"
+    for weight in (64, 65):  # 2 * 255 * 65 is beyond 16 bits
+        graph = helper.make_graph(
+            [helper.make_node("Scan", ["x"], ["y"], body=body, num_scan_inputs=1)],
+            "graph",
+            [helper.make_tensor_value_info("x", TensorProto.UINT8, ["n", 1, 8])],
+            [helper.make_tensor_value_info("y", TensorProto.INT32, ["n", 1, 8])],
+            [numpy_helper.from_array(np.full((8, 8), weight, dtype=np.int8), "w")],
+        )
+        opsets = [helper.make_opsetid("", 18)]
+        onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), path)
+        if weight == 64:
+            check_against_overflow(path)
+    with pytest.raises(UnquantizedWeightError, match=r"1 integer matrix product\(s\) overflow"):
+        check_against_overflow(path)
 
 
 def test_embeddings_are_no_products(tmp_path: Path) -> None:
