@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import collections
 import contextlib
 import threading
@@ -39,8 +40,22 @@ class Channel(Generic[T]):
         return self._closed
 
     def fill(self, items: Generator[T, None, None], name: str) -> threading.Thread:
-        """Starts a thread of that name that puts the items, and their error, into the channel."""
-        thread = threading.Thread(target=self._fill, args=(items,), name=name, daemon=True)
+        """Starts a thread of that name that puts the items, and their error, into the channel.
+
+        It does not keep the interpreter from ending, which closes the channel and waits for it.
+        """
+
+        def end() -> None:
+            # A thread that is still in FFmpeg when the interpreter is gone takes the process down.
+            self.close()
+            thread.join()
+
+        def fill() -> None:
+            self._fill(items)
+            atexit.unregister(end)
+
+        thread = threading.Thread(target=fill, name=name, daemon=True)
+        atexit.register(end)
         thread.start()
         return thread
 

@@ -23,7 +23,6 @@ from timesformer_runtime.errors import InvalidOptionError
 from timesformer_runtime.results import Prediction
 from timesformer_runtime.video.live_address import is_url, live_address
 from timesformer_runtime.video.live_source import Connection, LiveFrame, LiveSource
-from timesformer_runtime.video.pixels import Rendering
 from timesformer_runtime.video.playback import play
 from timesformer_runtime.windows import Window, Windows, WindowSettings
 
@@ -126,7 +125,7 @@ def stream(
         try:
             yield from results_of(classifier, ready, top_k, function_to_apply)
         except KeyboardInterrupt:
-            threads.clear()  # no wait for the network: they end by themselves, within the timeout
+            threads.clear()  # nobody waits for the network: they end within the timeout, or at exit
             raise
         finally:
             ready.close()
@@ -218,12 +217,7 @@ class Windowing:
         self._classifier = classifier
         self._settings = settings
         self._with_last = with_last
-        fast = classifier.views.resize == "fast"
-        self._rendering = Rendering(
-            convert=classifier.input.convert,
-            scale_to=classifier.input.scaled_size if fast else None,
-            square_pixels=classifier.views.square_pixels,
-        )
+        self._rendering = classifier.input.rendering()
         self._used = self._missing = self._windows = 0
 
     def windows(self, frames: Iterable[LiveFrame]) -> Generator[ReadyWindow, None, None]:
@@ -236,7 +230,7 @@ class Windowing:
         windows: Windows[LiveFrame, Converted] = Windows(
             self._settings,
             first.connection.rate,
-            lambda count: self._classifier.input.indices(count, count.rate).ravel(),
+            self._classifier.input.choose,
             lambda frame: self._rendering(frame.picture, frame.pixel_shape),
             first.connection.duration,
         )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 import threading
 from collections.abc import Generator
 
@@ -84,3 +86,32 @@ def test_one_item_always_fits() -> None:
     channel: Channel[int] = Channel(10, drop=False, size=lambda item: item)
     channel.fill((number for number in (11, 12)), "numbers")
     assert list(channel) == [11, 12]
+
+
+def test_an_interpreter_that_ends_waits_for_its_threads() -> None:
+    """Nothing closes this channel: its producer runs on until the interpreter ends."""
+    program = """
+import itertools, time
+from timesformer_runtime.channel import Channel
+
+def numbers():
+    try:
+        for number in itertools.count():
+            time.sleep(0.01)
+            yield number
+    finally:
+        time.sleep(0.3)
+        print("closed", flush=True)
+
+channel = Channel(1, drop=True)
+channel.fill(numbers(), "numbers")
+print(next(iter(channel)), flush=True)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert (result.returncode, result.stdout.split()) == (0, ["0", "closed"]), result.stderr

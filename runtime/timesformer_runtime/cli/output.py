@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
+from typing import NoReturn
 
 import click
 
@@ -22,6 +24,14 @@ def fail(message: str, code: int) -> None:
     """Prints the command's last line on stderr and ends it."""
     say(f"timesformer: {one_line(message)}")
     sys.exit(code)
+
+
+def fail_at_once(message: str, code: int) -> NoReturn:
+    """Prints the command's last line on stderr and ends the process, whatever its threads do."""
+    say(f"timesformer: {one_line(message)}")
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+    os._exit(code)
 
 
 def one_line(message: str) -> str:

@@ -9,7 +9,8 @@ import click
 
 from timesformer_runtime.cli.durations import duration
 from timesformer_runtime.cli.model_options import load, model_options
-from timesformer_runtime.cli.output import say
+from timesformer_runtime.cli.output import INTERRUPTED, fail_at_once, say
+from timesformer_runtime.cli.view_options import view_options
 
 if TYPE_CHECKING:
     from timesformer_runtime.live import LiveResult
@@ -71,6 +72,7 @@ _LIVE = ("window", "stride", "timeout", "drop", "format", "rtsp_transport")
     help="FFmpeg's name of a device or format, such as v4l2, hls or mjpeg.",
 )
 @click.option("--rtsp-transport", type=click.Choice(["tcp", "udp"]), help="[default: tcp]")
+@view_options
 @model_options
 def stream(
     source: str,
@@ -102,8 +104,9 @@ def stream(
     try:
         for result in results:
             show(result)
-    except KeyboardInterrupt as interrupt:
-        results.throw(interrupt)  # wherever it came: nobody waits for the network now
+    except KeyboardInterrupt:
+        # The network may not answer for as long as the timeout: nobody waits for that now.
+        fail_at_once("interrupted", INTERRUPTED)
     finally:
         results.close()
 
