@@ -327,8 +327,8 @@ def test_the_command_replays_a_file(classifier: VideoClassifier, folder: Path) -
 def test_the_table(folder: Path) -> None:
     result = run(folder, "clip.mp4", "--top-k", "2")
     header, first, second = (line.split() for line in result.stdout.splitlines()[:3])
-    assert header == ["from", "to", "label", "score", "latency", "dropped"]
-    assert first[:2] == ["0.0", "4.0"]
+    assert header == ["start", "end", "label", "score", "latency", "dropped", "damaged"]
+    assert first[:2] == ["0:00.0", "0:04.0"]
     assert {first[2], second[0]} <= set(LABELS)
     assert first[-1] == "0"
 

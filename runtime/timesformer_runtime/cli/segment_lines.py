@@ -10,6 +10,7 @@ from typing import Protocol
 
 from rich.cells import cell_len
 
+from timesformer_runtime.results import Prediction
 from timesformer_runtime.terminal import printable
 from timesformer_runtime.timeline import Segment
 
@@ -54,27 +55,40 @@ class Rows:
 
     Args:
         labels: All labels that may come, for the width of their column.
+        facts: Names of further columns.
     """
 
-    def __init__(self, labels: Sequence[str] | None) -> None:
+    def __init__(self, labels: Sequence[str] | None, facts: Sequence[str] = ()) -> None:
         names = ["label", *map(printable, labels or ())]
         self._width = min(max(map(cell_len, names)), _WIDEST)
+        self._facts = facts
         self._has_header = False
 
     def lines(self, segment: Segment) -> Iterator[str]:
         """The rows of the next segment: its first label, then the others."""
-        if not self._has_header:
-            yield self._row("start", "end", "label", "score")
-            self._has_header = True
-        times = _clock(segment.start), _clock(segment.end)
-        for prediction in segment.predictions:
-            yield self._row(*times, prediction["label"], f"{prediction['score']:.4f}")
-            times = "", ""
+        yield from self.rows(segment.start, segment.end, segment.predictions)
 
-    def _row(self, start: str, end: str, label: str, score: str) -> str:
+    def rows(
+        self,
+        start: float,
+        end: float,
+        predictions: Sequence[Prediction],
+        facts: Sequence[str] = (),
+    ) -> Iterator[str]:
+        """The rows of a part of a video; the facts stand beside its first label."""
+        if not self._has_header:
+            yield self._row("start", "end", "label", "score", self._facts)
+            self._has_header = True
+        times = _clock(start), _clock(end)
+        for prediction in predictions:
+            yield self._row(*times, prediction["label"], f"{prediction['score']:.4f}", facts)
+            times, facts = ("", ""), ()
+
+    def _row(self, start: str, end: str, label: str, score: str, facts: Sequence[str]) -> str:
         label = printable(label)
         label += " " * (self._width - cell_len(label))
-        return f"{start:>10}  {end:>10}  {label}  {score:>7}"
+        columns = [f"{start:>10}", f"{end:>10}", label, f"{score:>7}"]
+        return "  ".join([*columns, *(f"{fact:>8}" for fact in facts)]).rstrip()
 
 
 def _clock(seconds: float) -> str:

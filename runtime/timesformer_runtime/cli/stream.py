@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -87,8 +88,6 @@ def stream(
     The source is a URL (rtsp, udp, http, https, rtmp, tcp, rtp), a device with its --format, or a
     video file, which is replayed as fast as the model can. Seconds count from the first frame.
     """
-    from timesformer_runtime.cli.live_rows import LiveRows  # noqa: PLC0415
-
     if no_reconnect and reconnect is not None:
         raise click.UsageError("--reconnect and --no-reconnect contradict each other: give one")
     live = {name: options.pop(name) for name in _LIVE}
@@ -100,10 +99,11 @@ def stream(
         notify=lambda message: say(f"timesformer: {message}"),
         **live,
     )
-    show = _show_json if as_json else LiveRows(classifier.labels).add
+    show = _json_lines() if as_json else _rows(classifier.labels)
     try:
         for result in results:
-            show(result)
+            for line in show(result):
+                click.echo(line)
     except KeyboardInterrupt:
         # The network may not answer for as long as the timeout: nobody waits for that now.
         fail_at_once("interrupted", INTERRUPTED)
@@ -111,5 +111,21 @@ def stream(
         results.close()
 
 
-def _show_json(result: LiveResult) -> None:
-    click.echo(json.dumps(result.to_dict()))
+def _json_lines() -> Callable[[LiveResult], Iterable[str]]:
+    return lambda result: [json.dumps(result.to_dict())]
+
+
+def _rows(labels: Sequence[str] | None) -> Callable[[LiveResult], Iterable[str]]:
+    from timesformer_runtime.cli.segment_lines import Rows  # noqa: PLC0415
+
+    rows = Rows(labels, ("latency", "dropped", "damaged"))
+
+    def lines(result: LiveResult) -> Iterable[str]:
+        facts = (
+            f"{result.latency:.2f} s",
+            str(result.dropped_frames),
+            str(result.failed_packets) if result.failed_packets else "",
+        )
+        return rows.rows(result.start, result.end, result.predictions, facts)
+
+    return lines
