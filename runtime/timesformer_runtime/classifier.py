@@ -297,7 +297,7 @@ class VideoClassifier:
         """
         if threads is None:
             threads = self.threads
-        return read_video(video, self._input, self._views, threads=threads, limits=self._limits)
+        return read_video(video, self._input, threads=threads, limits=self._limits)
 
     def predict(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ from timesformer_runtime.errors import InvalidOptionError, InvalidVideoError
 from timesformer_runtime.facebook import FacebookPreprocessing
 from timesformer_runtime.preprocess import Frame, Preprocessing
 from timesformer_runtime.sampling import FrameIndices
+from timesformer_runtime.video.clip import FrameCount
+from timesformer_runtime.video.pixels import Rendering
 from timesformer_runtime.views import Views
 
 Converted = npt.NDArray[Any]  # a frame as it is kept until its clip is complete
@@ -39,8 +41,8 @@ class ModelInput:
         self.sampling = views.sampling.resolved(self.num_frames)
         self.crops = (CENTER,) if views.crops == 1 else CROPS
         self._dtype = bundle.input.dtype
+        self._views = views
         self._flips = views.channel_order == "bgr"
-        self._scales = views.resize == "fast"
         self._preprocessing = bundle.preprocessing
         self._facebook: FacebookPreprocessing | None = None
         if bundle.preprocessing is None:
@@ -53,20 +55,28 @@ class ModelInput:
         elif views.crops > 1:
             _check_crops(bundle.preprocessing)
 
-    def indices(self, count: int, fps: float) -> FrameIndices:
-        """The frames that are needed of a video of so many frames: int64 [clips, num_frames].
+    def choose(self, count: FrameCount) -> FrameIndices:
+        """The frames that are needed of a video of so many: those of all clips, one after another.
+
+        Returns:
+            int64 [clips * num_frames].
 
         Raises:
             InvalidVideoError: The video is too short, and the sampling says to refuse it.
         """
-        return self.sampling.indices(count, self.num_frames, fps)
+        return self.sampling.indices(count, self.num_frames, count.rate).ravel()
 
-    def scaled_size(self, height: int, width: int) -> tuple[int, int]:
-        """To which size frames may be scaled before ``convert``, in pixels."""
-        if self._preprocessing is None or not self._scales:
-            return height, width
-        size = self._preprocessing.resized_size(height, width)
-        return size if max(size) <= _MOST_SCALED else (height, width)
+    def rendering(self, convert: Callable[[Frame], Converted] | None = None) -> Rendering:
+        """How decoded pictures become what is kept of them.
+
+        Args:
+            convert: Stands in for ``self.convert``, as to measure it.
+        """
+        return Rendering(
+            convert=convert or self.convert,
+            scale_to=self._scaled_size if self._views.resize == "fast" else None,
+            square_pixels=self._views.square_pixels,
+        )
 
     def convert(self, frame: Frame) -> Converted:
         """What to keep of a frame.
@@ -105,6 +115,13 @@ class ModelInput:
             clip = frames[start : start + self.num_frames]
             for crop in range(len(self.crops)):
                 yield self._batch(clip, crop)
+
+    def _scaled_size(self, height: int, width: int) -> tuple[int, int]:
+        """To which size FFmpeg may scale frames, in pixels; ``convert`` then has no more to do."""
+        if self._preprocessing is None:
+            return height, width
+        size = self._preprocessing.resized_size(height, width)
+        return size if max(size) <= _MOST_SCALED else (height, width)
 
     def _batch(self, clip: Sequence[Converted], crop: int) -> npt.NDArray[Any]:
         if self._preprocessing is None:

@@ -13,10 +13,7 @@ import numpy.typing as npt
 from timesformer_runtime.model_input import Converted, ModelInput
 from timesformer_runtime.preprocess import Frame
 from timesformer_runtime.results import Answer, Seconds, VideoResult, View
-from timesformer_runtime.sampling import FrameIndices
 from timesformer_runtime.video import Clip, DecodeLimits, read_clip
-from timesformer_runtime.video.clip import FrameCount
-from timesformer_runtime.views import Views
 
 Video: TypeAlias = str | PathLike[str] | BinaryIO | npt.NDArray[np.uint8]
 
@@ -57,14 +54,13 @@ class Reading:
 
 
 def read_video(
-    video: Video, model_input: ModelInput, views: Views, *, threads: int, limits: DecodeLimits
+    video: Video, model_input: ModelInput, *, threads: int, limits: DecodeLimits
 ) -> Reading:
     """Reads the frames that a model needs; each is converted as soon as it is decoded.
 
     Args:
         video: A path, a binary file object, or frames uint8 RGB [T, H, W, 3].
         model_input: Chooses and converts the frames.
-        views: How frames are rendered.
         threads: Number of decoding threads.
         limits: What reading may cost.
 
@@ -81,22 +77,20 @@ def read_video(
         converting += time.perf_counter() - start
         return converted
 
-    def choose(count: FrameCount) -> FrameIndices:
-        return model_input.indices(count, count.rate).ravel()
-
     start = time.perf_counter()
     if isinstance(video, np.ndarray):
-        clip = Clip.from_array(video, choose)
+        clip = Clip.from_array(video, model_input.choose)
         chosen = dict(zip(clip.indices, clip.frames, strict=True))
         kept = {index: convert(frame) for index, frame in chosen.items()}
         clip = dataclasses.replace(clip, frames=tuple(kept[index] for index in clip.indices))
     else:
+        rendering = model_input.rendering(convert)
         clip = read_clip(
             video,
-            choose,
-            convert=convert,
-            scale_to=model_input.scaled_size if views.resize == "fast" else None,
-            square_pixels=views.square_pixels,
+            model_input.choose,
+            convert=rendering.convert,
+            scale_to=rendering.scale_to,
+            square_pixels=rendering.square_pixels,
             threads=threads,
             limits=limits,
         )

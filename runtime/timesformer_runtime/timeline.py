@@ -17,7 +17,6 @@ import numpy.typing as npt
 
 from timesformer_runtime.channel import Channel
 from timesformer_runtime.results import Prediction, Seconds
-from timesformer_runtime.video.pixels import Rendering
 from timesformer_runtime.video.playback import Playback, PlayedFrame, play
 from timesformer_runtime.windows import Window, Windows, WindowSettings
 
@@ -236,16 +235,12 @@ class _Reading:
             self.problems = playback.problems()
 
     def _windows(self, playback: Playback) -> Iterator[Window[Kept]]:
-        model_input, views = self.classifier.input, self.classifier.views
-        rendering = Rendering(
-            convert=self._convert,
-            scale_to=model_input.scaled_size if views.resize == "fast" else None,
-            square_pixels=views.square_pixels,
-        )
+        model_input = self.classifier.input
+        rendering = model_input.rendering(self._convert)
         windows: Windows[PlayedFrame, Kept] = Windows(
             self._settings,
             playback.rate,
-            lambda count: model_input.indices(count, count.rate).ravel(),
+            model_input.choose,
             lambda frame: frame.render(rendering),
             playback.duration,
         )

@@ -15,6 +15,7 @@ from onnx import TensorProto
 from timesformer_runtime import InvalidOptionError, Sampling, VideoClassifier, Views
 from timesformer_runtime.preprocess import Preprocessing
 from timesformer_runtime.resample import BILINEAR, Window, resize
+from timesformer_runtime.video.clip import FrameCount
 
 from tests.tiny_graphs import (
     FRAMES,
@@ -171,8 +172,8 @@ def test_large_frames_are_not_held_together(tmp_path: Path) -> None:
 def test_frames_that_someone_else_decodes(video: Path) -> None:
     classifier = load(Views(Sampling("dense", clips=2, rate=3), crops=3))
     frames = decode_all(video)
-    chosen = classifier.input.indices(len(frames), 10.0)
-    answer = classifier.predict([classifier.input.convert(frames[i]) for i in chosen.ravel()])
+    chosen = classifier.input.choose(FrameCount(len(frames), 10.0))
+    answer = classifier.predict([classifier.input.convert(frames[index]) for index in chosen])
     result = classifier.classify(video)
     assert answer.predictions == result.predictions
     np.testing.assert_array_equal(answer.outputs["logits"], result.outputs["logits"])
