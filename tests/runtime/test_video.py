@@ -506,15 +506,22 @@ def test_large_pictures_are_refused(tmp_path: Path) -> None:
     assert read_clip(path, evenly(8), limits=DecodeLimits(max_pixels=64 * 48)).count == 40
 
 
-def test_pictures_that_grow_beyond_the_limit_do_not_decode(tmp_path: Path) -> None:
+@pytest.mark.parametrize("scale", [2, 8])
+def test_pictures_that_grow_beyond_the_limit(scale: int, tmp_path: Path) -> None:
     small = write_video(tmp_path / "small.ts", FRAMES[:10], options=B_FRAMES)
-    large = moving_pictures(10, 96, 128)
+    large = moving_pictures(10, scale * 48, scale * 64)
     later = write_video(tmp_path / "large.ts", large, options=B_FRAMES, times=range(20, 30))
     both = tmp_path / "both.ts"
     both.write_bytes(small.read_bytes() + later.read_bytes())
-    assert read_clip(both, evenly(8)).count == 20
-    clip = read_clip(both, evenly(8), limits=DecodeLimits(max_pixels=96 * 128 - 1))
-    assert (clip.count, clip.failed_packets) == (10, 10)
+    limits = DecodeLimits(max_pixels=scale**2 * 48 * 64)
+    assert read_clip(both, evenly(8), limits=limits).count == 20
+    limits = DecodeLimits(max_pixels=48 * 64)
+    if scale == 2:
+        with pytest.raises(InvalidVideoError, match="128x96 pixels, above the limit of 3072"):
+            read_clip(both, evenly(8), limits=limits)
+    else:  # these are not even decoded
+        clip = read_clip(both, evenly(8), limits=limits)
+        assert (clip.count, clip.failed_packets) == (10, 10)
 
 
 def test_several_threads_may_read_at_once(tmp_path: Path) -> None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import av
 import av.container
@@ -34,6 +35,19 @@ if TYPE_CHECKING:  # the class cannot be subscripted at run time
     Packet = av.Packet[av.VideoStream]
 InputContainer = av.container.InputContainer
 VideoStream = av.VideoStream
+
+
+class SeekableFile(Protocol):
+    """What FFmpeg needs of a file object."""
+
+    def read(self, size: int, /) -> bytes:
+        """Reads up to so many bytes."""
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Goes to a place and gives it."""
+
+    def tell(self) -> int:
+        """The place."""
 
 
 class OpenVideo(NamedTuple):
@@ -58,7 +72,7 @@ class Media:
     """A video that can be opened several times, within limits for all of them together."""
 
     name: str
-    target: str | BinaryIO
+    target: str | SeekableFile
     watch: Watch
 
     @contextlib.contextmanager
@@ -128,17 +142,22 @@ def prepare(
         container: What was opened.
         name: Its name, for errors.
         threads: Number of decoding threads.
-        max_pixels: Width times height beyond which a picture does not decode.
+        max_pixels: Width times height far beyond which a picture does not decode.
 
     Raises:
         InvalidVideoError: It has no video stream that can be decoded.
     """
     stream = _best_video_stream(container, name)
     _discard_other_streams(container, stream)
-    stream.codec_context.options = {"max_pixels": str(max_pixels)}
+    stream.codec_context.options = {"max_pixels": str(_with_margins(max_pixels))}
     stream.codec_context.thread_count = threads
     stream.codec_context.thread_type = "AUTO" if threads > 1 else "NONE"
     return stream
+
+
+def _with_margins(pixels: int) -> int:
+    """What a decoder may count that adds 64 pixels on each side of a picture."""
+    return pixels + 128 * 5 * math.isqrt(pixels) + 128 * 128
 
 
 def packets(

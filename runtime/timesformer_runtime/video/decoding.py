@@ -140,13 +140,15 @@ def decode_in_order(
                 return
             continue
         for picture in pictures:
+            if (picture.height, picture.width) not in decoded.sizes:
+                video.watch.check_pixels(picture.width, picture.height)
+                decoded.sizes.add((picture.height, picture.width))
             yield picture
             time = picture.pts if tells_times else None
             if time is not None and previous is not None and time <= previous:
                 decoded.in_order = False
             previous = time
             decoded.patched += picture.is_corrupt
-            decoded.sizes.add((picture.height, picture.width))
             decoded.count += 1
 
 

@@ -92,6 +92,7 @@ def _decode_run(
                 return False
             times.append(picture.pts)
             if picture.pts in frame_of_time:
+                video.watch.check_pixels(picture.width, picture.height)
                 decoded.sizes.add((picture.height, picture.width))
                 keeper.keep(decoded, frame_of_time[picture.pts], picture, index.start)
     if len(fed) != run.last - run.start + 1 or not frame_of_time.keys() <= set(times):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from timesformer_runtime.errors import InvalidVideoError, TimesformerError, VideoNotFoundError
-from timesformer_runtime.video.container import READABLE, Media
+from timesformer_runtime.video.container import READABLE, Media, SeekableFile
 from timesformer_runtime.video.limits import DecodeLimits, Watch
 
 _CHUNK = 1 << 20  # bytes of a pipe that are copied at a time
@@ -65,10 +65,10 @@ def _name(source: Source) -> str:
 
 def _acquire(
     source: Source, name: str, watch: Watch
-) -> tuple[str | BinaryIO, contextlib.ExitStack]:
+) -> tuple[str | SeekableFile, contextlib.ExitStack]:
     """What FFmpeg can read again and again, and what to close after that."""
     with contextlib.ExitStack() as stack:
-        target: str | BinaryIO
+        target: str | SeekableFile
         if not isinstance(source, str | os.PathLike):
             target = _seekable(source, name, stack, watch)
         elif _is_regular_file(name):
@@ -77,7 +77,7 @@ def _acquire(
         else:
             with Path(name).open("rb") as pipe:
                 _refuse_endless_device(pipe, name)
-                target = _copied(pipe, name, stack, watch)
+                target = _WatchedFile(_copied(pipe, name, stack, watch), watch)
         return target, stack.pop_all()
 
 
@@ -112,12 +112,25 @@ def _refuse_endless_device(file: BinaryIO, name: str) -> None:
         raise InvalidVideoError(f"{name} is not a regular file; give the path of a video file")
 
 
-def _seekable(file: BinaryIO, name: str, stack: contextlib.ExitStack, watch: Watch) -> BinaryIO:
+class _WatchedFile:
+    """A file object in which reading ends with the time: FFmpeg's own timeout ignores these."""
+
+    def __init__(self, file: BinaryIO, watch: Watch) -> None:
+        self._file = file
+        self._watch = watch
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int, /) -> bytes:
+        self._watch.seconds_left()
+        return self._file.read(size)
+
+
+def _seekable(file: BinaryIO, name: str, stack: contextlib.ExitStack, watch: Watch) -> SeekableFile:
     if not (hasattr(file, "seekable") and file.seekable()):
-        return _copied(file, name, stack, watch)
+        return _WatchedFile(_copied(file, name, stack, watch), watch)
     if file.seek(0, os.SEEK_END) == 0:
         raise InvalidVideoError(f"{name} is empty; {READABLE}")
-    return file
+    return _WatchedFile(file, watch)
 
 
 def _copied(file: BinaryIO, name: str, stack: contextlib.ExitStack, watch: Watch) -> BinaryIO:

@@ -1,0 +1,108 @@
+"""Ways to damage a file; the same number always gives the same damage."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+Random = np.random.Generator
+Mutation = Callable[[bytearray, Random], bytearray]
+
+_INTERESTING = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 1 << 20, 0x7FFFFFFF, 0xFFFFFFFF)
+
+
+def mutate(data: bytes, number: int) -> bytes:
+    """Damages a file in a way that only depends on the number."""
+    random = np.random.default_rng(number)
+    damaged = bytearray(data)
+    for _ in range(1 + int(random.geometric(0.6)) // 2):
+        mutation = MUTATIONS[int(random.integers(len(MUTATIONS)))]
+        damaged = mutation(damaged, random)
+    return bytes(damaged)
+
+
+def flip_bits(data: bytearray, random: Random) -> bytearray:
+    """A few flipped bits anywhere."""
+    for place in random.integers(len(data), size=int(random.integers(1, 9))):
+        data[int(place)] ^= 1 << int(random.integers(8))
+    return data
+
+
+def flip_many_bits(data: bytearray, random: Random) -> bytearray:
+    """One byte in a thousand, as of a bad line."""
+    for place in random.integers(len(data), size=max(1, len(data) // 1000)):
+        data[int(place)] ^= int(random.integers(1, 256))
+    return data
+
+
+def truncate(data: bytearray, random: Random) -> bytearray:
+    """The end is missing."""
+    return data[: max(64, int(len(data) * (1 - random.random() ** 2)))]
+
+
+def behead(data: bytearray, random: Random) -> bytearray:
+    """A piece is missing somewhere, as of a stream that was cut."""
+    start, length = _piece(data, random)
+    return data[:start] + data[start + length :]
+
+
+def blank(data: bytearray, random: Random) -> bytearray:
+    """A piece was never written."""
+    start, length = _piece(data, random)
+    data[start : start + length] = bytes(length)
+    return data
+
+
+def scramble(data: bytearray, random: Random) -> bytearray:
+    """A piece is noise."""
+    start, length = _piece(data, random)
+    data[start : start + length] = random.bytes(length)
+    return data
+
+
+def shuffle(data: bytearray, random: Random) -> bytearray:
+    """Two pieces have changed places."""
+    length = int(random.integers(1, max(2, len(data) // 8)))
+    first, second = sorted(int(place) for place in random.integers(len(data) - length, size=2))
+    if first + length <= second:
+        swapped = bytes(data[first : first + length])
+        data[first : first + length] = data[second : second + length]
+        data[second : second + length] = swapped
+    return data
+
+
+def repeat(data: bytearray, random: Random) -> bytearray:
+    """A piece is there twice."""
+    start, length = _piece(data, random)
+    return data[: start + length] + data[start:]
+
+
+def lie(data: bytearray, random: Random) -> bytearray:
+    """A number in the header, or in the index at the end, is an extreme one."""
+    size = int(random.choice([1, 2, 4]))
+    region = min(len(data) - size, 1200)
+    place = int(random.integers(region))
+    if random.random() < 0.4:
+        place = len(data) - size - place
+    value = int(random.choice(_INTERESTING)) & ((1 << 8 * size) - 1)
+    data[place : place + size] = value.to_bytes(size, "little" if random.random() < 0.3 else "big")
+    return data
+
+
+def _piece(data: bytearray, random: Random) -> tuple[int, int]:
+    length = int(random.integers(1, max(2, len(data) // 6)))
+    return int(random.integers(max(1, len(data) - length))), length
+
+
+MUTATIONS: tuple[Mutation, ...] = (
+    flip_bits,
+    flip_bits,
+    flip_many_bits,
+    truncate,
+    behead,
+    blank,
+    scramble,
+    shuffle,
+    repeat,
+    lie,
+    lie,
+)
