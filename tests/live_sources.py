@@ -1,6 +1,7 @@
 """Live sources on the loopback interface, each in a process of its own.
 
-    python -m tests.live_sources send udp://127.0.0.1:5000   # MPEG-TS, one moving picture
+    python -m tests.live_sources send udp://127.0.0.1:5000   # MPEG-TS, a moving picture
+    python -m tests.live_sources send udp://127.0.0.1:5000 720 1280
     python -m tests.live_sources garbage udp://127.0.0.1:5000
     python -m tests.live_sources http                        # an endless MPEG-TS for each GET
     python -m tests.live_sources rtsp                        # a server that one can publish to
@@ -30,6 +31,8 @@ from urllib.parse import urlsplit
 
 import av
 import av.video.stream
+import numpy as np
+import numpy.typing as npt
 
 from tests.video_files import moving_pictures
 
@@ -62,9 +65,9 @@ def port_of(process: subprocess.Popen[str]) -> int:
 
 
 @contextlib.contextmanager
-def sender(url: str, kind: str = "send") -> Iterator[subprocess.Popen[str]]:
+def sender(url: str, kind: str = "send", *size: int) -> Iterator[subprocess.Popen[str]]:
     """Sends to a URL until the context ends; it has begun when the context begins."""
-    with live_source(kind, url) as process:
+    with live_source(kind, url, *size) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "sending\n"
         yield process
@@ -77,19 +80,25 @@ def free_udp_url() -> str:
         return f"udp://{_HOST}:{probe.getsockname()[1]}"
 
 
-def send(target: str | IO[bytes], *, format: str = "mpegts", announce: bool = False) -> None:  # noqa: A002
-    """Sends a moving picture at its own pace: ``PICTURES`` again and again."""
+def send(
+    target: str | IO[bytes],
+    *,
+    format: str = "mpegts",  # noqa: A002
+    pictures: npt.NDArray[np.uint8] = PICTURES,
+    announce: bool = False,
+) -> None:
+    """Sends a moving picture at its own pace: uint8 [T, H, W, 3], again and again."""
     options = {"rtsp_transport": "tcp"} if format == "rtsp" else {}
     with av.open(target, "w", format=format, options=options) as output:
         stream = output.add_stream(
             "libx264", rate=RATE, options={"preset": "ultrafast", "tune": "zerolatency", "g": "10"}
         )
         assert isinstance(stream, av.video.stream.VideoStream)
-        stream.height, stream.width = PICTURES.shape[1:3]
+        stream.height, stream.width = pictures.shape[1:3]
         stream.pix_fmt = "yuv420p"
         start = time.monotonic()
         for number in itertools.count():
-            frame = av.VideoFrame.from_ndarray(PICTURES[number % len(PICTURES)], format="rgb24")
+            frame = av.VideoFrame.from_ndarray(pictures[number % len(pictures)], format="rgb24")
             frame.pts, frame.time_base = number, Fraction(1, RATE)
             output.mux(stream.encode(frame))
             if number == 0 and announce:
@@ -217,9 +226,11 @@ def _serve(server: socketserver.TCPServer) -> None:
 
 
 def main() -> None:
-    kind, url = [*sys.argv[1:], ""][:2]
+    kind, url, height, width = [*sys.argv[1:], "", "", ""][:4]
     if kind == "send":
-        send(url, format="rtsp" if url.startswith("rtsp") else "mpegts", announce=True)
+        form = "rtsp" if url.startswith("rtsp") else "mpegts"
+        pictures = moving_pictures(RATE, int(height), int(width)) if width else PICTURES
+        send(url, format=form, pictures=pictures, announce=True)
     elif kind == "garbage":
         _send_garbage(url)
     elif kind == "http":
