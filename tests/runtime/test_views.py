@@ -264,6 +264,14 @@ def test_a_fast_resize_is_close(video: Path) -> None:
     assert 0 < np.abs(fast - exact).max() < 0.1 * np.abs(exact).max()
 
 
+def test_a_fast_resize_never_makes_frames_huge() -> None:
+    scale_to = load(Views(resize="fast")).input.rendering().scale_to
+    assert scale_to is not None
+    assert scale_to(48, 80) == (24, 40)
+    assert scale_to(2, 2000) == (2, 2000)  # not 24x24000: only the crop of it is resized
+    assert load(None).input.rendering().scale_to is None
+
+
 # --- What does not go together -------------------------------------------------------------------
 
 
