@@ -24,6 +24,7 @@ class ResultsFile:
         run: What all its results are made with: JSON types.
 
     Attributes:
+        path: The file.
         done: The videos in the file, and whether each of them succeeded.
 
     Raises:
@@ -33,7 +34,7 @@ class ResultsFile:
 
     def __init__(self, path: Path, run: Mapping[str, Any]) -> None:
         self.done: dict[str, bool] = {}
-        self._path = path
+        self.path = path
         self._run = dict(run)
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         try:
@@ -52,6 +53,10 @@ class ResultsFile:
         """Closes the file."""
         os.close(self._file)
 
+    def has(self, video: str, *, or_failed: bool) -> bool:
+        """Whether the file has a result for a video, or an error if that counts as well."""
+        return self.done.get(video, False) or (or_failed and video in self.done)
+
     def append(self, video: str, outcome: Mapping[str, Any]) -> None:
         """Adds the line of a video: its name, the run, and what came out, such as an ``error``."""
         line = json.dumps({"video": video, "run": self._run, **outcome}).encode() + b"\n"
@@ -62,7 +67,7 @@ class ResultsFile:
     def _read(self) -> int:
         """Reads the lines that are there; returns the length of the whole ones in bytes."""
         length = 0
-        with self._path.open("rb") as file:
+        with self.path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 if not line.endswith(b"\n") and _is_cut_off(line):
                     break
@@ -76,12 +81,12 @@ class ResultsFile:
             video, run = str(record["video"]), dict(record["run"])
         except (ValueError, KeyError, TypeError) as error:
             raise InvalidOptionError(
-                f"{self._path}: line {number} is no result of this command; give another output"
+                f"{self.path}: line {number} is no result of this command; give another output"
             ) from error
         for name in sorted({*run, *self._run}):
             if run.get(name) != self._run.get(name):
                 raise InvalidOptionError(
-                    f"{self._path}: line {number} was made with {name} {run.get(name)!r}, not "
+                    f"{self.path}: line {number} was made with {name} {run.get(name)!r}, not "
                     f"{self._run.get(name)!r}; give another output, or the options of that run"
                 )
         self.done[video] = "error" not in record

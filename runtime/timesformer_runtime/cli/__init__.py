@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from timesformer_runtime.cli.batch import batch
 from timesformer_runtime.cli.classify import classify
 from timesformer_runtime.cli.doctor import doctor
 from timesformer_runtime.cli.output import (
@@ -46,7 +47,7 @@ def command() -> None:
     """
 
 
-for _subcommand in (classify, timeline, stream, verify, doctor):
+for _subcommand in (classify, timeline, batch, stream, verify, doctor):
     command.add_command(_subcommand)
 
 

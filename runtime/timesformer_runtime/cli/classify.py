@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from timesformer_runtime.cli.limit_options import limit_options
 from timesformer_runtime.cli.model_options import load, model_options
-from timesformer_runtime.cli.output import BAD_INPUT, one_line, say
+from timesformer_runtime.cli.output import BAD_INPUT, about, one_line, say
 from timesformer_runtime.cli.sources import STDIN, source
 from timesformer_runtime.cli.view_options import view_options
 from timesformer_runtime.errors import TimesformerError
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     help="Also write the clips' features: arrays `features` [videos, hidden] and `videos`.",
 )
 @view_options
+@limit_options()
 @model_options
 def classify(
     videos: tuple[str, ...],
@@ -105,17 +107,8 @@ def _try_video(
         message = str(error) or "there is not enough memory for it"
     if as_json:
         click.echo(json.dumps({"video": video, "error": one_line(message)}))
-    say(f"timesformer: {_about(video, message)}")
+    say(f"timesformer: {about(video, message)}")
     return None
-
-
-def _about(video: str, message: str) -> str:
-    """The message with the name of its video in front, once, and otherwise on one line."""
-    names = ("<stdin>", "standard input") if video == STDIN else (video, repr(video))
-    for name in names:
-        if name and message.startswith((f"{name} ", f"{name}:")):
-            return name + one_line(message.removeprefix(name))
-    return f"{video}: {one_line(message)}" if video else one_line(message)
 
 
 def _tell_damage(video: str, result: VideoResult) -> None:

@@ -12,6 +12,7 @@ from timesformer_runtime.settings import DEVICES
 
 if TYPE_CHECKING:
     from timesformer_runtime.classifier import VideoClassifier
+    from timesformer_runtime.video.limits import DecodeLimits
     from timesformer_runtime.views import Views
 
 
@@ -46,6 +47,7 @@ def load(
     revision: str | None,
     local_files_only: bool,
     views: Views | None = None,
+    limits: DecodeLimits | None = None,
 ) -> VideoClassifier:
     """Loads the model and says on stderr what was chosen."""
     from timesformer_runtime.classifier import VideoClassifier  # noqa: PLC0415
@@ -59,6 +61,7 @@ def load(
         revision=revision,
         local_files_only=local_files_only,
         views=views,
+        limits=limits,
     )
     reason = f" (auto: {classifier.device_reason})" if classifier.device_reason else ""
     threads_used = f"{classifier.threads} thread{'s' if classifier.threads > 1 else ''}"

@@ -39,6 +39,15 @@ def one_line(message: str) -> str:
     return re.sub(r"\s+", " ", message).rstrip()
 
 
+def about(video: str, message: str) -> str:
+    """The message with the name of its video in front, once, and otherwise on one line."""
+    names = ("<stdin>", "standard input") if video == "-" else (video, repr(video))
+    for name in names:
+        if name and message.startswith((f"{name} ", f"{name}:")):
+            return name + one_line(message.removeprefix(name))
+    return f"{video}: {one_line(message)}" if video else one_line(message)
+
+
 def discard_output() -> None:
     """Lets the interpreter's last flush succeed, so that it does not complain."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from timesformer_runtime.cli.durations import duration
+from timesformer_runtime.cli.limit_options import limit_options
 from timesformer_runtime.cli.model_options import load, model_options
 from timesformer_runtime.cli.output import say
 from timesformer_runtime.cli.sources import source
 from timesformer_runtime.cli.view_options import view_options
-
-if TYPE_CHECKING:
-    from timesformer_runtime.views import Views
 
 
 @click.command()
@@ -47,6 +45,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per segment and line.")
 @click.option("--csv", "as_csv", is_flag=True, help="One line per label: start,end,label,score.")
 @view_options
+@limit_options("max_pixels", "max_packets")
 @model_options
 def timeline(
     video: str,
@@ -56,7 +55,6 @@ def timeline(
     top_k: int,
     as_json: bool,
     as_csv: bool,
-    views: Views,
     **options: Any,
 ) -> None:
     """Name what each part of a long VIDEO shows ("-" reads it from standard input).
@@ -69,7 +67,7 @@ def timeline(
     from timesformer_runtime.cli.progress import ProgressBar  # noqa: PLC0415
     from timesformer_runtime.cli.segment_lines import CsvLines, JsonLines, Rows  # noqa: PLC0415
 
-    classifier = load(views=views, **options)
+    classifier = load(**options)
     segments = classifier.timeline(source(video), window, stride, top_k, merge=merge)
     form = JsonLines() if as_json else CsvLines() if as_csv else Rows(classifier.labels)
     with segments, ProgressBar(None, "seconds of video") as progress:

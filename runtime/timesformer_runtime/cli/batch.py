@@ -1,0 +1,117 @@
+"""``timesformer batch``."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from timesformer_runtime.cli.limit_options import limit_options
+from timesformer_runtime.cli.model_options import load, model_options
+from timesformer_runtime.cli.output import BAD_INPUT, about, one_line, say
+from timesformer_runtime.cli.view_options import view_options
+
+if TYPE_CHECKING:
+    from timesformer_runtime.batch import Outcome
+    from timesformer_runtime.cli.progress import ProgressBar
+    from timesformer_runtime.results_file import ResultsFile
+
+
+@click.command()
+@click.argument("model")
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="FILE.jsonl",
+    help="Where results go. Videos that are there already are not done again.",
+)
+@click.option(
+    "--top-k",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    metavar="N",
+    help="Labels per video.",
+)
+@click.option(
+    "--retry-failed",
+    is_flag=True,
+    help="Do those again that failed in an earlier run; their last line counts.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Videos that are worked on at a time.  [default: one more than threads]",
+)
+@view_options
+@limit_options()
+@model_options
+def batch(
+    paths: tuple[str, ...],
+    output: Path,
+    top_k: int,
+    retry_failed: bool,
+    workers: int | None,
+    **options: Any,
+) -> None:
+    """Name what many videos show: one JSON object per video and line.
+
+    A PATH is a file, a folder, which is searched with all that is in it, a pattern such as
+    'clips/**/*.mp4', or "-" for a list of files on standard input. A line is written as soon as
+    its video is done; that of a video that failed has an "error". A run that was broken off goes
+    on where it stopped when it is started again with the same output.
+    """
+    from timesformer_runtime.cli.progress import ProgressBar  # noqa: PLC0415
+    from timesformer_runtime.results_file import ResultsFile  # noqa: PLC0415
+    from timesformer_runtime.video_list import find_videos  # noqa: PLC0415
+
+    videos = find_videos(paths, sys.stdin.buffer if sys.stdin else None)
+    classifier = load(**options)
+    run = {"model": classifier.name, "dtype": classifier.dtype, "top_k": top_k}
+    run |= classifier.views.to_dict()
+    with ResultsFile(output, run) as results:
+        left = [video for video in videos if not results.has(video, or_failed=not retry_failed)]
+        start = time.perf_counter()
+        outcomes = classifier.batch(left, top_k, workers=workers)
+        with ProgressBar(len(left), "videos") as progress, contextlib.closing(outcomes):
+            for count, outcome in enumerate(outcomes, start=1):
+                _keep(outcome, results, progress)
+                progress.advance_to(count, len(left))
+        _tell_sum(results, videos, left, time.perf_counter() - start)
+    if not all(results.done[video] for video in videos):
+        sys.exit(BAD_INPUT)
+
+
+def _keep(outcome: Outcome, results: ResultsFile, progress: ProgressBar) -> None:
+    video = str(outcome.video)
+    if outcome.result is None:
+        message = str(outcome.error) or type(outcome.error).__name__
+        results.append(video, {"error": one_line(message)})
+        progress.say(f"timesformer: {about(video, message)}")
+        return
+    results.append(video, outcome.result.to_dict())
+    if outcome.result.damaged:
+        problems = "; ".join(outcome.result.problems)
+        progress.say(f"timesformer: {video}: damaged: {problems}")
+
+
+def _tell_sum(
+    results: ResultsFile, videos: Sequence[str], left: Sequence[str], seconds: float
+) -> None:
+    facts = [f"{len(left)} video{'' if len(left) == 1 else 's'} in {seconds:.1f} s"]
+    if left:
+        facts.append(f"{len(left) / seconds:.2f} a second")
+    if len(left) < len(videos):
+        facts.append(f"{len(videos) - len(left)} were done before")
+    failed = sum(not results.done[video] for video in videos)
+    if failed:
+        facts.append(f"{failed} failed")
+    say(f"{results.path}: {', '.join(facts)}")
