@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import numpy.typing as npt
 import pytest
 from timesformer_runtime.errors import InvalidOptionError, InvalidVideoError
 from timesformer_runtime.option_values import METHODS
 from timesformer_runtime.sampling import RELEASED_RATES, Sampling, uniform
+
+from tests.video_files import decode_plainly, moving_pictures, write_video
 
 COUNTS = [*range(1, 70), 100, 149, 150, 250, 251, 299, 300, 301, 1000, 7201, 1_000_003]
 LENGTHS = [1, 2, 3, 8, 16, 64, 96]
@@ -86,11 +90,8 @@ def test_pipeline_is_the_one_of_transformers(num_frames: int, rate: int) -> None
     assert chosen("pipeline", 300, 8) == [0, 1, 2, 3, 4, 5, 6, 7]
 
 
-def test_pipeline_gives_the_frames_that_transformers_reads(tmp_path: Any) -> None:
-    av = pytest.importorskip("av")
+def test_pipeline_gives_the_frames_that_transformers_reads(tmp_path: Path) -> None:
     pipelines = pytest.importorskip("transformers.pipelines.video_classification")
-    from tests.video_files import decode_plainly, moving_pictures, write_video  # noqa: PLC0415
-
     path = write_video(tmp_path / "clip.mp4", moving_pictures(40))
     grid = np.linspace(0, 8 * 4 - 1, num=8, dtype=np.int64)  # as its preprocess() does
     with av.open(str(path)) as container:
@@ -186,6 +187,45 @@ def test_facebook_clips(fps: float, clips: int) -> None:
         expected = kinetics_test_loader(count, 96, 4, fps, clips)
         assert np.abs(indices - expected).max() <= 1
         assert (indices != expected).mean() < 0.01
+
+
+def kinetics_decoder(
+    path: Path, num_frames: int, rate: int, clip: int, clips: int
+) -> npt.NDArray[Any]:
+    """The frames that pyav_decode and decode of the authors' loader give, by their numbers."""
+    torch = pytest.importorskip("torch")
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        assert stream.average_rate is not None
+        assert stream.duration is not None
+        clip_size = rate * num_frames / 30 * float(stream.average_rate)
+        start, end = get_start_end_idx(stream.frames, clip_size, clip, clips)
+        ticks = stream.duration / stream.frames
+        start_pts, end_pts = int(start * ticks), int(end * ticks)
+        decoded = []
+        for number, frame in enumerate(container.decode(stream)):
+            assert frame.pts is not None
+            if frame.pts >= start_pts:
+                decoded.append(number)
+            if frame.pts > end_pts:  # one more than needed, as there
+                break
+    start, end = get_start_end_idx(len(decoded), clip_size, 0, 1)
+    index = torch.clamp(torch.linspace(start, end, num_frames), 0, len(decoded) - 1).long()
+    return np.array([decoded[number] for number in index.tolist()])
+
+
+@pytest.mark.parametrize("count", [40, 120, 200])
+def test_facebook_gives_the_frames_that_the_authors_decoder_gives(
+    tmp_path: Path, count: int
+) -> None:
+    path = write_video(tmp_path / "clip.mp4", moving_pictures(count))
+    for rate in (4, 7, 16):
+        indices = Sampling("facebook", rate).indices(count, 8, 25.0)
+        np.testing.assert_array_equal(indices[0], kinetics_decoder(path, 8, rate, 0, 1))
+        several = Sampling("facebook", rate, clips=3).indices(count, 8, 25.0)
+        for clip in range(3):  # their decoder starts later clips at the next whole frame
+            later = kinetics_decoder(path, 8, rate, clip, 3) - several[clip]
+            assert set(later.tolist()) <= {0, 1}
 
 
 def test_facebook_by_hand() -> None:
