@@ -6,10 +6,12 @@ import itertools
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from timesformer_exporter.export import export
 from timesformer_exporter.options import ExportOptions
+from timesformer_runtime import VideoClassifier
 
 MODELS = Path(__file__).parents[2] / "models"
 DTYPES = ("fp32", "int8", "fp16", "q4")
@@ -42,3 +44,28 @@ def test_all_variants_pass(kind: str, task: str, graph_input: str, tmp_path: Pat
     assert products == {"integer": PRODUCTS[kind], "float_weights": head}
     sizes = [result.files[f"onnx/model{suffix}.onnx"] for suffix in ("", "_fp16", "_int8", "_q4")]
     assert sizes == sorted(sizes, reverse=True)
+
+
+def test_the_int8_result_of_a_clip_does_not_depend_on_its_neighbours(tmp_path: Path) -> None:
+    """int8 activations have one scale for all that a run sees, so a run sees one clip."""
+    result = export(
+        ExportOptions(
+            str(MODELS / "shot-transitions-joint"), output=tmp_path / "bundle", dtypes=("int8",)
+        )
+    )
+    classifier = VideoClassifier.from_pretrained(result.folder, device="cpu", threads=1)
+    assert classifier.dtype == "int8"
+    faint = np.random.default_rng(0).integers(120, 136, (8, 64, 64, 3), dtype=np.uint8)
+    loud = np.random.default_rng(1).integers(0, 2, (8, 64, 64, 3), dtype=np.uint8) * 255
+    alone = classifier.logits(faint)
+    for videos in ([faint, loud], [loud, faint], [loud, loud, faint]):
+        together = classifier.logits(videos)
+        index = next(i for i, video in enumerate(videos) if video is faint)
+        assert np.array_equal(together[index], alone)
+        assert classifier(videos)[index] == classifier(faint)
+    # In one run with the loud clip it would be another: that is why runs have one clip.
+    (tensor,) = classifier._bundle.session.inputs
+    assert classifier._bundle.preprocessing is not None
+    batch = np.stack([classifier._bundle.preprocessing(video) for video in (faint, loud)])
+    (joined,) = classifier._bundle.session.run(["logits"], {tensor.name: batch})
+    assert np.abs(joined[0] - alone).max() > 0
