@@ -88,14 +88,16 @@ class Views:
     def describe(self) -> str:
         """The views in words, as for a line of the terminal."""
         rate = "" if self.sampling.rate is None else f" at rate {self.sampling.rate}"
-        words = [f"{self.sampling.method} frames{rate}"]
-        if self.count > 1:
-            words.append(f"{self.count} views (clips {self.sampling.clips}, crops {self.crops})")
-        if self.protocol != "huggingface":
-            words.append(f"protocol {self.protocol}")
-        if self.channel_order != "rgb":
-            words.append(self.channel_order)
-        return ", ".join(words)
+        words = {
+            f"{self.sampling.method} frames{rate}": True,
+            f"short {self.sampling.short}": self.sampling.short != "repeat_last",
+            f"{self.count} views (clips {self.sampling.clips}, crops {self.crops})": self.count > 1,
+            f"protocol {self.protocol}": self.protocol != "huggingface",
+            self.channel_order: self.channel_order != "rgb",
+            f"{self.resize} resize": self.resize != "exact",
+            "square pixels": self.square_pixels,
+        }
+        return ", ".join(word for word, is_said in words.items() if is_said)
 
     def to_dict(self) -> dict[str, Any]:
         """The options as JSON types."""

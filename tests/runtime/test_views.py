@@ -352,6 +352,22 @@ def test_outputs_that_cannot_be_averaged() -> None:
     assert load(None, graph).classify(WIDE, outputs=["hidden_states.0"]).views[0].crop == "center"
 
 
+def test_views_in_words() -> None:
+    assert Views().describe() == "uniform frames"
+    views = Views(
+        Sampling("dense", 4, 2, "wrap"),
+        crops=3,
+        channel_order="bgr",
+        resize="fast",
+        square_pixels=True,
+    )
+    assert views.describe() == (
+        "dense frames at rate 4, short wrap, 6 views (clips 2, crops 3), bgr, fast resize, "
+        "square pixels"
+    )
+    assert Views.facebook(crops=1).describe() == "facebook frames, protocol facebook"
+
+
 def test_views_travel_with_a_classifier() -> None:
     classifier = load(Views(Sampling("dense", rate=3, clips=2), crops=3))
     copy = pickle.loads(pickle.dumps(classifier))
