@@ -313,7 +313,8 @@ class _Bundle:
                 continue
             self.steps.announce(f"Making and measuring {dtype}")
             path = graph.with_name(f"model_{dtype}.onnx")
-            products = write_variant(graph, path, dtype, self.options.int8_target or "vnni")
+            target, clips = self.options.int8_target or "vnni", reference.inputs(self.options.input)
+            products = write_variant(graph, path, dtype, target, clips)
             self.integer_products = self.integer_products or products
             variants.append(check_variant(path, dtype, self.options.input, self.answer, reference))
             self.steps.ended(dtype)

@@ -55,12 +55,11 @@ class VariantFidelity:
         typical_error: Median over the clips of a clip's largest difference.
         top1: Share of clips with the same first label; None for features.
         decided_top1: The same among the clips where PyTorch's first label leads the second by
-            more than the typical error, so that chance does not explain a change; 1 where there
+            more than the error of such a lead, twice the typical error of a label; 1 where there
             is no such clip. (The largest error would not do: a clip that went wrong would excuse
             itself.) None for features.
         top5: Share of clips with the same five first labels, in any order; None for features.
-        decided_top5: The same among the clips where the fifth label leads the sixth by more than
-            the typical error.
+        decided_top5: The same among the clips where the fifth label leads the sixth by as much.
         score_change: Mean absolute change of the first label's softmax score; None for features.
     """
 
@@ -141,8 +140,8 @@ def measure(dtype: str, expected: Array, found: Array, *, logits: bool) -> Varia
     )
     if not logits:
         return fidelity
-    top1, decided_top1 = _agreement(expected, found, 1, error)
-    top5, decided_top5 = _agreement(expected, found, 5, error)
+    top1, decided_top1 = _agreement(expected, found, 1, 2 * error)
+    top5, decided_top5 = _agreement(expected, found, 5, 2 * error)
     rows, first = np.arange(len(expected)), expected.argmax(axis=1)
     change = np.abs(_softmax(found)[rows, first] - _softmax(expected)[rows, first])
     return dataclasses.replace(
@@ -155,7 +154,7 @@ def measure(dtype: str, expected: Array, found: Array, *, logits: bool) -> Varia
     )
 
 
-def _agreement(expected: Array, found: Array, count: int, error: float) -> tuple[float, float]:
+def _agreement(expected: Array, found: Array, count: int, lead: float) -> tuple[float, float]:
     """Shares of clips with the same ``count`` first labels: of all, and of those that are clear."""
     labels = expected.shape[1]
     if count >= labels:
@@ -163,7 +162,7 @@ def _agreement(expected: Array, found: Array, count: int, error: float) -> tuple
     order, other = np.argsort(-expected, axis=1), np.argsort(-found, axis=1)
     same = (np.sort(order[:, :count]) == np.sort(other[:, :count])).all(axis=1)
     ranked = np.take_along_axis(expected, order, axis=1)
-    clear = ranked[:, count - 1] - ranked[:, count] > error
+    clear = ranked[:, count - 1] - ranked[:, count] > lead
     return float(same.mean()), float(same[clear].mean()) if clear.any() else 1.0
 
 

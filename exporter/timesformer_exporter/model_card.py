@@ -97,7 +97,7 @@ def _variants(proof: Proof) -> str:
     kinds = ", ".join(f"{count} {kind}s" for kind, count in proof.gate_clips.items())
     gate = "" if proof.gated else " The thresholds were switched off (`--no-gate`)."
     labels = (
-        " In brackets: of the clips where PyTorch's margin exceeds the typical error."
+        " In brackets: of the clips where PyTorch's margin exceeds the error that is typical of it."
         if proof.variants[0].top1 is not None
         else ""
     )

@@ -1,4 +1,4 @@
-"""Smaller variants of a traced float32 graph: int8, fp16 and q4, made by ONNX Runtime's tools.
+"""Smaller variants of a traced float32 graph: int8 and fp16, made by ONNX Runtime's tools, and q4.
 
 int8 has weights in s8, one scale a channel, and activations in u8, quantized as they come: the
 combination that ONNX Runtime computes fast on x86 and exactly where the processor has VNNI or AMX.
@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import onnx
 import onnx_ir
 
+from timesformer_exporter.fidelity import Array
 from timesformer_exporter.flash_attention import use_flash_attention
+from timesformer_exporter.four_bits import with_four_bits
 from timesformer_exporter.frame_loops import loop_over_frames
 from timesformer_exporter.integer_products import (
     IntegerProducts,
@@ -33,12 +35,13 @@ from timesformer_exporter.trace import save_graph
 DTYPES = ("fp32", "int8", "fp16", "q4")
 INT8_TARGETS = {"vnni": 8, "avx2": 7}  # bits of a weight
 
-_Q4_BLOCK = 32  # weights that share a scale
-_Q4_COMPUTE_IN_INT8 = 4  # ONNX Runtime's accuracy_level
-
 
 def write_variant(
-    source: Path, target: Path, dtype: str, int8_target: str = "vnni"
+    source: Path,
+    target: Path,
+    dtype: str,
+    int8_target: str = "vnni",
+    clips: Iterable[Array] = (),
 ) -> IntegerProducts | None:
     """Writes a variant of a float32 graph, with its metadata and the entry ``dtype``.
 
@@ -48,6 +51,8 @@ def write_variant(
         dtype: ``int8``, ``fp16`` or ``q4``.
         int8_target: For int8, and kept in its metadata: ``vnni`` for weights of 8 bits, ``avx2``
             for weights of 7 bits.
+        clips: For q4, whose weights are fit to them: the graph's input for one clip each, without
+            the batch axis.
 
     Returns:
         For int8 what ONNX Runtime computes in integers.
@@ -64,8 +69,10 @@ def write_variant(
         if dtype == "int8":
             metadata["int8_target"] = int8_target
             graph = _int8(graph, INT8_TARGETS[int8_target])
+        elif dtype == "q4":
+            graph = with_four_bits(graph, clips)
         else:
-            graph = _FLOAT_MAKERS[dtype](graph)
+            graph = _fp16(graph)
     onnx.helper.set_model_props(graph, metadata)
     model = onnx_ir.from_proto(graph)
     if dtype == "int8":  # for CPUs; on a GPU a loop over frames would be slow
@@ -103,18 +110,6 @@ def _fp16(graph: onnx.ModelProto) -> onnx.ModelProto:
     return convert_float_to_float16(graph, keep_io_types=True)
 
 
-def _q4(graph: onnx.ModelProto) -> onnx.ModelProto:
-    from onnxruntime.quantization.matmul_nbits_quantizer import (  # noqa: PLC0415
-        MatMulNBitsQuantizer,
-    )
-
-    quantizer = MatMulNBitsQuantizer(
-        graph, block_size=_Q4_BLOCK, is_symmetric=True, accuracy_level=_Q4_COMPUTE_IN_INT8
-    )
-    quantizer.process()
-    return quantizer.model.model
-
-
 def _drop_types_of_weights(graph: onnx.ModelProto) -> None:
     """Shape inference in the quantizer takes the old types of weights that it transposes."""
     weights = {tensor.name for tensor in graph.graph.initializer}
@@ -147,6 +142,3 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
         root.setLevel(level)
         root.handlers[:] = handlers
-
-
-_FLOAT_MAKERS = {"fp16": _fp16, "q4": _q4}  # products in float
