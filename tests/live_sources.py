@@ -2,6 +2,7 @@
 
     python -m tests.live_sources send udp://127.0.0.1:5000   # MPEG-TS, a moving picture
     python -m tests.live_sources send udp://127.0.0.1:5000 720 1280
+    python -m tests.live_sources audio udp://127.0.0.1:5000     # after some video only audio
     python -m tests.live_sources garbage udp://127.0.0.1:5000
     python -m tests.live_sources http                        # an endless MPEG-TS for each GET
     python -m tests.live_sources rtsp                        # a server that one can publish to
@@ -30,6 +31,7 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 
 import av
+import av.audio.stream
 import av.video.stream
 import numpy as np
 import numpy.typing as npt
@@ -107,6 +109,36 @@ def send(
             if now > start + _GIVE_UP:
                 return
             time.sleep(max(0.0, start + number / RATE - now))
+
+
+def _send_audio_without_video(url: str) -> None:
+    """Sends both for a while, and then only a tone."""
+    at_once = {"max_interleave_delta": "1"}  # microseconds to wait for the other stream
+    with av.open(url, "w", format="mpegts", options=at_once) as output:
+        video = output.add_stream("mpeg2video", rate=RATE)
+        assert isinstance(video, av.video.stream.VideoStream)
+        video.height, video.width = PICTURES.shape[1:3]
+        video.pix_fmt = "yuv420p"
+        audio = output.add_stream("mp2", rate=48000)
+        assert isinstance(audio, av.audio.stream.AudioStream)
+        samples = audio.codec_context.frame_size or 1152
+        start, pictures = time.monotonic(), 0
+        for number in itertools.count():
+            seconds = number * samples / 48000
+            tone = np.zeros((1, 2 * samples), dtype=np.int16)
+            sound = av.AudioFrame.from_ndarray(tone, format="s16", layout="stereo")
+            sound.pts, sound.sample_rate = number * samples, 48000
+            output.mux(audio.encode(sound))
+            if seconds < 3.0 and pictures <= seconds * RATE:
+                picture = av.VideoFrame.from_ndarray(PICTURES[pictures % RATE], format="rgb24")
+                picture.pts, picture.time_base = pictures, Fraction(1, RATE)
+                output.mux(video.encode(picture))
+                pictures += 1
+            if number == 0:
+                print("sending", flush=True)
+            if seconds > _GIVE_UP:
+                return
+            time.sleep(max(0.0, start + seconds - time.monotonic()))
 
 
 def _send_garbage(url: str) -> None:
@@ -231,6 +263,8 @@ def main() -> None:
         form = "rtsp" if url.startswith("rtsp") else "mpegts"
         pictures = moving_pictures(RATE, int(height), int(width)) if width else PICTURES
         send(url, format=form, pictures=pictures, announce=True)
+    elif kind == "audio":
+        _send_audio_without_video(url)
     elif kind == "garbage":
         _send_garbage(url)
     elif kind == "http":

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import av
+import av.stream
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -185,6 +187,19 @@ def test_a_sender_that_stalls_is_noticed() -> None:
         stalled = time.monotonic()
         list(_until_lost(reader, f"{url} was lost: no video came for 2 s"))
     assert SHORT - 0.1 < time.monotonic() - stalled < PATIENCE
+
+
+@pytest.mark.parametrize("discards", [True, False])
+def test_video_that_stalls_while_audio_goes_on_is_noticed(
+    monkeypatch: pytest.MonkeyPatch, discards: bool
+) -> None:
+    if not discards:  # as in older PyAV
+        monkeypatch.delattr(av.stream, "Discard")
+    url = free_udp_url()
+    with sender(url, "audio"):
+        reader = Reader(url, timeout=SHORT)
+        reader.take(5)
+        list(_until_lost(reader, f"{url} was lost: no (video came|frame) for 2 s"))
 
 
 def test_a_stalled_server_that_goes_on() -> None:

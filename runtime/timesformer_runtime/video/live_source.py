@@ -11,6 +11,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
 import av
+import av.stream
 
 from timesformer_runtime.errors import (
     InvalidOptionError,
@@ -22,7 +23,6 @@ from timesformer_runtime.video.container import (
     MAX_PIXELS,
     InputContainer,
     VideoStream,
-    packets,
     prepare,
 )
 from timesformer_runtime.video.decoding import frame_rate
@@ -30,8 +30,8 @@ from timesformer_runtime.video.limits import DecodeLimits, Watch
 from timesformer_runtime.video.live_address import LiveAddress
 from timesformer_runtime.video.live_clock import LiveClock
 
-if TYPE_CHECKING:
-    from timesformer_runtime.video.container import Packet
+if TYPE_CHECKING:  # the class cannot be subscripted at run time
+    Packet = av.Packet[av.stream.Stream]
 
 _FIRST_DELAY, _LONGEST_DELAY = 0.5, 30.0  # seconds between two attempts to connect
 
@@ -201,7 +201,7 @@ class LiveSource:
     ) -> Iterator[tuple[av.VideoFrame, float]]:
         """Pictures and when they came; gives up when there are none for too long."""
         last = time.monotonic()
-        for packet in self._packets(container, stream):
+        for packet in self._packets(container):
             arrived = time.monotonic()
             for picture in self._decode(stream, packet):
                 yield picture, arrived
@@ -211,15 +211,23 @@ class LiveSource:
             if time.monotonic() - last > self._timeout:
                 raise _LostError(f"no frame for {self._timeout:g} s")
 
-    def _packets(self, container: InputContainer, stream: VideoStream) -> Iterator[Packet | None]:
-        """The packets, and None at a clean end: the decoder then gives its last frames."""
+    def _packets(self, container: InputContainer) -> Iterator[Packet | None]:
+        """All packets, and None at a clean end: the decoder then gives its last frames.
+
+        Also those of other streams, where PyAV (before 18) cannot discard them: it would wait for
+        ours as long as they go on.
+        """
         try:
-            yield from packets(container, stream)
+            yield from container.demux()
+        except IndexError as error:  # PyAV's own, when a stream begins after the others
+            raise _LostError("its streams changed") from error
         except av.FFmpegError as error:
             raise _LostError(self._why(error)) from error
         yield None
 
     def _decode(self, stream: VideoStream, packet: Packet | None) -> list[av.VideoFrame]:
+        if packet is not None and (packet.stream_index != stream.index or packet.size == 0):
+            return []
         try:
             pictures = stream.codec_context.decode(packet)
         except av.FFmpegError:
