@@ -46,7 +46,9 @@ def readable_videos(
             read_video(video, num_frames)
             readable.append(video)
         except TimesformerError as error:
-            tell(f"Skipped for calibration: {error}")
+            message = str(error)
+            named = message if str(video) in message else f"{video}: {message}"
+            tell(f"Skipped for calibration: {named}")
     if not readable:
         raise InvalidOptionError(
             f"--calibration-videos: none of the {len(videos)} file(s) is a video that decodes; "

@@ -25,10 +25,12 @@ from timesformer_exporter.errors import UnquantizedWeightError
 # Parts of the names of weights that are meant to stay in float: the classifier (0.3 % of the work,
 # and the logits' own scale), and the patch embedding where it is a convolution, because ONNX
 # Runtime's integer convolution is slow.
-MEANT_FLOAT = ("classifier", "patch_embeddings")
+_PATCH_EMBEDDING = "patch_embeddings"
+MEANT_FLOAT = ("classifier", _PATCH_EMBEDDING)
 
 _INTEGER_PRODUCTS = ("MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul")
 # Embeddings are matrices, too, but are only added to tokens, or set before them.
+_CONVOLUTIONS = ("Conv", "FusedConv")
 _NO_PRODUCTS = ("Add", "Concat", "Expand")
 _X86 = ("x86_64", "amd64")
 _SAFE_WEIGHT = 64  # two products of it and 255 fit into 16 bits, signed
@@ -62,7 +64,8 @@ def float_products(graph: onnx.GraphProto) -> list[str]:
         if tensor.data_type in _FLOATS and sum(length > 1 for length in tensor.dims) > 1
     }
     return [
-        name
+        # Where ONNX Runtime reorders a convolution's weight it also renames it.
+        _PATCH_EMBEDDING if node.op_type in _CONVOLUTIONS else name
         for part in graphs
         for node in part.node
         if node.op_type not in _NO_PRODUCTS

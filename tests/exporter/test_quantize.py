@@ -16,7 +16,7 @@ from timesformer_exporter.config import TimesformerConfig
 from timesformer_exporter.errors import InvalidOptionError, UnquantizedWeightError
 from timesformer_exporter.export import ExportResult, export
 from timesformer_exporter.gate import THRESHOLDS, Threshold
-from timesformer_exporter.integer_products import with_subgraphs
+from timesformer_exporter.integer_products import IntegerProducts, with_subgraphs
 from timesformer_exporter.options import ExportOptions
 from timesformer_runtime import VideoClassifier
 from timesformer_runtime.preprocess import Preprocessing
@@ -96,6 +96,18 @@ def test_int8_is_u8_by_s8_with_a_scale_for_each_channel(tmp_path: Path) -> None:
     assert {node.domain for node in nodes} == {""}, "int8 stays standard ONNX"
     floats = [node for node in nodes if node.op_type in ("MatMul", "Gemm")]
     assert len(floats) == 1, "the classifier alone stays in float"
+
+
+@pytest.mark.parametrize("attention_type", MATRICES)
+def test_the_convolution_stays_in_float_where_all_outputs_are_wanted(
+    attention_type: str, tmp_path: Path
+) -> None:
+    options = {"output_attentions": True, "task": "feature-extraction", "opset": 20}
+    result = _export(tmp_path, tiny_config(attention_type), dtypes=("int8",), gate=False, **options)
+    packed = MATRICES[attention_type] - 2  # queries, keys and values are one product
+    if attention_type == "divided_space_time":
+        packed -= 1  # and so they are a second time; temporal_dense is one more
+    assert result.integer_products == IntegerProducts(2 * packed, ("patch_embeddings",))
 
 
 def test_a_weight_that_stays_in_float_is_an_error(
