@@ -68,7 +68,7 @@ def test_scaling_by_ffmpeg_is_nearly_that_of_pillow(size: Size, tmp_path: Path) 
         difference = np.abs(frame.astype(np.int64) - by_pillow(whole, size))
         assert difference.mean() < 0.3
         assert np.quantile(difference, 0.99) <= 2
-        assert difference.max() <= 13
+        assert difference.max() <= 32
 
 
 @pytest.mark.parametrize("shape", [Fraction(4, 3), Fraction(2, 3)])

@@ -24,7 +24,7 @@ _OPTIONS = {
         "--max-packets",
         type=click.IntRange(min=1),
         metavar="N",
-        help="Refuse videos of more packets.  [default: 5000000]",
+        help="Refuse videos of more packets.  [default: 2000000]",
     ),
     "max_seconds": click.option(
         "--max-seconds",

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from timesformer_runtime.errors import InvalidOptionError, InvalidVideoError
 from timesformer_runtime.video.claims import Claims, judge, read_claims
 from timesformer_runtime.video.container import Media, OpenVideo
-from timesformer_runtime.video.decoding import Decoded, decode_all, frame_rate
+from timesformer_runtime.video.decoding import SPARE_PIXELS, Decoded, decode_all, frame_rate
 from timesformer_runtime.video.frame_index import Extent, Scan, scan
 from timesformer_runtime.video.limits import DecodeLimits
 from timesformer_runtime.video.pixels import Frame, Kept, Rendering, Size
@@ -217,6 +217,8 @@ class _Reader:
 
         wanted = frozenset(_chosen(self.choose, expected))
         with self.media.open(threads=threads) as video:
+            decoder = video.stream.codec_context
+            holds_all &= expected * decoder.width * decoder.height <= SPARE_PIXELS
             return decode_all(video, wanted, self.rendering, choose_again if holds_all else None)
 
     def _clip(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from timesformer_runtime.video.container import Packet
 
 _USUAL_RATE = 25  # frames per second of a raw stream that says nothing: FFmpeg's own assumption
-_SPARE_PIXELS = 1 << 26  # about 100 MB as they are decoded
+SPARE_PIXELS = 1 << 25  # about 50 MB as they are decoded
 _HOPELESS = 100  # after so many failed packets, more than frames, reading on is a waste
 
 
@@ -161,7 +161,7 @@ class _Spare:
 
     def add(self, number: int, picture: av.VideoFrame) -> None:
         self._pixels += picture.width * picture.height
-        if self._pixels <= _SPARE_PIXELS:
+        if self._pixels <= SPARE_PIXELS:
             self.pictures[number] = picture
         elif self.pictures:
             self.pictures = {}

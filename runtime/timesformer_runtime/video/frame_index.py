@@ -18,7 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from timesformer_runtime.video.container import InputContainer, OpenVideo, VideoStream
-from timesformer_runtime.video.h264 import HeaderReader, Picture, UnusualStreamError
+from timesformer_runtime.video.h264 import (
+    DamagedPacketError,
+    HeaderReader,
+    Picture,
+    UnusualStreamError,
+)
 from timesformer_runtime.video.h264_order import (
     HEAD_BYTES,
     display_order,
@@ -113,27 +118,29 @@ class Scan:
 def scan(video: OpenVideo) -> Scan:
     """Reads all packets of a stream, from where the container stands to its end."""
     builder = _builder(video.container, video.stream)
-    count = discarded = 0
+    count = hopeless = 0
     first = end = None
     is_sound = True
     try:
         for packet in video.packets():
             is_sound &= not packet.is_corrupt and (count > 0 or packet.is_keyframe)
             count += 1
-            discarded += packet.is_discard
+            hopeless += packet.is_discard
             time = packet.dts if packet.pts is None else packet.pts
             if time is not None:
                 stop = time + (packet.duration or 0)
                 first = time if first is None else min(first, time)
                 end = stop if end is None else max(end, stop)
-            if builder is not None:
-                builder = builder.add(packet)
-                is_sound &= builder is not None
+            if builder is not None and not builder.add(packet):
+                is_sound = False
+                hopeless += not packet.is_discard
     except av.FFmpegError:  # the file ends badly: decoding it will show how much of it is there
         builder, is_sound = None, False
-    index = None if builder is None else builder.finish(video.stream.codec_context)
+    index = None
+    if builder is not None and builder.is_complete:
+        index = builder.finish(video.stream.codec_context)
     extent = _extent(video.stream, count, first, end)
-    return Scan(count - discarded, index, extent, is_sound)
+    return Scan(max(count - hopeless, 0), index, extent, is_sound)
 
 
 def _extent(stream: VideoStream, packets: int, first: int | None, end: int | None) -> Extent:
@@ -141,10 +148,6 @@ def _extent(stream: VideoStream, packets: int, first: int | None, end: int | Non
     if unit is None or first is None or end is None:
         return Extent(packets, None, None)
     return Extent(packets, float(first * unit), float(end * unit))
-
-
-class _UnknownOrderError(Exception):
-    """The packets do not tell which frames they give."""
 
 
 class _Pictures(Protocol):
@@ -159,23 +162,34 @@ class _Pictures(Protocol):
 
 
 class _Builder:
-    """Collects packets; gives up as soon as they do not tell which frames they give."""
+    """Collects packets.
+
+    Attributes:
+        is_complete: Whether all of them tell which frames they give.
+    """
 
     def __init__(self, pictures: _Pictures) -> None:
         self._pictures = pictures
         self._times = array("q")
         self._decoding_times = array("q")
+        self.is_complete = True
 
-    def add(self, packet: Packet) -> _Builder | None:
-        if packet.pts is None or packet.is_corrupt or packet.is_discard:
-            return None
+    def add(self, packet: Packet) -> bool:
+        """Adds a packet; False where it is damaged and will hardly give a frame."""
         try:
             self._pictures.add(packet)
-        except (_UnknownOrderError, UnusualStreamError):
-            return None
+        except DamagedPacketError:
+            self.is_complete = False
+            return False
+        except UnusualStreamError:
+            self.is_complete = False
+            return True
+        if packet.pts is None or packet.is_corrupt or packet.is_discard:
+            self.is_complete = False
+            return True
         self._times.append(packet.pts)
         self._decoding_times.append(packet.pts if packet.dts is None else packet.dts)
-        return self
+        return True
 
     def finish(self, decoder: av.VideoCodecContext) -> FrameIndex | None:
         """The index, unless the timestamps contradict the order of the pictures."""
@@ -230,7 +244,7 @@ class _TimedPictures:
 
     def add(self, packet: Packet) -> None:
         if bytes(memoryview(packet)[: len(_HOLE)]) == _HOLE or packet.pts is None:
-            raise _UnknownOrderError
+            raise DamagedPacketError("a hole")
         if packet.is_keyframe:
             self._entries.append(len(self._times))
         self._times.append(packet.pts)

@@ -23,6 +23,10 @@ class UnusualStreamError(Exception):
     """The headers do not promise one whole, progressive picture per packet."""
 
 
+class DamagedPacketError(UnusualStreamError):
+    """A packet will hardly give a picture."""
+
+
 class Picture(NamedTuple):
     """What the header of a coded picture says."""
 
@@ -84,7 +88,7 @@ class HeaderReader:
         for unit in self._units(packet):
             kind = unit[0] & 31
             if unit[0] & 0x80:  # forbidden_zero_bit
-                raise UnusualStreamError("damage")
+                raise DamagedPacketError("damage")
             if kind in {_SPS, _PPS}:
                 self._read_parameters(unit)
             elif kind in _PARTITIONS:
@@ -106,7 +110,7 @@ class HeaderReader:
             start = position + self.length_size
             length = int.from_bytes(packet[position:start], "big")
             if not 0 < length <= len(packet) - start:
-                raise UnusualStreamError("a unit's length does not fit its packet")
+                raise DamagedPacketError("a unit's length does not fit its packet")
             yield packet[start : start + length]
             position = start + length
 

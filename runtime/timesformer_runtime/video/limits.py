@@ -15,7 +15,7 @@ class DecodeLimits:
 
     Attributes:
         max_pixels: Width times height of a picture; the default is twice an 8K picture.
-        max_packets: Packets of the video's stream; the default is about 46 hours at 30 a second.
+        max_packets: Packets of the video's stream; the default is about 18 hours at 30 a second.
         max_seconds: Wall time of reading and decoding, in seconds; ``math.inf`` for no limit.
         max_bytes: Memory that the chosen frames take together as they are kept, in bytes.
 
@@ -24,7 +24,7 @@ class DecodeLimits:
     """
 
     max_pixels: int = 1 << 26
-    max_packets: int = 5_000_000
+    max_packets: int = 2_000_000
     max_seconds: float = 600.0
     max_bytes: int = 1 << 31
 
