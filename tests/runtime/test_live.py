@@ -342,6 +342,7 @@ def test_the_table(folder: Path) -> None:
         (["clip.mp4", "--reconnect", "3", "--no-reconnect"], "contradict each other"),
         (["clip.mp4", "--window", "long"], "'long' is no duration"),
         (["clip.mp4", "--format", "nonsense"], "format is 'nonsense'"),
+        (["clip.mp4", "--max-pixels", "100"], "pictures of 64x48 pixels"),
     ],
 )
 def test_bad_input_is_one_line(folder: Path, arguments: list[str], message: str) -> None:

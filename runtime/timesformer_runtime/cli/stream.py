@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from timesformer_runtime.cli.durations import duration
+from timesformer_runtime.cli.limit_options import limit_options
 from timesformer_runtime.cli.model_options import load, model_options
 from timesformer_runtime.cli.output import INTERRUPTED, fail_at_once, say
 from timesformer_runtime.cli.view_options import view_options
@@ -74,6 +75,7 @@ _LIVE = ("window", "stride", "timeout", "drop", "format", "rtsp_transport")
 )
 @click.option("--rtsp-transport", type=click.Choice(["tcp", "udp"]), help="[default: tcp]")
 @view_options
+@limit_options("max_pixels")
 @model_options
 def stream(
     source: str,
