@@ -59,6 +59,7 @@ def measure(bench: Bench) -> list[Large]:
         bundle = bench.work / "large" / name
         bench.announce(f"Exporting {name}: this takes a quarter of an hour")
         remove(bundle)
+        bundle.parent.mkdir(parents=True, exist_ok=True)
         try:
             found.append(_measure(name, checkpoint, bundle, bench, frames, side))
         finally:

@@ -10,6 +10,8 @@ the numbers go to ``tests/benchmarks/results``.
 from __future__ import annotations
 
 import dataclasses
+import signal
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -89,6 +91,8 @@ def main(
     clean: bool,
 ) -> None:
     """Measures and prints, and writes the numbers to the results file of this machine."""
+    for stop in (signal.SIGTERM, signal.SIGHUP):  # so that no process is left behind
+        signal.signal(stop, lambda number, _frame: sys.exit(128 + number))
     console = Console(markup=False, width=None if Console().is_terminal else 140)
     bench = Bench(
         work=work.absolute(),
