@@ -105,7 +105,8 @@ class VideoClassifier:
                 quota grant.
             providers: ONNX Runtime execution providers in place of ``device``.
             provider_options: For each of ``providers`` its options.
-            session_options: ONNX Runtime's session configuration entries.
+            session_options: ONNX Runtime's session configuration entries and switches; see
+                ``SessionSettings``.
             revision: Branch, tag or commit of a Hub id.
             local_files_only: Use only files that were downloaded before.
             views: Which frames the model sees of a video, and how; by default one clip, evenly

@@ -13,6 +13,9 @@ DEVICES = ("auto", "cpu", "cuda")
 _CONFIG_PREFIXES = ("session.", "optimization.", "ep.", "mlas.", "memory.")
 _MAX_THREADS = 1024
 
+# Switches of ONNX Runtime's SessionOptions that are no configuration entries.
+SWITCHES = ("enable_cpu_mem_arena", "enable_mem_pattern")
+
 
 @dataclasses.dataclass(frozen=True)
 class SessionSettings:
@@ -24,9 +27,15 @@ class SessionSettings:
         providers: Names of ONNX Runtime execution providers, most wanted first, in place of
             ``device``; each must be there.
         provider_options: For each of ``providers`` its options, as ONNX Runtime takes them.
-        session_options: ONNX Runtime's session configuration entries, such as
-            ``{"session.intra_op.allow_spinning": "1"}``: waiting threads spin, which saves
-            microseconds and costs whole cores, so by default they do not.
+        session_options: ONNX Runtime's session configuration entries and the switches
+            ``enable_cpu_mem_arena`` and ``enable_mem_pattern``, all by name, with strings as
+            values. Set here by measurement, and so to be changed here: waiting threads do not
+            spin (``"session.intra_op.allow_spinning": "1"`` saves microseconds and costs whole
+            cores); the arena keeps memory between runs (``"enable_cpu_mem_arena": "0"`` gives it
+            back, and is slower); its plan of one block for all values is off
+            (``"enable_mem_pattern": "1"`` takes more memory and is no faster); weights are packed
+            for the processor when a model is loaded, and kept only so
+            (``"session.disable_prepacking": "1"`` loads sooner and runs slower).
 
     Raises:
         InvalidOptionError: A value is not allowed, or two of them contradict each other.
@@ -47,11 +56,7 @@ class SessionSettings:
             _check_threads(self.threads)
         self._check_providers()
         for key, value in self.session_options.items():
-            if not str(key).startswith(_CONFIG_PREFIXES) or not isinstance(value, str):
-                raise InvalidOptionError(
-                    f"session_options has {key!r}: {value!r}; keys are ONNX Runtime's session "
-                    f'configuration entries ("session.…") and values are strings'
-                )
+            _check_session_option(key, value)
 
     def _check_providers(self) -> None:
         if self.providers is None:
@@ -73,6 +78,17 @@ class SessionSettings:
                 f"provider_options has {len(options)} entries for {len(self.providers)} "
                 "providers; give one mapping for each"
             )
+
+
+def _check_session_option(key: object, value: object) -> None:
+    if key in SWITCHES:
+        if value not in ("0", "1"):
+            raise InvalidOptionError(f"session_options has {key!r}: {value!r}; give '0' or '1'")
+    elif not str(key).startswith(_CONFIG_PREFIXES) or not isinstance(value, str):
+        raise InvalidOptionError(
+            f"session_options has {key!r}: {value!r}; keys are ONNX Runtime's session "
+            f'configuration entries ("session.…") or {", ".join(SWITCHES)}, and values are strings'
+        )
 
 
 def _check_threads(threads: object) -> None:

@@ -272,6 +272,8 @@ def test_damage_is_told(folder: Path, tmp_path: Path) -> None:
         (["shots", "a.mp4", "--revision", "main"], "shots is no Hub id: leave revision out"),
         (["shots", "a.mp4", "--device", "tpu"], "'tpu' is not one of 'auto', 'cpu', 'cuda'"),
         (["shots", "a.mp4", "--threads", "0"], "0 is not in the range x>=1"),
+        (["shots", "a.mp4", "--session-option", "session.x"], "'session.x' is not KEY=VALUE"),
+        (["shots", "a.mp4", "--session-option", "enable_mem_pattern=yes"], "give '0' or '1'"),
         (["shots", "a.mp4", "--top-k", "0"], "0 is not in the range x>=1"),
         (["shots", "a.mp4", "--topk", "1"], "No such option"),
         (["shots"], "Missing argument 'VIDEO...'"),

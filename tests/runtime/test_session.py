@@ -183,6 +183,7 @@ def test_overflow_is_seen_in_the_products(monkeypatch: pytest.MonkeyPatch, satur
         ),
         ({"session_options": {"allow_spinning": "1"}}, "session_options has 'allow_spinning'"),
         ({"session_options": {"session.x": 1}}, "values are strings"),
+        ({"session_options": {"enable_mem_pattern": True}}, "True; give '0' or '1'"),
     ],
 )
 def test_settings_that_are_not_valid(options: dict[str, Any], message: str) -> None:
@@ -217,9 +218,13 @@ def test_session_entries(monkeypatch: pytest.MonkeyPatch, saturates: bool) -> No
     assert not on_cpu(seven_bits).wide_products
     narrow = SessionSettings(device="cpu", session_options={"session.x64quantprecision": "0"})
     assert not on_cpu(graph, narrow).wide_products
-    asked = SessionSettings(device="cpu", session_options={spinning: "1"})
+    assert (options.enable_cpu_mem_arena, options.enable_mem_pattern) == (True, False)
+    asked = SessionSettings(
+        device="cpu", session_options={spinning: "1", "enable_cpu_mem_arena": "0"}
+    )
     options = on_cpu(graph, asked)._session.get_session_options()
     assert options.get_session_config_entry(spinning) == "1"
+    assert (options.enable_cpu_mem_arena, options.enable_mem_pattern) == (False, False)
 
 
 # --- Devices -------------------------------------------------------------------------------------

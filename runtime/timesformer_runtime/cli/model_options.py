@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,6 +19,15 @@ if TYPE_CHECKING:
 def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Adds the options; the command hands them to ``load``."""
     for decorate in (
+        click.option(
+            "--session-option",
+            "session_options",
+            metavar="KEY=VALUE",
+            multiple=True,
+            callback=_read_session_options,
+            help="An option of ONNX Runtime's session (repeatable), such as "
+            "session.intra_op.allow_spinning=1 or enable_cpu_mem_arena=0.",
+        ),
         click.option("--local-files-only", is_flag=True, help="Never use the network."),
         click.option("--revision", help="Branch, tag or commit on the Hub."),
         click.option(
@@ -39,13 +48,27 @@ def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def load(
+def _read_session_options(
+    _context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
+) -> dict[str, str]:
+    options = {}
+    for value in values:
+        key, equals, setting = value.partition("=")
+        if not equals:
+            raise click.BadParameter(f"{value!r} is not KEY=VALUE")
+        options[key] = setting
+    return options
+
+
+def load(  # noqa: PLR0913 (the options of the command, by name)
     model: str,
+    *,
     device: str,
     dtype: str | None,
     threads: int | None,
     revision: str | None,
     local_files_only: bool,
+    session_options: Mapping[str, str],
     views: Views | None = None,
     limits: DecodeLimits | None = None,
 ) -> VideoClassifier:
@@ -60,6 +83,7 @@ def load(
         threads=threads,
         revision=revision,
         local_files_only=local_files_only,
+        session_options=session_options,
         views=views,
         limits=limits,
     )
