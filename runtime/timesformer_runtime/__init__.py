@@ -27,8 +27,10 @@ from timesformer_runtime.errors import (
 
 if TYPE_CHECKING:
     from timesformer_runtime.classifier import VideoClassifier
+    from timesformer_runtime.live import LiveResult
     from timesformer_runtime.results import GoldenCheck, Prediction, Seconds, VideoResult, View
     from timesformer_runtime.sampling import Sampling
+    from timesformer_runtime.timeline import Segment
     from timesformer_runtime.video.limits import DecodeLimits
     from timesformer_runtime.views import Views
 
@@ -42,12 +44,14 @@ __all__ = [
     "InvalidModelError",
     "InvalidOptionError",
     "InvalidVideoError",
+    "LiveResult",
     "MissingDependencyError",
     "MissingOutputError",
     "ModelNotFoundError",
     "Prediction",
     "Sampling",
     "Seconds",
+    "Segment",
     "SourceLostError",
     "TimesformerError",
     "VideoClassifier",
@@ -62,10 +66,12 @@ _LAZY = {
     "VideoClassifier": "timesformer_runtime.classifier",
     "DecodeLimits": "timesformer_runtime.video.limits",
     "GoldenCheck": "timesformer_runtime.results",
+    "LiveResult": "timesformer_runtime.live",
     "Prediction": "timesformer_runtime.results",
     "Seconds": "timesformer_runtime.results",
     "VideoResult": "timesformer_runtime.results",
     "Sampling": "timesformer_runtime.sampling",
+    "Segment": "timesformer_runtime.timeline",
     "View": "timesformer_runtime.results",
     "Views": "timesformer_runtime.views",
 }

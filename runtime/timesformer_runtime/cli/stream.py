@@ -13,6 +13,7 @@ from timesformer_runtime.cli.limit_options import limit_options
 from timesformer_runtime.cli.model_options import load, model_options
 from timesformer_runtime.cli.output import INTERRUPTED, fail_at_once, say
 from timesformer_runtime.cli.view_options import view_options
+from timesformer_runtime.cli.window_options import window_options
 
 if TYPE_CHECKING:
     from timesformer_runtime.live import LiveResult
@@ -23,22 +24,7 @@ _LIVE = ("window", "stride", "timeout", "drop", "format", "rtsp_transport")
 @click.command()
 @click.argument("model")
 @click.argument("source", metavar="URL|DEVICE|FILE")
-@click.option(
-    "--window",
-    type=duration,
-    default="4s",
-    show_default=True,
-    metavar="TIME",
-    help="How much of the stream each result is about.",
-)
-@click.option(
-    "--stride",
-    type=duration,
-    default="2s",
-    show_default=True,
-    metavar="TIME",
-    help="From the start of one window to that of the next.",
-)
+@window_options
 @click.option(
     "--top-k",
     type=click.IntRange(min=1),

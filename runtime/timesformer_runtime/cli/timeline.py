@@ -6,33 +6,18 @@ from typing import Any
 
 import click
 
-from timesformer_runtime.cli.durations import duration
 from timesformer_runtime.cli.limit_options import limit_options
 from timesformer_runtime.cli.model_options import load, model_options
 from timesformer_runtime.cli.output import say
 from timesformer_runtime.cli.sources import source
 from timesformer_runtime.cli.view_options import view_options
+from timesformer_runtime.cli.window_options import window_options
 
 
 @click.command()
 @click.argument("model")
 @click.argument("video")
-@click.option(
-    "--window",
-    type=duration,
-    default="4s",
-    show_default=True,
-    metavar="TIME",
-    help="How much of the video the model sees at a time: 4s, 500ms, 1m.",
-)
-@click.option(
-    "--stride",
-    type=duration,
-    default="2s",
-    show_default=True,
-    metavar="TIME",
-    help="From the start of one window to that of the next.",
-)
+@window_options
 @click.option("--merge", is_flag=True, help="Join neighbours with the same first label.")
 @click.option(
     "--top-k",
