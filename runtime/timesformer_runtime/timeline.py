@@ -100,7 +100,7 @@ class Timeline(Iterator[Segment]):
     ) -> None:
         classifier.check(top_k, function_to_apply)
         # Apart from this object: the thread must not keep it alive.
-        self._reading = _Reading(classifier, video, settings)
+        self._reading = WindowReader(classifier, video, settings)
         self._segments = _segments(self._reading, top_k, function_to_apply, merge=merge)
 
     @property
@@ -131,7 +131,7 @@ class Timeline(Iterator[Segment]):
 
 
 def _segments(
-    reading: _Reading, top_k: int | None, function: str | None, *, merge: bool
+    reading: WindowReader, top_k: int | None, function: str | None, *, merge: bool
 ) -> Generator[Segment, None, None]:
     alike: list[_Classified] = []
     for classified in _classified(reading):
@@ -169,9 +169,9 @@ def _segment(
     )
 
 
-def _classified(reading: _Reading) -> Generator[_Classified, None, None]:
+def _classified(reading: WindowReader) -> Generator[_Classified, None, None]:
     """The windows with the model's answers; reading runs ahead in a thread."""
-    channel: Channel[_Prepared] = Channel(_AHEAD, drop=False)
+    channel: Channel[PreparedWindow] = Channel(_AHEAD, drop=False)
     thread = channel.fill(reading.windows(), "timeline: reading")
     try:
         for prepared in channel:
@@ -188,7 +188,7 @@ def _classified(reading: _Reading) -> Generator[_Classified, None, None]:
         thread.join()
 
 
-class _Prepared(NamedTuple):
+class PreparedWindow(NamedTuple):
     """A window that is ready for the model, and what it cost since the one before."""
 
     window: Window[Converted]
@@ -200,15 +200,27 @@ class _Prepared(NamedTuple):
 class _Classified(NamedTuple):
     """A window and what the model said to it."""
 
-    prepared: _Prepared
+    prepared: PreparedWindow
     logits: npt.NDArray[np.float32]
     label: str
     preprocess: float
     inference: float
 
 
-class _Reading:
-    """Makes windows of a file, and measures what each of them costs."""
+class WindowReader:
+    """Reads the windows of a file for a model, and measures what each of them costs.
+
+    Args:
+        classifier: The model: says which frames, and what is made of them.
+        video: Path or binary file object.
+        settings: Length and stride.
+
+    Attributes:
+        classifier: The model.
+        duration: Seconds that the video says it has; None before the first window, and where it
+            does not say.
+        problems: What is wrong with the file; known after the last window.
+    """
 
     def __init__(
         self, classifier: VideoClassifier, video: Source, settings: WindowSettings
@@ -220,16 +232,22 @@ class _Reading:
         self._settings = settings
         self._converting = 0.0
 
-    def windows(self) -> Generator[_Prepared, None, None]:
+    def windows(self) -> Generator[PreparedWindow, None, None]:
+        """The windows, their frames converted.
+
+        Raises:
+            VideoNotFoundError: There is no such file.
+            InvalidVideoError: It cannot be decoded as a video.
+        """
         limits = dataclasses.replace(self.classifier.limits, max_seconds=math.inf)
-        threads = self.classifier.threads
+        threads = max(1, self.classifier.threads - 1)  # the model has the rest, and often all
         start, failed_packets = time.perf_counter(), 0
         with play(self._video, threads=threads, limits=limits) as playback:
             self.duration = playback.duration
             for window in self._windows(playback):
                 reading = time.perf_counter() - start - self._converting
                 failures = playback.failed_packets - failed_packets
-                yield _Prepared(window, failures, reading, self._converting)
+                yield PreparedWindow(window, failures, reading, self._converting)
                 start, failed_packets = time.perf_counter(), playback.failed_packets
                 self._converting = 0.0
             self.problems = playback.problems()

@@ -1,0 +1,125 @@
+"""The timeline of a long video: what the whole costs above its slower half, and its memory.
+
+    python -m tests.benchmarks.timeline MODEL [--seconds 60] [--size 720x1280] [--minutes 60]
+
+Reading alone (decoding, and converting the frames that windows need), the model alone and the
+whole are run in turn, all with the threads that the whole has. Then a process of its own goes
+through a video of many minutes, and tells how much memory that took above the loaded model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from timesformer_runtime import VideoClassifier
+from timesformer_runtime.timeline import WindowReader
+from timesformer_runtime.windows import WindowSettings
+
+from tests.benchmarks import footage
+from tests.benchmarks.turns import take_turns
+
+_WANTED_RATIO, _WANTED_MEGABYTES = 1.15, 400
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model")
+    parser.add_argument("--seconds", type=int, default=60, help="of the video for the times")
+    parser.add_argument("--minutes", type=int, default=60, help="of the video for the memory")
+    parser.add_argument("--size", default="720x1280", help="height x width")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--memory-of", metavar="VIDEO", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    classifier = VideoClassifier.from_pretrained(arguments.model, threads=arguments.threads)
+    if arguments.memory_of:
+        print(_megabytes_above_model(classifier, Path(arguments.memory_of)))
+        return
+    height, width = map(int, arguments.size.split("x"))
+    with tempfile.TemporaryDirectory() as folder:
+        shot = footage.shot(Path(folder, "shot.mp4"), height, width)
+        shots = max(1, arguments.seconds // footage.SHOT_SECONDS)
+        _times(classifier, footage.repeated(shot, Path(folder, "a.mp4"), shots), arguments.rounds)
+        shots = max(1, arguments.minutes * 60 // footage.SHOT_SECONDS)
+        video = footage.repeated(shot, Path(folder, "b.mp4"), shots)
+        _memory([*sys.argv[1:], "--memory-of", str(video)], arguments.minutes)
+
+
+def _times(classifier: VideoClassifier, video: Path, rounds: int) -> None:
+    windows = [
+        prepared.window for prepared in WindowReader(classifier, video, WindowSettings()).windows()
+    ]
+    values = windows[0].values
+    classifier.predict(values)
+
+    def read() -> None:
+        for _ in WindowReader(classifier, video, WindowSettings()).windows():
+            pass
+
+    def infer() -> None:
+        for _ in windows:
+            classifier.predict(values)
+
+    def whole() -> None:
+        for _ in classifier.timeline(video):
+            pass
+
+    runs = [_timed(run) for run in (read, infer, whole)]
+    reading, model, both = map(statistics.median, take_turns(runs, rounds))
+    ratio = both / max(reading, model)
+    print(f"{len(windows)} windows, {classifier.threads} threads")
+    print(f"reading alone  {reading:.2f} s")
+    print(f"model alone    {model:.2f} s")
+    print(f"the whole      {both:.2f} s, {ratio:.2f}x the slower one (wanted: {_WANTED_RATIO}x)")
+
+
+def _memory(arguments: list[str], minutes: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.benchmarks.timeline", *arguments],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    megabytes = float(done.stdout)
+    print(
+        f"memory         {megabytes:.0f} MB above the model in {minutes} minutes of video "
+        f"(wanted: {_WANTED_MEGABYTES} MB)"
+    )
+
+
+def _megabytes_above_model(classifier: VideoClassifier, video: Path) -> float:
+    """The most memory during a timeline above that of the model after a run, in megabytes."""
+    reader = WindowReader(classifier, video, WindowSettings())
+    with contextlib.closing(reader.windows()) as windows:
+        classifier.predict(next(windows).window.values)
+    model = most = _resident_megabytes()
+    for _ in classifier.timeline(video):
+        most = max(most, _resident_megabytes())
+    return most - model
+
+
+def _resident_megabytes() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 2**20
+
+
+def _timed(run: Callable[[], None]) -> Callable[[], float]:
+    def seconds() -> float:
+        start = time.perf_counter()
+        run()
+        return time.perf_counter() - start
+
+    return seconds
+
+
+if __name__ == "__main__":
+    main()
