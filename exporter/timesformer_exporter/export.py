@@ -313,7 +313,8 @@ class _Bundle:
                 continue
             self.steps.announce(f"Making and measuring {dtype}")
             path = graph.with_name(f"model_{dtype}.onnx")
-            target, clips = self.options.int8_target or "vnni", reference.inputs(self.options.input)
+            target = self.options.int8_target or "vnni"
+            clips = reference.inputs(self.options.input, mirrored=True)
             products = write_variant(graph, path, dtype, target, clips)
             self.integer_products = self.integer_products or products
             variants.append(check_variant(path, dtype, self.options.input, self.answer, reference))

@@ -36,7 +36,7 @@ class Threshold:
 THRESHOLDS = {
     "fp16": Threshold(cosine=0.9999, relative=0.02, top1=1.0, top5=0.9, score_change=0.005),
     "int8": Threshold(cosine=0.99, relative=0.2, top1=0.9, top5=0.8, score_change=0.05),
-    "q4": Threshold(cosine=0.95, relative=0.5, top1=0.8, top5=0.7, score_change=0.1),
+    "q4": Threshold(cosine=0.97, relative=0.4, top1=0.8, top5=0.7, score_change=0.1),
 }
 
 

@@ -60,14 +60,16 @@ class GateReference:
         """How many clips there are of each kind."""
         return Counter(clip.kind for clip in self.clips)
 
-    def inputs(self, name: str) -> Iterator[Array]:
+    def inputs(self, name: str, *, mirrored: bool = False) -> Iterator[Array]:
         """One clip after the other, as the graph takes them.
 
         Args:
             name: ``frames`` (as read) or ``pixel_values`` (preprocessed).
+            mirrored: Exchange left and right: much the same, but other clips, to fit a variant to
+                without showing it those that judge it.
         """
         for clip in self.clips:
-            frames = clip.read()
+            frames = np.ascontiguousarray(clip.read()[:, :, ::-1]) if mirrored else clip.read()
             yield frames if name == "frames" else self.preprocessing(frames)
 
 

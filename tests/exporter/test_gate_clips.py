@@ -56,6 +56,8 @@ def test_calibration_videos_come_first_and_others_fill_up(tmp_path: Path) -> Non
     assert frames.shape == (3, 48, 64, 3)
     pixel_values = next(reference.inputs("pixel_values"))
     np.testing.assert_array_equal(pixel_values, SMALL(frames))
+    mirrored = next(reference.inputs("frames", mirrored=True))
+    np.testing.assert_array_equal(mirrored, np.flip(frames, axis=2))
 
 
 def test_all_calibration_videos_are_used_and_nothing_else_if_they_are_enough() -> None:
