@@ -3,8 +3,9 @@
     python -m tests.benchmarks.timeline MODEL [--seconds 60] [--size 720x1280] [--minutes 60]
 
 Reading alone (decoding, and converting the frames that windows need), the model alone and the
-whole are run in turn, all with the threads that the whole has. Then a process of its own goes
-through a video of many minutes, and tells how much memory that took above the loaded model.
+whole are run in turn: first with one core for each of the two, then with all cores for the model,
+which leaves none to hide the reading on. Then a process of its own goes through a video of many
+minutes, and tells how much memory that took above the loaded model.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from timesformer_runtime import VideoClassifier
+from timesformer_runtime.cpu import granted_threads
 from timesformer_runtime.timeline import WindowReader
 from timesformer_runtime.windows import WindowSettings
 
@@ -37,18 +39,19 @@ def main() -> None:
     parser.add_argument("--minutes", type=int, default=60, help="of the video for the memory")
     parser.add_argument("--size", default="720x1280", help="height x width")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int)
     parser.add_argument("--memory-of", metavar="VIDEO", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    classifier = VideoClassifier.from_pretrained(arguments.model, threads=arguments.threads)
     if arguments.memory_of:
-        print(_megabytes_above_model(classifier, Path(arguments.memory_of)))
+        print(_megabytes_above_model(arguments.model, Path(arguments.memory_of)))
         return
     height, width = map(int, arguments.size.split("x"))
     with tempfile.TemporaryDirectory() as folder:
         shot = footage.shot(Path(folder, "shot.mp4"), height, width)
         shots = max(1, arguments.seconds // footage.SHOT_SECONDS)
-        _times(classifier, footage.repeated(shot, Path(folder, "a.mp4"), shots), arguments.rounds)
+        video = footage.repeated(shot, Path(folder, "a.mp4"), shots)
+        for threads in sorted({1, granted_threads()}):
+            classifier = VideoClassifier.from_pretrained(arguments.model, threads=threads)
+            _times(classifier, video, arguments.rounds)
         shots = max(1, arguments.minutes * 60 // footage.SHOT_SECONDS)
         video = footage.repeated(shot, Path(folder, "b.mp4"), shots)
         _memory([*sys.argv[1:], "--memory-of", str(video)], arguments.minutes)
@@ -76,10 +79,11 @@ def _times(classifier: VideoClassifier, video: Path, rounds: int) -> None:
     runs = [_timed(run) for run in (read, infer, whole)]
     reading, model, both = map(statistics.median, take_turns(runs, rounds))
     ratio = both / max(reading, model)
-    print(f"{len(windows)} windows, {classifier.threads} threads")
-    print(f"reading alone  {reading:.2f} s")
-    print(f"model alone    {model:.2f} s")
-    print(f"the whole      {both:.2f} s, {ratio:.2f}x the slower one (wanted: {_WANTED_RATIO}x)")
+    print(
+        f"model on {classifier.threads} of {granted_threads()} cores, {len(windows)} windows: "
+        f"reading alone {reading:.2f} s, model alone {model:.2f} s, the whole {both:.2f} s, "
+        f"{ratio:.2f}x the slower one (wanted: {_WANTED_RATIO}x)"
+    )
 
 
 def _memory(arguments: list[str], minutes: int) -> None:
@@ -91,13 +95,14 @@ def _memory(arguments: list[str], minutes: int) -> None:
     )
     megabytes = float(done.stdout)
     print(
-        f"memory         {megabytes:.0f} MB above the model in {minutes} minutes of video "
+        f"memory: {megabytes:.0f} MB above the model in {minutes} minutes of video "
         f"(wanted: {_WANTED_MEGABYTES} MB)"
     )
 
 
-def _megabytes_above_model(classifier: VideoClassifier, video: Path) -> float:
+def _megabytes_above_model(model_name: str, video: Path) -> float:
     """The most memory during a timeline above that of the model after a run, in megabytes."""
+    classifier = VideoClassifier.from_pretrained(model_name)
     reader = WindowReader(classifier, video, WindowSettings())
     with contextlib.closing(reader.windows()) as windows:
         classifier.predict(next(windows).window.values)
