@@ -159,20 +159,21 @@ class _Reader:
     threads: int
 
     def read(self) -> Clip:
+        decoded = None
         with self.media.open(threads=self.threads) as video:
             rate = frame_rate(video.stream)
             claims = read_claims(self.media, video)
             table = find_table(self.media, video)
             found = scan(video) if table is None else scan_table(self.media, video, table)
             selected = self._read_selected(video, found, rate)
+            if found.index is None and found.kept is not None:
+                decoded = self._decode_everything(video, found, FrameCount(found.packets, rate))
         if selected is None and table is not None:  # which the file contradicts
             with self.media.open(threads=self.threads) as video:
                 found = scan(video)
                 selected = self._read_selected(video, found, rate)
         if selected is None:
-            expected = FrameCount(max(found.packets, 1), rate)
-            is_certain = found.is_sound and found.index is None
-            selected = self._read_everything(expected, is_certain=is_certain)
+            selected = self._read_everything(found, rate, decoded)
         return self._clip(*selected, claims, found.extent)
 
     def _read_selected(
@@ -186,20 +187,51 @@ class _Reader:
         return None if decoded is None else (decoded, indices)
 
     def _read_everything(
-        self, expected: FrameCount, *, is_certain: bool
+        self, found: Scan, rate: float, decoded: Decoded | None
     ) -> tuple[Decoded, tuple[int, ...]]:
-        """Decodes the whole file: again only where it has not the expected number of frames."""
-        decoded = self._decode_all(expected, holds_all=not is_certain)
-        indices = _chosen(self.choose, FrameCount(decoded.count, expected.rate))
-        if not decoded.pictures.keys() >= set(indices):
-            decoded = self._decode_all(FrameCount(decoded.count, expected.rate), holds_all=False)
-        return decoded, indices
+        """Decodes the whole file: again only where it has not the expected number of frames.
 
-    def _decode_all(self, expected: FrameCount, *, holds_all: bool) -> Decoded:
-        decoded = self._decode_all_with(expected, self.threads, holds_all)
+        Args:
+            found: What its packets tell.
+            rate: Frames per second.
+            decoded: What came out where it was decoded already.
+        """
+        decoded = decoded or self._decode_file(found, FrameCount(found.packets, rate))
         if decoded.failed_packets and self.threads > 1:
             # Which frames survive damage depends on the number of threads: that of one counts.
-            decoded = self._decode_all_with(expected, 1, holds_all)
+            decoded = self._decode_file(found, FrameCount(found.packets, rate), threads=1)
+        self._check(decoded)
+        count = FrameCount(decoded.count, rate)
+        indices = _chosen(self.choose, count)
+        if not decoded.pictures.keys() >= set(indices):
+            threads = 1 if decoded.failed_packets else self.threads
+            decoded = self._decode_file(found, count, threads=threads)
+        return decoded, indices
+
+    def _decode_file(
+        self, found: Scan, expected: FrameCount, *, threads: int | None = None
+    ) -> Decoded:
+        with self.media.open(threads=threads or self.threads) as video:
+            unkept = dataclasses.replace(found, kept=None)
+            return self._decode_everything(video, unkept, expected)
+
+    def _decode_everything(self, video: OpenVideo, found: Scan, expected: FrameCount) -> Decoded:
+        def choose_again(count: int) -> tuple[int, ...]:
+            return _chosen(self.choose, FrameCount(count, expected.rate)) if count else ()
+
+        wanted = frozenset(_chosen(self.choose, FrameCount(max(expected, 1), expected.rate)))
+        decoder = video.stream.codec_context
+        is_certain = found.is_sound and found.index is None
+        is_large = expected * decoder.width * decoder.height > SPARE_PIXELS
+        return decode_all(
+            video,
+            wanted,
+            self.rendering,
+            None if is_certain or is_large else choose_again,
+            None if found.kept is None else iter(found.kept),
+        )
+
+    def _check(self, decoded: Decoded) -> None:
         if decoded.failed_packets > decoded.count:
             raise InvalidVideoError(
                 f"{self.media.name} is damaged or encrypted: it gave {decoded.failed_packets} "
@@ -209,17 +241,6 @@ class _Reader:
             raise InvalidVideoError(
                 f"{self.media.name} has no frame that decodes; check that it is complete"
             )
-        return decoded
-
-    def _decode_all_with(self, expected: FrameCount, threads: int, holds_all: bool) -> Decoded:
-        def choose_again(count: int) -> tuple[int, ...]:
-            return _chosen(self.choose, FrameCount(count, expected.rate)) if count else ()
-
-        wanted = frozenset(_chosen(self.choose, expected))
-        with self.media.open(threads=threads) as video:
-            decoder = video.stream.codec_context
-            holds_all &= expected * decoder.width * decoder.height <= SPARE_PIXELS
-            return decode_all(video, wanted, self.rendering, choose_again if holds_all else None)
 
     def _clip(
         self, decoded: Decoded, indices: tuple[int, ...], claims: Claims, extent: Extent

@@ -78,6 +78,7 @@ class Keeper:
         pixels = self._rendering(picture, self._stream.codec_context.sample_aspect_ratio)
         self._bytes += pixels.nbytes
         self._watch.check_bytes(self._bytes)
+        self._watch.seconds_left()
         seconds = _seconds(self._stream, number, picture.pts, start)
         decoded.pictures[number] = Picture(pixels, seconds)
         decoded.interlaced |= picture.interlaced_frame
@@ -88,6 +89,7 @@ def decode_all(
     wanted: Collection[int],
     rendering: Rendering | None = None,
     choose_again: Callable[[int], Collection[int]] | None = None,
+    demuxed: Iterator[Packet] | None = None,
 ) -> Decoded:
     """Decodes the whole stream in order, and keeps the wanted frames.
 
@@ -99,12 +101,14 @@ def decode_all(
         rendering: Makes of a decoded picture what is kept.
         choose_again: Maps the number of frames that came out to those that are wanted after all.
             They are there if the whole video is small.
+        demuxed: The stream's packets where they were read already; the file then may stand
+            anywhere.
     """
     keeper = Keeper(video.stream, video.watch, rendering or Rendering())
     spare = _Spare() if choose_again else None
     decoded = Decoded()
     start = None
-    for picture in decode_in_order(video, decoded):
+    for picture in decode_in_order(video, decoded, demuxed):
         if decoded.count == 0 and video.tells_times:
             start = picture.pts
         if decoded.count in wanted:

@@ -11,36 +11,32 @@ from __future__ import annotations
 
 import dataclasses
 from array import array
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import av
 import numpy as np
-import numpy.typing as npt
 
 from timesformer_runtime.video.container import InputContainer, OpenVideo, VideoStream
 from timesformer_runtime.video.h264 import (
     DamagedPacketError,
     HeaderReader,
-    Picture,
     UnusualStreamError,
 )
-from timesformer_runtime.video.h264_order import (
-    HEAD_BYTES,
-    display_order,
-    is_one_slice,
-    read_heads,
-    unit_of,
+from timesformer_runtime.video.picture_order import (
+    HeadedPictures,
+    Numbers,
+    PictureOrder,
+    TimedPictures,
+    numbers,
 )
 
 if TYPE_CHECKING:
     from timesformer_runtime.video.container import Packet
 
-Numbers = npt.NDArray[np.int64]
-
 # Containers whose packets carry timestamps for display, and that can seek by time.
 _CONTAINERS = ("mov", "matroska", "mpegts")
 _ONE_FRAME_PER_PACKET = frozenset({"hevc", "vp9", "libdav1d", "av1", "libaom-av1"})
-_HOLE = bytes(8)  # how a lost part of a file usually looks
+_SMALL = 1 << 22  # bytes of a stream
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,18 +103,21 @@ class Scan:
         index: Which packet gives which frame; None where that is not certain.
         extent: How much of the stream there is.
         is_sound: Whether nothing speaks against one frame for each packet.
+        kept: All packets of a small stream, so that it need not be opened again.
     """
 
     packets: int
     index: FrameIndex | None
     extent: Extent
     is_sound: bool = True
+    kept: tuple[Packet, ...] | None = None
 
 
 def scan(video: OpenVideo) -> Scan:
     """Reads all packets of a stream, from where the container stands to its end."""
     builder = _builder(video.container, video.stream)
-    count = hopeless = 0
+    count = hopeless = size = 0
+    kept: list[Packet] | None = []
     first = end = None
     is_sound = True
     try:
@@ -126,6 +125,10 @@ def scan(video: OpenVideo) -> Scan:
             is_sound &= not packet.is_corrupt and (count > 0 or packet.is_keyframe)
             count += 1
             hopeless += packet.is_discard
+            size += packet.size
+            if kept is not None:
+                kept.append(packet)
+                kept = kept if size <= _SMALL else None
             time = packet.dts if packet.pts is None else packet.pts
             if time is not None:
                 stop = time + (packet.duration or 0)
@@ -135,12 +138,12 @@ def scan(video: OpenVideo) -> Scan:
                 is_sound = False
                 hopeless += not packet.is_discard
     except av.FFmpegError:  # the file ends badly: decoding it will show how much of it is there
-        builder, is_sound = None, False
+        builder, is_sound, kept = None, False, None
     index = None
     if builder is not None and builder.is_complete:
         index = builder.finish(video.stream.codec_context)
     extent = _extent(video.stream, count, first, end)
-    return Scan(max(count - hopeless, 0), index, extent, is_sound)
+    return Scan(max(count - hopeless, 0), index, extent, is_sound, tuple(kept or ()) or None)
 
 
 def _extent(stream: VideoStream, packets: int, first: int | None, end: int | None) -> Extent:
@@ -150,17 +153,6 @@ def _extent(stream: VideoStream, packets: int, first: int | None, end: int | Non
     return Extent(packets, float(first * unit), float(end * unit))
 
 
-class _Pictures(Protocol):
-    """Collects what packets say about their pictures."""
-
-    skips_unreferenced: bool
-
-    def add(self, packet: Packet) -> None: ...
-
-    def finish(self) -> tuple[Numbers, Numbers]:
-        """Numbers that ascend as the pictures are shown, and the entries."""
-
-
 class _Builder:
     """Collects packets.
 
@@ -168,7 +160,7 @@ class _Builder:
         is_complete: Whether all of them tell which frames they give.
     """
 
-    def __init__(self, pictures: _Pictures) -> None:
+    def __init__(self, pictures: PictureOrder) -> None:
         self._pictures = pictures
         self._times = array("q")
         self._decoding_times = array("q")
@@ -193,7 +185,7 @@ class _Builder:
 
     def finish(self, decoder: av.VideoCodecContext) -> FrameIndex | None:
         """The index, unless the timestamps contradict the order of the pictures."""
-        times = _numbers(self._times)
+        times = numbers(self._times)
         try:
             orders, entries = self._pictures.finish()
         except UnusualStreamError:
@@ -211,7 +203,7 @@ class _Builder:
         return FrameIndex(
             stamps=times,
             has_decoding_stamps=False,
-            seek_times=(times, _numbers(self._decoding_times)),
+            seek_times=(times, numbers(self._decoding_times)),
             start=int(times[0]),
             packet_of_frame=by_time,
             entries=entries,
@@ -224,81 +216,13 @@ def _builder(container: InputContainer, stream: VideoStream) -> _Builder | None:
         return None
     decoder = stream.codec_context
     if decoder.name in _ONE_FRAME_PER_PACKET:
-        return _Builder(_TimedPictures())
+        return _Builder(TimedPictures())
     if decoder.name != "h264":
         return None
     try:
-        return _Builder(_HeadedPictures(HeaderReader(decoder.extradata or b"")))
+        return _Builder(HeadedPictures(HeaderReader(decoder.extradata or b"")))
     except UnusualStreamError:
         return None
-
-
-class _TimedPictures:
-    """Pictures that are shown in the order of their timestamps."""
-
-    skips_unreferenced = False
-
-    def __init__(self) -> None:
-        self._times = array("q")
-        self._entries = array("q")
-
-    def add(self, packet: Packet) -> None:
-        if bytes(memoryview(packet)[: len(_HOLE)]) == _HOLE or packet.pts is None:
-            raise DamagedPacketError("a hole")
-        if packet.is_keyframe:
-            self._entries.append(len(self._times))
-        self._times.append(packet.pts)
-
-    def finish(self) -> tuple[Numbers, Numbers]:
-        return _numbers(self._times), _numbers(self._entries)
-
-
-class _HeadedPictures:
-    """Pictures that say in their headers in which order they are shown: those of H.264."""
-
-    skips_unreferenced = True
-
-    def __init__(self, reader: HeaderReader) -> None:
-        self._reader = reader
-        self._count = 0
-        # Those that hold nothing but one slice are read together: that is much faster.
-        self._plain: list[tuple[int, bytes, int]] = []
-        self._read: list[tuple[int, Picture]] = []
-
-    def add(self, packet: Packet) -> None:
-        """Adds a packet.
-
-        Raises:
-            UnusualStreamError: It does not hold exactly one whole frame.
-        """
-        view = memoryview(packet)
-        head = bytes(view[:HEAD_BYTES])
-        if self._reader.length_size == 4 and is_one_slice(head, len(view)):
-            self._plain.append((self._count, head, len(view)))
-        else:
-            self._read.append((self._count, self._reader.read(bytes(view))))
-        self._count += 1
-
-    def finish(self) -> tuple[Numbers, Numbers]:
-        """Numbers that ascend as the pictures are shown, and where decoding can start.
-
-        Raises:
-            UnusualStreamError: A picture is missing.
-        """
-        pictures = np.empty((self._count, len(Picture._fields)), dtype=np.int64)
-        for number, picture in self._read:
-            pictures[number] = picture
-        if self._plain:
-            numbers, heads, sizes = zip(*self._plain, strict=True)
-            found, is_read = read_heads(self._reader, heads, sizes)
-            for row in np.flatnonzero(~is_read).tolist():
-                found[row] = self._reader.read_slice(unit_of(heads[row]))
-            pictures[list(numbers)] = found
-        return display_order(pictures), np.flatnonzero(pictures[:, 0])
-
-
-def _numbers(values: array[int]) -> Numbers:
-    return np.array(values, dtype=np.int64)
 
 
 def _has_gap(times: Numbers) -> bool:

@@ -16,7 +16,6 @@ from timesformer_runtime.video.container import Media, OpenVideo
 from timesformer_runtime.video.frame_index import (
     Extent,
     FrameIndex,
-    Numbers,
     Scan,
     holds_back,
     reorder_depth,
@@ -27,6 +26,7 @@ from timesformer_runtime.video.h264_order import (
     display_order,
     read_heads,
 )
+from timesformer_runtime.video.picture_order import Numbers
 
 _POSITION, _SIZE, _STAMP = range(3)
 _SHORT = 500  # packets; those of a shorter video are read faster than its table is checked
