@@ -26,10 +26,12 @@ from timesformer_runtime.errors import (
 )
 
 if TYPE_CHECKING:
+    from timesformer_runtime.batch import Outcome
     from timesformer_runtime.classifier import VideoClassifier
     from timesformer_runtime.live import LiveResult
     from timesformer_runtime.results import GoldenCheck, Prediction, Seconds, VideoResult, View
     from timesformer_runtime.sampling import Sampling
+    from timesformer_runtime.timeline import Segment, Timeline
     from timesformer_runtime.timeline import Segment
     from timesformer_runtime.video.limits import DecodeLimits
     from timesformer_runtime.views import Views
@@ -48,11 +50,14 @@ __all__ = [
     "MissingDependencyError",
     "MissingOutputError",
     "ModelNotFoundError",
+    "Outcome",
     "Prediction",
     "Sampling",
     "Seconds",
     "Segment",
+    "Segment",
     "SourceLostError",
+    "Timeline",
     "TimesformerError",
     "VideoClassifier",
     "VideoNotFoundError",
@@ -67,10 +72,13 @@ _LAZY = {
     "DecodeLimits": "timesformer_runtime.video.limits",
     "GoldenCheck": "timesformer_runtime.results",
     "LiveResult": "timesformer_runtime.live",
+    "Outcome": "timesformer_runtime.batch",
     "Prediction": "timesformer_runtime.results",
     "Seconds": "timesformer_runtime.results",
     "VideoResult": "timesformer_runtime.results",
     "Sampling": "timesformer_runtime.sampling",
+    "Segment": "timesformer_runtime.timeline",
+    "Timeline": "timesformer_runtime.timeline",
     "Segment": "timesformer_runtime.timeline",
     "View": "timesformer_runtime.results",
     "Views": "timesformer_runtime.views",

@@ -426,7 +426,7 @@ def test_doctor(folder: Path) -> None:
 
 def test_help_and_version(folder: Path) -> None:
     assert timesformer(folder, "--version").stdout.startswith("timesformer-onnx ")
-    for command in ("classify", "verify", "doctor"):
+    for command in ("classify", "timeline", "batch", "stream", "verify", "doctor"):
         text = timesformer(folder, command, "--help").stdout
         assert text.startswith(f"Usage: timesformer {command}")
     assert "MODEL VIDEO..." in timesformer(folder, "classify", "-h").stdout
