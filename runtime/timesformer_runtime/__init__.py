@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from timesformer_runtime.results import GoldenCheck, Prediction, Seconds, VideoResult, View
     from timesformer_runtime.sampling import Sampling
     from timesformer_runtime.timeline import Segment, Timeline
-    from timesformer_runtime.timeline import Segment
     from timesformer_runtime.video.limits import DecodeLimits
     from timesformer_runtime.views import Views
 
@@ -54,7 +53,6 @@ __all__ = [
     "Prediction",
     "Sampling",
     "Seconds",
-    "Segment",
     "Segment",
     "SourceLostError",
     "Timeline",
@@ -79,7 +77,6 @@ _LAZY = {
     "Sampling": "timesformer_runtime.sampling",
     "Segment": "timesformer_runtime.timeline",
     "Timeline": "timesformer_runtime.timeline",
-    "Segment": "timesformer_runtime.timeline",
     "View": "timesformer_runtime.results",
     "Views": "timesformer_runtime.views",
 }
