@@ -1,22 +1,22 @@
-"""Puts measured tables into a model card, between two markers."""
+"""Puts measured tables into a model card, each between two markers of its own."""
 
 from __future__ import annotations
 
-BEGIN, END = "<!-- evaluation: begin -->", "<!-- evaluation: end -->"
+EVALUATION, VARIANTS = "evaluation", "variants"
 
 
-def between_markers(card: str, text: str) -> str:
-    """The card with ``text`` between its markers.
+def between_markers(card: str, text: str, name: str) -> str:
+    """The card with ``text`` between the markers of that name.
 
     Raises:
         ValueError: The card does not have each marker once.
     """
-    if card.count(BEGIN) != 1 or card.count(END) != 1:
-        raise ValueError(f"the card must have the lines {BEGIN!r} and {END!r}, each once")
-    before, rest = card.split(BEGIN)
-    return f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.split(END)[1]}"
+    begin, end = _markers(name)
+    if card.count(begin) != 1 or card.count(end) != 1:
+        raise ValueError(f"the card must have the lines {begin!r} and {end!r}, each once")
+    before, rest = card.split(begin)
+    return f"{before}{begin}\n\n{text}\n\n{end}{rest.split(end)[1]}"
 
 
-def evaluation_in(card: str) -> str:
-    """What stands between the markers of a card."""
-    return card.split(BEGIN)[1].split(END, maxsplit=1)[0].strip()
+def _markers(name: str) -> tuple[str, str]:
+    return f"<!-- {name}: begin -->", f"<!-- {name}: end -->"

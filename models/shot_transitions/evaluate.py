@@ -13,7 +13,7 @@ import torch
 from timesformer_exporter.model import TimesformerForVideoClassification
 
 from models.shot_transitions.augment import normalised
-from models.shot_transitions.card import between_markers
+from models.shot_transitions.card import EVALUATION, between_markers
 from models.shot_transitions.checkpoint import load_model
 from models.shot_transitions.labels import LABELS
 from models.shot_transitions.pool import Pool, open_pool
@@ -62,6 +62,27 @@ def logits_of(
         for i in range(0, len(clips), _BATCH)
     ]
     return np.concatenate(parts)
+
+
+def pool_for(model: TimesformerForVideoClassification, folder: Path) -> Pool:
+    """Opens a pool, if its clips have the model's size.
+
+    Raises:
+        click.ClickException: The folder is no pool, or one of another size.
+    """
+    try:
+        pool = open_pool(folder)
+    except FileNotFoundError as error:
+        raise click.ClickException(
+            f"{folder} is no pool of clips; make one: python -m models.shot_transitions.render"
+        ) from error
+    size = model.config.image_hw[0]
+    if pool.clips.shape[2:4] != model.config.image_hw:
+        raise click.ClickException(
+            f"{folder} has clips of {pool.clips.shape[2]} pixels and the model takes {size}; "
+            f"render with --size {size}"
+        )
+    return pool
 
 
 def evaluate(model: TimesformerForVideoClassification, pool: Pool) -> Evaluation:
@@ -119,18 +140,14 @@ def main(
     for title, pool_folder in (("Held-out renders", renders), ("Real footage", footage)):
         if pool_folder is None:
             continue
-        pool = open_pool(pool_folder)
-        if pool.clips.shape[2:4] != model.config.image_hw:
-            raise click.ClickException(
-                f"{pool_folder} has clips of {pool.clips.shape[2]} pixels and the model takes "
-                f"{model.config.image_hw[0]}; render with --size {model.config.image_hw[0]}"
-            )
-        parts.append(report(title, pool_folder, evaluate(model, pool)))
+        result = evaluate(model, pool_for(model, pool_folder))
+        parts.append(report(title, pool_folder, result))
     text = "\n\n".join(parts)
     click.echo(text)
     if write_card:
         card = folder / "README.md"
-        card.write_text(between_markers(card.read_text(encoding="utf-8"), text), encoding="utf-8")
+        content = between_markers(card.read_text(encoding="utf-8"), text, EVALUATION)
+        card.write_text(content, encoding="utf-8")
 
 
 if __name__ == "__main__":

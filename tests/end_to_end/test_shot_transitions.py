@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,8 +15,9 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from models.shot_transitions import augment, evaluate, render, train
-from models.shot_transitions.card import BEGIN, END, between_markers, evaluation_in
+from models.shot_transitions import accuracy, augment, evaluate, render, train
+from models.shot_transitions.accuracy import Cost, cost
+from models.shot_transitions.card import EVALUATION, VARIANTS, between_markers
 from models.shot_transitions.checkpoint import load_model, save_model
 from models.shot_transitions.clips import Plan, encode, joined_frames, render_clip
 from models.shot_transitions.evaluate import Evaluation, logits_of
@@ -322,12 +324,74 @@ def test_evaluation_counts_and_prints_by_class() -> None:
 
 
 def test_tables_go_between_the_markers_of_a_card() -> None:
-    card = f"# Card\n\n{BEGIN}\nold\n{END}\n\nend\n"
-    new = between_markers(card, "table")
-    assert new == f"# Card\n\n{BEGIN}\n\ntable\n\n{END}\n\nend\n"
-    assert evaluation_in(new) == "table"
-    with pytest.raises(ValueError, match="each once"):
-        between_markers("# Card", "table")
+    begin, end = "<!-- variants: begin -->", "<!-- variants: end -->"
+    others = "<!-- evaluation: begin -->\nkept\n<!-- evaluation: end -->"
+    new = between_markers(f"# Card\n\n{others}\n{begin}\nold\n{end}\n\nend\n", "table", VARIANTS)
+    assert new == f"# Card\n\n{others}\n{begin}\n\ntable\n\n{end}\n\nend\n"
+    for card in ("# Card", f"{begin}{begin}{end}"):
+        with pytest.raises(ValueError, match="each once"):
+            between_markers(card, "table", EVALUATION)
+
+
+def test_cost_of_reduced_precision_is_counted_in_labels() -> None:
+    true = np.arange(1000) % 9
+    pytorch = true.copy()
+    pytorch[:100] = (true[:100] + 1) % 9
+    found = pytorch.copy()
+    found[90:100] = true[90:100]  # right where PyTorch is wrong
+    found[500:515] = (true[500:515] + 1) % 9  # wrong where it is right
+    result = cost("int8", true, pytorch, found)
+    assert result.accuracy == pytest.approx(0.895)
+    assert result.lost == pytest.approx(0.5)
+    assert result.agreement == pytest.approx(0.975)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "lost", "agreement", "passed"),
+    [
+        ("int8", 0.5, 0.99, True),
+        ("int8", 0.51, 1.0, False),
+        ("int8", -3.0, 0.9899, False),
+        ("fp16", 0.1 + 1e-9, 0.99, True),
+        ("fp16", 0.11, 0.99, False),
+        ("q4", 1.0, 0.99, True),
+        ("q4", 1.01, 1.0, False),
+    ],
+)
+def test_what_reduced_precision_may_cost(
+    dtype: str, lost: float, agreement: float, passed: bool
+) -> None:
+    assert Cost(dtype, 0.5, lost, agreement).passed is passed
+
+
+def test_accuracy_command_measures_every_precision_and_writes_the_card(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(Path(__file__).parents[2] / "models" / "shot-transitions-divided", model)
+    create_pool(tmp_path / "pool", 9, 64)
+    pool = open_pool(tmp_path / "pool", writable=True)
+    for index, label in enumerate(LABELS):
+        pool.clips[index] = render_clip(np.random.default_rng([12, index]), label, 64)
+        pool.labels[index] = index
+    right = (logits_of(load_model(model), np.array(pool.clips)).argmax(1) == pool.labels).mean()
+    arguments = ["--model", str(model), "--renders", str(tmp_path / "pool"), "--write-card"]
+    result = CliRunner().invoke(accuracy.main, arguments)
+    assert result.exit_code == 0, result.output
+    rows = [line for line in result.output.splitlines() if line.startswith("| ")]
+    assert [row.split(" | ")[0] for row in rows[1:]] == [
+        "| PyTorch float32",
+        *(f"| {dtype}" for dtype in ("fp32", "int8", "fp16", "q4")),
+    ]
+    assert f"{right:.2%}" in rows[1]
+    assert all(row.endswith("100.00% | at most 0.1, at least 99% | ok |") for row in rows[2:5:2])
+    assert result.output.strip() in (model / "README.md").read_text()
+
+    missed = (Cost("int8", 0.9, 0.0, 1.0), Cost("q4", 0.8, 10.0, 0.9))
+    monkeypatch.setattr(accuracy, "measure", lambda *_: ("table", missed))
+    result = CliRunner().invoke(accuracy.main, arguments[:-1])
+    assert result.exit_code == 1
+    assert "model: q4 misses what is wanted" in result.output
 
 
 def test_space_only_cannot_know_the_order_of_frames() -> None:

@@ -1,0 +1,154 @@
+"""What reduced precision costs: ``python -m models.shot_transitions.accuracy --help``."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+import numpy.typing as npt
+import torch
+from timesformer_exporter.export import export
+from timesformer_exporter.options import ExportOptions
+from timesformer_runtime import VideoClassifier
+
+from models.shot_transitions.card import VARIANTS, between_markers
+from models.shot_transitions.checkpoint import load_model
+from models.shot_transitions.evaluate import logits_of, pool_for
+
+Labels = npt.NDArray[np.int64]
+
+# Points of accuracy that a file may lose against PyTorch in float32.
+MOST_LOST = {"fp32": 0.1, "int8": 0.5, "fp16": 0.1, "q4": 1.0}
+LEAST_AGREEMENT = 0.99  # share of the clips that get the label that PyTorch gives them
+
+
+@dataclass(frozen=True)
+class Cost:
+    """How the labels of one file compare with PyTorch's.
+
+    Attributes:
+        dtype: The file's precision.
+        accuracy: Share of the clips that the file names rightly.
+        lost: Points of accuracy less than PyTorch's; negative where it has more.
+        agreement: Share of the clips that get PyTorch's label, right or wrong.
+    """
+
+    dtype: str
+    accuracy: float
+    lost: float
+    agreement: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the file is as good as wanted."""
+        # A clip in a thousand is a step of 0.1 points: without rounding, 0.1 might exceed 0.1.
+        within = round(self.lost, 6) <= MOST_LOST[self.dtype]
+        return within and self.agreement >= LEAST_AGREEMENT
+
+
+def cost(dtype: str, true: Labels, pytorch: Labels, found: Labels) -> Cost:
+    """Compares a file's labels with PyTorch's, all int [clips]."""
+    right, right_in_pytorch = np.mean(found == true), np.mean(pytorch == true)
+    return Cost(
+        dtype,
+        accuracy=float(right),
+        lost=100 * float(right_in_pytorch - right),
+        agreement=float(np.mean(found == pytorch)),
+    )
+
+
+def table(clips: int, accuracy: float, costs: Sequence[Cost]) -> str:
+    """The costs in Markdown.
+
+    Args:
+        clips: How many clips they were measured on.
+        accuracy: PyTorch's.
+        costs: One for each file.
+    """
+    lines = [
+        f"### What reduced precision costs, on the {clips} held-out renders",
+        "",
+        "| | accuracy | points lost | PyTorch's label | wanted | |",
+        "|---|--:|--:|--:|---|---|",
+        f"| PyTorch float32 | {accuracy:.2%} | | | | |",
+    ]
+    for c in costs:
+        wanted = f"at most {MOST_LOST[c.dtype]:g}, at least {LEAST_AGREEMENT:.0%}"
+        verdict = "ok" if c.passed else "**missed**"
+        lines.append(
+            f"| {c.dtype} | {c.accuracy:.2%} | {c.lost:.2f} | {c.agreement:.2%} | {wanted} "
+            f"| {verdict} |"
+        )
+    return "\n".join(lines)
+
+
+def measure(folder: Path, renders: Path, threads: int) -> tuple[str, tuple[Cost, ...]]:
+    """Exports a model in all precisions and runs it on a pool, one clip at a time.
+
+    Args:
+        folder: The model.
+        renders: The pool.
+        threads: CPU threads.
+
+    Returns:
+        The table and what it is made of.
+    """
+    model = load_model(folder)
+    pool = pool_for(model, renders)
+    available = pool.available()
+    clips, true = pool.clips[available], pool.labels[available].astype(np.int64)
+    pytorch = logits_of(model, clips).argmax(1)
+    costs = []
+    with tempfile.TemporaryDirectory() as scratch:
+        bundle = Path(scratch) / "bundle"
+        # Without the gate: this is the judgement, and a table of what is too bad is wanted too.
+        export(ExportOptions(str(folder), output=bundle, dtypes=tuple(MOST_LOST), gate=False))
+        for dtype in MOST_LOST:
+            classifier = VideoClassifier.from_pretrained(
+                bundle, dtype=dtype, device="cpu", threads=threads
+            )
+            found = np.array([classifier.logits(clip).argmax() for clip in clips])
+            costs.append(cost(dtype, true, pytorch, found))
+    return table(len(clips), float(np.mean(pytorch == true)), costs), tuple(costs)
+
+
+@click.command()
+@click.option(
+    "--model",
+    "folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    required=True,
+    help="Model folder.",
+)
+@click.option(
+    "--renders",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    required=True,
+    help="Pool of held-out renders, of the model's image size.",
+)
+@click.option("--write-card", is_flag=True, help="Put the table into the model's README.md.")
+@click.option("--threads", default=1, show_default=True, help="CPU threads.")
+def main(folder: Path, renders: Path, write_card: bool, threads: int) -> None:
+    """Prints the accuracy of fp32, int8, fp16 and q4 beside PyTorch's; exits with 1 if one misses.
+
+    An exported file may lose few points of accuracy and must give nearly all clips the label that
+    PyTorch gives them. It runs as it does for users: in the runtime, one clip at a time.
+    """
+    torch.set_num_threads(threads)
+    text, costs = measure(folder, renders, threads)
+    click.echo(text)
+    if write_card:
+        card = folder / "README.md"
+        content = between_markers(card.read_text(encoding="utf-8"), text, VARIANTS)
+        card.write_text(content, encoding="utf-8")
+    missed = [c.dtype for c in costs if not c.passed]
+    if missed:
+        raise click.ClickException(f"{folder.name}: {', '.join(missed)} misses what is wanted")
+
+
+if __name__ == "__main__":
+    main()
