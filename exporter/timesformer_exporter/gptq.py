@@ -138,7 +138,7 @@ def _with_grams(graph: onnx.ModelProto, inputs: Mapping[str, int]) -> onnx.Model
     copy.CopyFrom(graph)
     del copy.graph.output[:]
     for name, width in inputs.items():
-        rows, shape = f"{name}/rows", f"{name}/shape"
+        rows, shape = f"{_gram(name)}/rows", f"{_gram(name)}/shape"
         copy.graph.initializer.append(
             onnx.numpy_helper.from_array(np.array([-1, width], np.int64), shape)
         )
