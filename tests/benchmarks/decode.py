@@ -1,0 +1,101 @@
+"""Eight frames of each video of a folder, spread over it: this project against other decoders.
+
+    python -m tests.benchmarks.decode [FOLDER]
+
+Every decoder has one thread; they run in turn, and medians count. Times are shown as ratios to a
+plain sequential PyAV decode that is told which frames to convert. torchcodec and OpenCV are
+compared with where they are installed: ``pip install torchcodec opencv-python-headless``.
+"""
+
+from __future__ import annotations
+
+import functools
+import statistics
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+from timesformer_runtime.errors import TimesformerError
+
+from tests.benchmarks.decoders import (
+    Decoder,
+    available,
+    lend_ffmpeg_to_torchcodec,
+    plain_pyav,
+    timesformer,
+)
+from tests.benchmarks.turns import take_turns
+
+_FRAMES = 8
+_LONG = 120.0  # seconds
+_SAMPLES = Path(__file__).parents[2] / "runtime/timesformer_runtime/sample_clips"
+
+
+@click.command(help=__doc__.splitlines()[0] if __doc__ else None)
+@click.argument(
+    "folder", type=click.Path(exists=True, file_okay=False, path_type=Path), default=_SAMPLES
+)
+@click.option("--rounds", type=click.IntRange(min=1), default=7, show_default=True)
+def main(folder: Path, rounds: int) -> None:
+    """Measures and prints a table."""
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    decoders: dict[str, Decoder] = {}
+    for name, decoder in available():
+        if isinstance(decoder, str):
+            console.print(f"Without {name}: {decoder}", markup=False)
+        else:
+            decoders[name] = decoder
+    others = list(decoders)[1:]
+    table = Table("video", "frames", "plain PyAV, ms", *others)
+    totals = dict.fromkeys(decoders, (0.0, 0.0))  # of it, and of plain PyAV on those files
+    for path in sorted(folder.iterdir()):
+        try:
+            clip = timesformer(str(path), range(_FRAMES))
+        except TimesformerError:
+            continue
+        seconds = _medians(str(path), clip.indices, decoders, rounds)
+        plain = seconds["plain PyAV"]
+        for name, its in seconds.items():
+            totals[name] = totals[name][0] + its, totals[name][1] + plain
+        long = " (long)" if clip.times and clip.times[-1] > _LONG else ""
+        ratios = [f"{seconds[name] / plain:.2f}" if name in seconds else "fails" for name in others]
+        table.add_row(path.name + long, str(clip.count), f"{plain * 1e3:.1f}", *ratios)
+    total = totals["plain PyAV"][0]
+    shares = [f"{its / plain:.2f}" if plain else "" for its, plain in totals.values()][1:]
+    table.add_row("all that it decodes", "", f"{total * 1e3:.0f}", *shares)
+    console.print(table)
+
+
+def _medians(
+    path: str, indices: Sequence[int], decoders: Mapping[str, Decoder], rounds: int
+) -> dict[str, float]:
+    """Seconds of each decoder that can read the video."""
+
+    def timed(decoder: Decoder) -> float:
+        start = time.perf_counter()
+        decoder(path, indices)
+        return time.perf_counter() - start
+
+    working = {name: of for name, of in decoders.items() if _works(of, path, indices)}
+    runs = [functools.partial(timed, decoder) for decoder in working.values()]
+    times = take_turns(runs, rounds)
+    return dict(zip(working, map(statistics.median, times), strict=True))
+
+
+def _works(decoder: Decoder, path: str, indices: Sequence[int]) -> bool:
+    try:
+        decoder(path, indices)
+    except Exception:
+        if decoder in {plain_pyav, timesformer}:
+            raise
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    lend_ffmpeg_to_torchcodec()
+    main()

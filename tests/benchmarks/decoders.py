@@ -1,0 +1,117 @@
+"""The ways to get frames of a video that the decoding benchmark compares, one thread each."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import av
+import numpy as np
+from timesformer_runtime.video import Clip, read_clip
+
+Decoder = Callable[[str, Sequence[int]], object]
+_LIBRARIES = ("avutil", "avcodec", "avformat", "avdevice", "avfilter", "swscale", "swresample")
+_MARK = "TIMESFORMER_BENCHMARK_FFMPEG"
+
+
+def timesformer(path: str, indices: Sequence[int]) -> Clip:
+    """This project; it finds the indices itself, as a user's program has to."""
+    return read_clip(path, lambda count: np.linspace(0, count - 1, len(indices)).astype(np.int64))
+
+
+def plain_pyav(path: str, indices: Sequence[int]) -> object:
+    """Decodes from the start to the last wanted frame, of which the indices are given."""
+    wanted, last, count = set(indices), max(indices), 0
+    frames = []
+    with av.open(path) as container:
+        stream = container.streams.best("video")
+        assert isinstance(stream, av.VideoStream)
+        stream.codec_context.thread_count = 1
+        for packet in container.demux(stream):
+            try:
+                pictures = packet.decode()
+            except av.FFmpegError:
+                continue
+            for picture in pictures:
+                if count in wanted:
+                    frames.append(picture.to_ndarray(format="rgb24"))
+                count += 1
+            if count > last:
+                break
+    return frames
+
+
+def torchcodec(mode: str) -> Decoder:
+    """torchcodec, which trusts the file's header (``approximate``) or scans it (``exact``)."""
+    from torchcodec.decoders import (  # type: ignore[import-not-found]  # noqa: PLC0415
+        VideoDecoder,
+    )
+
+    def decode(path: str, indices: Sequence[int]) -> object:
+        decoder = VideoDecoder(path, seek_mode=mode, num_ffmpeg_threads=1)
+        count = decoder.metadata.num_frames
+        return decoder.get_frames_at(np.linspace(0, count - 1, len(indices)).astype(int).tolist())
+
+    return decode
+
+
+def opencv(path: str, indices: Sequence[int]) -> object:
+    """OpenCV, with a seek for each frame, of which the indices are given."""
+    import cv2  # type: ignore[import-not-found]  # noqa: PLC0415
+
+    frames = []
+    video = cv2.VideoCapture(path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+    for index in indices:
+        video.set(cv2.CAP_PROP_POS_FRAMES, index)
+        found, frame = video.read()
+        if found:
+            frames.append(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
+    video.release()
+    if len(frames) < len(indices):
+        raise ValueError("frames are missing")
+    return frames
+
+
+def available() -> Iterator[tuple[str, Decoder | str]]:
+    """Each decoder by name, or why it cannot be had."""
+    yield "plain PyAV", plain_pyav
+    yield "timesformer", timesformer
+    for mode in ("exact", "approximate"):
+        try:
+            yield f"torchcodec {mode}", torchcodec(mode)
+        except (ImportError, RuntimeError, OSError) as error:
+            yield f"torchcodec {mode}", str(error).strip().splitlines()[0]
+    if importlib.util.find_spec("cv2"):
+        yield "OpenCV", opencv
+    else:
+        yield "OpenCV", "pip install opencv-python-headless"
+
+
+def lend_ffmpeg_to_torchcodec() -> None:
+    """Starts the program again with PyAV's FFmpeg where the system has none.
+
+    torchcodec comes without FFmpeg; with PyAV's, both decode with the same code.
+    """
+    libraries = Path(av.__file__).parent.parent / "av.libs"
+    if (
+        os.environ.get(_MARK)
+        or not libraries.is_dir()
+        or not importlib.util.find_spec("torchcodec")
+    ):
+        return
+    with contextlib.suppress(ImportError, RuntimeError, OSError):
+        torchcodec("exact")
+        return
+    folder = Path(tempfile.mkdtemp(prefix="ffmpeg-"))
+    for name in _LIBRARIES:
+        for library in libraries.glob(f"lib{name}-*.so.*"):
+            version = library.name.split(".so.")[1].split(".")[0]
+            (folder / f"lib{name}.so.{version}").symlink_to(library)
+    path = os.pathsep.join([str(folder), str(libraries), os.environ.get("LD_LIBRARY_PATH", "")])
+    os.environ |= {"LD_LIBRARY_PATH": path, _MARK: "lent"}
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
