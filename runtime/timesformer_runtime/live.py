@@ -13,13 +13,15 @@ import itertools
 import logging
 import math
 import os
+import stat
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from timesformer_runtime.channel import Channel
-from timesformer_runtime.errors import InvalidOptionError
+from timesformer_runtime.errors import InvalidOptionError, InvalidVideoError
 from timesformer_runtime.results import Prediction
 from timesformer_runtime.video.live_address import is_url, live_address
 from timesformer_runtime.video.live_source import Connection, LiveFrame, LiveSource
@@ -52,6 +54,9 @@ class LiveSettings:
             for live sources, and not for files.
         format: FFmpeg's name of a device or format, such as ``v4l2``, ``hls`` or ``mjpeg``.
         rtsp_transport: ``tcp`` (the default) or ``udp``.
+
+    Raises:
+        InvalidOptionError: A value is not allowed.
     """
 
     timeout: float | None = None
@@ -59,6 +64,19 @@ class LiveSettings:
     drop: bool | None = None
     format: str | None = None
     rtsp_transport: str | None = None
+
+    def __post_init__(self) -> None:
+        timeout, reconnect = self.timeout, self.reconnect
+        if timeout is not None and not (type(timeout) in {int, float} and 0 < timeout < math.inf):
+            raise InvalidOptionError(
+                f"timeout is {timeout!r}; it must be a number of seconds above 0"
+            )
+        if reconnect is not None and (type(reconnect) is not int or reconnect < 0):
+            raise InvalidOptionError(
+                f"reconnect is {reconnect!r}; it must be an integer of at least 0"
+            )
+        if not isinstance(self.drop, bool | None):
+            raise InvalidOptionError(f"drop is {self.drop!r}; it must be True or False")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +125,10 @@ def stream(
     notify: Callable[[str], None] | None = None,
 ) -> Generator[LiveResult, None, None]:
     """Classifies the windows of a stream as they come; see ``VideoClassifier.stream``."""
+    if not isinstance(source, str | os.PathLike):
+        raise InvalidVideoError(
+            f"a stream cannot be a {type(source).__name__}; give a URL, a device or a path"
+        )
     is_file = not is_url(source) and settings.format is None
     if is_file:
         read = _replay(classifier, source, settings)
@@ -155,6 +177,11 @@ def _connect(
 def _replay(
     classifier: VideoClassifier, source: str | os.PathLike[str], settings: LiveSettings
 ) -> _Read:
+    if _is_special(source):
+        raise InvalidVideoError(
+            f"{os.fspath(source)} is not a video file; give one, a URL, or a device with its "
+            "format, such as v4l2"
+        )
     for name in _LIVE_ONLY:
         if getattr(settings, name) is not None:
             raise InvalidOptionError(
@@ -178,6 +205,14 @@ def _replay(
                 )
 
     return frames
+
+
+def _is_special(path: str | os.PathLike[str]) -> bool:
+    """Whether it is there, but is a device, a pipe or a folder."""
+    try:
+        return not stat.S_ISREG(Path(path).stat().st_mode)
+    except (OSError, ValueError):
+        return False  # whoever opens it says what is wrong
 
 
 class ReadyWindow(NamedTuple):

@@ -186,6 +186,14 @@ def test_frames_dropped_before_they_were_looked_at_are_counted(
         ({"timeout": 5.0}, "timeout is for live sources, and .*clip.mp4 is a file"),
         ({"reconnect": 3}, "reconnect is for live sources"),
         ({"rtsp_transport": "tcp"}, "rtsp_transport is for live sources"),
+        ({"timeout": 0.0}, "timeout is 0.0; it must be"),
+        ({"timeout": float("nan")}, "timeout is nan; it must be"),
+        ({"timeout": float("inf")}, "timeout is inf; it must be"),
+        ({"timeout": "3"}, "timeout is '3'; it must be"),
+        ({"reconnect": -1}, "reconnect is -1; it must be"),
+        ({"reconnect": 1.5}, "reconnect is 1.5; it must be"),
+        ({"drop": "no"}, "drop is 'no'; it must be"),
+        ({"format": 5}, "format is 5; it must be"),
         ({"window": 0.0}, "window is 0.0 seconds"),
         ({"stride": float("nan")}, "stride is nan seconds"),
         ({"top_k": 0}, "top_k is 0"),
@@ -202,6 +210,19 @@ def test_options_are_checked_before_anything_is_read(
 def test_a_file_that_is_not_there(classifier: VideoClassifier, folder: Path) -> None:
     with pytest.raises(VideoNotFoundError, match="there is no such file"):
         next(classifier.stream(folder / "none.mp4"))
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe"])
+def test_what_is_no_file(classifier: VideoClassifier, tmp_path: Path, kind: str) -> None:
+    path = tmp_path / kind
+    path.mkdir() if kind == "folder" else os.mkfifo(path)
+    with pytest.raises(InvalidVideoError, match=f"{kind} is not a video file; give one, a URL"):
+        classifier.stream(path)
+
+
+def test_what_cannot_be_a_stream(classifier: VideoClassifier) -> None:
+    with pytest.raises(InvalidVideoError, match="a stream cannot be a int; give a URL"):
+        classifier.stream(0)  # type: ignore[arg-type]
 
 
 def test_a_file_that_is_no_video(classifier: VideoClassifier, folder: Path) -> None:

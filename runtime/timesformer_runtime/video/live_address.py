@@ -115,7 +115,7 @@ def _check_format(name: str | None) -> None:
         return
     try:
         readable = av.ContainerFormat(name, "r").is_input
-    except ValueError:
+    except (TypeError, ValueError):
         readable = False
     if not readable:
         raise InvalidOptionError(

@@ -14,7 +14,6 @@ import av
 import av.stream
 
 from timesformer_runtime.errors import (
-    InvalidOptionError,
     InvalidVideoError,
     SourceLostError,
     TimesformerError,
@@ -91,9 +90,6 @@ class LiveSource:
         reconnect: How often in a row to try to connect again before giving up.
         notify: Is told in one sentence when the source is lost and when it is found again.
         max_pixels: Limit of a picture's width times height.
-
-    Raises:
-        InvalidOptionError: A number is out of range.
     """
 
     def __init__(
@@ -105,10 +101,6 @@ class LiveSource:
         notify: Callable[[str], None],
         max_pixels: int = MAX_PIXELS,
     ) -> None:
-        if not 0 < timeout < float("inf"):
-            raise InvalidOptionError(f"timeout is {timeout:g} s; it must be more than 0 and finite")
-        if reconnect < 0:
-            raise InvalidOptionError(f"reconnect is {reconnect}; it must be at least 0")
         self._address = address
         self._timeout = timeout
         self._reconnect = reconnect
