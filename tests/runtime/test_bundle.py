@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx import TensorProto
-from timesformer_runtime import hub
+from timesformer_runtime import cpu, hub
 from timesformer_runtime.bundle import Bundle, open_bundle
+from timesformer_runtime.cli.model_options import load
+from timesformer_runtime.doctor import diagnose
 from timesformer_runtime.errors import (
     InvalidModelError,
     InvalidOptionError,
@@ -493,3 +495,20 @@ def test_large_metadata_survives() -> None:
     values = own_metadata(config=json.dumps(model_config(id2label=labels)))
     bundle = opened(TinyGraph(metadata=values).proto().SerializeToString())
     assert bundle.labels == tuple(labels.values())
+
+
+@pytest.mark.parametrize("saturates", [True, False])
+def test_products_that_are_not_of_8_bits_are_announced(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    saturates: bool,
+) -> None:
+    monkeypatch.setattr(cpu, "saturates_int8", lambda: saturates)
+    model = write_bundle(tmp_path, ("fp32", "int8"))
+    for dtype in ("int8", "fp32"):
+        load(str(model), device="cpu", dtype=dtype, threads=1, revision=None, local_files_only=True)
+        said = capsys.readouterr().err
+        assert f": {dtype}" in said
+        assert ("in 16-bit products" in said) == (saturates and dtype == "int8")
+    assert ("--int8-target avx2" in diagnose().facts["int8"]) == saturates
