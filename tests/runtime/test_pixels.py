@@ -71,6 +71,16 @@ def test_scaling_by_ffmpeg_is_nearly_that_of_pillow(size: Size, tmp_path: Path) 
         assert difference.max() <= 32
 
 
+def test_fields_are_scaled_together(tmp_path: Path) -> None:
+    fields = {"x264-params": "tff=1"}
+    path = write_video(tmp_path / "fields.mp4", pictures(272, 360), options=fields)
+    clip = read_clip(path, every, scale_to=lambda height, width: (height // 2, width // 2))
+    assert clip.interlaced
+    for frame, whole in zip(clip.frames, decode_plainly(path), strict=True):
+        difference = np.abs(frame.astype(np.int64) - by_pillow(whole, (136, 180)))
+        assert difference.mean() < 0.3
+
+
 @pytest.mark.parametrize("shape", [Fraction(4, 3), Fraction(2, 3)])
 def test_square_pixels(shape: Fraction, tmp_path: Path) -> None:
     path = write_with_shape(tmp_path / "shape.mp4", shape)

@@ -183,7 +183,8 @@ class _Reader:
         if found.index is None:
             return None
         indices = _chosen(self.choose, FrameCount(found.packets, rate))
-        decoded = decode_selected(video, found.index, sorted(set(indices)), self.rendering)
+        wanted = sorted(set(indices))
+        decoded = decode_selected(video, found.index, wanted, self.rendering, found.kept)
         return None if decoded is None else (decoded, indices)
 
     def _read_everything(

@@ -77,6 +77,8 @@ def _rgb(picture: av.VideoFrame, size: Size) -> Frame:
     try:
         rgb = picture.reformat(format="rgb24", threads=1)
         if size != (picture.height, picture.width):
+            if picture.interlaced_frame:  # FFmpeg would scale the fields apart from each other
+                rgb = av.VideoFrame.from_numpy_buffer(rgb.to_ndarray(), format="rgb24")
             # Not both at once: that is three times as fast again, but blurs colours at edges.
             rgb = rgb.reformat(height=size[0], width=size[1], interpolation=_BILINEAR, threads=1)
     except av.FFmpegError as error:

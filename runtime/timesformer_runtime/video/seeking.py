@@ -23,6 +23,7 @@ def decode_selected(
     index: FrameIndex,
     wanted: Sequence[int],
     rendering: Rendering | None = None,
+    kept: Sequence[Packet] | None = None,
 ) -> Decoded | None:
     """Decodes only what the wanted frames need.
 
@@ -31,6 +32,7 @@ def decode_selected(
         index: Which packet gives which frame.
         wanted: Indices of frames, ascending.
         rendering: Makes of a decoded picture what is kept.
+        kept: All packets where they were read already; then no seeking is needed.
 
     Returns:
         The same frames as ``decode_all``; None where something was not as the index promised.
@@ -39,7 +41,8 @@ def decode_selected(
     decoded = Decoded(count=len(index.stamps))
     for run in _runs(index, wanted):
         try:
-            if not _decode_run(video, index, run, keeper, decoded):
+            demuxed = _packets_of_run(video, index, run, kept)
+            if not _decode_run(video, index, run, demuxed, keeper, decoded):
                 return None
         except av.FFmpegError:
             return None
@@ -68,16 +71,21 @@ def _runs(index: FrameIndex, wanted: Sequence[int]) -> list[_Run]:
 
 
 def _decode_run(
-    video: OpenVideo, index: FrameIndex, run: _Run, keeper: Keeper, decoded: Decoded
+    video: OpenVideo,
+    index: FrameIndex,
+    run: _Run,
+    demuxed: Iterator[tuple[Packet | None, int]],
+    keeper: Keeper,
+    decoded: Decoded,
 ) -> bool:
-    """Seeks, decodes a run and keeps its wanted frames; False where it is not as expected."""
+    """Decodes a run and keeps its wanted frames; False where it is not as expected."""
     decoder = video.stream.codec_context
     decoder.skip_frame = "DEFAULT"
     is_skipping = False
     frame_of_time: dict[int | None, int] = {}
     fed: list[int] = []
     times: list[int] = []
-    for packet, number in _packets_of_run(video, index, run):
+    for packet, number in demuxed:
         if packet is not None:
             if packet.pts is None:
                 return False
@@ -101,12 +109,18 @@ def _decode_run(
 
 
 def _packets_of_run(
-    video: OpenVideo, index: FrameIndex, run: _Run
+    video: OpenVideo, index: FrameIndex, run: _Run, kept: Sequence[Packet] | None
 ) -> Iterator[tuple[Packet | None, int]]:
     """The packets of a run with their numbers, and None at its end.
 
     Fewer where the file does not give them in that order.
     """
+    if kept is not None:
+        video.stream.codec_context.flush_buffers()
+        for number in range(run.start, run.last + 1):
+            yield kept[number], number
+        yield None, run.last
+        return
     first, following = _seek(video, index, run.start)
     stamps = index.stamps[first : run.last + 1].tolist()
     for number, (stamp, packet) in enumerate(zip(stamps, following, strict=False), first):
