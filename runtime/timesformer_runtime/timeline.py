@@ -6,10 +6,12 @@ runs the model. Memory does not grow with the length of the video.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import itertools
 import math
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
@@ -17,7 +19,7 @@ import numpy.typing as npt
 
 from timesformer_runtime.channel import Channel
 from timesformer_runtime.results import Prediction, Seconds
-from timesformer_runtime.video.playback import Playback, PlayedFrame, play
+from timesformer_runtime.video.playback import BrokenPromiseError, Playback, PlayedFrame, play
 from timesformer_runtime.windows import Window, Windows, WindowSettings
 
 if TYPE_CHECKING:
@@ -242,28 +244,66 @@ class WindowReader:
         limits = dataclasses.replace(self.classifier.limits, max_seconds=math.inf)
         threads = max(1, self.classifier.threads - 1)  # the model has the rest, and often all
         start, failed_packets = time.perf_counter(), 0
-        with play(self._video, threads=threads, limits=limits) as playback:
-            self.duration = playback.duration
-            for window in self._windows(playback):
+        with play(self._video, threads=threads, limits=limits, with_times=True) as opened:
+            self.duration = opened.duration
+            for playback, window in self._windows(opened, threads):
                 reading = time.perf_counter() - start - self._converting
                 failures = playback.failed_packets - failed_packets
                 yield PreparedWindow(window, failures, reading, self._converting)
                 start, failed_packets = time.perf_counter(), playback.failed_packets
                 self._converting = 0.0
-            self.problems = playback.problems()
 
-    def _windows(self, playback: Playback) -> Iterator[Window[Kept]]:
-        model_input = self.classifier.input
-        rendering = model_input.rendering(self._convert)
+    def _windows(self, playback: Playback, threads: int) -> Iterator[tuple[Playback, Window[Kept]]]:
+        """The windows, and what plays their frames; no more is decoded than they need."""
+        given = 0
+        times = playback.times()
+        if times is not None:
+            try:
+                for window in self._windows_of(
+                    playback, playback.chosen_frames(self._plan(playback, times))
+                ):
+                    yield playback, window
+                    given += 1
+            except BrokenPromiseError:
+                pass
+            else:
+                self.problems = playback.problems()
+                return
+        again = playback.again(threads) if times is not None else contextlib.nullcontext(playback)
+        with again as played:
+            windows = self._windows_of(played, played.frames())
+            for window in itertools.islice(windows, given, None):
+                yield played, window
+            self.problems = played.problems()
+
+    def _plan(self, playback: Playback, times: Sequence[float]) -> set[int]:
+        """The frames that windows will choose, and the last one, with which the video ends."""
+        wanted = {len(times) - 1}
+        windows: Windows[int, None] = Windows(
+            self._settings,
+            playback.rate,
+            self.classifier.input.choose,
+            wanted.add,
+            playback.duration,
+        )
+        for number, seconds in enumerate(times):
+            windows.push(seconds, number)
+        windows.finish()
+        return wanted
+
+    def _windows_of(
+        self, playback: Playback, frames: Iterator[PlayedFrame]
+    ) -> Iterator[Window[Kept]]:
+        rendering = self.classifier.input.rendering(self._convert)
         windows: Windows[PlayedFrame, Kept] = Windows(
             self._settings,
             playback.rate,
-            model_input.choose,
+            self.classifier.input.choose,
             lambda frame: frame.render(rendering),
             playback.duration,
         )
-        for frame in playback.frames():
-            yield from windows.push(frame.seconds, frame)
+        for frame in frames:
+            yield from windows.push(frame.seconds, frame, frame.index)
         yield from windows.finish()
 
     def _convert(self, frame: Frame) -> Converted:

@@ -123,12 +123,13 @@ class Windows(Generic[Given, Kept]):
             self._open[_WHOLE] = {}
             self._waiting = sorted((index, _WHOLE) for index in set(self._whole))
 
-    def push(self, seconds: float, frame: Given) -> list[Window[Kept]]:
+    def push(self, seconds: float, frame: Given, number: int | None = None) -> list[Window[Kept]]:
         """Takes the next frame.
 
         Args:
             seconds: Its time from the video's first frame, not before that of the frame before.
             frame: The frame.
+            number: Its index, where frames that no window shows were left out.
 
         Returns:
             The windows that this frame completes, in order.
@@ -139,7 +140,8 @@ class Windows(Generic[Given, Kept]):
         before = self._newest
         if not (before.seconds if before else -math.inf) <= seconds < math.inf:
             raise InvalidOptionError(f"a frame's time is {seconds} s; times must not decrease")
-        number = before.number + 1 if before else 0
+        if number is None:
+            number = before.number + 1 if before else 0
         newest = self._newest = _Frame(number, seconds, frame, self._convert)
         done = []
         while (position := self._next_position()) <= self._reached(newest):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import tracemalloc
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -20,7 +21,14 @@ from timesformer_runtime import (
     VideoNotFoundError,
 )
 from timesformer_runtime.sampling import Sampling
-from timesformer_runtime.video.playback import FrameClock, play
+from timesformer_runtime.video.pixels import Rendering
+from timesformer_runtime.video.playback import (
+    BrokenPromiseError,
+    FrameClock,
+    Playback,
+    PlayedFrame,
+    play,
+)
 from timesformer_runtime.views import Views
 
 from tests.tiny_graphs import TinyGraph, own_metadata, write_bundle
@@ -186,6 +194,56 @@ def test_damage_is_told(tmp_path: Path, classifier: VideoClassifier) -> None:
     failed_packets = sum(segment.failed_packets for segment in timeline)
     assert failed_packets > 0
     assert any("did not decode" in problem for problem in timeline.problems)
+
+
+@pytest.mark.parametrize("after", [0, 1, 9, 20])
+def test_a_file_that_is_not_as_it_looked_is_decoded_in_full(
+    folder: Path, classifier: VideoClassifier, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    expected = list(classifier.timeline(folder / "long.mp4", WINDOW, STRIDE))
+    chosen_frames = Playback.chosen_frames
+    broken = []
+
+    def breaking(self: Playback, wanted: Collection[int]) -> Iterator[PlayedFrame]:
+        yield from itertools.islice(chosen_frames(self, wanted), after)
+        broken.append(after)
+        raise BrokenPromiseError
+
+    monkeypatch.setattr(Playback, "chosen_frames", breaking)
+    with (folder / "long.mp4").open("rb") as file:
+        segments = list(classifier.timeline(file, WINDOW, STRIDE))
+    assert broken == [after]
+    for segment, other in zip(segments, expected, strict=True):
+        assert segment.predictions == other.predictions
+        assert segment.indices == other.indices
+
+
+def test_only_what_windows_need_is_decoded(folder: Path) -> None:
+    with play(folder / "long.mp4", with_times=True) as video:
+        assert video.times() == pytest.approx([n / RATE for n in range(COUNT)])
+        pictures = [
+            frame.render(Rendering()) for frame in video.chosen_frames({0, 17, 51, COUNT - 1})
+        ]
+    expected = decode_plainly(folder / "long.mp4")
+    for picture, number in zip(pictures, (0, 17, 51, COUNT - 1), strict=True):
+        np.testing.assert_array_equal(picture, expected[number])
+    with play(folder / "long.mp4") as video:
+        assert video.times() is None
+
+
+def test_damaged_pictures_give_as_many_windows(
+    folder: Path, tmp_path: Path, classifier: VideoClassifier
+) -> None:
+    expected = [segment.start for segment in classifier.timeline(folder / "long.mp4", 1.0, 1.0)]
+    sound = (folder / "long.mp4").read_bytes()
+    for seed in range(6):
+        generator = np.random.default_rng(seed)
+        data = bytearray(sound)
+        place = int(generator.integers(len(data) // 8, len(data) // 2))
+        data[place : place + 60] = generator.bytes(60)
+        (tmp_path / "damaged.mp4").write_bytes(data)
+        segments = list(classifier.timeline(tmp_path / "damaged.mp4", 1.0, 1.0))
+        assert [segment.start for segment in segments] == expected
 
 
 def test_memory_does_not_grow_with_the_video(tmp_path: Path, classifier: VideoClassifier) -> None:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterator
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import av
+import numpy as np
 
 from timesformer_runtime.errors import InvalidOptionError, InvalidVideoError
 from timesformer_runtime.video.claims import judge, read_claims
 from timesformer_runtime.video.container import Media, OpenVideo
 from timesformer_runtime.video.decoding import Decoded, decode_in_order, frame_rate
-from timesformer_runtime.video.frame_index import Extent
+from timesformer_runtime.video.frame_index import Extent, FrameIndex, scan
 from timesformer_runtime.video.limits import DecodeLimits
 from timesformer_runtime.video.pixels import Kept, Rendering
 from timesformer_runtime.video.source import Source, locate
@@ -23,8 +24,13 @@ from timesformer_runtime.video.source import Source, locate
 if TYPE_CHECKING:
     from timesformer_runtime.video.container import Packet
 
+_QUICK_BYTES = 1 << 28  # so much is read through in a second or two
 _JITTER = 1.0  # seconds that timestamps may go back and still belong together
 _LONGEST_STILL = 3600.0  # seconds for which one frame may be shown
+
+
+class BrokenPromiseError(Exception):
+    """A file's frames are not those that its packets announced."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,8 +67,9 @@ class Playback:
         duration: Seconds, as the file claims; None where it does not.
     """
 
-    def __init__(self, media: Media, video: OpenVideo) -> None:
+    def __init__(self, media: Media, video: OpenVideo, index: FrameIndex | None) -> None:
         self.name = media.name
+        self._stamps = None if index is None else index.stamps[index.packet_of_frame]
         self.rate = frame_rate(video.stream)
         self._media = media
         self._video = video
@@ -101,6 +108,45 @@ class Playback:
                 f"{self.name} has no frame that decodes; check that it is complete"
             )
 
+    def times(self) -> list[float] | None:
+        """When the frames are shown; None where only decoding them tells."""
+        unit = self._video.stream.time_base
+        if self._stamps is None or unit is None:
+            return None
+        clock = FrameClock(self.rate)
+        return [clock.seconds(float(stamp * unit)) for stamp in self._stamps.tolist()]
+
+    def chosen_frames(self, wanted: Collection[int]) -> Generator[PlayedFrame, None, None]:
+        """Some of the frames that ``times`` promised; what no other frame needs is not decoded.
+
+        Args:
+            wanted: Their indices.
+
+        Raises:
+            BrokenPromiseError: The file is not as it looked. The frames given so far are right.
+            VideoLimitError: A limit is reached.
+        """
+        times, left = self.times() or [], sorted(wanted, reverse=True)
+        stream = self._video.stream
+        demuxed = self._chosen_packets(frozenset(wanted))
+        for picture in decode_in_order(self._video, self._decoded, demuxed):
+            number = self._number(picture.pts)
+            if number is None or picture.is_corrupt or self.failed_packets:
+                raise BrokenPromiseError
+            if left and number >= left[-1]:
+                if number != left.pop():
+                    raise BrokenPromiseError
+                shape = stream.codec_context.sample_aspect_ratio
+                yield PlayedFrame(number, times[number], picture, shape)
+        if left or self.failed_packets:
+            raise BrokenPromiseError
+
+    @contextlib.contextmanager
+    def again(self, threads: int) -> Iterator[Playback]:
+        """The same file from its start, once more; this one cannot be played any further."""
+        with self._media.open(threads=threads) as video:
+            yield Playback(self._media, video, None)
+
     def problems(self) -> tuple[str, ...]:
         """What is wrong with the file, once it was played to its end; empty for a sound one."""
         unit = self._video.stream.time_base
@@ -108,6 +154,20 @@ class Playback:
         if unit is not None and self._first is not None and self._end is not None:
             extent = Extent(self._packets, float(self._first * unit), float(self._end * unit))
         return judge(self._media, self._claims, extent, self._decoded).problems
+
+    def _chosen_packets(self, wanted: frozenset[int]) -> Iterator[Packet]:
+        decoder = self._video.stream.codec_context
+        for packet in self._watched_packets():
+            is_wanted = self._number(packet.pts) in wanted
+            decoder.skip_frame = "DEFAULT" if is_wanted else "NONREF"
+            yield packet
+
+    def _number(self, stamp: int | None) -> int | None:
+        """Which frame has this timestamp; None where none has."""
+        if stamp is None or self._stamps is None:
+            return None
+        number = int(np.searchsorted(self._stamps, stamp))
+        return number if number < len(self._stamps) and self._stamps[number] == stamp else None
 
     def _watched_packets(self) -> Iterator[Packet]:
         for packet in self._video.packets():
@@ -128,7 +188,11 @@ class Playback:
 
 @contextlib.contextmanager
 def play(
-    source: Source, *, threads: int = 1, limits: DecodeLimits | None = None
+    source: Source,
+    *,
+    threads: int = 1,
+    limits: DecodeLimits | None = None,
+    with_times: bool = False,
 ) -> Iterator[Playback]:
     """Opens a video to be played once.
 
@@ -139,6 +203,7 @@ def play(
         threads: Number of decoding threads.
         limits: What reading may cost. The time is that from opening to closing, whatever is done
             with the frames meanwhile.
+        with_times: Whether to find out first, if that is cheap, when all frames are shown.
 
     Raises:
         VideoNotFoundError: There is no such file.
@@ -148,8 +213,15 @@ def play(
     """
     if threads < 1:
         raise InvalidOptionError(f"threads is {threads}; it must be at least 1")
-    with locate(source, limits) as media, media.open(threads=threads) as video:
-        yield Playback(media, video)
+    with locate(source, limits) as media:
+        index = None
+        if with_times and media.size() <= _QUICK_BYTES:
+            with media.open() as video:
+                index = scan(video).index
+            if index is not None and (index.has_decoding_stamps or not index.skips_unreferenced):
+                index = None
+        with media.open(threads=threads) as video:
+            yield Playback(media, video, index)
 
 
 class FrameClock:
