@@ -507,7 +507,8 @@ def test_products_that_are_not_of_8_bits_are_announced(
     monkeypatch.setattr(cpu, "saturates_int8", lambda: saturates)
     model = write_bundle(tmp_path, ("fp32", "int8"))
     for dtype in ("int8", "fp32"):
-        load(str(model), device="cpu", dtype=dtype, threads=1, revision=None, local_files_only=True)
+        options: dict[str, Any] = {"device": "cpu", "dtype": dtype, "threads": 1, "revision": None}
+        load(str(model), **options, local_files_only=True, session_options={})
         said = capsys.readouterr().err
         assert f": {dtype}" in said
         assert ("in 16-bit products" in said) == (saturates and dtype == "int8")
