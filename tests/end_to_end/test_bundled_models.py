@@ -17,6 +17,7 @@ from timesformer_runtime.preprocess import Preprocessing
 from timesformer_runtime.sampling import uniform
 from timesformer_runtime.video import read_clip
 
+from models.shot_transitions.accuracy import Cost
 from models.shot_transitions.checkpoint import load_model
 from models.shot_transitions.clips import decode, render_clip
 from models.shot_transitions.evaluate import logits_of
@@ -89,6 +90,18 @@ def test_card_says_how_good_the_model_is(
     assert np.trace(counts) / counts.sum() == pytest.approx(said, abs=6e-4)
     measured = (logits_of(load_model(folder_of(kind)), clips).argmax(1) == labels).mean()
     assert measured == pytest.approx(said, abs=0.08 if kind != "space" else 0.15)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_card_says_what_reduced_precision_costs(kind: str) -> None:
+    card = (folder_of(kind) / "README.md").read_text()
+    table = card.split("### What reduced precision costs, on the 2700 held-out renders")[1]
+    rows = re.findall(r"^\| (\w+) \| ([\d.]+)% \| (-?[\d.]+) \| ([\d.]+)% \|", table, re.MULTILINE)
+    assert [row[0] for row in rows] == ["fp32", "int8", "fp16", "q4"]
+    for dtype, accuracy, lost, agreement in rows:
+        said = 100 * card_accuracy(card, "Held-out renders")
+        assert float(accuracy) + float(lost) == pytest.approx(said, abs=0.07), dtype
+        assert Cost(dtype, float(accuracy), float(lost), float(agreement) / 100).passed, dtype
 
 
 def test_divided_model_is_as_good_as_wanted() -> None:
