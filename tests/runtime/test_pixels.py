@@ -78,7 +78,7 @@ def test_fields_are_scaled_together(tmp_path: Path) -> None:
     assert clip.interlaced
     for frame, whole in zip(clip.frames, decode_plainly(path), strict=True):
         difference = np.abs(frame.astype(np.int64) - by_pillow(whole, (136, 180)))
-        assert difference.mean() < 0.3
+        assert difference.mean() < 0.6
 
 
 @pytest.mark.parametrize("shape", [Fraction(4, 3), Fraction(2, 3)])

@@ -29,6 +29,7 @@ from timesformer_runtime.video.h264_order import (
 from timesformer_runtime.video.picture_order import Numbers
 
 _POSITION, _SIZE, _STAMP = range(3)
+_KEYFRAME = 1  # FFmpeg's flag of an entry
 _SHORT = 500  # packets; those of a shorter video are read faster than its table is checked
 _BLOCK = 4096  # headers that are read together
 _LAST = 64  # packets; no fewer than a decoder may hold back
@@ -46,10 +47,11 @@ def find_table(media: Media, video: OpenVideo) -> Numbers | None:
     if len(samples) < _SHORT:
         return None
     video.watch.check_packets(len(samples))
-    rows = [(s.pos, s.size, s.timestamp) for s in samples if not s.is_discard]
-    if len(rows) != len(samples):
+    rows = [value for s in samples for value in (s.pos, s.size, s.timestamp, s.flags)]
+    table = np.array(rows, dtype=np.int64).reshape(-1, 4)
+    if np.any(table[:, 3] & ~_KEYFRAME):  # what is decoded but not shown
         return None
-    table = np.array(rows, dtype=np.int64)
+    table = table[:, :3]
     ends = table[:, _POSITION] + table[:, _SIZE]
     if np.any(table[:, :_STAMP] <= 0) or np.max(ends) > media.size():
         return None
