@@ -21,7 +21,7 @@ from timesformer_runtime.errors import MissingOutputError, TimesformerError
 from tests.tiny_graphs import TinyGraph, moving_frames, own_metadata, write_bundle, write_video
 
 PATIENCE = 300  # seconds; machines that run tests can be busy
-MANY = 400
+MANY = 250
 
 
 @pytest.fixture(scope="module")
