@@ -588,20 +588,24 @@ def test_every_clip_of_the_folder_gives_exact_frames_or_one_clear_error(path: Pa
     except TimesformerError as error:
         message = str(error)
     else:
-        assert_upright_frames_of(path, clip)
+        anywhere = np.random.default_rng(0).integers(0, clip.count, 5).tolist()
+        scattered = read_clip(path, exactly(*anywhere, clip.count - 1))
+        assert_upright_frames_of(path, [clip, scattered])
+        assert Preprocessing()(clip.frames).shape == (8, 3, 224, 224)
         return
     assert path.name in message
     assert "\n" not in message
 
 
-def assert_upright_frames_of(path: Path, clip: Clip) -> None:
-    kept = dict(zip(clip.indices, clip.frames, strict=True))
-    count = 0
-    for index, frame in enumerate(plain_frames(path)):
+def assert_upright_frames_of(path: Path, clips: list[Clip]) -> None:
+    found = [pair for clip in clips for pair in zip(clip.indices, clip.frames, strict=True)]
+    wanted = {index for index, _ in found}
+    expected, count = {}, 0
+    for index, picture in enumerate(plain_frames(path)):
         count += 1
-        if index in kept:
-            pixels = to_rgb(frame)
-            turned = [np.array_equal(np.rot90(pixels, turns), kept[index]) for turns in range(4)]
-            assert any(turned)
-    assert clip.count == count
-    assert Preprocessing()(clip.frames).shape == (8, 3, 224, 224)
+        if index in wanted:
+            turns = picture.rotation // 90 if abs(picture.rotation) in {90, 180} else 0
+            expected[index] = np.rot90(to_rgb(picture), turns)
+    for index, frame in found:
+        np.testing.assert_array_equal(frame, expected[index])
+    assert {clip.count for clip in clips} == {count}
