@@ -308,12 +308,16 @@ def test_closing_while_nothing_comes(classifier: VideoClassifier) -> None:
 
 
 def test_memory_does_not_grow(classifier: VideoClassifier, tmp_path: Path) -> None:
-    write_video(tmp_path / "long.mkv", moving_pictures(1500))
-    results = classifier.stream(tmp_path / "long.mkv", window=1.0, stride=0.1)
-    take(results, 100)
-    before = _resident_bytes()
-    assert len(list(results)) > 450
-    assert _resident_bytes() - before < 8e6
+    """Of a thousand windows, a kept frame of each would be 29 MB."""
+    write_video(tmp_path / "long.mkv", moving_pictures(400, 120, 160))
+
+    def resident_bytes_after_replay() -> int:
+        assert len(list(classifier.stream(tmp_path / "long.mkv", window=1.0, stride=0.04))) > 350
+        return _resident_bytes()
+
+    resident_bytes_after_replay()  # the first brings caches up to their size
+    before = resident_bytes_after_replay()
+    assert min(resident_bytes_after_replay() for _ in range(3)) - before < 10e6
 
 
 def _resident_bytes() -> int:
