@@ -1,14 +1,11 @@
-"""Classifying streams: the windows, what is dropped, how it ends, and the command."""
+"""Classifying streams: the windows, what is dropped, and how it ends."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -41,7 +38,6 @@ CLIPS = (
     "400x300-red-resize-200x150-green.webm",
     "v300_multiple_segments.mp4",
 )
-COMMAND = [sys.executable, "-m", "timesformer_runtime", "stream"]
 
 
 def _videos() -> list[Path]:
@@ -323,81 +319,3 @@ def test_memory_does_not_grow(classifier: VideoClassifier, tmp_path: Path) -> No
 def _resident_bytes() -> int:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * 4096
-
-
-# --- the command ---------------------------------------------------------------------------------
-
-
-def run(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, "shots", *map(str, arguments)],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=5 * PATIENCE,
-    )
-
-
-def test_the_command_replays_a_file(classifier: VideoClassifier, folder: Path) -> None:
-    result = run(folder, "clip.mp4", "--window", "2s", "--stride", "1000ms", "--json")
-    assert result.returncode == 0, result.stderr
-    lines = [json.loads(line) for line in result.stdout.splitlines()]
-    expected = classifier.stream(folder / "clip.mp4", window=2.0, stride=1.0, top_k=1)
-    for line, one in zip(lines, expected, strict=True):
-        assert (line["start"], line["frames"]["times"]) == (one.start, [*one.times])
-        assert scores(line["predictions"]) == pytest.approx(scores(one.predictions))
-
-
-def test_the_table(folder: Path) -> None:
-    result = run(folder, "clip.mp4", "--top-k", "2")
-    header, first, second = (line.split() for line in result.stdout.splitlines()[:3])
-    assert header == ["start", "end", "label", "score", "latency", "dropped", "damaged"]
-    assert first[:2] == ["0:00.0", "0:04.0"]
-    assert {first[2], second[0]} <= set(LABELS)
-    assert first[-1] == "0"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["none.mp4"], "none.mp4: there is no such file"),
-        (["gopher://host/"], "gopher://host/ is not a URL that can be read live"),
-        (["clip.mp4", "--timeout", "3s"], "timeout is for live sources"),
-        (["clip.mp4", "--reconnect", "3", "--no-reconnect"], "contradict each other"),
-        (["clip.mp4", "--window", "long"], "'long' is no duration"),
-        (["clip.mp4", "--format", "nonsense"], "format is 'nonsense'"),
-        (["clip.mp4", "--max-pixels", "100"], "pictures of 64x48 pixels"),
-    ],
-)
-def test_bad_input_is_one_line(folder: Path, arguments: list[str], message: str) -> None:
-    result = run(folder, *arguments)
-    lines = [line for line in result.stderr.splitlines() if line.startswith("timesformer: ")]
-    assert result.returncode == 2, result.stderr
-    assert len(lines) == 1, result.stderr
-    assert message in lines[0]
-    assert result.stdout == ""
-
-
-@pytest.mark.parametrize("stalled", [False, True])
-def test_ctrl_c_ends_the_command_at_once(folder: Path, stalled: bool) -> None:
-    url = free_udp_url()
-    command = [*COMMAND, "shots", url, "--window", "0.4s", "--stride", "0.4s", "--timeout", "200s"]
-    with sender(url) as source:
-        process = subprocess.Popen(
-            [*command, "--json"],
-            cwd=folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stdout is not None
-        assert json.loads(process.stdout.readline())["end"] > 0
-        if stalled:
-            source.send_signal(signal.SIGSTOP)
-            time.sleep(1.0)
-        process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=PATIENCE)  # the network has 200 s
-    assert process.returncode == 130, errors
-    assert errors.splitlines()[-1] == "timesformer: interrupted"
-    assert all(json.loads(line)["end"] > 0 for line in output.splitlines())
