@@ -13,7 +13,8 @@ BIN := $(VENV)/bin
 DEMO := demo/shot-transitions-divided-onnx
 SAMPLES := runtime/timesformer_runtime/sample_clips
 
-.PHONY: help setup demo test lint train train-divided train-joint train-space clean
+.PHONY: help setup demo test lint bench bench-peers bench-video accuracy fuzz check-without-vnni \
+  train train-divided train-joint train-space clean
 .DELETE_ON_ERROR:
 
 help:
@@ -21,6 +22,12 @@ help:
 	@echo "make demo    export a bundled model, prove it, classify the sample clips"
 	@echo "make test    all tests"
 	@echo "make lint    ruff and mypy"
+	@echo "make bench   speed and memory against the plain recipe and PyTorch (an hour, 6 GB)"
+	@echo "make bench-peers  the same, and against all others, in an environment of their own"
+	@echo "make bench-video  decoding, timeline, batch and stream against plain decoding"
+	@echo "make accuracy     what int8, fp16 and q4 cost over 2,700 held-out clips"
+	@echo "make check-without-vnni  int8 on an emulated CPU without VNNI (needs qemu-user)"
+	@echo "make fuzz    damaged videos for ten minutes"
 	@echo "make train   train the bundled models again (hours)"
 
 setup: $(VENV)/.installed
@@ -60,6 +67,39 @@ lint: setup
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+# Arguments of the benchmarks, such as BENCH_ARGS=--help.
+BENCH_ARGS ?=
+
+bench: setup
+	$(BIN)/python -m tests.benchmarks.run $(BENCH_ARGS)
+
+bench-peers: setup
+	$(BIN)/python -m tests.benchmarks.peers $(BENCH_ARGS)
+
+# VIDEOS=DIR also compares decoding on the real videos in that folder.
+VIDEOS ?= $(SAMPLES)
+
+bench-video: demo
+	$(BIN)/python -m tests.benchmarks.decode $(VIDEOS)
+	$(BIN)/python -m tests.benchmarks.timeline $(DEMO)
+	$(BIN)/python -m tests.benchmarks.batch $(DEMO)
+	$(BIN)/python -m tests.benchmarks.live $(DEMO)
+
+# Rendering carries on where it was broken off.
+accuracy: setup
+	$(SHOTS).render --output build/held-out --seed 1 --count 2700 --size 64 --balanced
+	for kind in divided joint space; do \
+	  $(SHOTS).accuracy --model models/shot-transitions-$$kind --renders build/held-out --write-card \
+	    || exit 1; done
+
+check-without-vnni: setup
+	$(BIN)/python -m tests.end_to_end.check_without_vnni
+
+MINUTES ?= 10
+
+fuzz: setup
+	$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
 
 # Renders the clips, then trains and evaluates the three models: about two hours on two cores.
 # FOOTAGE=DIR also evaluates on the real videos in that folder.
