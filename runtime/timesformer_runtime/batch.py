@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
@@ -71,17 +71,21 @@ def _as_they_are_done(
     classify: Callable[[Video], Outcome], videos: Iterable[Video], workers: int
 ) -> Generator[Outcome, None, None]:
     pool = ThreadPoolExecutor(workers, thread_name_prefix="batch")
-    waiting: set[Future[Outcome]] = set()
+    waiting: list[Future[Outcome]] = []
+
+    def done() -> Iterator[Outcome]:
+        finished, _ = wait(waiting, return_when=FIRST_COMPLETED)
+        ready = [future for future in waiting if future in finished]
+        waiting[:] = [future for future in waiting if future not in finished]
+        for future in ready:
+            yield future.result()
+
     try:
         for video in videos:
-            waiting.add(pool.submit(classify, video))
+            waiting.append(pool.submit(classify, video))
             if len(waiting) > workers:  # one is ready for whoever is free first
-                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield future.result()
+                yield from done()
         while waiting:
-            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-            for future in done:
-                yield future.result()
+            yield from done()
     finally:
         pool.shutdown(cancel_futures=True)
