@@ -7,35 +7,32 @@ without drops.
 
 from __future__ import annotations
 
-import collections
 import dataclasses
-import itertools
 import logging
 import math
 import os
 import stat
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from timesformer_runtime.channel import Channel
 from timesformer_runtime.errors import InvalidOptionError, InvalidVideoError
+from timesformer_runtime.live_windows import ReadyWindow, Windowing
 from timesformer_runtime.results import Prediction
 from timesformer_runtime.video.live_address import is_url, live_address
 from timesformer_runtime.video.live_source import Connection, LiveFrame, LiveSource
 from timesformer_runtime.video.playback import play
-from timesformer_runtime.windows import Window, Windows, WindowSettings
+from timesformer_runtime.windows import WindowSettings
 
 if TYPE_CHECKING:
     from timesformer_runtime.classifier import VideoClassifier
-    from timesformer_runtime.model_input import Converted
 
 _WAITING_FRAMES = 1 << 26  # bytes; enough for the bursts in which networks deliver
 _TIMEOUT, _ATTEMPTS = 10.0, 10  # unless something else is asked for
 _LIVE_ONLY = ("timeout", "reconnect", "rtsp_transport")
-_ROUNDING = 1e-6  # seconds
 
 _Read: TypeAlias = Callable[[threading.Event], Generator[LiveFrame, None, None]]
 
@@ -213,88 +210,6 @@ def _is_special(path: str | os.PathLike[str]) -> bool:
         return not stat.S_ISREG(Path(path).stat().st_mode)
     except (OSError, ValueError):
         return False  # whoever opens it says what is wrong
-
-
-class ReadyWindow(NamedTuple):
-    """A window whose frames are converted, and what had happened when it was complete.
-
-    Attributes:
-        window: The window.
-        offset: Seconds from the stream's first frame to the first of the window's connection.
-        number: How many windows were complete before.
-        first: How many frames were used before the window starts.
-        stop: How many with its last.
-        missing: How many frames were dropped before they were looked at.
-        newest: The frame that completed it.
-    """
-
-    window: Window[Converted]
-    offset: float
-    number: int
-    first: int
-    stop: int
-    missing: int
-    newest: LiveFrame
-
-
-class Windowing:
-    """Makes windows of frames; none of them spans two connections.
-
-    Args:
-        classifier: Chooses and converts the frames.
-        settings: Length and stride.
-        with_last: Whether a last window counts that the source's end cut short.
-    """
-
-    def __init__(
-        self, classifier: VideoClassifier, settings: WindowSettings, *, with_last: bool
-    ) -> None:
-        self._classifier = classifier
-        self._settings = settings
-        self._with_last = with_last
-        self._rendering = classifier.input.rendering()
-        self._used = self._missing = self._windows = 0
-
-    def windows(self, frames: Iterable[LiveFrame]) -> Generator[ReadyWindow, None, None]:
-        """The windows, each as soon as its last frame is there."""
-        for _, connected in itertools.groupby(frames, lambda frame: frame.connection):
-            yield from self._of_connection(connected)
-
-    def _of_connection(self, frames: Iterator[LiveFrame]) -> Generator[ReadyWindow, None, None]:
-        newest = first = next(frames)
-        windows: Windows[LiveFrame, Converted] = Windows(
-            self._settings,
-            first.connection.rate,
-            self._classifier.input.choose,
-            lambda frame: self._rendering(frame.picture, frame.pixel_shape),
-            first.connection.duration,
-        )
-        times: collections.deque[float] = collections.deque()  # from the oldest open window's start
-        for frame in itertools.chain([first], frames):
-            newest = frame
-            self._missing = frame.number - self._used
-            self._used += 1
-            times.append(frame.seconds - first.seconds)
-            for window in windows.push(times[-1], frame):
-                yield self._ready(window, first.seconds, times, newest)
-        if self._with_last:
-            for window in windows.finish():
-                yield self._ready(window, first.seconds, times, newest)
-
-    def _ready(
-        self,
-        window: Window[Converted],
-        offset: float,
-        times: collections.deque[float],
-        newest: LiveFrame,
-    ) -> ReadyWindow:
-        while times and times[0] < window.start - _ROUNDING:
-            times.popleft()
-        first = self._used - len(times)
-        self._windows += 1
-        return ReadyWindow(
-            window, offset, self._windows - 1, first, self._used, self._missing, newest
-        )
 
 
 def results_of(

@@ -19,6 +19,7 @@ import timesformer_runtime
 from timesformer_runtime import InvalidOptionError, InvalidVideoError, VideoClassifier, live
 from timesformer_runtime.errors import SourceLostError, VideoNotFoundError
 from timesformer_runtime.live import LiveResult
+from timesformer_runtime.live_windows import Windowing
 from timesformer_runtime.video.live_source import Connection, LiveFrame
 from timesformer_runtime.windows import WindowSettings
 
@@ -146,7 +147,7 @@ def counted(
     classifier: VideoClassifier, numbers: Iterable[int], shown: list[int] | None = None
 ) -> list[tuple[int, int]]:
     """Skipped windows and dropped frames of results for windows of ten frames, five apart."""
-    windowing = live.Windowing(classifier, WindowSettings(0.4, 0.2), with_last=False)
+    windowing = Windowing(classifier, WindowSettings(0.4, 0.2), with_last=False)
     windows = list(windowing.windows(frames_of(numbers)))
     chosen = windows if shown is None else [windows[number] for number in shown]
     results = live.results_of(classifier, chosen, 1, None)
