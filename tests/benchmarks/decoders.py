@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -97,15 +98,17 @@ def lend_ffmpeg_to_torchcodec() -> None:
 
     torchcodec comes without FFmpeg; with PyAV's, both decode with the same code.
     """
+    lent = os.environ.pop(_MARK, None)
     libraries = Path(av.__file__).parent.parent / "av.libs"
-    if (
-        os.environ.get(_MARK)
-        or not libraries.is_dir()
-        or not importlib.util.find_spec("torchcodec")
-    ):
+    if lent is None and not (libraries.is_dir() and importlib.util.find_spec("torchcodec")):
         return
+    works = False
     with contextlib.suppress(ImportError, RuntimeError, OSError):
         torchcodec("exact")
+        works = True
+    if lent is not None:
+        shutil.rmtree(lent)  # what was loaded stays
+    if works or lent is not None:
         return
     folder = Path(tempfile.mkdtemp(prefix="ffmpeg-"))
     for name in _LIBRARIES:
@@ -113,5 +116,5 @@ def lend_ffmpeg_to_torchcodec() -> None:
             version = library.name.split(".so.")[1].split(".")[0]
             (folder / f"lib{name}.so.{version}").symlink_to(library)
     path = os.pathsep.join([str(folder), str(libraries), os.environ.get("LD_LIBRARY_PATH", "")])
-    os.environ |= {"LD_LIBRARY_PATH": path, _MARK: "lent"}
+    os.environ |= {"LD_LIBRARY_PATH": path, _MARK: str(folder)}
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
