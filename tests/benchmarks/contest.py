@@ -81,6 +81,8 @@ def contest(competitors: Sequence[Competitor], bench: Bench, clips: Path) -> dic
             if one.reference in logits:
                 close = agreement(logits[one.reference], logits[one.name])
                 entries[one.name].agreement = close
+        for worker in workers:
+            worker.seconds()  # compilers may start once more
         before = [worker.cpu_seconds() for worker in workers]
         seconds = take_turns(
             [functools.partial(warm_run, worker) for worker in workers],
