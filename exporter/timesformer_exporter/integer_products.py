@@ -56,7 +56,7 @@ class IntegerProducts:
 
 def float_products(graph: onnx.GraphProto) -> list[str]:
     """The float weight of each matrix product that has one; of several products, several times."""
-    graphs = list(with_subgraphs(graph))
+    graphs = list(_with_subgraphs(graph))
     weights = {
         tensor.name
         for part in graphs
@@ -100,7 +100,7 @@ def count_integer_products(path: Path, source: list[str]) -> IntegerProducts:
             f"{', '.join(left[:3])}; export without --dtype int8"
         )
     integer = sum(
-        node.op_type in _INTEGER_PRODUCTS for part in with_subgraphs(graph) for node in part.node
+        node.op_type in _INTEGER_PRODUCTS for part in _with_subgraphs(graph) for node in part.node
     )
     wanted = sum(not meant_float(name) for name in source)
     if integer != wanted:
@@ -127,14 +127,14 @@ def check_against_overflow(path: Path) -> None:
     graph = _optimised(path, {"session.x64quantprecision": "1"})
     signed = {
         tensor.name
-        for part in with_subgraphs(graph)
+        for part in _with_subgraphs(graph)
         for tensor in part.initializer
         if tensor.data_type == onnx.TensorProto.INT8
         and np.abs(onnx.numpy_helper.to_array(tensor).astype(np.int16)).max() > _SAFE_WEIGHT
     }
     unsafe = [
         node
-        for part in with_subgraphs(graph)
+        for part in _with_subgraphs(graph)
         for node in part.node
         if node.op_type in _INTEGER_PRODUCTS and node.input[1] in signed
     ]
@@ -146,13 +146,13 @@ def check_against_overflow(path: Path) -> None:
         )
 
 
-def with_subgraphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+def _with_subgraphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
     """A graph and the bodies of its loops, which see its weights."""
     yield graph
     for node in graph.node:
         for attribute in node.attribute:
             if attribute.type == onnx.AttributeProto.GRAPH:
-                yield from with_subgraphs(attribute.g)
+                yield from _with_subgraphs(attribute.g)
 
 
 def _optimised(path: Path, entries: Mapping[str, str] = MappingProxyType({})) -> onnx.GraphProto:

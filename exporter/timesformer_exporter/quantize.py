@@ -22,7 +22,6 @@ import onnx_ir
 from timesformer_exporter.fidelity import Array
 from timesformer_exporter.flash_attention import use_flash_attention
 from timesformer_exporter.four_bits import with_four_bits
-from timesformer_exporter.frame_loops import loop_over_frames
 from timesformer_exporter.integer_products import (
     IntegerProducts,
     check_against_overflow,
@@ -75,9 +74,8 @@ def write_variant(
             graph = _fp16(graph)
     onnx.helper.set_model_props(graph, metadata)
     model = onnx_ir.from_proto(graph)
-    if dtype == "int8":  # for CPUs; on a GPU a loop over frames would be slow
+    if dtype == "int8":  # for CPUs, and no longer a graph of standard operators alone
         use_flash_attention(model)
-        loop_over_frames(model)
     save_graph(model, target)
     if dtype != "int8":
         return None

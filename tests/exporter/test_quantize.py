@@ -16,7 +16,7 @@ from timesformer_exporter.config import TimesformerConfig
 from timesformer_exporter.errors import InvalidOptionError, UnquantizedWeightError
 from timesformer_exporter.export import ExportResult, export
 from timesformer_exporter.gate import THRESHOLDS, Threshold
-from timesformer_exporter.integer_products import IntegerProducts, with_subgraphs
+from timesformer_exporter.integer_products import IntegerProducts
 from timesformer_exporter.options import ExportOptions
 from timesformer_runtime import VideoClassifier
 from timesformer_runtime.preprocess import Preprocessing
@@ -81,7 +81,8 @@ def test_int8_is_u8_by_s8_with_a_scale_for_each_channel(tmp_path: Path) -> None:
     assert after == logger, "the quantizer's import configures the root logger"
     assert {name for name in result.files if name.startswith("onnx/")} == {"onnx/model_int8.onnx"}
     graph = onnx.load(result.folder / "onnx" / "model_int8.onnx").graph
-    weights, nodes = _tensors(graph), _nodes(graph)
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    nodes = graph.node
     producers = {output: node.op_type for node in nodes for output in node.output}
     products = [node for node in nodes if node.op_type == "MatMulInteger"]
     assert len(products) == 1 + 2 * MATRICES[attention_type]
@@ -135,20 +136,10 @@ def test_beyond_the_threshold_the_export_is_rejected_unless_the_gate_is_off(
     assert (report["gate"], report["variants"][0]["passed"]) == ("off", False)
 
 
-def _nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """The nodes of a graph and of the loops in it."""
-    return [node for part in with_subgraphs(graph) for node in part.node]
-
-
-def _tensors(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
-    """The constants of a graph and of the loops in it."""
-    return {tensor.name: tensor for part in with_subgraphs(graph) for tensor in part.initializer}
-
-
 def _weights(graph: onnx.GraphProto) -> list[Any]:
     """The integer weights of the products."""
-    tensors = _tensors(graph)
-    products = [node for node in _nodes(graph) if node.op_type == "MatMulInteger"]
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    products = [node for node in graph.node if node.op_type == "MatMulInteger"]
     return [onnx.numpy_helper.to_array(tensors[node.input[1]]) for node in products]
 
 
