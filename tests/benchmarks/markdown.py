@@ -41,7 +41,8 @@ def _line(row: Row) -> str:
 
 
 def _where(results: dict[str, Any], part: str) -> str:
-    hardware, versions = results["hardware"], results["parts"].get(part, {}).get("versions", {})
+    hardware, measured = results["hardware"], results["parts"].get(part, {})
+    versions = measured.get("versions", {}) | measured.get("peer_versions", {})
     sets = ", ".join(hardware["instruction_sets"] or ())
     libraries = ", ".join(f"{name} {versions[name]}" for name in versions)
     return (

@@ -22,7 +22,7 @@ _TASK = "video-classification"
 def main(checkpoint: Path, folder: Path) -> None:
     """Writes ``model_int8.onnx``."""
     loaded = load_checkpoint(str(checkpoint))
-    form = InferenceForm(build_model(loaded, _TASK), _TASK)
+    form = InferenceForm(build_model(loaded, _TASK), _TASK, attention_operator=True)
     folder.mkdir(parents=True)
     graph = folder / "model.onnx"
     save_graph(trace(form, loaded.config).model, graph)

@@ -17,6 +17,8 @@ from timesformer_runtime.cpu import granted_threads, instruction_sets
 from tests.benchmarks.processes import ROOT
 
 FOLDER = Path(__file__).parent / "results"
+_PEERS = ("openvino", "nncf")
+_REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 _LIBRARIES = ("torch", "transformers", "onnx", "onnxruntime", "numpy", "av")
 
 
@@ -39,6 +41,13 @@ def slug(machine: dict[str, Any]) -> str:
     kind = "amx" if "amx_int8" in sets else "vnni" if "avx512_vnni" in sets else ""
     words = [name, kind, f"{machine['threads']} threads"]
     return re.sub(r"[^a-z0-9]+", "-", " ".join(filter(None, words)).lower()).strip("-")
+
+
+def peer_versions() -> dict[str, str]:
+    """The versions of the other engines, which are pinned."""
+    lines = _REQUIREMENTS.read_text(encoding="utf-8").splitlines()
+    pinned = dict(line.split("==") for line in lines if "==" in line)
+    return {engine: pinned[engine] for engine in _PEERS}
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -148,7 +148,10 @@ def _contest(
     entries = contest(competitors, bench, bench.clip_file())
     table = rows(entries)
     measured = {one: dataclasses.asdict(entry) for one, entry in entries.items()}
-    results.write_part(file, name, _part(bench, table) | {"competitors": measured})
+    part = _part(bench, table) | {"competitors": measured}
+    if name == "peers":
+        part |= {"peer_versions": results.peer_versions()}
+    results.write_part(file, name, part)
     console.print(tables.measurements(entries, f"{title}: one clip"))
     console.print(tables.comparison(table, f"{title}: in turn"))
 

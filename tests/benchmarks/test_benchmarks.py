@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 from pathlib import Path
 
@@ -113,6 +114,12 @@ def test_the_results_file_keeps_its_other_parts(tmp_path: Path) -> None:
     assert Entry.from_dict(parts["whole"]["competitors"]["int8"]) == entry
     assert parts["speed"]["versions"]["onnxruntime"]
     assert [path.name for path in file.parent.iterdir()] == ["machine.json"]
+
+
+def test_the_versions_of_the_peers_are_those_that_are_installed() -> None:
+    versions = results_file.peer_versions()
+    assert versions.keys() == {"openvino", "nncf"}
+    assert all(re.fullmatch(r"[\d.]+", version) for version in versions.values())
 
 
 @pytest.mark.parametrize(
@@ -279,6 +286,7 @@ def _results(*rows: Row, part: str = "peers") -> dict[str, object]:
         "parts": {
             part: {
                 "versions": {"onnxruntime": "1.2.3"},
+                "peer_versions": {"openvino": "4.5"},
                 "rows": [dataclasses.asdict(row) for row in rows],
                 "competitors": measured,
             }
@@ -301,7 +309,7 @@ def test_the_readme_table_marks_what_was_not_reached(part: str) -> None:
         "| int8, loading | plain | 0.40x | at most 0.50x |",
         "| int8, file | - | 125 MB | at most 126 MB |",
         "",
-        "Some CPU (avx2), 2 threads, 25 GB; onnxruntime 1.2.3.",
+        "Some CPU (avx2), 2 threads, 25 GB; onnxruntime 1.2.3, openvino 4.5.",
     ]
 
 

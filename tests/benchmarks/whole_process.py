@@ -40,8 +40,7 @@ def measure(bench: Bench) -> tuple[dict[str, dict[str, list[float]]], list[Row]]
             "classify",
             str(bundle),
             video,
-            "--dtype",
-            "int8",
+            *("--dtype", "int8", "--threads", str(bench.threads)),
         ],
         _THEIRS: [sys.executable, "-c", _SCRIPT, str(checkpoint), video],
     }
