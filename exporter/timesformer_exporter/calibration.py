@@ -6,15 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from timesformer_runtime.errors import TimesformerError
+from timesformer_runtime.video_list import SUFFIXES
 
 from timesformer_exporter.errors import InvalidOptionError
 from timesformer_exporter.gate_clips import read_video
-
-# Of the files in a folder, those that are taken for videos.
-VIDEO_SUFFIXES = (
-    *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"),
-    *(".ogv", ".ts", ".webm", ".wmv"),
-)
 
 
 def find_videos(paths: Sequence[Path]) -> tuple[Path, ...]:
@@ -58,10 +53,10 @@ def readable_videos(
 
 
 def _videos_in(folder: Path) -> Iterator[Path]:
-    videos = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in VIDEO_SUFFIXES]
+    videos = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES]
     if not videos:
         raise InvalidOptionError(
-            f"--calibration-videos {folder}: the folder holds no video "
-            f"({', '.join(VIDEO_SUFFIXES)}); give files, or another folder"
+            f"--calibration-videos {folder}: the folder holds no file that is named like a video "
+            "(.mp4, .mkv, ...); give files, or another folder"
         )
     yield from videos

@@ -2,7 +2,7 @@
 
 A quantized file can fall short unseen: the quantizer may leave out a weight that several products
 share, an optimisation may fold a quantized weight back to float, and the session option that keeps
-8-bit products from overflowing passes over weights that lie outside the loop that uses them.
+8-bit products from overflowing may not reach a weight, as it does where a subgraph uses it.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def check_against_overflow(path: Path) -> None:
 
 
 def _with_subgraphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """A graph and the bodies of its loops, which see its weights."""
+    """A graph and those within its nodes, which see its weights."""
     yield graph
     for node in graph.node:
         for attribute in node.attribute:

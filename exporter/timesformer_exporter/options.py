@@ -29,8 +29,8 @@ class ExportOptions:
             checkpoint's own.
         attention_heads: For checkpoints without a configuration; None for hidden size / 64.
         dtypes: Which files: ``fp32``, ``int8``, ``fp16``, ``q4``, each at most once.
-        calibration_videos: Videos, and folders of videos, for which int8 is prepared and on which
-            the variants are compared with PyTorch.
+        calibration_videos: Videos, and folders of videos, for which int8 and q4 are prepared and
+            on which the variants are compared with PyTorch.
         int8_target: ``vnni`` (weights of 8 bits) or ``avx2`` (of 7 bits, which give the same
             result on any processor without help from the runtime); None is ``vnni``.
         gate: Whether variants in reduced precision must reach their thresholds.
@@ -69,6 +69,7 @@ class ExportOptions:
         for name in ("output", "labels"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, Path(getattr(self, name)))
+        object.__setattr__(self, "dtypes", tuple(self.dtypes))
         object.__setattr__(
             self, "calibration_videos", tuple(Path(path) for path in self.calibration_videos)
         )

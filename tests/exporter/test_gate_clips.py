@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,6 +74,23 @@ def test_all_calibration_videos_are_used_and_nothing_else_if_they_are_enough() -
     expected = TracedModel(module, GraphOutputs("video-classification"))
     alone = gate_reference(expected, "logits", SMALL, iter([*given[7:8], *gate_clips(3, (32, 32))]))
     np.testing.assert_array_equal(alone.answers[0], reference.answers[7])
+
+
+def test_clips_are_never_held_together() -> None:
+    """However many calibration videos there are, memory stays the same."""
+    read: list[weakref.ref[npt.NDArray[np.uint8]]] = []
+
+    def clip(value: int) -> npt.NDArray[np.uint8]:
+        frames = np.full((3, 32, 32, 3), value, np.uint8)
+        read.append(weakref.ref(frames))
+        assert sum(reference() is not None for reference in read) <= 2  # the last one and this one
+        return frames
+
+    given = [GateClip("calibration video", functools.partial(clip, i)) for i in range(20)]
+    reference = _small_reference(iter(given))
+    for _ in reference.inputs("frames"):
+        pass
+    assert len(read) == 40
 
 
 @pytest.fixture(scope="module")
