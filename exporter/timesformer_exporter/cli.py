@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
-import shlex
 import signal
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 from timesformer_runtime.errors import TimesformerError
 
 from timesformer_exporter.errors import ExportError
-
-if TYPE_CHECKING:
-    from timesformer_exporter.export import ExportResult
-    from timesformer_exporter.integer_products import IntegerProducts
-    from timesformer_exporter.options import ExportOptions
+from timesformer_exporter.summary import show
 
 _STARTED = time.perf_counter()  # before torch is imported, which is part of the wait
 _MANY_PATHS = "--calibration-videos"
@@ -115,8 +109,8 @@ class _Command(click.Command):
     type=click.Path(exists=True, path_type=Path),
     multiple=True,
     metavar="PATH...",
-    help="Videos, or folders of them, like those that the model is for: int8 is prepared for "
-    "their range of values, and the variants are compared with PyTorch on them.",
+    help="Videos, or folders of them, like those that the model is for: int8 and q4 are prepared "
+    "for them, and the variants are compared with PyTorch on them.",
 )
 @click.option(
     "--int8-target",
@@ -179,7 +173,7 @@ def command(**options: Any) -> None:
             progress.print(Text(" ".join(line.split())), soft_wrap=True)
 
         result = export(parsed, announce, tell)
-    _show(result, parsed)
+    show(result, parsed, time.perf_counter() - _STARTED)
     if not result.passed:
         sys.exit(1)
 
@@ -212,107 +206,3 @@ def _fail(message: str, code: int) -> None:
     one_line = " ".join(message.split())
     click.echo(f"timesformer-export: {one_line}", err=True)
     sys.exit(code)
-
-
-def _show(result: ExportResult, options: ExportOptions) -> None:
-    """Prints the proof, the files, the verdict and the next command."""
-    console = Console(markup=False)
-    for note in result.notes:
-        console.print(f"Note: {note}", highlight=False)
-    console.print(_proof(result))
-    if result.proof.variants:
-        console.print(_variants(result))
-    for name, size in result.files.items():
-        console.print(f"{result.folder / name}  {_size(size)}", highlight=False, soft_wrap=True)
-    work = result.multiply_adds
-    console.print(
-        f"{_count(work.exported)} multiply-adds a clip, "
-        f"{work.exported / work.original:.0%} of the original's {_count(work.original)}",
-        highlight=False,
-    )
-    if result.integer_products is not None:
-        console.print(_integer_products(result.integer_products), highlight=False, soft_wrap=True)
-    worst = result.proof.fidelity.worst
-    seconds = time.perf_counter() - _STARTED
-    if not result.proof.gated:
-        console.print("Note: the thresholds of the variants are switched off (--no-gate).")
-    if result.passed:
-        console.print(
-            Text("Passed", style="bold green"),
-            f": agrees with PyTorch (largest difference {worst.max_abs:.1e}, "
-            f"limit {worst.limit:.1e}), in {seconds:.1f} s.",
-            sep="",
-            highlight=False,
-            soft_wrap=True,
-        )
-        extra = " --features features.npz" if options.task == "feature-extraction" else ""
-        console.print(
-            f"Next: timesformer classify {shlex.quote(str(result.folder))} video.mp4{extra}",
-            highlight=False,
-            soft_wrap=True,
-        )
-        return
-    click.echo(
-        f"timesformer-export: check failed: {_failure(result)}; the result is in {result.folder}",
-        err=True,
-    )
-
-
-def _failure(result: ExportResult) -> str:
-    """What failed, in a few words."""
-    worst = result.proof.fidelity.worst
-    if not worst.passed:
-        reason = worst.problem or f"differs by {worst.max_abs:.1e}, limit {worst.limit:.1e}"
-        return f"{worst.output} at batch {worst.batch} {reason}"
-    variant = next(variant for variant in result.proof.variants if not variant.passed)
-    return f"{variant.dtype}: {'; '.join(variant.missed)}"
-
-
-def _proof(result: ExportResult) -> Table:
-    table = Table(title="ONNX Runtime against PyTorch (float32)", title_justify="left")
-    for column in ("output", "batch", "max abs", "relative", "cosine", "top-1", "top-5", ""):
-        table.add_column(column, justify="left" if column in ("output", "") else "right")
-    for c in result.proof.fidelity.comparisons:
-        table.add_row(
-            c.title,
-            str(c.batch),
-            f"{c.max_abs:.1e}",
-            f"{c.relative:.1e}",
-            f"{c.cosine:.8f}",
-            "-" if c.top1 is None else f"{c.top1:.0%}",
-            "-" if c.top5 is None else f"{c.top5:.0%}",
-            "ok" if c.passed else (c.problem or "differs"),
-        )
-    return table
-
-
-def _variants(result: ExportResult) -> Table:
-    count = result.proof.variants[0].clips
-    table = Table(title=f"Variants against PyTorch (float32), {count} clips", title_justify="left")
-    for column in ("dtype", "cosine, centred", "max abs", "top-1", "top-5", "score change", ""):
-        table.add_column(column, justify="left" if column in ("dtype", "") else "right")
-    for v in result.proof.variants:
-        table.add_row(
-            v.dtype,
-            f"{v.cosine:.5f}",
-            f"{v.max_abs:.1e}",
-            "-" if v.top1 is None else f"{v.top1:.0%}",
-            "-" if v.top5 is None else f"{v.top5:.0%}",
-            "-" if v.score_change is None else f"{v.score_change:.4f}",
-            "ok" if v.passed else "differs",
-        )
-    return table
-
-
-def _integer_products(products: IntegerProducts) -> str:
-    text = f"int8: {products.integer} matrix products in integers as ONNX Runtime runs it"
-    floats = ", ".join(products.float_weights)
-    return f"{text}, in float as intended: {floats}" if floats else text
-
-
-def _count(number: int) -> str:
-    return f"{number / 1e9:.1f} G" if number >= 1e9 else f"{number / 1e6:.1f} M"
-
-
-def _size(size: int) -> str:
-    return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"

@@ -44,6 +44,7 @@ def test_an_export_shows_its_proof_its_files_and_the_next_command(tmp_path: Path
         r"Passed: agrees with PyTorch \(largest difference .+, limit .+\), in [\d.]+ s\.", lines[-2]
     )
     assert re.search(r"my-model-onnx/onnx/model\.onnx +0\.2 MB", done.stdout)
+    assert re.search(r"[\d.]+ M multiply-adds a clip, \d\d% of the original's", done.stdout)
     assert [row.split("│")[2].strip() for row in lines if "logits" in row] == ["1", "2", "3", "5"]
     assert {path.name for path in tmp_path.iterdir()} == {"my-model", "my-model-onnx"}
     assert "Tracing to ONNX" in done.stderr
@@ -103,6 +104,10 @@ def test_help_names_every_option() -> None:
         "--num-frames",
         "--image-size",
         "--attention-heads",
+        "--dtype",
+        "--calibration-videos",
+        "--int8-target",
+        "--no-gate",
         "--opset",
         "--output-hidden-states",
         "--output-attentions",
@@ -126,6 +131,29 @@ def test_a_failed_check_is_exit_code_1(tmp_path: Path) -> None:
     assert "check failed: logits at batch 1 PyTorch's values are not finite" in done.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"huge", "huge-onnx.rejected"}
     assert not list(tmp_path.rglob("*.onnx"))
+
+
+def test_a_variant_that_is_too_far_off_says_what_to_do(tmp_path: Path) -> None:
+    _write(tmp_path / "model")
+    impossible = (
+        "import dataclasses, sys; from timesformer_exporter import cli, gate; "
+        "gate.THRESHOLDS['int8'] = dataclasses.replace(gate.THRESHOLDS['int8'], relative=0.0); "
+        "sys.argv = ['timesformer-export', '--model', 'model', '--dtype', 'int8']; cli.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", impossible],
+        cwd=tmp_path,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert "check failed: int8: largest difference, as a share of the range, is" in last
+    assert "leave out --dtype int8, give (other) --calibration-videos" in last
+    assert "the result is in model-onnx.rejected" in last
 
 
 def test_a_stopped_export_leaves_nothing_behind(tmp_path: Path) -> None:

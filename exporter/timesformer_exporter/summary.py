@@ -1,0 +1,122 @@
+"""What the command prints at the end: the proof, the files, the verdict and what to do next."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:  # they need torch
+    from timesformer_exporter.export import ExportResult
+    from timesformer_exporter.integer_products import IntegerProducts
+    from timesformer_exporter.options import ExportOptions
+
+
+def show(result: ExportResult, options: ExportOptions, seconds: float) -> None:
+    """Prints the result of an export that took so many seconds."""
+    console = Console(markup=False)
+    for note in result.notes:
+        console.print(f"Note: {note}", highlight=False)
+    console.print(_proof(result))
+    if result.proof.variants:
+        console.print(_variants(result))
+    for name, size in result.files.items():
+        console.print(f"{result.folder / name}  {_size(size)}", highlight=False, soft_wrap=True)
+    work = result.multiply_adds
+    console.print(
+        f"{_count(work.exported)} multiply-adds a clip, "
+        f"{work.exported / work.original:.0%} of the original's {_count(work.original)}",
+        highlight=False,
+    )
+    if result.integer_products is not None:
+        console.print(_integer_products(result.integer_products), highlight=False, soft_wrap=True)
+    worst = result.proof.fidelity.worst
+    if not result.proof.gated:
+        console.print("Note: the thresholds of the variants are switched off (--no-gate).")
+    if result.passed:
+        console.print(
+            Text("Passed", style="bold green"),
+            f": agrees with PyTorch (largest difference {worst.max_abs:.1e}, "
+            f"limit {worst.limit:.1e}), in {seconds:.1f} s.",
+            sep="",
+            highlight=False,
+            soft_wrap=True,
+        )
+        extra = " --features features.npz" if options.task == "feature-extraction" else ""
+        console.print(
+            f"Next: timesformer classify {shlex.quote(str(result.folder))} video.mp4{extra}",
+            highlight=False,
+            soft_wrap=True,
+        )
+        return
+    click.echo(
+        f"timesformer-export: check failed: {_failure(result)}; the result is in {result.folder}",
+        err=True,
+    )
+
+
+def _failure(result: ExportResult) -> str:
+    """What failed, in a few words."""
+    worst = result.proof.fidelity.worst
+    if not worst.passed:
+        reason = worst.problem or f"differs by {worst.max_abs:.1e}, limit {worst.limit:.1e}"
+        return f"{worst.output} at batch {worst.batch} {reason}"
+    variant = next(variant for variant in result.proof.variants if not variant.passed)
+    return (
+        f"{variant.dtype}: {'; '.join(variant.missed)}: leave out --dtype {variant.dtype}, give "
+        "(other) --calibration-videos, or keep it all the same with --no-gate"
+    )
+
+
+def _proof(result: ExportResult) -> Table:
+    table = Table(title="ONNX Runtime against PyTorch (float32)", title_justify="left")
+    for column in ("output", "batch", "max abs", "relative", "cosine", "top-1", "top-5", ""):
+        table.add_column(column, justify="left" if column in ("output", "") else "right")
+    for c in result.proof.fidelity.comparisons:
+        table.add_row(
+            c.title,
+            str(c.batch),
+            f"{c.max_abs:.1e}",
+            f"{c.relative:.1e}",
+            f"{c.cosine:.8f}",
+            "-" if c.top1 is None else f"{c.top1:.0%}",
+            "-" if c.top5 is None else f"{c.top5:.0%}",
+            "ok" if c.passed else (c.problem or "differs"),
+        )
+    return table
+
+
+def _variants(result: ExportResult) -> Table:
+    count = result.proof.variants[0].clips
+    table = Table(title=f"Variants against PyTorch (float32), {count} clips", title_justify="left")
+    for column in ("dtype", "cosine, centred", "max abs", "top-1", "top-5", "score change", ""):
+        table.add_column(column, justify="left" if column in ("dtype", "") else "right")
+    for v in result.proof.variants:
+        table.add_row(
+            v.dtype,
+            f"{v.cosine:.5f}",
+            f"{v.max_abs:.1e}",
+            "-" if v.top1 is None else f"{v.top1:.0%}",
+            "-" if v.top5 is None else f"{v.top5:.0%}",
+            "-" if v.score_change is None else f"{v.score_change:.4f}",
+            "ok" if v.passed else "differs",
+        )
+    return table
+
+
+def _integer_products(products: IntegerProducts) -> str:
+    text = f"int8: {products.integer} matrix products in integers as ONNX Runtime runs it"
+    floats = ", ".join(products.float_weights)
+    return f"{text}, in float as intended: {floats}" if floats else text
+
+
+def _count(number: int) -> str:
+    return f"{number / 1e9:.1f} G" if number >= 1e9 else f"{number / 1e6:.1f} M"
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
