@@ -1,7 +1,7 @@
 """The README.md of a bundle: what it came from, how it was checked and how to run it."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from timesformer_exporter.checks import Proof
@@ -20,9 +20,19 @@ def model_card(
     config: TimesformerConfig,
     source: Mapping[str, Any],
     proof: Proof,
+    own_operators: Mapping[str, Sequence[str]],
     notes: tuple[str, ...],
 ) -> str:
-    """The text of a model card in the Hub's format."""
+    """The text of a model card in the Hub's format.
+
+    Args:
+        options: What was exported.
+        config: The model's configuration.
+        source: Where it comes from, as in the metadata.
+        proof: How it was checked.
+        own_operators: For each variant ONNX Runtime's own operators in it.
+        notes: What was assumed.
+    """
     name = options.folder.name
     height, width = config.image_hw
     parts = [
@@ -40,17 +50,18 @@ def model_card(
         f"## How it was checked\n\n{_checked(proof)}\n",
         f"## How to run it\n\n{_usage(name, options, config)}\n" if proof.passed else "",
         f"## Which file for what\n\n{_files(options)}\n" if proof.variants else "",
-        f"{_operators(proof)}, opset {options.opset}. The batch axis is dynamic; the number of "
-        "frames is not. Each `.onnx` file carries its configuration, labels, preprocessing and a "
-        "golden check in its metadata, so one file is enough.\n",
+        f"{_operators(own_operators)}, opset {options.opset}. The batch axis is dynamic; the "
+        "number of frames is not. Each `.onnx` file carries its configuration, labels, "
+        "preprocessing and a golden check in its metadata, so one file is enough.\n",
     ]
     return "\n".join(part for part in parts if part)
 
 
-def _operators(proof: Proof) -> str:
-    if any(variant.dtype == "q4" for variant in proof.variants):
-        return "Standard ONNX, but for q4 (ONNX Runtime's `com.microsoft.MatMulNBits`)"
-    return "Standard ONNX"
+def _operators(own: Mapping[str, Sequence[str]]) -> str:
+    exceptions = [f"{dtype} (`{'`, `'.join(names)}`)" for dtype, names in own.items() if names]
+    if not exceptions:
+        return "Standard ONNX"
+    return f"Standard ONNX, but for ONNX Runtime's own operators in {' and '.join(exceptions)}"
 
 
 def _pipeline_tag(task: str) -> str:

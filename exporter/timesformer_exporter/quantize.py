@@ -84,6 +84,12 @@ def write_variant(
     return count_integer_products(target, products)
 
 
+def own_operators(path: Path) -> tuple[str, ...]:
+    """ONNX Runtime's own operators in a graph, by name; none where it is standard ONNX."""
+    nodes = onnx.load(path, load_external_data=False).graph.node
+    return tuple(sorted({f"{node.domain}.{node.op_type}" for node in nodes if node.domain}))
+
+
 def _int8(graph: onnx.ModelProto, bits: int) -> onnx.ModelProto:
     from onnxruntime.quantization import QuantType, quantize_dynamic  # noqa: PLC0415 (see _quiet)
 

@@ -12,11 +12,11 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from timesformer_exporter import export as export_module
+from timesformer_exporter import bundle
 from timesformer_exporter import trace as trace_module
 from timesformer_exporter.config import TimesformerConfig
 from timesformer_exporter.errors import InvalidOptionError, OutputExistsError
-from timesformer_exporter.export import export
+from timesformer_exporter.export import ExportResult, export
 from timesformer_exporter.inference_form import InferenceForm
 from timesformer_exporter.model import TimesformerForVideoClassification
 from timesformer_exporter.options import ExportOptions
@@ -30,9 +30,7 @@ PREPROCESSING = Preprocessing(
 ).to_dict()
 
 
-def _export(
-    tmp_path: Path, config: TimesformerConfig, **options: Any
-) -> export_module.ExportResult:
+def _export(tmp_path: Path, config: TimesformerConfig, **options: Any) -> ExportResult:
     model = tmp_path / "model"
     write_checkpoint(model, config, preprocessing=PREPROCESSING)
     return export(ExportOptions(str(model), output=tmp_path / "bundle", **options))
@@ -176,7 +174,7 @@ def test_a_wrong_graph_is_rejected_and_the_old_one_left_alone(
 ) -> None:
     good = _export(tmp_path, tiny_config("space_only"))
     before = (good.folder / "onnx" / "model.onnx").read_bytes()
-    monkeypatch.setattr(export_module, "InferenceForm", _SlightlyWrong)
+    monkeypatch.setattr(bundle, "InferenceForm", _SlightlyWrong)
     for _ in range(2):  # a second rejection replaces the first
         rejected = _export(tmp_path, tiny_config("space_only"), force=True)
         assert not rejected.passed
@@ -194,7 +192,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device", "model.onnx")
 
-    monkeypatch.setattr(export_module, "write_json", full)
+    monkeypatch.setattr(bundle, "write_json", full)
     with pytest.raises(OSError, match="No space left"):
         _export(tmp_path, tiny_config("space_only"))
     assert [path.name for path in tmp_path.iterdir()] == ["model"]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from timesformer_exporter import quantize
+from timesformer_exporter import flash_attention, quantize
 from timesformer_exporter.config import TimesformerConfig
 from timesformer_exporter.errors import InvalidOptionError, UnquantizedWeightError
 from timesformer_exporter.export import ExportResult, export
@@ -97,6 +97,18 @@ def test_int8_is_u8_by_s8_with_a_scale_for_each_channel(tmp_path: Path) -> None:
     assert {node.domain for node in nodes} == {""}, "int8 stays standard ONNX"
     floats = [node for node in nodes if node.op_type in ("MatMul", "Gemm")]
     assert len(floats) == 1, "the classifier alone stays in float"
+
+
+def test_the_card_names_operators_that_are_not_standard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flash_attention, "_LONG", 13)  # as many tokens as the tiny model has
+    config = tiny_config("joint_space_time")
+    result = _export(tmp_path, config, dtypes=("int8", "fp16", "q4"), gate=False)
+    assert (
+        "Standard ONNX, but for ONNX Runtime's own operators in int8 "
+        "(`com.microsoft.MultiHeadAttention`) and q4 (`com.microsoft.MatMulNBits`), opset 23."
+    ) in (result.folder / "README.md").read_text()
 
 
 @pytest.mark.parametrize("attention_type", MATRICES)
