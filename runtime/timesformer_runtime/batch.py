@@ -80,6 +80,7 @@ def _as_they_are_done(
         for future in ready:
             yield future.result()
 
+    is_patient = True
     try:
         for video in videos:
             waiting.append(pool.submit(classify, video))
@@ -87,5 +88,8 @@ def _as_they_are_done(
                 yield from done()
         while waiting:
             yield from done()
+    except KeyboardInterrupt:
+        is_patient = False  # a video may take as long as the limits allow
+        raise
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait=is_patient, cancel_futures=True)

@@ -379,8 +379,8 @@ class VideoClassifier:
                 skipped. By default so for live sources, and not for files.
             format: FFmpeg's name of a device or format, such as ``v4l2``, ``hls`` or ``mjpeg``.
             rtsp_transport: ``tcp`` (the default) or ``udp``.
-            notify: Is told in one sentence when a source is lost and when it is found again; by
-                default that is logged as a warning.
+            notify: Is told in one sentence when a source is lost and when it is found again, and
+                at the end of a file what is wrong with it; by default that is logged as a warning.
 
         Raises:
             VideoNotFoundError: There is no such file.
@@ -454,8 +454,9 @@ class VideoClassifier:
         """Classifies a long video window by window, in one pass and in little memory.
 
         A video that ends inside a window has that as its last one, when it is at least half
-        there; one shorter than a window is one segment. Reading may take as long as it takes: of
-        the limits, ``max_seconds`` does not apply.
+        there; one shorter than a window is one segment. Of the limits, ``max_seconds`` and
+        ``max_bytes`` do not apply: it takes as long as it takes, and frames are held for a few
+        windows only. What is wrong with the file is known at the end: ``Timeline.problems``.
 
         Args:
             video: Path or binary file object.

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from timesformer_runtime.channel import Channel
 from timesformer_runtime.errors import InvalidOptionError, InvalidVideoError
 from timesformer_runtime.live_windows import ReadyWindow, Windowing
-from timesformer_runtime.results import Prediction
+from timesformer_runtime.results import Prediction, count_duplicates
+from timesformer_runtime.timeline import decoding_threads
 from timesformer_runtime.video.live_address import is_url, live_address
 from timesformer_runtime.video.live_source import Connection, LiveFrame, LiveSource
 from timesformer_runtime.video.playback import play
@@ -84,31 +85,41 @@ class LiveResult:
         start: Seconds from the stream's first frame.
         end: The same.
         predictions: Best first.
-        times: When the frames that the model saw are shown, as ``start``.
+        indices: Which frames the model saw, counted as the stream's frames decode.
+        times: When they are shown, as ``start``.
+        duplicates: How many of the frames of its clips repeat another one of the same clip.
         latency: Seconds from the arrival of the window's last frame to this result.
         dropped_frames: Frames since the result before that came too fast to be used.
         skipped_windows: Windows since the result before that were replaced by newer ones.
-        failed_packets: Packets since the result before that did not decode.
+        failed_packets: Packets since the result before that did not decode, or to damaged
+            pictures; of live sources these are not used.
         reconnects: How often the source was lost and found again so far.
     """
 
     start: float
     end: float
     predictions: tuple[Prediction, ...]
+    indices: tuple[int, ...]
     times: tuple[float, ...]
+    duplicates: int
     latency: float
     dropped_frames: int
     skipped_windows: int
     failed_packets: int
     reconnects: int
 
+    @property
+    def damaged(self) -> bool:
+        """Whether this part of the stream is damaged, so that predictions deserve less trust."""
+        return self.failed_packets > 0
+
     def to_dict(self) -> dict[str, Any]:
         """The result as JSON types."""
         values = dataclasses.asdict(self)
         for name in ("start", "end", "latency"):
             values[name] = round(values[name], 6)
-        values["frames"] = {"times": list(values.pop("times"))}
-        return values
+        frames = {name: values.pop(name) for name in ("indices", "times", "duplicates")}
+        return {**values, "frames": frames, "damaged": self.damaged}
 
 
 def stream(
@@ -126,11 +137,12 @@ def stream(
         raise InvalidVideoError(
             f"a stream cannot be a {type(source).__name__}; give a URL, a device or a path"
         )
+    notify = notify or _logger.warning
     is_file = not is_url(source) and settings.format is None
     if is_file:
-        read = _replay(classifier, source, settings)
+        read = _replay(classifier, source, settings, notify)
     else:
-        read = _connect(classifier, source, settings, notify or _logger.warning)
+        read = _connect(classifier, source, settings, notify)
     drop = not is_file if settings.drop is None else settings.drop
     frames: Channel[LiveFrame] = Channel(_WAITING_FRAMES, drop=drop, size=lambda frame: frame.size)
     ready: Channel[ReadyWindow] = Channel(1, drop=drop)
@@ -172,7 +184,10 @@ def _connect(
 
 
 def _replay(
-    classifier: VideoClassifier, source: str | os.PathLike[str], settings: LiveSettings
+    classifier: VideoClassifier,
+    source: str | os.PathLike[str],
+    settings: LiveSettings,
+    notify: Callable[[str], None],
 ) -> _Read:
     if _is_special(source):
         raise InvalidVideoError(
@@ -188,7 +203,8 @@ def _replay(
     def frames(_: threading.Event) -> Generator[LiveFrame, None, None]:
         # However long it is: only a little of it is held at a time.
         limits = dataclasses.replace(classifier.limits, max_seconds=math.inf)
-        with play(source, threads=classifier.threads, limits=limits) as video:
+        threads = decoding_threads(classifier)  # as timeline: damaged files depend on it
+        with play(source, threads=threads, limits=limits) as video:
             connection = Connection(0, video.rate, video.duration)
             for frame in video.frames():
                 yield LiveFrame(
@@ -200,6 +216,8 @@ def _replay(
                     failed_packets=video.failed_packets,
                     connection=connection,
                 )
+            if problems := video.problems():
+                notify(f"{os.fspath(source)}: damaged: {'; '.join(problems)}")
 
     return frames
 
@@ -229,7 +247,9 @@ def results_of(
             start=window.start + item.offset,
             end=window.end + item.offset,
             predictions=answer.predictions,
+            indices=window.indices,
             times=tuple(seconds + item.offset for seconds in window.times),
+            duplicates=count_duplicates(window.indices, classifier.num_frames),
             latency=time.monotonic() - newest.arrived,
             dropped_frames=unseen + item.missing - (before.missing if before else 0),
             skipped_windows=skipped,

@@ -77,7 +77,7 @@ class Windowing:
             self._missing = frame.number - self._used
             self._used += 1
             times.append(frame.seconds - first.seconds)
-            for window in windows.push(times[-1], frame):
+            for window in windows.push(times[-1], frame, frame.number):
                 yield self._ready(window, first.seconds, times, newest)
         if self._with_last:
             for window in windows.finish():

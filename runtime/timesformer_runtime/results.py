@@ -68,6 +68,12 @@ class View:
     times: tuple[float, ...] | None
 
 
+def count_duplicates(indices: Sequence[int], num_frames: int) -> int:
+    """How many frames of clips, one after the other, repeat another one of the same clip."""
+    clips = [indices[start : start + num_frames] for start in range(0, len(indices), num_frames)]
+    return sum(len(clip) - len(set(clip)) for clip in clips)
+
+
 @dataclasses.dataclass(frozen=True)
 class VideoResult:
     """What is known about one video after a run.
@@ -112,7 +118,7 @@ class VideoResult:
     @property
     def duplicates(self) -> int:
         """How many of the frames of its clips repeat another one of the same clip."""
-        return sum(len(view.indices) - len(set(view.indices)) for view in self._clips())
+        return sum(count_duplicates(view.indices, len(view.indices)) for view in self._clips())
 
     @property
     def damaged(self) -> bool:

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from timesformer_runtime.channel import Channel
-from timesformer_runtime.results import Prediction, Seconds
+from timesformer_runtime.results import Prediction, Seconds, count_duplicates
 from timesformer_runtime.video.playback import BrokenPromiseError, Playback, PlayedFrame, play
 from timesformer_runtime.windows import Window, Windows, WindowSettings
 
@@ -42,9 +42,11 @@ class Segment:
         indices: Which frames the model saw, counted from 0: those of each clip, and of each
             window, one after the other.
         times: When they are shown, as ``start``.
+        duplicates: How many of the frames of its clips repeat another one of the same clip.
         windows: How many windows it is made of; more than one only where they were merged, and
             then their logits are averaged.
-        failed_packets: Packets that did not decode since the segment before.
+        failed_packets: Packets since the segment before that did not decode, or to damaged
+            pictures.
         seconds: How long it took.
     """
 
@@ -53,9 +55,15 @@ class Segment:
     predictions: tuple[Prediction, ...]
     indices: tuple[int, ...]
     times: tuple[float, ...]
+    duplicates: int
     windows: int
     failed_packets: int
     seconds: Seconds
+
+    @property
+    def damaged(self) -> bool:
+        """Whether its part of the file is damaged, so that predictions deserve less trust."""
+        return self.failed_packets > 0
 
     def to_dict(self) -> dict[str, Any]:
         """The segment as JSON types."""
@@ -63,8 +71,13 @@ class Segment:
             "start": round(self.start, 6),
             "end": round(self.end, 6),
             "predictions": [dict(prediction) for prediction in self.predictions],
-            "frames": {"indices": list(self.indices), "times": list(self.times)},
+            "frames": {
+                "indices": list(self.indices),
+                "times": list(self.times),
+                "duplicates": self.duplicates,
+            },
             "windows": self.windows,
+            "damaged": self.damaged,
             "failed_packets": self.failed_packets,
             "seconds": dataclasses.asdict(self.seconds),
         }
@@ -161,6 +174,9 @@ def _segment(
         predictions=classifier.rank(logits.astype(np.float32), top_k, function),
         indices=tuple(index for window in windows for index in window.indices),
         times=tuple(seconds for window in windows for seconds in window.times),
+        duplicates=sum(
+            count_duplicates(window.indices, classifier.num_frames) for window in windows
+        ),
         windows=len(windows),
         failed_packets=sum(item.failed_packets for item in prepared),
         seconds=Seconds(
@@ -175,19 +191,29 @@ def _classified(reading: WindowReader) -> Generator[_Classified, None, None]:
     """The windows with the model's answers; reading runs ahead in a thread."""
     channel: Channel[PreparedWindow] = Channel(_AHEAD, drop=False)
     thread = channel.fill(reading.windows(), "timeline: reading")
+    is_patient = True
     try:
         for prepared in channel:
             answer = reading.classifier.predict(prepared.window.values, top_k=1)
             yield _Classified(
-                prepared,
+                prepared.without_frames(),  # which a long merged segment could not hold
                 answer.outputs["logits"],
                 answer.predictions[0]["label"],
                 answer.preprocess,
                 answer.inference,
             )
+    except KeyboardInterrupt:
+        is_patient = False  # the disk may be slow, and a pipe silent
+        raise
     finally:
         channel.close()
-        thread.join()
+        if is_patient:
+            thread.join()
+
+
+def decoding_threads(classifier: VideoClassifier) -> int:
+    """How many threads decode a file while the model runs, which has the rest and often all."""
+    return max(1, classifier.threads - 1)
 
 
 class PreparedWindow(NamedTuple):
@@ -197,6 +223,10 @@ class PreparedWindow(NamedTuple):
     failed_packets: int
     decode: float
     preprocess: float
+
+    def without_frames(self) -> Self:
+        """The same, once the model has seen the frames."""
+        return self._replace(window=dataclasses.replace(self.window, values=()))
 
 
 class _Classified(NamedTuple):
@@ -242,7 +272,7 @@ class WindowReader:
             InvalidVideoError: It cannot be decoded as a video.
         """
         limits = dataclasses.replace(self.classifier.limits, max_seconds=math.inf)
-        threads = max(1, self.classifier.threads - 1)  # the model has the rest, and often all
+        threads = decoding_threads(self.classifier)
         start, failed_packets = time.perf_counter(), 0
         with play(self._video, threads=threads, limits=limits, with_times=True) as opened:
             self.duration = opened.duration

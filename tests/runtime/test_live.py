@@ -108,8 +108,27 @@ def test_a_replayed_file_is_its_timeline(classifier: VideoClassifier, any_video:
     replayed = list(classifier.stream(any_video, window=2.0, stride=1.0))
     for segment, result in zip(timeline, replayed, strict=True):
         assert (result.start, result.end) == (segment.start, segment.end)
-        assert result.times == segment.times
+        assert (result.indices, result.times) == (segment.indices, segment.times)
+        assert result.duplicates == segment.duplicates
         assert result.predictions == segment.predictions
+
+
+def test_a_damaged_file_is_replayed_as_its_timeline_and_told(folder: Path, tmp_path: Path) -> None:
+    # What is left of it depends on the number of threads.
+    classifier = VideoClassifier.from_pretrained(folder / "shots", threads=2)
+    data = bytearray((folder / "clip.mp4").read_bytes())
+    data[len(data) // 3 : len(data) // 3 + 60] = np.random.default_rng(0).bytes(60)
+    (tmp_path / "damaged.mp4").write_bytes(data)
+    timeline = classifier.timeline(tmp_path / "damaged.mp4", window=1.0, stride=1.0)
+    segments = list(timeline)
+    told: list[str] = []
+    replayed = list(
+        classifier.stream(tmp_path / "damaged.mp4", window=1.0, stride=1.0, notify=told.append)
+    )
+    assert [result.predictions for result in replayed] == [s.predictions for s in segments]
+    assert [result.damaged for result in replayed] == [s.damaged for s in segments]
+    assert any(result.damaged for result in replayed)
+    assert told == [f"{tmp_path / 'damaged.mp4'}: damaged: {'; '.join(timeline.problems)}"]
 
 
 def test_a_slow_consumer_of_a_file_misses_nothing(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import json
+import signal
 import subprocess
 import sys
 import threading
+import time
 import tracemalloc
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -36,6 +38,7 @@ from tests.video_files import RATE, decode_plainly, moving_pictures, remux, writ
 
 COUNT = 130
 WINDOW, STRIDE = 1.0, 0.4  # 25 and 10 frames
+PATIENCE = 60.0  # seconds
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +93,7 @@ def test_a_short_video_is_classified_as_a_whole(
     (segment,) = classifier.timeline(video, WINDOW, STRIDE)
     result = classifier.classify(video)
     assert segment.predictions == result.predictions
-    assert segment.indices == result.indices
+    assert (segment.indices, segment.duplicates) == (result.indices, result.duplicates)
     assert segment.end == pytest.approx(count / RATE)
 
 
@@ -191,8 +194,12 @@ def test_damage_is_told(tmp_path: Path, classifier: VideoClassifier) -> None:
     data[len(data) // 3 : len(data) // 3 + 9000] = np.random.default_rng(0).bytes(9000)
     path.write_bytes(data)
     timeline = classifier.timeline(path, WINDOW, STRIDE)
-    failed_packets = sum(segment.failed_packets for segment in timeline)
-    assert failed_packets > 0
+    segments = list(timeline)
+    assert [segment.damaged for segment in segments] == [
+        segment.failed_packets > 0 for segment in segments
+    ]
+    assert any(segment.damaged for segment in segments)
+    assert not segments[0].damaged
     assert any("did not decode" in problem for problem in timeline.problems)
 
 
@@ -246,13 +253,20 @@ def test_damaged_pictures_give_as_many_windows(
         assert [segment.start for segment in segments] == expected
 
 
-def test_memory_does_not_grow_with_the_video(tmp_path: Path, classifier: VideoClassifier) -> None:
+@pytest.mark.parametrize("merge", [False, True])
+def test_memory_does_not_grow_with_the_video(
+    tmp_path: Path, classifier: VideoClassifier, merge: bool
+) -> None:
     peaks = []
     for count in (200, 800):
-        video = write_video(tmp_path / f"{count}.mp4", moving_pictures(count, 120, 160))
-        list(classifier.timeline(video, WINDOW, STRIDE))  # whatever is made once
+        pictures = moving_pictures(count, 120, 160)
+        if merge:  # one label for all of it, which is one segment
+            pictures[:] = pictures[0]
+        video = write_video(tmp_path / f"{count}.mp4", pictures)
+        segments = list(classifier.timeline(video, WINDOW, STRIDE, merge=merge))
+        assert (len(segments) == 1) == merge
         tracemalloc.start()
-        for _ in classifier.timeline(video, WINDOW, STRIDE):
+        for _ in classifier.timeline(video, WINDOW, STRIDE, merge=merge):
             pass
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
@@ -337,6 +351,23 @@ def test_csv_and_columns_from_standard_input(folder: Path, classifier: VideoClas
     assert rows[0] == ["start", "end", "label", "score"]
     assert [row[2] for row in rows[1:]] == [s.predictions[0]["label"] for s in segments]
     assert rows[-1][1] == "0:05.2"
+
+
+def test_ctrl_c_does_not_wait_for_standard_input(folder: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "timesformer_runtime", "timeline", "shots", "-"],
+        cwd=folder,
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    process.stderr.readline()  # what is said about the model: now it waits for the video
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(PATIENCE) == 130
+    assert process.stderr.read() == "timesformer: interrupted\n"
+    process.communicate()
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from timesformer_runtime.cli.output import CHECK_FAILED
 
 @click.command()
 def doctor() -> None:
-    """Show what this machine offers: versions, providers, instruction sets, threads."""
+    """Show versions, providers, instruction sets and threads."""
     from timesformer_runtime.doctor import diagnose  # noqa: PLC0415
 
     diagnosis = diagnose()

@@ -1,4 +1,4 @@
-"""The forms in which ``timesformer timeline`` prints segments."""
+"""The forms in which ``timeline`` and ``stream`` print what they find."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Sequence
-from typing import Protocol
 
 from rich.cells import cell_len
 
@@ -15,13 +14,6 @@ from timesformer_runtime.terminal import printable
 from timesformer_runtime.timeline import Segment
 
 _WIDEST = 64  # columns; a longer label only shifts its own line
-
-
-class SegmentLines(Protocol):
-    """Makes lines of segments."""
-
-    def lines(self, segment: Segment) -> Iterator[str]:
-        """The lines of the next segment, after those that precede the first one."""
 
 
 class JsonLines:

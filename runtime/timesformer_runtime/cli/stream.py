@@ -71,10 +71,11 @@ def stream(
     no_reconnect: bool,
     **options: Any,
 ) -> None:
-    """Name what a live stream shows, window after window, until it ends or Ctrl-C.
+    """Name what a live stream shows, window after window.
 
     The source is a URL (rtsp, udp, http, https, rtmp, tcp, rtp), a device with its --format, or a
-    video file, which is replayed as fast as the model can. Seconds count from the first frame.
+    video file, which is replayed as fast as the model can. The command goes on until the source
+    ends, or Ctrl-C. Seconds count from the first frame.
     """
     if no_reconnect and reconnect is not None:
         raise click.UsageError("--reconnect and --no-reconnect contradict each other: give one")

@@ -8,7 +8,7 @@ import click
 
 from timesformer_runtime.cli.limit_options import limit_options
 from timesformer_runtime.cli.model_options import load, model_options
-from timesformer_runtime.cli.output import say
+from timesformer_runtime.cli.output import INTERRUPTED, fail_at_once, say
 from timesformer_runtime.cli.sources import source
 from timesformer_runtime.cli.view_options import view_options
 from timesformer_runtime.cli.window_options import window_options
@@ -42,10 +42,10 @@ def timeline(
     as_csv: bool,
     **options: Any,
 ) -> None:
-    """Name what each part of a long VIDEO shows ("-" reads it from standard input).
+    """Name what each part of a long VIDEO shows.
 
     Windows slide over the video, which is read once; each result is printed as soon as it is
-    known. Times count from the video's first frame.
+    known. Times count from the video's first frame. VIDEO "-" is standard input.
     """
     if as_json and as_csv:
         raise click.UsageError("--json and --csv contradict each other: give one")
@@ -55,10 +55,15 @@ def timeline(
     classifier = load(**options)
     segments = classifier.timeline(source(video), window, stride, top_k, merge=merge)
     form = JsonLines() if as_json else CsvLines() if as_csv else Rows(classifier.labels)
-    with segments, ProgressBar(None, "seconds of video") as progress:
-        for segment in segments:
-            for line in form.lines(segment):
-                progress.echo(line)
-            progress.advance_to(segment.end, segments.duration)
+    try:
+        with ProgressBar(None, "seconds of video") as progress:
+            for segment in segments:
+                for line in form.lines(segment):
+                    progress.echo(line)
+                progress.advance_to(segment.end, segments.duration)
+    except KeyboardInterrupt:
+        fail_at_once("interrupted", INTERRUPTED)  # standard input may not end for long
+    finally:
+        segments.close()
     if segments.problems:
         say(f"timesformer: {video}: damaged: {'; '.join(segments.problems)}")

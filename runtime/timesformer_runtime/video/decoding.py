@@ -147,12 +147,12 @@ def decode_in_order(
             if (picture.height, picture.width) not in decoded.sizes:
                 video.watch.check_pixels(picture.width, picture.height)
                 decoded.sizes.add((picture.height, picture.width))
+            decoded.patched += picture.is_corrupt
             yield picture
             time = picture.pts if tells_times else None
             if time is not None and previous is not None and time <= previous:
                 decoded.in_order = False
             previous = time
-            decoded.patched += picture.is_corrupt
             decoded.count += 1
 
 

@@ -59,7 +59,7 @@ class LiveFrame(NamedTuple):
         seconds: When it is shown, counted from the source's first frame.
         arrived: When the packet came that completed it, by ``time.monotonic()``.
         number: How many frames were decoded before it.
-        failed_packets: How many packets did not decode before it.
+        failed_packets: How many packets before it did not decode, or to damaged pictures.
         connection: Where it came from.
     """
 
@@ -225,7 +225,9 @@ class LiveSource:
         except av.FFmpegError:
             self._failed_packets += 1
             return []
-        return [picture for picture in pictures if not picture.is_corrupt]
+        whole = [picture for picture in pictures if not picture.is_corrupt]
+        self._failed_packets += len(pictures) - len(whole)
+        return whole
 
     def _why(self, error: av.FFmpegError | OSError) -> str:
         if isinstance(error, av.ExitError):

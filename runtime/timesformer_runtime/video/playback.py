@@ -83,8 +83,8 @@ class Playback:
 
     @property
     def failed_packets(self) -> int:
-        """How many packets so far did not decode."""
-        return self._decoded.failed_packets
+        """How many packets so far did not decode, or to damaged pictures."""
+        return self._decoded.failed_packets + self._decoded.patched
 
     def frames(self) -> Generator[PlayedFrame, None, None]:
         """The frames, from the first to the last that decodes.
@@ -93,17 +93,17 @@ class Playback:
             InvalidVideoError: Nothing decodes, or more packets fail than frames come out.
             VideoLimitError: A limit is reached.
         """
-        stream = self._video.stream
-        for picture in decode_in_order(self._video, self._decoded, self._watched_packets()):
+        stream, decoded = self._video.stream, self._decoded
+        for picture in decode_in_order(self._video, decoded, self._watched_packets()):
             seconds = self._clock.seconds(self._stamp(picture))
             shape = stream.codec_context.sample_aspect_ratio
-            yield PlayedFrame(self._decoded.count, seconds, picture, shape)
-        if self._decoded.failed_packets > self._decoded.count:
+            yield PlayedFrame(decoded.count, seconds, picture, shape)
+        if decoded.failed_packets > decoded.count:
             raise InvalidVideoError(
-                f"{self.name} is damaged or encrypted: it gave {self.failed_packets} packets that "
-                f"fail to decode and {self._decoded.count} frames; repair or decrypt it"
+                f"{self.name} is damaged or encrypted: it gave {decoded.failed_packets} packets "
+                f"that fail to decode and {decoded.count} frames; repair or decrypt it"
             )
-        if self._decoded.count == 0:
+        if decoded.count == 0:
             raise InvalidVideoError(
                 f"{self.name} has no frame that decodes; check that it is complete"
             )
