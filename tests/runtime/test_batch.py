@@ -205,6 +205,18 @@ def test_what_is_there_is_not_done_again(folder: Path, tmp_path: Path) -> None:
     assert "line 1 was made with top_k 5, not 1; give another output" in other.stderr
 
 
+def test_results_of_a_model_that_was_replaced_are_refused(folder: Path, tmp_path: Path) -> None:
+    run = [sys.executable, "-m", "timesformer_runtime", "batch", "model.onnx"]
+    run += [str(folder / "clips" / "a.mp4"), "--output", "results.jsonl", "--device", "cpu"]
+    ends = []
+    for source in ("first", "first", "second"):
+        metadata = own_metadata(source={"model": source})
+        TinyGraph(metadata=metadata).save(tmp_path / "model.onnx")
+        ends.append(subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=False))
+    assert [end.returncode for end in ends] == [0, 0, 2]
+    assert "line 1 was made with fingerprint" in ends[-1].stderr
+
+
 def started(folder: Path, path: Path, lines: int) -> subprocess.Popen[str]:
     """A run over many videos that has written some lines."""
     process = subprocess.Popen(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
+import hashlib
+import json
 import sys
 import time
 from collections.abc import Sequence
@@ -13,11 +14,20 @@ import click
 
 from timesformer_runtime.cli.limit_options import limit_options
 from timesformer_runtime.cli.model_options import load, model_options
-from timesformer_runtime.cli.output import BAD_INPUT, about, one_line, say
+from timesformer_runtime.cli.output import (
+    BAD_INPUT,
+    INTERRUPTED,
+    about,
+    fail_at_once,
+    one_line,
+    say,
+)
 from timesformer_runtime.cli.view_options import view_options
+from timesformer_runtime.errors import TimesformerError
 
 if TYPE_CHECKING:
     from timesformer_runtime.batch import Outcome
+    from timesformer_runtime.classifier import VideoClassifier
     from timesformer_runtime.cli.progress import ProgressBar
     from timesformer_runtime.results_file import ResultsFile
 
@@ -75,25 +85,43 @@ def batch(
 
     videos = find_videos(paths, sys.stdin.buffer if sys.stdin else None)
     classifier = load(**options)
-    run = {"model": classifier.name, "dtype": classifier.dtype, "top_k": top_k}
-    run |= classifier.views.to_dict()
+    run = {
+        "model": classifier.name,
+        "fingerprint": _fingerprint(classifier),
+        "dtype": classifier.dtype,
+        "top_k": top_k,
+        **classifier.views.to_dict(),
+    }
     with ResultsFile(output, run) as results:
         left = [video for video in videos if not results.has(video, or_failed=not retry_failed)]
         start = time.perf_counter()
         outcomes = classifier.batch(left, top_k, workers=workers)
-        with ProgressBar(len(left), "videos") as progress, contextlib.closing(outcomes):
-            for count, outcome in enumerate(outcomes, start=1):
-                _keep(outcome, results, progress)
-                progress.advance_to(count, len(left))
+        try:
+            with ProgressBar(len(left), "videos") as progress:
+                for count, outcome in enumerate(outcomes, start=1):
+                    _keep(outcome, results, progress)
+                    progress.advance_to(count, len(left))
+        except KeyboardInterrupt:
+            fail_at_once("interrupted", INTERRUPTED)  # a line is there in whole, or not at all
+        finally:
+            outcomes.close()
         _tell_sum(results, videos, left, time.perf_counter() - start)
     if not all(results.done[video] for video in videos):
         sys.exit(BAD_INPUT)
 
 
+def _fingerprint(classifier: VideoClassifier) -> str:
+    """Tells a model from another that was put in its place: by what the files say of themselves."""
+    facts = json.dumps([dict(classifier.metadata), classifier.labels], sort_keys=True)
+    return hashlib.sha256(facts.encode()).hexdigest()[:16]
+
+
 def _keep(outcome: Outcome, results: ResultsFile, progress: ProgressBar) -> None:
     video = str(outcome.video)
     if outcome.result is None:
-        message = str(outcome.error) or type(outcome.error).__name__
+        message = str(outcome.error)
+        if not isinstance(outcome.error, TimesformerError | OSError | MemoryError):
+            message = f"{type(outcome.error).__name__}: {message}"  # it says too little alone
         results.append(video, {"error": one_line(message)})
         progress.say(f"timesformer: {about(video, message)}")
         return
