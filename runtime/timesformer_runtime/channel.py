@@ -29,6 +29,7 @@ class Channel(Generic[T]):
         self._drop = drop
         self._size = size
         self._items: collections.deque[T] = collections.deque()
+        self._waiting = 0  # the sum of their sizes
         self._changed = threading.Condition()
         self._ended = False
         self._closed = threading.Event()
@@ -67,8 +68,9 @@ class Channel(Generic[T]):
             if self._closed.is_set():
                 return False
             while not self._has_room(item):
-                self._items.popleft()
+                self._take()
             self._items.append(item)
+            self._waiting += self._size(item)
             self._changed.notify_all()
             return True
 
@@ -96,7 +98,7 @@ class Channel(Generic[T]):
                     if self._error is not None:
                         raise self._error
                     return
-                item = self._items.popleft()
+                item = self._take()
                 self._changed.notify_all()
             yield item
 
@@ -105,11 +107,16 @@ class Channel(Generic[T]):
         with self._changed:
             self._closed.set()
             self._items.clear()
+            self._waiting = 0
             self._changed.notify_all()
 
     def _has_room(self, item: T) -> bool:
-        waiting = sum(map(self._size, self._items))
-        return not self._items or waiting + self._size(item) <= self._capacity
+        return not self._items or self._waiting + self._size(item) <= self._capacity
+
+    def _take(self) -> T:
+        item = self._items.popleft()
+        self._waiting -= self._size(item)
+        return item
 
     def _fill(self, items: Generator[T, None, None]) -> None:
         try:
