@@ -22,6 +22,7 @@ from timesformer_runtime.errors import (
     ModelNotFoundError,
     SourceLostError,
     TimesformerError,
+    VideoLimitError,
     VideoNotFoundError,
 )
 
@@ -58,6 +59,7 @@ __all__ = [
     "Timeline",
     "TimesformerError",
     "VideoClassifier",
+    "VideoLimitError",
     "VideoNotFoundError",
     "VideoResult",
     "View",
