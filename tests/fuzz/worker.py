@@ -3,6 +3,8 @@
 Takes lines ``seed number`` and answers each with a line of JSON.
 """
 
+import collections
+import contextlib
 import io
 import json
 import os
@@ -11,12 +13,16 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from timesformer_runtime.errors import TimesformerError
+from timesformer_runtime.timeline import WindowReader
 from timesformer_runtime.video import DecodeLimits, read_clip
+from timesformer_runtime.video.pixels import Rendering
+from timesformer_runtime.windows import WindowSettings
 
 from tests.fuzz.mutations import mutate
 
@@ -46,8 +52,12 @@ def _read(data: bytes, number: int, path: Path) -> dict[str, Any]:
         path.write_bytes(data)
         source = path
     try:
-        clip = read_clip(source, _evenly, threads=1 + number % 3 // 2, limits=LIMITS)
-        outcome = "marked" if clip.problems else "read"
+        threads = 1 + number % 3 // 2
+        if number % 7:
+            problems = read_clip(source, _evenly, threads=threads, limits=LIMITS).problems
+        else:
+            problems = _slide(source, threads)
+        outcome = "marked" if problems else "read"
     except TimesformerError as error:
         outcome = "refused"
         if "\n" in str(error):
@@ -55,6 +65,20 @@ def _read(data: bytes, number: int, path: Path) -> dict[str, Any]:
     except Exception as error:  # the finding
         outcome = repr(error)
     return {"outcome": outcome, "seconds": time.monotonic() - start}
+
+
+def _slide(source: Path | io.BytesIO, threads: int) -> tuple[str, ...]:
+    """Reads it window by window, as for a timeline."""
+
+    def convert(frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        return frame[:8, :8].copy()
+
+    model_input = SimpleNamespace(choose=_evenly, rendering=Rendering, convert=convert)
+    model: Any = SimpleNamespace(input=model_input, limits=LIMITS, threads=1 + threads)
+    reader = WindowReader(model, source, WindowSettings(2.0, 1.0))
+    with contextlib.closing(reader.windows()) as windows:
+        collections.deque(windows, maxlen=0)
+    return reader.problems
 
 
 def _evenly(count: int) -> npt.NDArray[np.int64]:
