@@ -210,7 +210,7 @@ def test_a_reserved_colour_matrix_counts_as_none() -> None:
     tagged, untagged = (av.VideoFrame.from_ndarray(FRAMES[0], "rgb24") for _ in range(2))
     tagged, untagged = (frame.reformat(format="yuv420p") for frame in (tagged, untagged))
     tagged.colorspace, untagged.colorspace = 3, 2
-    np.testing.assert_array_equal(pixels.to_rgb(tagged), to_rgb(untagged))
+    np.testing.assert_array_equal(pixels.Rendering()(tagged, None), to_rgb(untagged))
 
 
 def test_times_count_from_the_first_frame(tmp_path: Path) -> None:

@@ -61,15 +61,6 @@ class Rendering:
         return _upright(_rgb(picture, (width, height) if turned else (height, width)), picture)
 
 
-def to_rgb(picture: av.VideoFrame) -> Frame:
-    """Converts a picture to uint8 RGB [H, W, 3] and turns it upright.
-
-    Raises:
-        InvalidVideoError: Its colours are of a kind that FFmpeg does not convert to RGB.
-    """
-    return _upright(_rgb(picture, (picture.height, picture.width)), picture)
-
-
 def _rgb(picture: av.VideoFrame, size: Size) -> Frame:
     """Converts a picture to RGB, and scales it where its size is another one."""
     if picture.colorspace == _RESERVED_COLOUR_SPACE:
