@@ -10,6 +10,11 @@ from typing import Any, Self
 
 from timesformer_runtime.errors import InvalidOptionError
 
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks
+    fcntl = None  # type: ignore[assignment]
+
 _START = b'{"video": '  # of every line
 
 
@@ -28,7 +33,8 @@ class ResultsFile:
         done: The videos in the file, and whether each of them succeeded.
 
     Raises:
-        InvalidOptionError: The file holds something else, or results of another run.
+        InvalidOptionError: The file holds something else or results of another run, or another
+            run is writing it.
         OSError: It cannot be read or written.
     """
 
@@ -38,6 +44,7 @@ class ResultsFile:
         self._run = dict(run)
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         try:
+            self._lock()
             os.ftruncate(self._file, self._read())
         except BaseException:
             self.close()
@@ -63,6 +70,19 @@ class ResultsFile:
         while line:  # a full disk or a signal can cut a write short
             line = line[os.write(self._file, line) :]
         self.done[video] = "error" not in outcome
+
+    def _lock(self) -> None:
+        """Keeps a second run off the file, which would cut the first one's lines."""
+        if fcntl is None:
+            return
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InvalidOptionError(
+                f"{self.path}: another run is writing it; wait for its end, or give another output"
+            ) from error
+        except OSError:
+            return  # a file system without locks
 
     def _read(self) -> int:
         """Reads the lines that are there; returns the length of the whole ones in bytes."""

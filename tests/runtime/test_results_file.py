@@ -31,6 +31,15 @@ def test_lines(path: Path) -> None:
     assert second == {"video": "b\n\udcff.mp4", "run": RUN, "error": "it is empty"}
 
 
+def test_two_runs_do_not_write_one_file(path: Path) -> None:
+    whole = path.read_bytes()
+    with ResultsFile(path, RUN), pytest.raises(InvalidOptionError, match="another run is writing"):
+        ResultsFile(path, RUN)
+    with ResultsFile(path, RUN) as results:
+        assert len(results.done) == 2
+    assert path.read_bytes() == whole
+
+
 def test_every_cut_inside_a_line_is_mended(path: Path) -> None:
     whole = path.read_bytes()
     first = whole.index(b"\n") + 1
