@@ -6,14 +6,11 @@ import dataclasses
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import TYPE_CHECKING
 
 from timesformer_runtime.errors import InvalidOptionError
+from timesformer_runtime.pipeline import Pipeline
+from timesformer_runtime.reading import Video
 from timesformer_runtime.results import VideoResult
-
-if TYPE_CHECKING:
-    from timesformer_runtime.classifier import VideoClassifier
-    from timesformer_runtime.reading import Video
 
 _RUNS_AT_ONCE = 2  # one fills the gaps of the other, in which cores wait for each other
 _MOST_WORKERS = 256
@@ -35,7 +32,7 @@ class Outcome:
 
 
 def classify_all(
-    classifier: VideoClassifier,
+    pipeline: Pipeline,
     videos: Iterable[Video],
     *,
     top_k: int | None,
@@ -43,9 +40,9 @@ def classify_all(
     workers: int | None,
 ) -> Generator[Outcome, None, None]:
     """See ``VideoClassifier.batch``."""
-    classifier.check(top_k, function_to_apply)
+    pipeline.check(top_k, function_to_apply)
     if workers is None:
-        workers = classifier.threads + 1  # one may wait for the model, or for the disk
+        workers = pipeline.threads + 1  # one may wait for the model, or for the disk
     if type(workers) is not int or not 1 <= workers <= _MOST_WORKERS:
         raise InvalidOptionError(
             f"workers is {workers!r}; it must be an integer from 1 to {_MOST_WORKERS}"
@@ -54,9 +51,9 @@ def classify_all(
 
     def classify(video: Video) -> Outcome:
         try:
-            reading = classifier.read(video, threads=1)
+            reading = pipeline.read(video, threads=1)
             with model:
-                answer = classifier.predict(reading.clip.frames, top_k, function_to_apply)
+                answer = pipeline.predict(reading.clip.frames, top_k, function_to_apply)
         except MemoryError as error:
             reason = str(error) or "there is not enough memory for it"
             return Outcome(video, error=MemoryError(reason))

@@ -16,20 +16,18 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from timesformer_runtime.channel import Channel
 from timesformer_runtime.errors import InvalidOptionError, InvalidVideoError
 from timesformer_runtime.live_windows import ReadyWindow, Windowing
+from timesformer_runtime.pipeline import Pipeline
 from timesformer_runtime.results import Prediction, count_duplicates
 from timesformer_runtime.timeline import decoding_threads
 from timesformer_runtime.video.live_address import is_url, live_address
 from timesformer_runtime.video.live_source import Connection, LiveFrame, LiveSource
 from timesformer_runtime.video.playback import play
 from timesformer_runtime.windows import WindowSettings
-
-if TYPE_CHECKING:
-    from timesformer_runtime.classifier import VideoClassifier
 
 _WAITING_FRAMES = 1 << 26  # bytes; enough for the bursts in which networks deliver
 _TIMEOUT, _ATTEMPTS = 10.0, 10  # unless something else is asked for
@@ -123,7 +121,7 @@ class LiveResult:
 
 
 def stream(
-    classifier: VideoClassifier,
+    pipeline: Pipeline,
     source: str | os.PathLike[str],
     windows: WindowSettings,
     settings: LiveSettings,
@@ -140,13 +138,13 @@ def stream(
     notify = notify or _logger.warning
     is_file = not is_url(source) and settings.format is None
     if is_file:
-        read = _replay(classifier, source, settings, notify)
+        read = _replay(pipeline, source, settings, notify)
     else:
-        read = _connect(classifier, source, settings, notify)
+        read = _connect(pipeline, source, settings, notify)
     drop = not is_file if settings.drop is None else settings.drop
     frames: Channel[LiveFrame] = Channel(_WAITING_FRAMES, drop=drop, size=lambda frame: frame.size)
     ready: Channel[ReadyWindow] = Channel(1, drop=drop)
-    windowing = Windowing(classifier, windows, with_last=is_file and not drop)
+    windowing = Windowing(pipeline, windows, with_last=is_file and not drop)
 
     def results() -> Generator[LiveResult, None, None]:
         threads = [
@@ -154,7 +152,7 @@ def stream(
             ready.fill(windowing.windows(frames), "stream: preparing"),
         ]
         try:
-            yield from results_of(classifier, ready, top_k, function_to_apply)
+            yield from results_of(pipeline, ready, top_k, function_to_apply)
         except KeyboardInterrupt:
             threads.clear()  # nobody waits for the network: they end within the timeout, or at exit
             raise
@@ -168,7 +166,7 @@ def stream(
 
 
 def _connect(
-    classifier: VideoClassifier,
+    pipeline: Pipeline,
     source: str | os.PathLike[str],
     settings: LiveSettings,
     notify: Callable[[str], None],
@@ -179,12 +177,12 @@ def _connect(
         timeout=_TIMEOUT if settings.timeout is None else settings.timeout,
         reconnect=_ATTEMPTS if settings.reconnect is None else settings.reconnect,
         notify=notify,
-        max_pixels=classifier.limits.max_pixels,
+        max_pixels=pipeline.limits.max_pixels,
     ).frames
 
 
 def _replay(
-    classifier: VideoClassifier,
+    pipeline: Pipeline,
     source: str | os.PathLike[str],
     settings: LiveSettings,
     notify: Callable[[str], None],
@@ -202,8 +200,8 @@ def _replay(
 
     def frames(_: threading.Event) -> Generator[LiveFrame, None, None]:
         # However long it is: only a little of it is held at a time.
-        limits = dataclasses.replace(classifier.limits, max_seconds=math.inf)
-        threads = decoding_threads(classifier)  # as timeline: damaged files depend on it
+        limits = dataclasses.replace(pipeline.limits, max_seconds=math.inf)
+        threads = decoding_threads(pipeline)  # as timeline: damaged files depend on it
         with play(source, threads=threads, limits=limits) as video:
             connection = Connection(0, video.rate, video.duration)
             for frame in video.frames():
@@ -231,7 +229,7 @@ def _is_special(path: str | os.PathLike[str]) -> bool:
 
 
 def results_of(
-    classifier: VideoClassifier,
+    pipeline: Pipeline,
     ready: Iterable[ReadyWindow],
     top_k: int | None,
     function_to_apply: str | None,
@@ -240,7 +238,7 @@ def results_of(
     before: ReadyWindow | None = None
     for item in ready:
         window, newest = item.window, item.newest
-        answer = classifier.predict(window.values, top_k, function_to_apply)
+        answer = pipeline.predict(window.values, top_k, function_to_apply)
         skipped = item.number - (before.number + 1 if before else 0)
         unseen = max(0, item.first - (before.stop if before else 0)) if skipped else 0
         yield LiveResult(
@@ -249,7 +247,7 @@ def results_of(
             predictions=answer.predictions,
             indices=window.indices,
             times=tuple(seconds + item.offset for seconds in window.times),
-            duplicates=count_duplicates(window.indices, classifier.num_frames),
+            duplicates=count_duplicates(window.indices, pipeline.num_frames),
             latency=time.monotonic() - newest.arrived,
             dropped_frames=unseen + item.missing - (before.missing if before else 0),
             skipped_windows=skipped,

@@ -5,14 +5,12 @@ from __future__ import annotations
 import collections
 import itertools
 from collections.abc import Generator, Iterable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from timesformer_runtime.model_input import Converted
+from timesformer_runtime.pipeline import Pipeline
 from timesformer_runtime.video.live_source import LiveFrame
 from timesformer_runtime.windows import Window, Windows, WindowSettings
-
-if TYPE_CHECKING:
-    from timesformer_runtime.classifier import VideoClassifier
-    from timesformer_runtime.model_input import Converted
 
 _ROUNDING = 1e-6  # seconds
 
@@ -43,18 +41,16 @@ class Windowing:
     """Makes windows of frames; none of them spans two connections.
 
     Args:
-        classifier: Chooses and converts the frames.
+        pipeline: Chooses and converts the frames.
         settings: Length and stride.
         with_last: Whether a last window counts that the source's end cut short.
     """
 
-    def __init__(
-        self, classifier: VideoClassifier, settings: WindowSettings, *, with_last: bool
-    ) -> None:
-        self._classifier = classifier
+    def __init__(self, pipeline: Pipeline, settings: WindowSettings, *, with_last: bool) -> None:
+        self._pipeline = pipeline
         self._settings = settings
         self._with_last = with_last
-        self._rendering = classifier.input.rendering()
+        self._rendering = pipeline.input.rendering()
         self._used = self._missing = self._windows = 0
 
     def windows(self, frames: Iterable[LiveFrame]) -> Generator[ReadyWindow, None, None]:
@@ -67,7 +63,7 @@ class Windowing:
         windows: Windows[LiveFrame, Converted] = Windows(
             self._settings,
             first.connection.rate,
-            self._classifier.input.choose,
+            self._pipeline.input.choose,
             lambda frame: self._rendering(frame.picture, frame.pixel_shape),
             first.connection.duration,
         )

@@ -12,21 +12,19 @@ import itertools
 import math
 import time
 from collections.abc import Generator, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from timesformer_runtime.channel import Channel
+from timesformer_runtime.model_input import Converted
+from timesformer_runtime.pipeline import Pipeline
 from timesformer_runtime.results import Prediction, Seconds, count_duplicates
+from timesformer_runtime.video.pixels import Frame, Kept
 from timesformer_runtime.video.playback import BrokenPromiseError, Playback, PlayedFrame, play
+from timesformer_runtime.video.source import Source
 from timesformer_runtime.windows import Window, Windows, WindowSettings
-
-if TYPE_CHECKING:
-    from timesformer_runtime.classifier import VideoClassifier
-    from timesformer_runtime.model_input import Converted
-    from timesformer_runtime.video.pixels import Frame, Kept
-    from timesformer_runtime.video.source import Source
 
 _AHEAD = 2  # windows that wait for the model
 
@@ -90,7 +88,7 @@ class Timeline(Iterator[Segment]):
     thread.
 
     Args:
-        classifier: The model.
+        pipeline: The model.
         video: Path or binary file object.
         settings: Length and stride of the windows.
         top_k: How many labels a segment has; None gives all.
@@ -105,7 +103,7 @@ class Timeline(Iterator[Segment]):
 
     def __init__(
         self,
-        classifier: VideoClassifier,
+        pipeline: Pipeline,
         video: Source,
         settings: WindowSettings,
         *,
@@ -113,9 +111,9 @@ class Timeline(Iterator[Segment]):
         function_to_apply: str | None = None,
         merge: bool = False,
     ) -> None:
-        classifier.check(top_k, function_to_apply)
+        pipeline.check(top_k, function_to_apply)
         # Apart from this object: the thread must not keep it alive.
-        self._reading = WindowReader(classifier, video, settings)
+        self._reading = WindowReader(pipeline, video, settings)
         self._segments = _segments(self._reading, top_k, function_to_apply, merge=merge)
 
     @property
@@ -151,18 +149,18 @@ def _segments(
     alike: list[_Classified] = []
     for classified in _classified(reading):
         if not merge:
-            yield _segment(reading.classifier, [classified], top_k, function)
+            yield _segment(reading.pipeline, [classified], top_k, function)
             continue
         if alike and alike[0].label != classified.label:
-            yield _segment(reading.classifier, alike, top_k, function)
+            yield _segment(reading.pipeline, alike, top_k, function)
             alike = []
         alike.append(classified)
     if alike:
-        yield _segment(reading.classifier, alike, top_k, function)
+        yield _segment(reading.pipeline, alike, top_k, function)
 
 
 def _segment(
-    classifier: VideoClassifier, alike: list[_Classified], top_k: int | None, function: str | None
+    pipeline: Pipeline, alike: list[_Classified], top_k: int | None, function: str | None
 ) -> Segment:
     """One segment of one window, or of several with the same label."""
     prepared = [item.prepared for item in alike]
@@ -171,12 +169,10 @@ def _segment(
     return Segment(
         start=windows[0].start,
         end=windows[-1].end,
-        predictions=classifier.rank(logits.astype(np.float32), top_k, function),
+        predictions=pipeline.rank(logits.astype(np.float32), top_k, function),
         indices=tuple(index for window in windows for index in window.indices),
         times=tuple(seconds for window in windows for seconds in window.times),
-        duplicates=sum(
-            count_duplicates(window.indices, classifier.num_frames) for window in windows
-        ),
+        duplicates=sum(count_duplicates(window.indices, pipeline.num_frames) for window in windows),
         windows=len(windows),
         failed_packets=sum(item.failed_packets for item in prepared),
         seconds=Seconds(
@@ -194,7 +190,7 @@ def _classified(reading: WindowReader) -> Generator[_Classified, None, None]:
     is_patient = True
     try:
         for prepared in channel:
-            answer = reading.classifier.predict(prepared.window.values, top_k=1)
+            answer = reading.pipeline.predict(prepared.window.values, top_k=1)
             yield _Classified(
                 prepared.without_frames(),  # which a long merged segment could not hold
                 answer.outputs["logits"],
@@ -211,9 +207,9 @@ def _classified(reading: WindowReader) -> Generator[_Classified, None, None]:
             thread.join()
 
 
-def decoding_threads(classifier: VideoClassifier) -> int:
+def decoding_threads(pipeline: Pipeline) -> int:
     """How many threads decode a file while the model runs, which has the rest and often all."""
-    return max(1, classifier.threads - 1)
+    return max(1, pipeline.threads - 1)
 
 
 class PreparedWindow(NamedTuple):
@@ -243,21 +239,19 @@ class WindowReader:
     """Reads the windows of a file for a model, and measures what each of them costs.
 
     Args:
-        classifier: The model: says which frames, and what is made of them.
+        pipeline: The model: says which frames, and what is made of them.
         video: Path or binary file object.
         settings: Length and stride.
 
     Attributes:
-        classifier: The model.
+        pipeline: The model.
         duration: Seconds that the video says it has; None before the first window, and where it
             does not say.
         problems: What is wrong with the file; known after the last window.
     """
 
-    def __init__(
-        self, classifier: VideoClassifier, video: Source, settings: WindowSettings
-    ) -> None:
-        self.classifier = classifier
+    def __init__(self, pipeline: Pipeline, video: Source, settings: WindowSettings) -> None:
+        self.pipeline = pipeline
         self.duration: float | None = None
         self.problems: tuple[str, ...] = ()
         self._video = video
@@ -271,8 +265,8 @@ class WindowReader:
             VideoNotFoundError: There is no such file.
             InvalidVideoError: It cannot be decoded as a video.
         """
-        limits = dataclasses.replace(self.classifier.limits, max_seconds=math.inf)
-        threads = decoding_threads(self.classifier)
+        limits = dataclasses.replace(self.pipeline.limits, max_seconds=math.inf)
+        threads = decoding_threads(self.pipeline)
         start, failed_packets = time.perf_counter(), 0
         with play(self._video, threads=threads, limits=limits, with_times=True) as opened:
             self.duration = opened.duration
@@ -312,7 +306,7 @@ class WindowReader:
         windows: Windows[int, None] = Windows(
             self._settings,
             playback.rate,
-            self.classifier.input.choose,
+            self.pipeline.input.choose,
             wanted.add,
             playback.duration,
         )
@@ -324,11 +318,11 @@ class WindowReader:
     def _windows_of(
         self, playback: Playback, frames: Iterator[PlayedFrame]
     ) -> Iterator[Window[Kept]]:
-        rendering = self.classifier.input.rendering(self._convert)
+        rendering = self.pipeline.input.rendering(self._convert)
         windows: Windows[PlayedFrame, Kept] = Windows(
             self._settings,
             playback.rate,
-            self.classifier.input.choose,
+            self.pipeline.input.choose,
             lambda frame: frame.render(rendering),
             playback.duration,
         )
@@ -338,6 +332,6 @@ class WindowReader:
 
     def _convert(self, frame: Frame) -> Converted:
         start = time.perf_counter()
-        converted = self.classifier.input.convert(frame)
+        converted = self.pipeline.input.convert(frame)
         self._converting += time.perf_counter() - start
         return converted
