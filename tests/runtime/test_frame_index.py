@@ -252,6 +252,51 @@ def test_where_there_is_no_whole_table_none_is_used(
     assert index is None
 
 
+def test_a_table_of_packets_that_overlap_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading them would take far more than the file has: a small file could ask for terabytes."""
+    monkeypatch.setattr(sample_table, "_SHORT", 1)
+    data = write_video(tmp_path / "video.mp4", FRAMES, options=GOPS_OF_10).read_bytes()
+    lying = tmp_path / "lying.mp4"
+    lying.write_bytes(with_all_packets_in_one_place(data, 40))
+    with locate(lying) as media, media.open() as video:
+        assert len({entry.pos for entry in video.stream.index_entries}) == 1
+        assert find_table(media, video) is None
+
+
+def with_all_packets_in_one_place(data: bytes, count: int) -> bytes:
+    """An MP4 file of one chunk in which every packet is the first one, as the table tells it."""
+    chunks, per_chunk = data.index(b"stco"), data.index(b"stsc")
+    place = data[chunks + 12 : chunks + 16]
+    assert data[chunks + 4 : chunks + 12] == bytes(7) + b"\1"
+    changed = bytearray(data[: chunks + 8] + count.to_bytes(4, "big") + place * count)
+    changed += data[chunks + 16 :]
+    changed[per_chunk + 16 : per_chunk + 20] = (1).to_bytes(4, "big")
+    sizes = data.index(b"stsz") + 16
+    changed[sizes : sizes + 4 * count] = data[sizes : sizes + 4] * count
+    for name in (b"stco", b"stbl", b"minf", b"mdia", b"trak", b"moov"):
+        box = data.index(name) - 4
+        size = int.from_bytes(data[box : box + 4], "big") + 4 * (count - 1)
+        changed[box : box + 4] = size.to_bytes(4, "big")
+    return bytes(changed)
+
+
+def test_no_large_packet_is_read_for_its_header(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sample_table, "_SHORT", 1)
+    path = write_video(tmp_path / "video.mp4", FRAMES, options=GOPS_OF_10)
+    with locate(path) as media, media.open() as video:
+        table = find_table(media, video)
+        assert table is not None
+    largest = int(table[0, 1])  # with the encoder's remarks before the picture
+    for limit, is_indexed in ((largest, True), (largest - 1, False)):
+        monkeypatch.setattr(sample_table, "_LARGEST", limit)
+        with locate(path) as media, media.open() as video:
+            assert (scan_table(media, video, table).index is not None) == is_indexed
+
+
 def test_a_table_that_is_wrong_is_found_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

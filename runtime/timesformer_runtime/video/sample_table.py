@@ -26,6 +26,7 @@ from timesformer_runtime.video.h264_order import (
     display_order,
     read_heads,
 )
+from timesformer_runtime.video.limits import Watch
 from timesformer_runtime.video.picture_order import Numbers
 
 _POSITION, _SIZE, _STAMP = range(3)
@@ -34,6 +35,7 @@ _SHORT = 500  # packets; those of a shorter video are read faster than its table
 _BLOCK = 4096  # headers that are read together
 _LAST = 64  # packets; no fewer than a decoder may hold back
 _DENSE = 2048  # bytes from one to the next: closer than that, reading everything is faster
+_LARGEST = 1 << 24  # bytes of a packet that is read in whole for its header
 
 
 def find_table(media: Media, video: OpenVideo) -> Numbers | None:
@@ -52,10 +54,17 @@ def find_table(media: Media, video: OpenVideo) -> Numbers | None:
     if np.any(table[:, 3] & ~_KEYFRAME):  # what is decoded but not shown
         return None
     table = table[:, :3]
+    return table if _is_plausible(table, media.size()) else None
+
+
+def _is_plausible(table: Numbers, size: int) -> bool:
+    """Whether a file of this size can hold these packets, one after the other in time."""
     ends = table[:, _POSITION] + table[:, _SIZE]
-    if np.any(table[:, :_STAMP] <= 0) or np.max(ends) > media.size():
-        return None
-    return None if np.any(np.diff(table[:, _STAMP]) <= 0) else table
+    if np.any(table[:, :_STAMP] <= 0) or np.max(ends) > size:
+        return False
+    if np.sum(table[:, _SIZE]) > size:  # they overlap: there is no end to reading them
+        return False
+    return bool(np.all(np.diff(table[:, _STAMP]) > 0))
 
 
 def scan_table(media: Media, video: OpenVideo, table: Numbers) -> Scan:
@@ -109,13 +118,14 @@ def _read_headers(path: Path, video: OpenVideo, table: Numbers) -> tuple[Numbers
     pictures = np.empty((len(table), len(Picture._fields)), dtype=np.int64)
     with path.open("rb", buffering=0) as file:
         for first in range(0, len(table), _BLOCK):
-            video.watch.seconds_left()
             block = table[first : first + _BLOCK]
-            pictures[first : first + _BLOCK] = _read_block(reader, file.fileno(), block)
+            read = _read_block(reader, file.fileno(), block, video.watch)
+            pictures[first : first + _BLOCK] = read
     return display_order(pictures), np.flatnonzero(pictures[:, 0])
 
 
-def _read_block(reader: HeaderReader, descriptor: int, table: Numbers) -> Numbers:
+def _read_block(reader: HeaderReader, descriptor: int, table: Numbers, watch: Watch) -> Numbers:
+    watch.seconds_left()
     positions, sizes = table[:, _POSITION].tolist(), table[:, _SIZE].tolist()
     first, last = min(positions), max(positions)
     if last - first < _DENSE * len(positions):
@@ -125,6 +135,9 @@ def _read_block(reader: HeaderReader, descriptor: int, table: Numbers) -> Number
         heads = [os.pread(descriptor, HEAD_BYTES, position) for position in positions]
     pictures, is_read = read_heads(reader, heads, sizes)
     for number in np.flatnonzero(~is_read).tolist():
+        watch.seconds_left()
+        if sizes[number] > _LARGEST:
+            raise UnusualStreamError("a packet that is too large to be read for its header")
         pictures[number] = reader.read(os.pread(descriptor, sizes[number], positions[number]))
     return pictures
 
