@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
-from timesformer_runtime.errors import InvalidOptionError
+from timesformer_runtime.errors import InvalidOptionError, reason_of
 from timesformer_runtime.pipeline import Pipeline
 from timesformer_runtime.reading import Video
 from timesformer_runtime.results import VideoResult
@@ -54,9 +54,8 @@ def classify_all(
             reading = pipeline.read(video, threads=1)
             with model:
                 answer = pipeline.predict(reading.clip.frames, top_k, function_to_apply)
-        except MemoryError as error:
-            reason = str(error) or "there is not enough memory for it"
-            return Outcome(video, error=MemoryError(reason))
+        except MemoryError as error:  # which often has no message
+            return Outcome(video, error=MemoryError(reason_of(error)))
         except Exception as error:  # whatever a file brings to light does not end the others
             return Outcome(video, error=error)
         return Outcome(video, reading.result(answer))

@@ -5,6 +5,15 @@ class TimesformerError(Exception):
     """Bad input or a missing piece: the message names the value, the limit and the remedy."""
 
 
+def reason_of(error: Exception) -> str:
+    """Why a video failed, for those who see no traceback."""
+    if isinstance(error, MemoryError):
+        return str(error) or "there is not enough memory for it"
+    if isinstance(error, TimesformerError | OSError):
+        return str(error)
+    return f"{type(error).__name__}: {error}"  # its message says too little alone
+
+
 class MissingDependencyError(TimesformerError, ImportError):
     """A library that is needed for this is not installed, or cannot be loaded."""
 

@@ -22,7 +22,7 @@ from timesformer_runtime.channel import Channel
 from timesformer_runtime.errors import InvalidOptionError, InvalidVideoError
 from timesformer_runtime.live_windows import ReadyWindow, Windowing
 from timesformer_runtime.pipeline import Pipeline
-from timesformer_runtime.results import Prediction, count_duplicates
+from timesformer_runtime.results import PartResult, count_duplicates
 from timesformer_runtime.timeline import decoding_threads
 from timesformer_runtime.video.live_address import is_url, live_address
 from timesformer_runtime.video.live_source import Connection, LiveFrame, LiveSource
@@ -76,48 +76,24 @@ class LiveSettings:
 
 
 @dataclasses.dataclass(frozen=True)
-class LiveResult:
+class LiveResult(PartResult):
     """What the model says to one window of a stream.
 
     Attributes:
-        start: Seconds from the stream's first frame.
-        end: The same.
-        predictions: Best first.
-        indices: Which frames the model saw, counted as the stream's frames decode.
-        times: When they are shown, as ``start``.
-        duplicates: How many of the frames of its clips repeat another one of the same clip.
         latency: Seconds from the arrival of the window's last frame to this result.
         dropped_frames: Frames since the result before that came too fast to be used.
         skipped_windows: Windows since the result before that were replaced by newer ones.
-        failed_packets: Packets since the result before that did not decode, or to damaged
-            pictures; of live sources these are not used.
         reconnects: How often the source was lost and found again so far.
     """
 
-    start: float
-    end: float
-    predictions: tuple[Prediction, ...]
-    indices: tuple[int, ...]
-    times: tuple[float, ...]
-    duplicates: int
     latency: float
     dropped_frames: int
     skipped_windows: int
-    failed_packets: int
     reconnects: int
-
-    @property
-    def damaged(self) -> bool:
-        """Whether this part of the stream is damaged, so that predictions deserve less trust."""
-        return self.failed_packets > 0
 
     def to_dict(self) -> dict[str, Any]:
         """The result as JSON types."""
-        values = dataclasses.asdict(self)
-        for name in ("start", "end", "latency"):
-            values[name] = round(values[name], 6)
-        frames = {name: values.pop(name) for name in ("indices", "times", "duplicates")}
-        return {**values, "frames": frames, "damaged": self.damaged}
+        return {**super().to_dict(), "latency": round(self.latency, 6)}
 
 
 def stream(

@@ -151,6 +151,53 @@ class VideoResult:
 
 
 @dataclasses.dataclass(frozen=True)
+class PartResult:
+    """What the model says to a part of a video or of a stream.
+
+    Attributes:
+        start: Seconds from the first frame of the video or stream.
+        end: The same.
+        predictions: Best first.
+        indices: Which frames the model saw, counted from 0: those of each clip, and of each
+            window, one after the other.
+        times: When they are shown, as ``start``.
+        duplicates: How many of the frames of its clips repeat another one of the same clip.
+        failed_packets: Packets since the result before that did not decode, or to damaged
+            pictures; of live sources these pictures are not used.
+    """
+
+    start: float
+    end: float
+    predictions: tuple[Prediction, ...]
+    indices: tuple[int, ...]
+    times: tuple[float, ...]
+    duplicates: int
+    failed_packets: int
+
+    @property
+    def damaged(self) -> bool:
+        """Whether its part of the source is damaged, so that predictions deserve less trust."""
+        return self.failed_packets > 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as JSON types."""
+        values = dataclasses.asdict(self)
+        frames = {
+            "indices": list(values.pop("indices")),
+            "times": list(values.pop("times")),
+            "duplicates": values.pop("duplicates"),
+        }
+        return {
+            **values,
+            "start": round(self.start, 6),
+            "end": round(self.end, 6),
+            "predictions": list(values["predictions"]),
+            "frames": frames,
+            "damaged": self.damaged,
+        }
+
+
+@dataclasses.dataclass(frozen=True)
 class GoldenCheck:
     """How far this machine's answer for the golden frames is from PyTorch's.
 

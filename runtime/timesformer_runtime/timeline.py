@@ -12,7 +12,7 @@ import itertools
 import math
 import time
 from collections.abc import Generator, Iterator, Sequence
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ import numpy.typing as npt
 from timesformer_runtime.channel import Channel
 from timesformer_runtime.model_input import Converted
 from timesformer_runtime.pipeline import Pipeline
-from timesformer_runtime.results import Prediction, Seconds, count_duplicates
+from timesformer_runtime.results import PartResult, Seconds, count_duplicates
 from timesformer_runtime.video.pixels import Frame, Kept
 from timesformer_runtime.video.playback import BrokenPromiseError, Playback, PlayedFrame, play
 from timesformer_runtime.video.source import Source
@@ -30,55 +30,17 @@ _AHEAD = 2  # windows that wait for the model
 
 
 @dataclasses.dataclass(frozen=True)
-class Segment:
+class Segment(PartResult):
     """What the model says to a part of a video.
 
     Attributes:
-        start: Seconds from the video's first frame.
-        end: The same.
-        predictions: Best first.
-        indices: Which frames the model saw, counted from 0: those of each clip, and of each
-            window, one after the other.
-        times: When they are shown, as ``start``.
-        duplicates: How many of the frames of its clips repeat another one of the same clip.
         windows: How many windows it is made of; more than one only where they were merged, and
             then their logits are averaged.
-        failed_packets: Packets since the segment before that did not decode, or to damaged
-            pictures.
         seconds: How long it took.
     """
 
-    start: float
-    end: float
-    predictions: tuple[Prediction, ...]
-    indices: tuple[int, ...]
-    times: tuple[float, ...]
-    duplicates: int
     windows: int
-    failed_packets: int
     seconds: Seconds
-
-    @property
-    def damaged(self) -> bool:
-        """Whether its part of the file is damaged, so that predictions deserve less trust."""
-        return self.failed_packets > 0
-
-    def to_dict(self) -> dict[str, Any]:
-        """The segment as JSON types."""
-        return {
-            "start": round(self.start, 6),
-            "end": round(self.end, 6),
-            "predictions": [dict(prediction) for prediction in self.predictions],
-            "frames": {
-                "indices": list(self.indices),
-                "times": list(self.times),
-                "duplicates": self.duplicates,
-            },
-            "windows": self.windows,
-            "damaged": self.damaged,
-            "failed_packets": self.failed_packets,
-            "seconds": dataclasses.asdict(self.seconds),
-        }
 
 
 class Timeline(Iterator[Segment]):

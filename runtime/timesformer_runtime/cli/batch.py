@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from timesformer_runtime.cli.limit_options import limit_options
-from timesformer_runtime.cli.model_options import load, model_options
+from timesformer_runtime.cli.model_options import load, model_options, top_k_option
 from timesformer_runtime.cli.output import (
     BAD_INPUT,
     INTERRUPTED,
@@ -23,7 +23,7 @@ from timesformer_runtime.cli.output import (
     say,
 )
 from timesformer_runtime.cli.view_options import view_options
-from timesformer_runtime.errors import TimesformerError
+from timesformer_runtime.errors import reason_of
 
 if TYPE_CHECKING:
     from timesformer_runtime.batch import Outcome
@@ -42,14 +42,7 @@ if TYPE_CHECKING:
     metavar="FILE.jsonl",
     help="Where results go. Videos that are there already are not done again.",
 )
-@click.option(
-    "--top-k",
-    type=click.IntRange(min=1),
-    default=5,
-    show_default=True,
-    metavar="N",
-    help="Labels per video.",
-)
+@top_k_option(5, "video")
 @click.option(
     "--retry-failed",
     is_flag=True,
@@ -118,17 +111,15 @@ def _fingerprint(classifier: VideoClassifier) -> str:
 
 def _keep(outcome: Outcome, results: ResultsFile, progress: ProgressBar) -> None:
     video = str(outcome.video)
-    if outcome.result is None:
-        message = str(outcome.error)
-        if not isinstance(outcome.error, TimesformerError | OSError | MemoryError):
-            message = f"{type(outcome.error).__name__}: {message}"  # it says too little alone
+    if outcome.error is not None:
+        message = reason_of(outcome.error)
         results.append(video, {"error": one_line(message)})
         progress.say(f"timesformer: {about(video, message)}")
-        return
-    results.append(video, outcome.result.to_dict())
-    if outcome.result.damaged:
-        problems = "; ".join(outcome.result.problems)
-        progress.say(f"timesformer: {video}: damaged: {problems}")
+    if outcome.result is not None:
+        results.append(video, outcome.result.to_dict())
+        if outcome.result.damaged:
+            problems = "; ".join(outcome.result.problems)
+            progress.say(f"timesformer: {video}: damaged: {problems}")
 
 
 def _tell_sum(

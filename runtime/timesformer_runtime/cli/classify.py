@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from timesformer_runtime.cli.limit_options import limit_options
-from timesformer_runtime.cli.model_options import load, model_options
+from timesformer_runtime.cli.model_options import load, model_options, top_k_option
 from timesformer_runtime.cli.output import BAD_INPUT, about, one_line, say
 from timesformer_runtime.cli.sources import STDIN, source
 from timesformer_runtime.cli.view_options import view_options
-from timesformer_runtime.errors import TimesformerError
+from timesformer_runtime.errors import TimesformerError, reason_of
 
 if TYPE_CHECKING:
     from timesformer_runtime.classifier import VideoClassifier
@@ -25,14 +25,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("model")
 @click.argument("videos", metavar="VIDEO...", nargs=-1, required=True)
-@click.option(
-    "--top-k",
-    type=click.IntRange(min=1),
-    default=5,
-    show_default=True,
-    metavar="N",
-    help="Labels per video.",
-)
+@top_k_option(5, "video")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per video and line.")
 @click.option(
     "--features",
@@ -101,10 +94,8 @@ def _try_video(
     """Runs one video; a failure is reported, and does not stop the others."""
     try:
         return classifier.classify(source(video), top_k, outputs=outputs)
-    except (TimesformerError, OSError) as error:
-        message = str(error)
-    except MemoryError as error:
-        message = str(error) or "there is not enough memory for it"
+    except (TimesformerError, OSError, MemoryError) as error:
+        message = reason_of(error)
     if as_json:
         click.echo(json.dumps({"video": video, "error": one_line(message)}))
     say(f"timesformer: {about(video, message)}")

@@ -48,6 +48,18 @@ def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+def top_k_option(default: int, of: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Adds ``--top-k``: how many labels there are of a video, a window, a segment."""
+    return click.option(
+        "--top-k",
+        type=click.IntRange(min=1),
+        default=default,
+        show_default=True,
+        metavar="N",
+        help=f"Labels per {of}.",
+    )
+
+
 def _read_session_options(
     _context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
 ) -> dict[str, str]:

@@ -9,19 +9,18 @@ from collections.abc import Iterator, Sequence
 
 from rich.cells import cell_len
 
-from timesformer_runtime.results import Prediction
+from timesformer_runtime.results import PartResult
 from timesformer_runtime.terminal import printable
-from timesformer_runtime.timeline import Segment
 
 _WIDEST = 64  # columns; a longer label only shifts its own line
 
 
 class JsonLines:
-    """One JSON object per segment."""
+    """One JSON object per result."""
 
-    def lines(self, segment: Segment) -> Iterator[str]:
-        """The line of the next segment."""
-        yield json.dumps(segment.to_dict())
+    def lines(self, part: PartResult) -> Iterator[str]:
+        """The line of the next result."""
+        yield json.dumps(part.to_dict())
 
 
 class CsvLines:
@@ -30,14 +29,14 @@ class CsvLines:
     def __init__(self) -> None:
         self._header: tuple[str, ...] | None = ("start", "end", "label", "score")
 
-    def lines(self, segment: Segment) -> Iterator[str]:
-        """The lines of the next segment."""
+    def lines(self, part: PartResult) -> Iterator[str]:
+        """The lines of the next result."""
         if self._header:
             yield ",".join(self._header)
             self._header = None
-        for prediction in segment.predictions:
+        for prediction in part.predictions:
             line = io.StringIO()
-            row = (f"{segment.start:.3f}", f"{segment.end:.3f}", prediction["label"])
+            row = (f"{part.start:.3f}", f"{part.end:.3f}", prediction["label"])
             csv.writer(line, lineterminator="").writerow([*row, f"{prediction['score']:.6f}"])
             yield line.getvalue()
 
@@ -56,23 +55,13 @@ class Rows:
         self._facts = facts
         self._has_header = False
 
-    def lines(self, segment: Segment) -> Iterator[str]:
-        """The rows of the next segment: its first label, then the others."""
-        yield from self.rows(segment.start, segment.end, segment.predictions)
-
-    def rows(
-        self,
-        start: float,
-        end: float,
-        predictions: Sequence[Prediction],
-        facts: Sequence[str] = (),
-    ) -> Iterator[str]:
-        """The rows of a part of a video; the facts stand beside its first label."""
+    def lines(self, part: PartResult, facts: Sequence[str] = ()) -> Iterator[str]:
+        """The rows of the next result: its first label, and the facts beside it; the others."""
         if not self._has_header:
             yield self._row("start", "end", "label", "score", self._facts)
             self._has_header = True
-        times = _clock(start), _clock(end)
-        for prediction in predictions:
+        times = _clock(part.start), _clock(part.end)
+        for prediction in part.predictions:
             yield self._row(*times, prediction["label"], f"{prediction['score']:.4f}", facts)
             times, facts = ("", ""), ()
 

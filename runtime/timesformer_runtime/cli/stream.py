@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from timesformer_runtime.cli.durations import duration
 from timesformer_runtime.cli.limit_options import limit_options
-from timesformer_runtime.cli.model_options import load, model_options
+from timesformer_runtime.cli.model_options import load, model_options, top_k_option
 from timesformer_runtime.cli.output import INTERRUPTED, fail_at_once, say
 from timesformer_runtime.cli.view_options import view_options
 from timesformer_runtime.cli.window_options import window_options
@@ -19,20 +17,14 @@ if TYPE_CHECKING:
     from timesformer_runtime.live import LiveResult
 
 _LIVE = ("window", "stride", "timeout", "drop", "format", "rtsp_transport")
+_FACTS = ("latency", "dropped", "damaged")
 
 
 @click.command()
 @click.argument("model")
 @click.argument("source", metavar="URL|DEVICE|FILE")
 @window_options
-@click.option(
-    "--top-k",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    metavar="N",
-    help="Labels per window.",
-)
+@top_k_option(1, "window")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per window and line.")
 @click.option(
     "--timeout",
@@ -77,6 +69,8 @@ def stream(
     video file, which is replayed as fast as the model can. The command goes on until the source
     ends, or Ctrl-C. Seconds count from the first frame.
     """
+    from timesformer_runtime.cli.segment_lines import JsonLines, Rows  # noqa: PLC0415
+
     if no_reconnect and reconnect is not None:
         raise click.UsageError("--reconnect and --no-reconnect contradict each other: give one")
     live = {name: options.pop(name) for name in _LIVE}
@@ -88,10 +82,11 @@ def stream(
         notify=lambda message: say(f"timesformer: {message}"),
         **live,
     )
-    show = _json_lines() if as_json else _rows(classifier.labels)
+    rows = Rows(classifier.labels, _FACTS)
     try:
         for result in results:
-            for line in show(result):
+            lines = JsonLines().lines(result) if as_json else rows.lines(result, _facts(result))
+            for line in lines:
                 click.echo(line)
     except KeyboardInterrupt:
         # The network may not answer for as long as the timeout: nobody waits for that now.
@@ -100,21 +95,6 @@ def stream(
         results.close()
 
 
-def _json_lines() -> Callable[[LiveResult], Iterable[str]]:
-    return lambda result: [json.dumps(result.to_dict())]
-
-
-def _rows(labels: Sequence[str] | None) -> Callable[[LiveResult], Iterable[str]]:
-    from timesformer_runtime.cli.segment_lines import Rows  # noqa: PLC0415
-
-    rows = Rows(labels, ("latency", "dropped", "damaged"))
-
-    def lines(result: LiveResult) -> Iterable[str]:
-        facts = (
-            f"{result.latency:.2f} s",
-            str(result.dropped_frames),
-            str(result.failed_packets) if result.failed_packets else "",
-        )
-        return rows.rows(result.start, result.end, result.predictions, facts)
-
-    return lines
+def _facts(result: LiveResult) -> tuple[str, ...]:
+    damaged = str(result.failed_packets) if result.failed_packets else ""
+    return f"{result.latency:.2f} s", str(result.dropped_frames), damaged

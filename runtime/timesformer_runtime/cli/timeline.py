@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from timesformer_runtime.cli.limit_options import limit_options
-from timesformer_runtime.cli.model_options import load, model_options
+from timesformer_runtime.cli.model_options import load, model_options, top_k_option
 from timesformer_runtime.cli.output import INTERRUPTED, fail_at_once, say
 from timesformer_runtime.cli.sources import source
 from timesformer_runtime.cli.view_options import view_options
@@ -19,14 +19,7 @@ from timesformer_runtime.cli.window_options import window_options
 @click.argument("video")
 @window_options
 @click.option("--merge", is_flag=True, help="Join neighbours with the same first label.")
-@click.option(
-    "--top-k",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    metavar="N",
-    help="Labels per segment.",
-)
+@top_k_option(1, "segment")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per segment and line.")
 @click.option("--csv", "as_csv", is_flag=True, help="One line per label: start,end,label,score.")
 @view_options
