@@ -30,7 +30,8 @@ class ResultsFile:
 
     Attributes:
         path: The file.
-        done: The videos in the file, and whether each of them succeeded.
+        done: The absolute paths of the videos in the file, and whether each of them succeeded; a
+            relative path in the file counts from the current folder.
 
     Raises:
         InvalidOptionError: The file holds something else or results of another run, or another
@@ -62,14 +63,15 @@ class ResultsFile:
 
     def has(self, video: str, *, or_failed: bool) -> bool:
         """Whether the file has a result for a video, or an error if that counts as well."""
-        return self.done.get(video, False) or (or_failed and video in self.done)
+        path = _absolute(video)
+        return self.done.get(path, False) or (or_failed and path in self.done)
 
     def append(self, video: str, outcome: Mapping[str, Any]) -> None:
         """Adds the line of a video: its name, the run, and what came out, such as an ``error``."""
         line = json.dumps({"video": video, "run": self._run, **outcome}).encode() + b"\n"
         while line:  # a full disk or a signal can cut a write short
             line = line[os.write(self._file, line) :]
-        self.done[video] = "error" not in outcome
+        self.done[_absolute(video)] = "error" not in outcome
 
     def _lock(self) -> None:
         """Keeps a second run off the file, which would cut the first one's lines."""
@@ -109,7 +111,12 @@ class ResultsFile:
                     f"{self.path}: line {number} was made with {name} {run.get(name)!r}, not "
                     f"{self._run.get(name)!r}; give another output, or the options of that run"
                 )
-        self.done[video] = "error" not in record
+        self.done[_absolute(video)] = "error" not in record
+
+
+def _absolute(video: str) -> str:
+    """The same for all ways to write one path."""
+    return os.path.abspath(video)  # noqa: PTH100  # a Path keeps '..'
 
 
 def _is_cut_off(line: bytes) -> bool:

@@ -31,6 +31,16 @@ def test_lines(path: Path) -> None:
     assert second == {"video": "b\n\udcff.mp4", "run": RUN, "error": "it is empty"}
 
 
+def test_one_file_has_many_names(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(path.parent)
+    with ResultsFile(path, RUN) as results:
+        for name in ("./a.mp4", "x/../a.mp4", str(path.parent / "a.mp4")):
+            assert results.has(name, or_failed=False)
+        assert not results.has("x/a.mp4", or_failed=True)
+        results.append("./c.mp4", {})
+        assert results.has("c.mp4", or_failed=False)
+
+
 def test_two_runs_do_not_write_one_file(path: Path) -> None:
     whole = path.read_bytes()
     with ResultsFile(path, RUN), pytest.raises(InvalidOptionError, match="another run is writing"):
@@ -48,9 +58,12 @@ def test_every_cut_inside_a_line_is_mended(path: Path) -> None:
         with ResultsFile(path, RUN) as results:
             expected = {"a.mp4": True, "b\n\udcff.mp4": False}
             kept = (length >= first) + (length == len(whole))
-            assert results.done == dict(list(expected.items())[:kept])
+            assert len(results.done) == kept
+            for video, succeeded in list(expected.items())[:kept]:
+                assert results.has(video, or_failed=True)
+                assert results.has(video, or_failed=False) == succeeded
             results.append("c.mp4", {})
-            assert results.done["c.mp4"]
+            assert results.has("c.mp4", or_failed=False)
         assert path.read_bytes().startswith(whole[: [0, first, len(whole)][kept]])
         assert [json.loads(line)["video"] for line in path.read_text().splitlines()] == [
             *list(expected)[:kept],

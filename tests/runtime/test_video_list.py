@@ -45,12 +45,50 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             ],
         ),
         (["clips/deep", "clips/deep/er"], ["clips/deep/c.webm", "clips/deep/er/d.ts"]),
+        (
+            ["./clips/b.mp4", "clips/b.mp4", "empty/../clips/*.mp4"],
+            ["./clips/b.mp4", "empty/../clips/x[1].mp4"],
+        ),
     ],
 )
 def test_files_folders_and_patterns(
     folder: Path, arguments: list[str], expected: list[str]
 ) -> None:
     assert find_videos(arguments, None) == expected
+
+
+def test_an_absolute_path_is_the_same_video(folder: Path) -> None:
+    named = [str(folder / "clips/b.mp4"), "clips/b.mp4"]
+    assert find_videos(named, None) == named[:1]
+    assert find_videos(reversed(named), None) == named[1:]
+
+
+def test_links_to_folders_are_followed_but_not_in_circles(folder: Path) -> None:
+    elsewhere = folder / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "z.mp4").touch()
+    Path("clips/deep/link").symlink_to(elsewhere)
+    Path("clips/deep/circle").symlink_to(folder / "clips")
+    Path("clips/deep/itself").symlink_to("itself")
+    (elsewhere / "back").symlink_to(folder / "clips" / "deep")
+    assert find_videos(["clips/deep"], None) == [
+        "clips/deep/c.webm",
+        *(f"clips/deep/circle/{name}" for name in ("a.MKV", "b.mp4", "x[1].mp4")),
+        "clips/deep/er/d.ts",
+        "clips/deep/link/z.mp4",
+    ]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no such pipes")
+@pytest.mark.parametrize("argument", ["clips", "clips/*", "clips/pipe*"])
+def test_pipes_are_videos_only_where_they_are_named(folder: Path, argument: str) -> None:
+    os.mkfifo("clips/pipe.mp4")
+    Path("clips/pipe_link.mp4").symlink_to("pipe.mp4")
+    Path("clips/pipe_gone.mp4").symlink_to("nothing")  # somebody has to be told
+    found = find_videos([argument], None)
+    assert "clips/pipe_gone.mp4" in found
+    assert not {"clips/pipe.mp4", "clips/pipe_link.mp4"} & set(found)
+    assert find_videos(["clips/pipe.mp4"], None) == ["clips/pipe.mp4"]
 
 
 def test_a_list_on_standard_input(folder: Path) -> None:

@@ -99,7 +99,7 @@ def batch(
         finally:
             outcomes.close()
         _tell_sum(results, videos, left, time.perf_counter() - start)
-    if not all(results.done[video] for video in videos):
+    if not all(results.has(video, or_failed=False) for video in videos):
         sys.exit(BAD_INPUT)
 
 
@@ -130,7 +130,7 @@ def _tell_sum(
         facts.append(f"{len(left) / seconds:.2f} a second")
     if len(left) < len(videos):
         facts.append(f"{len(videos) - len(left)} were done before")
-    failed = sum(not results.done[video] for video in videos)
+    failed = sum(not results.has(video, or_failed=False) for video in videos)
     if failed:
         facts.append(f"{failed} failed")
     say(f"{results.path}: {', '.join(facts)}")
