@@ -22,7 +22,7 @@ from timesformer_runtime.channel import Channel
 from timesformer_runtime.errors import InvalidOptionError, InvalidVideoError
 from timesformer_runtime.live_windows import ReadyWindow, Windowing
 from timesformer_runtime.pipeline import Pipeline
-from timesformer_runtime.results import PartResult, count_duplicates
+from timesformer_runtime.results import PartResult, Seconds, count_duplicates
 from timesformer_runtime.timeline import decoding_threads
 from timesformer_runtime.video.live_address import is_url, live_address
 from timesformer_runtime.video.live_source import Connection, LiveFrame, LiveSource
@@ -178,9 +178,11 @@ def _replay(
         # However long it is: only a little of it is held at a time.
         limits = dataclasses.replace(pipeline.limits, max_seconds=math.inf)
         threads = decoding_threads(pipeline)  # as timeline: damaged files depend on it
+        start, decoding = time.perf_counter(), 0.0
         with play(source, threads=threads, limits=limits) as video:
             connection = Connection(0, video.rate, video.duration)
             for frame in video.frames():
+                decoding += time.perf_counter() - start
                 yield LiveFrame(
                     picture=frame.picture,
                     pixel_shape=frame.pixel_shape,
@@ -188,8 +190,10 @@ def _replay(
                     arrived=time.monotonic(),
                     number=frame.index,
                     failed_packets=video.failed_packets,
+                    decoding=decoding,
                     connection=connection,
                 )
+                start = time.perf_counter()
             if problems := video.problems():
                 notify(f"{os.fspath(source)}: damaged: {'; '.join(problems)}")
 
@@ -228,6 +232,13 @@ def results_of(
             dropped_frames=unseen + item.missing - (before.missing if before else 0),
             skipped_windows=skipped,
             failed_packets=newest.failed_packets - (before.newest.failed_packets if before else 0),
+            seconds=Seconds(
+                decode=item.decoding - (before.decoding if before else 0.0),
+                preprocess=item.converting
+                - (before.converting if before else 0.0)
+                + answer.preprocess,
+                inference=answer.inference,
+            ),
             reconnects=newest.connection.number,
         )
         before = item

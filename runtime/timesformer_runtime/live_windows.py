@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from timesformer_runtime.model_input import Converted
 from timesformer_runtime.pipeline import Pipeline
+from timesformer_runtime.timing import Timed
 from timesformer_runtime.video.live_source import LiveFrame
 from timesformer_runtime.windows import Window, Windows, WindowSettings
 
@@ -26,6 +27,8 @@ class ReadyWindow(NamedTuple):
         stop: How many with its last.
         missing: How many frames were dropped before they were looked at.
         newest: The frame that completed it.
+        decoding: Seconds that the decoding took so far, to pictures in RGB.
+        converting: Seconds that the conversion of these took so far.
     """
 
     window: Window[Converted]
@@ -35,6 +38,8 @@ class ReadyWindow(NamedTuple):
     stop: int
     missing: int
     newest: LiveFrame
+    decoding: float
+    converting: float
 
 
 class Windowing:
@@ -50,7 +55,8 @@ class Windowing:
         self._pipeline = pipeline
         self._settings = settings
         self._with_last = with_last
-        self._rendering = pipeline.input.rendering()
+        self._convert = Timed(pipeline.input.convert)
+        self._render = Timed(pipeline.input.rendering(self._convert))
         self._used = self._missing = self._windows = 0
 
     def windows(self, frames: Iterable[LiveFrame]) -> Generator[ReadyWindow, None, None]:
@@ -64,7 +70,7 @@ class Windowing:
             self._settings,
             first.connection.rate,
             self._pipeline.input.choose,
-            lambda frame: self._rendering(frame.picture, frame.pixel_shape),
+            lambda frame: self._render(frame.picture, frame.pixel_shape),
             first.connection.duration,
         )
         times: collections.deque[float] = collections.deque()  # from the oldest open window's start
@@ -91,5 +97,13 @@ class Windowing:
         first = self._used - len(times)
         self._windows += 1
         return ReadyWindow(
-            window, offset, self._windows - 1, first, self._used, self._missing, newest
+            window,
+            offset,
+            self._windows - 1,
+            first,
+            self._used,
+            self._missing,
+            newest,
+            newest.decoding + self._render.seconds - self._convert.seconds,
+            self._convert.seconds,
         )

@@ -10,9 +10,9 @@ from typing import BinaryIO, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from timesformer_runtime.model_input import Converted, ModelInput
-from timesformer_runtime.preprocess import Frame
+from timesformer_runtime.model_input import ModelInput
 from timesformer_runtime.results import Answer, Seconds, VideoResult, View
+from timesformer_runtime.timing import Timed
 from timesformer_runtime.video import Clip, DecodeLimits, read_clip
 
 Video: TypeAlias = str | PathLike[str] | BinaryIO | npt.NDArray[np.uint8]
@@ -68,15 +68,7 @@ def read_video(
         VideoNotFoundError: There is no such file.
         InvalidVideoError: It is no video that can be decoded, or no array of frames.
     """
-    converting = 0.0
-
-    def convert(frame: Frame) -> Converted:
-        nonlocal converting
-        start = time.perf_counter()
-        converted = model_input.convert(frame)
-        converting += time.perf_counter() - start
-        return converted
-
+    convert = Timed(model_input.convert)
     start = time.perf_counter()
     if isinstance(video, np.ndarray):
         clip = Clip.from_array(video, model_input.choose)
@@ -95,7 +87,7 @@ def read_video(
             limits=limits,
         )
     seconds = time.perf_counter() - start
-    return Reading(clip, _seen(clip, model_input), seconds - converting, converting)
+    return Reading(clip, _seen(clip, model_input), seconds - convert.seconds, convert.seconds)
 
 
 def _seen(clip: Clip, model_input: ModelInput) -> tuple[View, ...]:

@@ -164,6 +164,8 @@ class PartResult:
         duplicates: How many of the frames of its clips repeat another one of the same clip.
         failed_packets: Packets since the result before that did not decode, or to damaged
             pictures; of live sources these pictures are not used.
+        seconds: What the work since the result before took, also for what was skipped. Decoding
+            includes the reading of files; of live sources, where that is waiting, it does not.
     """
 
     start: float
@@ -173,6 +175,7 @@ class PartResult:
     times: tuple[float, ...]
     duplicates: int
     failed_packets: int
+    seconds: Seconds
 
     @property
     def damaged(self) -> bool:

@@ -21,7 +21,8 @@ from timesformer_runtime.channel import Channel
 from timesformer_runtime.model_input import Converted
 from timesformer_runtime.pipeline import Pipeline
 from timesformer_runtime.results import PartResult, Seconds, count_duplicates
-from timesformer_runtime.video.pixels import Frame, Kept
+from timesformer_runtime.timing import Timed
+from timesformer_runtime.video.pixels import Kept
 from timesformer_runtime.video.playback import BrokenPromiseError, Playback, PlayedFrame, play
 from timesformer_runtime.video.source import Source
 from timesformer_runtime.windows import Window, Windows, WindowSettings
@@ -36,11 +37,9 @@ class Segment(PartResult):
     Attributes:
         windows: How many windows it is made of; more than one only where they were merged, and
             then their logits are averaged.
-        seconds: How long it took.
     """
 
     windows: int
-    seconds: Seconds
 
 
 class Timeline(Iterator[Segment]):
@@ -218,7 +217,7 @@ class WindowReader:
         self.problems: tuple[str, ...] = ()
         self._video = video
         self._settings = settings
-        self._converting = 0.0
+        self._convert = Timed(pipeline.input.convert)
 
     def windows(self) -> Generator[PreparedWindow, None, None]:
         """The windows, their frames converted.
@@ -229,15 +228,16 @@ class WindowReader:
         """
         limits = dataclasses.replace(self.pipeline.limits, max_seconds=math.inf)
         threads = decoding_threads(self.pipeline)
-        start, failed_packets = time.perf_counter(), 0
+        start, failed_packets, converted = time.perf_counter(), 0, 0.0
         with play(self._video, threads=threads, limits=limits, with_times=True) as opened:
             self.duration = opened.duration
             for playback, window in self._windows(opened, threads):
-                reading = time.perf_counter() - start - self._converting
+                converting = self._convert.seconds - converted
+                reading = time.perf_counter() - start - converting
                 failures = playback.failed_packets - failed_packets
-                yield PreparedWindow(window, failures, reading, self._converting)
+                yield PreparedWindow(window, failures, reading, converting)
                 start, failed_packets = time.perf_counter(), playback.failed_packets
-                self._converting = 0.0
+                converted = self._convert.seconds
 
     def _windows(self, playback: Playback, threads: int) -> Iterator[tuple[Playback, Window[Kept]]]:
         """The windows, and what plays their frames; no more is decoded than they need."""
@@ -291,9 +291,3 @@ class WindowReader:
         for frame in frames:
             yield from windows.push(frame.seconds, frame, frame.index)
         yield from windows.finish()
-
-    def _convert(self, frame: Frame) -> Converted:
-        start = time.perf_counter()
-        converted = self.pipeline.input.convert(frame)
-        self._converting += time.perf_counter() - start
-        return converted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import os
 import signal
@@ -100,6 +101,8 @@ def test_a_replayed_file_gives_every_window_in_full(
         seen = [first + index for index in expected.views[0].indices]
         assert result.times == pytest.approx([min(number, 109) / RATE for number in seen])
         assert (result.dropped_frames, result.skipped_windows, result.reconnects) == (0, 0, 0)
+        assert min(dataclasses.astuple(result.seconds)) > 0
+        assert result.to_dict()["seconds"] == dataclasses.asdict(result.seconds)
         assert 0 <= result.latency < PATIENCE
 
 
@@ -155,22 +158,29 @@ def test_a_file_may_be_watched_like_a_live_source(
 
 
 def frames_of(numbers: Iterable[int]) -> Iterator[LiveFrame]:
-    """Frames with these numbers, of a source that gives one each 1/25 s."""
+    """Frames with these numbers: 25 a second, each of which took 1000 seconds to decode."""
     connection = Connection(0, RATE)
     picture = av.VideoFrame.from_ndarray(moving_pictures(1)[0], format="rgb24")
     for number in numbers:
-        yield LiveFrame(picture, None, number / RATE, 0.0, number, 0, connection)
+        yield LiveFrame(picture, None, number / RATE, 0.0, number, 0, 1000.0 * number, connection)
 
 
 def counted(
     classifier: VideoClassifier, numbers: Iterable[int], shown: list[int] | None = None
 ) -> list[tuple[int, int]]:
     """Skipped windows and dropped frames of results for windows of ten frames, five apart."""
+    results = results_of(classifier, numbers, shown)
+    return [(result.skipped_windows, result.dropped_frames) for result in results]
+
+
+def results_of(
+    classifier: VideoClassifier, numbers: Iterable[int], shown: list[int] | None = None
+) -> list[LiveResult]:
+    """The results for windows of ten frames, five apart."""
     windowing = Windowing(classifier, WindowSettings(0.4, 0.2), with_last=False)
     windows = list(windowing.windows(frames_of(numbers)))
     chosen = windows if shown is None else [windows[number] for number in shown]
-    results = live.results_of(classifier, chosen, 1, None)
-    return [(result.skipped_windows, result.dropped_frames) for result in results]
+    return list(live.results_of(classifier, chosen, 1, None))
 
 
 def test_what_keeps_up_drops_nothing(classifier: VideoClassifier) -> None:
@@ -194,6 +204,15 @@ def test_frames_dropped_before_they_were_looked_at_are_counted(
 ) -> None:
     numbers = [*range(12), *range(15, 31), *range(32, 40)]
     assert counted(classifier, numbers) == [(0, 0), (0, 3), *[(0, 0)] * 3, (0, 1), (0, 0)]
+
+
+def test_seconds_are_those_since_the_result_before(classifier: VideoClassifier) -> None:
+    results = results_of(classifier, range(100), [0, 2, 3, 7, 18])
+    decoding = [result.seconds.decode for result in results]
+    assert decoding == pytest.approx([9000, 10000, 5000, 20000, 55000], abs=500)
+    for result in results:
+        assert 0 < result.seconds.preprocess < PATIENCE
+        assert 0 < result.seconds.inference < PATIENCE
 
 
 @pytest.mark.parametrize(
@@ -261,6 +280,8 @@ def test_a_live_sender(classifier: VideoClassifier) -> None:
         assert set(scores(result.predictions)) == set(LABELS)
         assert 0 <= result.latency < PATIENCE
         assert (result.failed_packets, result.reconnects) == (0, 0)
+    decoding = sum(result.seconds.decode for result in results)
+    assert 0 < decoding < 1.0, "two seconds of video came: that is waiting"
 
 
 def test_what_a_slow_consumer_gets_is_new(classifier: VideoClassifier) -> None:

@@ -60,6 +60,8 @@ class LiveFrame(NamedTuple):
         arrived: When the packet came that completed it, by ``time.monotonic()``.
         number: How many frames were decoded before it.
         failed_packets: How many packets before it did not decode, or to damaged pictures.
+        decoding: Seconds that the decoding took so far: of a file also its reading, which of a
+            live source is waiting.
         connection: Where it came from.
     """
 
@@ -69,6 +71,7 @@ class LiveFrame(NamedTuple):
     arrived: float
     number: int
     failed_packets: int
+    decoding: float
     connection: Connection
 
     @property
@@ -110,6 +113,7 @@ class LiveSource:
         self._connections = 0
         self._count = 0
         self._failed_packets = 0
+        self._decoding = 0.0  # seconds
 
     def frames(self, stopped: threading.Event) -> Generator[LiveFrame, None, None]:
         """The frames, as they come.
@@ -163,6 +167,7 @@ class LiveSource:
                     arrived=arrived,
                     number=self._count,
                     failed_packets=self._failed_packets,
+                    decoding=self._decoding,
                     connection=connection,
                 )
                 self._count += 1
@@ -220,11 +225,14 @@ class LiveSource:
     def _decode(self, stream: VideoStream, packet: Packet | None) -> list[av.VideoFrame]:
         if packet is not None and (packet.stream_index != stream.index or packet.size == 0):
             return []
+        start = time.perf_counter()
         try:
             pictures = stream.codec_context.decode(packet)
         except av.FFmpegError:
             self._failed_packets += 1
             return []
+        finally:
+            self._decoding += time.perf_counter() - start
         whole = [picture for picture in pictures if not picture.is_corrupt]
         self._failed_packets += len(pictures) - len(whole)
         return whole
