@@ -2,7 +2,8 @@
 
 - The patch embedding is one matrix product over flattened patches. For uint8 frames it also
   holds rescaling and normalisation, which are linear too.
-- Position and time embeddings are added up beforehand.
+- The position embedding of CLS is added to CLS beforehand. Those of places and of frames are added
+  one after the other: their sums would be as large as a clip's tokens, 58 MB for 96 frames.
 - Queries, keys and values have a projection each, instead of a packed one that must be split,
   and the attention scale is in the queries' weights.
 - ``temporal_dense`` follows the temporal output projection with nothing between them: one
@@ -104,7 +105,8 @@ class _PatchTokens(nn.Module):
     """Clips to tokens, frame by frame: [B*T, 1+N, D], joint [B, 1+T*N, D]."""
 
     cls: Tensor
-    offsets: Tensor
+    places: Tensor
+    times: Tensor | None
 
     def __init__(
         self,
@@ -119,16 +121,17 @@ class _PatchTokens(nn.Module):
         self.frames_input = frames_input
         self.projection = _patch_projection(embeddings, frames_input)
         positions = embeddings.position_embeddings.detach()
-        offsets = positions[:, 1:]  # [1, N, D], for each frame
-        if embeddings.time_embeddings is not None:
-            offsets = offsets + embeddings.time_embeddings.detach().transpose(0, 1)  # [T, N, D]
-        self.register_buffer("offsets", offsets)
+        times = embeddings.time_embeddings
+        self.register_buffer("places", positions[:, 1:])  # [1, N, D]
+        self.register_buffer("times", None if times is None else times.detach().transpose(0, 1))
         self.register_buffer("cls", embeddings.cls_token.detach() + positions[:, :1])
 
     def forward(self, clips: Tensor) -> Tensor:
         if self.frames_input is not None:
             clips = self.frames_input.pixels(clips).to(torch.float32)
-        tokens = self.projection(self._flat_patches(clips)) + self.offsets  # [B, T, N, D]
+        tokens = self.projection(self._flat_patches(clips)) + self.places  # [B, T, N, D]
+        if self.times is not None:
+            tokens = tokens + self.times  # [T, 1, D]
         tokens = tokens.flatten(1, 2) if self.joins_frames else tokens.flatten(0, 1)
         return torch.cat([self.cls.expand(tokens.shape[0], -1, -1), tokens], dim=1)
 
