@@ -107,17 +107,26 @@ class Timeline(Iterator[Segment]):
 def _segments(
     reading: WindowReader, top_k: int | None, function: str | None, *, merge: bool
 ) -> Generator[Segment, None, None]:
-    alike: list[_Classified] = []
-    for classified in _classified(reading):
-        if not merge:
-            yield _segment(reading.pipeline, [classified], top_k, function)
-            continue
-        if alike and alike[0].label != classified.label:
-            yield _segment(reading.pipeline, alike, top_k, function)
-            alike = []
-        alike.append(classified)
-    if alike:
-        yield _segment(reading.pipeline, alike, top_k, function)
+    with contextlib.closing(_classified(reading)) as classified:
+        for group in _alike(classified) if merge else ([window] for window in classified):
+            yield _segment(reading.pipeline, group, top_k, function)
+
+
+def _alike(windows: Iterator[_Classified]) -> Iterator[list[_Classified]]:
+    """Windows that follow each other and have the same first label; also those before an error."""
+    group: list[_Classified] = []
+    try:
+        for window in windows:
+            if group and group[0].label != window.label:
+                yield group
+                group = []
+            group.append(window)
+    except Exception:
+        if group:
+            yield group
+        raise
+    if group:
+        yield group
 
 
 def _segment(

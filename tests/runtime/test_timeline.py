@@ -19,6 +19,7 @@ import pytest
 from timesformer_runtime import (
     InvalidOptionError,
     InvalidVideoError,
+    Segment,
     VideoClassifier,
     VideoNotFoundError,
 )
@@ -136,6 +137,25 @@ def test_merged_segments_average_their_windows(folder: Path, classifier: VideoCl
     labels = [segment.predictions[0]["label"] for segment in merged]
     assert all(label != following for label, following in itertools.pairwise(labels))
     assert next(rest, None) is None
+
+
+def test_what_was_merged_before_an_error_is_not_lost(
+    folder: Path, classifier: VideoClassifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen_frames = Playback.chosen_frames
+
+    def failing(self: Playback, wanted: Collection[int]) -> Iterator[PlayedFrame]:
+        yield from itertools.islice(chosen_frames(self, wanted), 30)
+        raise InvalidVideoError("the disk broke")
+
+    monkeypatch.setattr(Playback, "chosen_frames", failing)
+    given: dict[bool, list[Segment]] = {False: [], True: []}
+    for merge, segments in given.items():
+        with pytest.raises(InvalidVideoError, match="the disk broke"):
+            segments += classifier.timeline(folder / "long.mp4", WINDOW, STRIDE, merge=merge)
+    assert 1 < len(given[True]) < len(given[False])
+    assert sum(segment.windows for segment in given[True]) == len(given[False])
+    assert given[True][-1].end == given[False][-1].end
 
 
 def test_several_views(folder: Path) -> None:
