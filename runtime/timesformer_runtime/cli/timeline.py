@@ -38,7 +38,8 @@ def timeline(
     """Name what each part of a long VIDEO shows.
 
     Windows slide over the video, which is read once; each result is printed as soon as it is
-    known. Times count from the video's first frame. VIDEO "-" is standard input.
+    known. Times count from the video's first frame. VIDEO "-" is standard input, all of which is
+    copied to a temporary file before the first result.
     """
     if as_json and as_csv:
         raise click.UsageError("--json and --csv contradict each other: give one")
