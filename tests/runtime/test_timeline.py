@@ -152,7 +152,7 @@ def test_what_was_merged_before_an_error_is_not_lost(
     given: dict[bool, list[Segment]] = {False: [], True: []}
     for merge, segments in given.items():
         with pytest.raises(InvalidVideoError, match="the disk broke"):
-            segments += classifier.timeline(folder / "long.mp4", WINDOW, STRIDE, merge=merge)
+            segments.extend(classifier.timeline(folder / "long.mp4", WINDOW, STRIDE, merge=merge))
     assert 1 < len(given[True]) < len(given[False])
     assert sum(segment.windows for segment in given[True]) == len(given[False])
     assert given[True][-1].end == given[False][-1].end
