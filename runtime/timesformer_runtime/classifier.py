@@ -195,11 +195,16 @@ class VideoClassifier(Pipeline):
         """Classifies a live stream: the newest complete window, again and again.
 
         The source is connected when the first result is asked for. Closing the generator ends its
-        threads; where the network does not answer, that waits for ``timeout`` at most.
+        threads; where the network does not answer, that waits for ``timeout`` at most. Of the
+        limits, ``max_pixels`` applies, and to files ``max_packets``.
+
+        A web server may redirect to any other host, also one in your own network: name only those
+        that you trust.
 
         Args:
             source: A URL, a device with its ``format``, or a video file, which is replayed as
-                fast as the model can and gives what ``timeline`` gives.
+                fast as the model can and gives what ``timeline`` gives. A file on a web server
+                is a live source: after its end it comes again, unless ``reconnect`` is 0.
             window: Seconds that each result is about.
             stride: Seconds from the start of one window to that of the next.
             top_k: As in a call.

@@ -96,6 +96,11 @@ class LiveResult(PartResult):
         return {**super().to_dict(), "latency": round(self.latency, 6)}
 
 
+def is_live(source: str | os.PathLike[str], format: str | None) -> bool:  # noqa: A002
+    """Whether this is a URL or a device, and not a file that can be replayed."""
+    return is_url(source) or format is not None
+
+
 def stream(
     pipeline: Pipeline,
     source: str | os.PathLike[str],
@@ -112,15 +117,12 @@ def stream(
             f"a stream cannot be a {type(source).__name__}; give a URL, a device or a path"
         )
     notify = notify or _logger.warning
-    is_file = not is_url(source) and settings.format is None
-    if is_file:
-        read = _replay(pipeline, source, settings, notify)
-    else:
-        read = _connect(pipeline, source, settings, notify)
-    drop = not is_file if settings.drop is None else settings.drop
+    live = is_live(source, settings.format)
+    read = (_connect if live else _replay)(pipeline, source, settings, notify)
+    drop = live if settings.drop is None else settings.drop
     frames: Channel[LiveFrame] = Channel(_WAITING_FRAMES, drop=drop, size=lambda frame: frame.size)
     ready: Channel[ReadyWindow] = Channel(1, drop=drop)
-    windowing = Windowing(pipeline, windows, with_last=is_file and not drop)
+    windowing = Windowing(pipeline, windows, with_last=not live and not drop)
 
     def results() -> Generator[LiveResult, None, None]:
         threads = [

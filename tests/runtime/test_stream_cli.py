@@ -75,6 +75,9 @@ def test_the_table(folder: Path) -> None:
         (["clip.mp4", "--window", "long"], "'long' is no duration"),
         (["clip.mp4", "--format", "nonsense"], "format is 'nonsense'"),
         (["clip.mp4", "--max-pixels", "100"], "pictures of 64x48 pixels"),
+        (["clip.mp4", "--max-packets", "5"], "clip.mp4 has more than 5 packets"),
+        (["udp://127.0.0.1:9", "--max-packets", "5"], "--max-packets is for files"),
+        (["/dev/video9", "--format", "mjpeg", "--max-packets", "5"], "--max-packets is for files"),
     ],
 )
 def test_bad_input_is_one_line(folder: Path, arguments: list[str], message: str) -> None:

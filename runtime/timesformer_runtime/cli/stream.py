@@ -53,7 +53,7 @@ _FACTS = ("latency", "dropped", "damaged")
 )
 @click.option("--rtsp-transport", type=click.Choice(["tcp", "udp"]), help="[default: tcp]")
 @view_options
-@limit_options("max_pixels")
+@limit_options("max_pixels", "max_packets")
 @model_options
 def stream(
     source: str,
@@ -68,11 +68,19 @@ def stream(
     The source is a URL (rtsp, udp, http, https, rtmp, tcp, rtp), a device with its --format, or a
     video file, which is replayed as fast as the model can. The command goes on until the source
     ends, or Ctrl-C. Seconds count from the first frame.
+
+    A file on a web server comes again after its end, unless --no-reconnect is given. A web server
+    may redirect to any other host, also one in your own network: name only those that you trust.
     """
     from timesformer_runtime.cli.segment_lines import JsonLines, Rows  # noqa: PLC0415
+    from timesformer_runtime.live import is_live  # noqa: PLC0415
 
     if no_reconnect and reconnect is not None:
         raise click.UsageError("--reconnect and --no-reconnect contradict each other: give one")
+    if click.get_current_context().params["max_packets"] is not None and is_live(
+        source, options["format"]
+    ):
+        raise click.UsageError("--max-packets is for files; a live source has no end: leave it out")
     live = {name: options.pop(name) for name in _LIVE}
     classifier = load(**options)
     results = classifier.stream(
