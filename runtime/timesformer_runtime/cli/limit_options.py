@@ -38,6 +38,12 @@ _OPTIONS = {
         metavar="N",
         help="Refuse videos whose chosen frames take more memory.  [default: 2 GiB]",
     ),
+    "max_pipe_bytes": click.option(
+        "--max-pipe-bytes",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Copy no more than that of a pipe or standard input.  [default: 4 GiB]",
+    ),
 }
 
 

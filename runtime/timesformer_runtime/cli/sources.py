@@ -20,4 +20,6 @@ def source(video: str) -> str | BinaryIO:
         return video
     if sys.stdin is None:  # as after "<&-"
         raise InvalidVideoError("standard input is closed; pipe a video into it, or give a path")
-    return sys.stdin.buffer
+    # Unbuffered: whether something is there can be asked, and the time limit holds while waiting.
+    raw: BinaryIO = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
+    return raw

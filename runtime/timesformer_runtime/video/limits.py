@@ -18,6 +18,8 @@ class DecodeLimits:
         max_packets: Packets of the video's stream; the default is about 18 hours at 30 a second.
         max_seconds: Wall time of reading and decoding, in seconds; ``math.inf`` for no limit.
         max_bytes: Memory that the chosen frames take together as they are kept, in bytes.
+        max_pipe_bytes: Bytes that are copied to a temporary file of what cannot seek: a pipe,
+            standard input, the body of a request.
 
     Raises:
         InvalidOptionError: A limit is not a number, or nothing could ever be below it.
@@ -27,9 +29,10 @@ class DecodeLimits:
     max_packets: int = 2_000_000
     max_seconds: float = 600.0
     max_bytes: int = 1 << 31
+    max_pipe_bytes: int = 1 << 32
 
     def __post_init__(self) -> None:
-        for name in ("max_pixels", "max_packets", "max_bytes"):
+        for name in ("max_pixels", "max_packets", "max_bytes", "max_pipe_bytes"):
             value = getattr(self, name)
             if type(value) is not int or not 1 <= value <= 1 << 62:
                 raise InvalidOptionError(
@@ -91,6 +94,19 @@ class Watch:
                 f"the frames of {self._name} take more than {self.limits.max_bytes} bytes; "
                 "choose fewer of them, give a smaller video, or raise max_bytes"
             )
+
+    def check_pipe_bytes(self, count: int) -> None:
+        """Checks how much was copied of what cannot seek, and the time.
+
+        Raises:
+            VideoLimitError: It is too much, or the time is over.
+        """
+        if count > self.limits.max_pipe_bytes:
+            raise VideoLimitError(
+                f"{self._name} cannot seek and has more than {self.limits.max_pipe_bytes} bytes, "
+                "which would be copied; give the path of a file, or raise max_pipe_bytes"
+            )
+        self.seconds_left()
 
     def check_pixels(self, width: int, height: int) -> None:
         """Checks the size of a picture.

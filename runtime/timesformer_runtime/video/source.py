@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import select
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from timesformer_runtime.video.container import READABLE, Media, SeekableFile
 from timesformer_runtime.video.limits import DecodeLimits, Watch
 
 _CHUNK = 1 << 20  # bytes of a pipe that are copied at a time
+_LONGEST_WAIT = 3600.0  # seconds; then it waits again
 
 Source = str | os.PathLike[str] | BinaryIO
 
@@ -27,13 +29,15 @@ def locate(source: Source, limits: DecodeLimits | None = None) -> Iterator[Media
     Args:
         source: A path, or a binary file object. One that can seek is read from its beginning;
             the rest of one that cannot, and of a pipe, is copied to a temporary file.
-        limits: What reading it may cost; the time counts from here.
+        limits: What reading it may cost; the time counts from here. A pipe that is named, and an
+            unbuffered file object, are not waited for any longer than that; other file objects
+            whose ``read`` does not return are.
 
     Raises:
         VideoNotFoundError: There is no such file.
         InvalidVideoError: It is a URL, a folder, a device, empty, cannot be read or copied, or no
             path or file object.
-        VideoLimitError: Copying a pipe takes too long.
+        VideoLimitError: Copying a pipe takes too long, or it has too much to be copied.
     """
     name = _name(source)
     watch = Watch(name, limits or DecodeLimits())
@@ -75,7 +79,7 @@ def _acquire(
             # An absolute path cannot be taken for one of FFmpeg's own prefixes ("concat:").
             target = str(Path(name).absolute())
         else:
-            with Path(name).open("rb") as pipe:
+            with _opened_pipe(name) as pipe:
                 _refuse_endless_device(pipe, name)
                 target = _WatchedFile(_copied(pipe, name, stack, watch), watch)
         return target, stack.pop_all()
@@ -103,7 +107,16 @@ def _is_regular_file(name: str) -> bool:
     return stat.S_ISREG(mode)
 
 
-def _refuse_endless_device(file: BinaryIO, name: str) -> None:
+def _opened_pipe(name: str) -> io.FileIO:
+    """Opens a pipe or a device without waiting for someone to write to it."""
+
+    def opener(path: str, flags: int) -> int:
+        return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+    return io.FileIO(name, opener=opener)
+
+
+def _refuse_endless_device(file: io.FileIO, name: str) -> None:
     """Lets pipes, terminals and the null device pass: of those, a reader sees an end."""
     status = os.fstat(file.fileno())
     if not stat.S_ISCHR(status.st_mode) or file.isatty():
@@ -134,11 +147,41 @@ def _seekable(file: BinaryIO, name: str, stack: contextlib.ExitStack, watch: Wat
 
 
 def _copied(file: BinaryIO, name: str, stack: contextlib.ExitStack, watch: Watch) -> BinaryIO:
-    copy = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
-    while chunk := file.read(_CHUNK):
-        copy.write(chunk)
-        watch.seconds_left()
-    copy.flush()
-    if copy.tell() == 0:
+    # Unbuffered: what does not fit onto a full disk would be written once more when it is closed.
+    copy = stack.enter_context(tempfile.TemporaryFile(buffering=0))  # noqa: SIM115
+    count = 0
+    while chunk := _next_chunk(file, watch):
+        count += len(chunk)
+        watch.check_pipe_bytes(count)
+        _write(copy, chunk, name)
+    if count == 0:
         raise InvalidVideoError(f"{name} is empty; {READABLE}")
     return copy
+
+
+def _next_chunk(file: BinaryIO, watch: Watch) -> bytes:
+    if isinstance(file, io.FileIO) and hasattr(select, "poll"):
+        _wait(file, watch)
+    if isinstance(file, io.BufferedReader):
+        return file.read1(_CHUNK)  # what is there: a whole chunk may take hours
+    return file.read(_CHUNK)
+
+
+def _wait(file: io.FileIO, watch: Watch) -> None:
+    """Waits until there is something to read, or the end, or the time is over."""
+    poll = select.poll()
+    poll.register(file, select.POLLIN)
+    while not poll.poll(min(watch.seconds_left(), _LONGEST_WAIT) * 1000):
+        pass
+
+
+def _write(copy: io.FileIO, chunk: bytes, name: str) -> None:
+    left = memoryview(chunk)
+    try:
+        while left:
+            left = left[copy.write(left) :]
+    except OSError as error:
+        raise InvalidVideoError(
+            f"{name} cannot be copied to {tempfile.gettempdir()}: {error.strerror}; give the path "
+            "of a file, or set TMPDIR to a folder with more room"
+        ) from error
