@@ -108,6 +108,7 @@ class Bundle:
 
     Attributes:
         name: The model as it was asked for.
+        graph: The ``.onnx`` file, or its contents.
         dtype: The variant that was loaded, such as ``int8``; None where nothing tells.
         session: The loaded graph.
         input: What the graph takes.
@@ -121,6 +122,7 @@ class Bundle:
     """
 
     name: str
+    graph: Path | bytes
     dtype: str | None
     session: Session
     input: GraphInput
@@ -180,6 +182,7 @@ def _describe(files: ModelFiles, session: Session) -> Bundle:
         raise InvalidModelError(f"its golden check is of {golden.output}, which it does not give")
     return Bundle(
         name=files.name,
+        graph=files.graph,
         dtype=metadata.get("dtype", files.dtype),
         session=session,
         input=graph_input,

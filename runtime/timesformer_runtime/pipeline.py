@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -217,6 +218,22 @@ class Pipeline:
             InvalidModelError: There are more classes than labels, or fewer.
         """
         return self._runner.rank(logits, top_k, function_to_apply)
+
+    def fingerprint(self) -> str:
+        """Tells the model from another that was put in its place, for which its file is read.
+
+        Raises:
+            OSError: The file is not there any more.
+        """
+        bundle = self._bundle
+        # Weights in files beside the graph, as of models beyond 2 GB, do not count.
+        if isinstance(bundle.graph, bytes):
+            digest = hashlib.sha256(bundle.graph)
+        else:
+            with bundle.graph.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256")
+        digest.update(repr((bundle.labels, bundle.problem_type, bundle.preprocessing)).encode())
+        return digest.hexdigest()[:16]
 
     def verify(self) -> GoldenCheck:
         """Runs the golden check: generated frames, for which the file holds PyTorch's answer.

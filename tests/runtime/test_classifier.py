@@ -42,6 +42,7 @@ from tests.tiny_graphs import (
     own_metadata,
     preprocessor_config,
     write_bundle,
+    write_sidecars,
     write_video,
 )
 
@@ -370,6 +371,25 @@ def test_what_a_classifier_tells_about_itself(tmp_path: Path) -> None:
     assert classifier.labels == LABELS
     assert classifier.outputs == ("logits",)
     assert VideoClassifier.from_pretrained(folder).device_reason != ""  # auto says why
+
+
+def test_a_fingerprint_tells_models_of_one_name_apart(tmp_path: Path) -> None:
+    def fingerprint(scale: float = 1.0, mean: float = 0.5, first_label: str = "none") -> str:
+        path = TinyGraph(scale=scale).save(tmp_path / "model.onnx")
+        labels = {str(index): label for index, label in enumerate([first_label, *LABELS[1:]])}
+        preprocessor = {**preprocessor_config(), "image_mean": [mean] * 3}
+        write_sidecars(tmp_path, model_config(id2label=labels), preprocessor)
+        return VideoClassifier.from_pretrained(path, device="cpu").fingerprint()
+
+    assert fingerprint() == fingerprint()
+    changed = [fingerprint(), fingerprint(2.0), fingerprint(mean=0.4), fingerprint(first_label="a")]
+    assert len({*changed}) == 4
+    data = TinyGraph(metadata=own_metadata()).save(tmp_path / "own.onnx").read_bytes()
+    same = (
+        VideoClassifier.from_pretrained(data),
+        VideoClassifier.from_pretrained(tmp_path / "own.onnx"),
+    )
+    assert same[0].fingerprint() == same[1].fingerprint()
 
 
 # --- Processes and threads -----------------------------------------------------------------------

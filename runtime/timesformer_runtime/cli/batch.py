@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -27,7 +25,6 @@ from timesformer_runtime.errors import reason_of
 
 if TYPE_CHECKING:
     from timesformer_runtime.batch import Outcome
-    from timesformer_runtime.classifier import VideoClassifier
     from timesformer_runtime.cli.progress import ProgressBar
     from timesformer_runtime.results_file import ResultsFile
 
@@ -80,7 +77,7 @@ def batch(
     classifier = load(**options)
     run = {
         "model": classifier.name,
-        "fingerprint": _fingerprint(classifier),
+        "fingerprint": classifier.fingerprint(),
         "dtype": classifier.dtype,
         "top_k": top_k,
         **classifier.views.to_dict(),
@@ -101,12 +98,6 @@ def batch(
         _tell_sum(results, videos, left, time.perf_counter() - start)
     if not all(results.has(video, or_failed=False) for video in videos):
         sys.exit(BAD_INPUT)
-
-
-def _fingerprint(classifier: VideoClassifier) -> str:
-    """Tells a model from another that was put in its place: by what the files say of themselves."""
-    facts = json.dumps([dict(classifier.metadata), classifier.labels], sort_keys=True)
-    return hashlib.sha256(facts.encode()).hexdigest()[:16]
 
 
 def _keep(outcome: Outcome, results: ResultsFile, progress: ProgressBar) -> None:
