@@ -196,7 +196,7 @@ class VideoClassifier(Pipeline):
 
         The source is connected when the first result is asked for. Closing the generator ends its
         threads; where the network does not answer, that waits for ``timeout`` at most. Of the
-        limits, ``max_pixels`` applies, and to files ``max_packets``.
+        limits, ``max_pixels`` and ``max_bytes`` apply, and to files all others too.
 
         A web server may redirect to any other host, also one in your own network: name only those
         that you trust.
@@ -292,9 +292,11 @@ class VideoClassifier(Pipeline):
         """Classifies a long video window by window, in one pass and in little memory.
 
         A video that ends inside a window has that as its last one, when it is at least half
-        there; one shorter than a window is one segment. Of the limits, ``max_seconds`` and
-        ``max_bytes`` do not apply: it takes as long as it takes, and frames are held for a few
-        windows only. What is wrong with the file is known at the end: ``Timeline.problems``.
+        there; one shorter than a window is one segment. A frame that stays for long is seen
+        in window after window, for up to an hour; what is further apart follows at the usual
+        rate. Frames are held for a few windows only, together no more than ``max_bytes``; it
+        takes as long as it takes unless the limits have ``max_seconds``.
+        What is wrong with the file is known at the end: ``Timeline.problems``.
 
         Args:
             video: Path or binary file object.

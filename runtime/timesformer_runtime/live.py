@@ -24,6 +24,7 @@ from timesformer_runtime.live_windows import ReadyWindow, Windowing
 from timesformer_runtime.pipeline import Pipeline
 from timesformer_runtime.results import PartResult, Seconds, count_duplicates
 from timesformer_runtime.timeline import decoding_threads
+from timesformer_runtime.video.limits import Watch
 from timesformer_runtime.video.live_address import is_url, live_address
 from timesformer_runtime.video.live_source import Connection, LiveFrame, LiveSource
 from timesformer_runtime.video.playback import play
@@ -122,7 +123,9 @@ def stream(
     drop = live if settings.drop is None else settings.drop
     frames: Channel[LiveFrame] = Channel(_WAITING_FRAMES, drop=drop, size=lambda frame: frame.size)
     ready: Channel[ReadyWindow] = Channel(1, drop=drop)
-    windowing = Windowing(pipeline, windows, with_last=not live and not drop)
+    watch = Watch("the stream", pipeline.limits)
+    with_last = not live and not drop
+    windowing = Windowing(pipeline, windows, with_last=with_last, check=watch.check_bytes)
 
     def results() -> Generator[LiveResult, None, None]:
         threads = [
@@ -177,8 +180,7 @@ def _replay(
             )
 
     def frames(_: threading.Event) -> Generator[LiveFrame, None, None]:
-        # However long it is: only a little of it is held at a time.
-        limits = dataclasses.replace(pipeline.limits, max_seconds=math.inf)
+        limits = pipeline.limits.for_long_videos()
         threads = decoding_threads(pipeline)  # as timeline: damaged files depend on it
         start, decoding = time.perf_counter(), 0.0
         with play(source, threads=threads, limits=limits) as video:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import itertools
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import NamedTuple
 
 from timesformer_runtime.model_input import Converted
@@ -49,12 +49,21 @@ class Windowing:
         pipeline: Chooses and converts the frames.
         settings: Length and stride.
         with_last: Whether a last window counts that the source's end cut short.
+        check: As for ``Windows``.
     """
 
-    def __init__(self, pipeline: Pipeline, settings: WindowSettings, *, with_last: bool) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        settings: WindowSettings,
+        *,
+        with_last: bool,
+        check: Callable[[int], None] | None = None,
+    ) -> None:
         self._pipeline = pipeline
         self._settings = settings
         self._with_last = with_last
+        self._check = check
         self._convert = Timed(pipeline.input.convert)
         self._render = Timed(pipeline.input.rendering(self._convert))
         self._used = self._missing = self._windows = 0
@@ -72,6 +81,7 @@ class Windowing:
             self._pipeline.input.choose,
             lambda frame: self._render(frame.picture, frame.pixel_shape),
             first.connection.duration,
+            self._check,
         )
         times: collections.deque[float] = collections.deque()  # from the oldest open window's start
         for frame in itertools.chain([first], frames):

@@ -6,10 +6,10 @@ runs the model. Memory does not grow with the length of the video.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import itertools
-import math
 import time
 from collections.abc import Generator, Iterator, Sequence
 from typing import NamedTuple, Self
@@ -234,8 +234,9 @@ class WindowReader:
         Raises:
             VideoNotFoundError: There is no such file.
             InvalidVideoError: It cannot be decoded as a video.
+            VideoLimitError: A limit is reached.
         """
-        limits = dataclasses.replace(self.pipeline.limits, max_seconds=math.inf)
+        limits = self.pipeline.limits.for_long_videos()
         threads = decoding_threads(self.pipeline)
         start, failed_packets, converted = time.perf_counter(), 0, 0.0
         with play(self._video, threads=threads, limits=limits, with_times=True) as opened:
@@ -252,6 +253,8 @@ class WindowReader:
         """The windows, and what plays their frames; no more is decoded than they need."""
         given = 0
         times = playback.times()
+        if times and times[-1] > len(times) * self._settings.stride:
+            times = None  # more windows than frames: they show them all
         if times is not None:
             try:
                 for window in self._windows_of(
@@ -282,7 +285,7 @@ class WindowReader:
             playback.duration,
         )
         for number, seconds in enumerate(times):
-            windows.push(seconds, number)
+            collections.deque(windows.push(seconds, number), maxlen=0)
         windows.finish()
         return wanted
 
@@ -296,6 +299,7 @@ class WindowReader:
             self.pipeline.input.choose,
             lambda frame: frame.render(rendering),
             playback.duration,
+            playback.check,
         )
         for frame in frames:
             yield from windows.push(frame.seconds, frame, frame.index)

@@ -14,10 +14,13 @@ import dataclasses
 import functools
 import heapq
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
+import numpy as np
+
 from timesformer_runtime.errors import InvalidOptionError
+from timesformer_runtime.held_memory import HeldMemory, Weight
 from timesformer_runtime.video.clip import Choice, FrameCount
 
 Given = TypeVar("Given")
@@ -83,7 +86,8 @@ class Windows(Generic[Given, Kept]):
     """Takes frames in the order in which they are shown, and gives windows.
 
     Memory does not grow with the number of frames: it holds the newest frame, and the chosen
-    frames of the windows that are not complete, as converted.
+    frames of the windows that are not complete, as converted. Nor does it grow with the time
+    from one frame to the next: each window is made when it is asked for.
 
     Args:
         settings: Length and stride.
@@ -92,6 +96,8 @@ class Windows(Generic[Given, Kept]):
         convert: What is done to each chosen frame, once, even where windows share it.
         duration: How many seconds the video says that it has. One shorter than a window then has
             one window with frames from all of it; without, its last frame stands for the rest.
+        check: Is told, for each frame that a window uses, how many bytes the arrays take
+            together that are held, those of the last complete windows included; may raise.
 
     Raises:
         InvalidOptionError: The rate is not a number above 0.
@@ -105,6 +111,7 @@ class Windows(Generic[Given, Kept]):
         choose: Choice,
         convert: Callable[[Given], Kept],
         duration: float | None = None,
+        check: Callable[[int], None] | None = None,
     ) -> None:
         if not 0 < rate < math.inf:
             raise InvalidOptionError(f"the frame rate is {rate}; it must be a number above 0")
@@ -116,6 +123,7 @@ class Windows(Generic[Given, Kept]):
         self._waiting: list[tuple[int, int]] = []  # a heap: grid position, number of the window
         self._open: dict[int, dict[int, _Shown[Kept]]] = {}  # what each window has, by position
         self._opened = 0
+        self._memory = HeldMemory(check)
         self._newest: _Frame[Given, Kept] | None = None
         self._whole: tuple[int, ...] = ()  # what to choose should the video be that short
         if duration is not None and 0 < duration < settings.length:
@@ -123,7 +131,9 @@ class Windows(Generic[Given, Kept]):
             self._open[_WHOLE] = {}
             self._waiting = sorted((index, _WHOLE) for index in set(self._whole))
 
-    def push(self, seconds: float, frame: Given, number: int | None = None) -> list[Window[Kept]]:
+    def push(
+        self, seconds: float, frame: Given, number: int | None = None
+    ) -> Iterator[Window[Kept]]:
         """Takes the next frame.
 
         Args:
@@ -132,7 +142,8 @@ class Windows(Generic[Given, Kept]):
             number: Its index, where frames that no window shows were left out.
 
         Returns:
-            The windows that this frame completes, in order.
+            The windows that this frame completes, in order. There can be many, where a frame is
+            shown for long; they have to be asked for before the next frame is given.
 
         Raises:
             InvalidOptionError: The time is before that of the frame before, or no number.
@@ -143,15 +154,18 @@ class Windows(Generic[Given, Kept]):
         if number is None:
             number = before.number + 1 if before else 0
         newest = self._newest = _Frame(number, seconds, frame, self._convert)
-        done = []
+        return self._completed(before, newest)
+
+    def _completed(
+        self, before: _Frame[Given, Kept] | None, newest: _Frame[Given, Kept]
+    ) -> Iterator[Window[Kept]]:
         while (position := self._next_position()) <= self._reached(newest):
             # In a gap between two frames the earlier one is still shown.
-            is_late = seconds > (position + 0.5) / self._rate + _ROUNDING
+            is_late = newest.seconds > (position + 0.5) / self._rate + _ROUNDING
             shown = before if before is not None and is_late else newest
             window = self._settle(shown)
             if window is not None:
-                done.append(window)
-        return done
+                yield window
 
     def finish(self) -> list[Window[Kept]]:
         """Gives the last window, where the video ends inside of it: at most one.
@@ -198,10 +212,13 @@ class Windows(Generic[Given, Kept]):
         index = position - self._first_position(number)
         if number == _WHOLE or index in self._chosen:
             self._open[number][position] = frame.shown
+            self._memory.hold(frame.shown.weight)
         if number == _WHOLE or index < self._positions - 1:
             return None
-        self._open.pop(_WHOLE, None)  # the video is longer than that
+        whole = self._open.pop(_WHOLE, {})  # the video is longer than that
+        self._memory.release(frame.weight for frame in whole.values())
         shown, first = self._open.pop(number), self._first_position(number)
+        self._memory.complete(frame.weight for frame in shown.values())
         return self._window(number, [shown[first + index] for index in self._chosen], math.inf)
 
     def _window(
@@ -231,6 +248,7 @@ class _Shown(NamedTuple, Generic[Kept]):
     value: Kept
     number: int
     seconds: float
+    weight: Weight
 
 
 @dataclasses.dataclass
@@ -244,4 +262,6 @@ class _Frame(Generic[Given, Kept]):
 
     @functools.cached_property
     def shown(self) -> _Shown[Kept]:
-        return _Shown(self.convert(self.given), self.number, self.seconds)
+        value = self.convert(self.given)
+        size = value.nbytes if isinstance(value, np.ndarray) else 0
+        return _Shown(value, self.number, self.seconds, Weight(size))

@@ -53,7 +53,7 @@ class Report:
             outcome = "finding"
         self.outcomes[outcome] += 1
         self.by_seed.setdefault(seed, collections.Counter())[outcome] += 1
-        if seconds > 2 * LIMITS.max_seconds:
+        if seconds > 2 * LIMITS.time:
             self.findings.append(f"{case}: took {seconds:.1f} s")
         if answer["peak_mib"] > base_mib + _MOST_MIB:
             self.findings.append(f"{case}: took {answer['peak_mib'] - base_mib} MiB")

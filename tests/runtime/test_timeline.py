@@ -17,12 +17,14 @@ from typing import IO
 import numpy as np
 import pytest
 from timesformer_runtime import (
+    DecodeLimits,
     InvalidOptionError,
     InvalidVideoError,
     Segment,
     VideoClassifier,
     VideoNotFoundError,
 )
+from timesformer_runtime.errors import VideoLimitError
 from timesformer_runtime.sampling import Sampling
 from timesformer_runtime.video.pixels import Rendering
 from timesformer_runtime.video.playback import (
@@ -320,6 +322,49 @@ def test_playback_gives_every_frame_once(folder: Path) -> None:
         assert video.problems() == ()
     assert [index for index, _ in frames] == list(range(COUNT))
     assert [seconds for _, seconds in frames] == pytest.approx([n / RATE for n in range(COUNT)])
+
+
+@pytest.mark.parametrize("name", ["indexed.mp4", "plain.avi"])
+@pytest.mark.parametrize("make", ["timeline", "stream"])
+def test_the_held_frames_have_a_limit(
+    folder: Path, tmp_path: Path, name: str, make: str, classifier: VideoClassifier
+) -> None:
+    video = write_video(tmp_path / name, moving_pictures(COUNT))
+    frame = classifier.input.convert(moving_pictures(1)[0]).nbytes
+    enough = (2 + 4) * classifier.num_frames * frame
+    for limit in (enough, 3 * frame):
+        limited = VideoClassifier.from_pretrained(
+            folder / "shots", device="cpu", threads=2, limits=DecodeLimits(max_bytes=limit)
+        )
+        parts: Iterator[object] = getattr(limited, make)(video, window=WINDOW, stride=WINDOW)
+        if limit == enough:
+            assert len(list(parts)) == 5
+            continue
+        with pytest.raises(VideoLimitError, match=f"take more than {limit} bytes; .* max_bytes"):
+            list(parts)
+
+
+@pytest.mark.parametrize("hours", [0.999, 10])
+def test_few_frames_that_last_for_long(
+    tmp_path: Path, folder: Path, hours: float, classifier: VideoClassifier
+) -> None:
+    """They are shown for up to an hour each, and nothing is done that nobody asked for."""
+    times = [round(number * 3600 * hours * RATE) for number in range(300)]
+    video = write_video(tmp_path / "slides.mkv", moving_pictures(300, 16, 16), times=times)
+    assert video.stat().st_size < 100_000
+    with classifier.timeline(video, 4.0, 2.0) as segments:
+        if hours > 1:  # as if nothing were missing
+            assert len(list(segments)) == 5
+            return
+        first, second = itertools.islice(segments, 2)
+    assert set(first.indices) == set(second.indices) == {0}
+    limited = VideoClassifier.from_pretrained(
+        folder / "shots", device="cpu", threads=2, limits=DecodeLimits(max_seconds=0.5)
+    )
+    start = time.monotonic()
+    with pytest.raises(VideoLimitError, match="max_seconds"):
+        list(limited.timeline(video, 4.0, 2.0))
+    assert time.monotonic() - start < 10
 
 
 # --- The command ---------------------------------------------------------------------------------

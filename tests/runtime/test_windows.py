@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Iterator
 
@@ -26,7 +27,7 @@ def run(
 ) -> list[Window[str]]:
     """The windows of frames that are named by their numbers."""
     windows: Windows[int, str] = Windows(WindowSettings(length, stride), rate, choose, str)
-    found = []
+    found: list[Window[str]] = []
     for number, seconds in enumerate(times):
         found += windows.push(seconds, number)
     return found + windows.finish()
@@ -121,8 +122,37 @@ def test_only_chosen_frames_of_open_windows_are_held() -> None:
 
     windows: Windows[int, Value] = Windows(WindowSettings(2.0, 1.0), RATE, FOUR, Value)
     for n, seconds in enumerate(constant(2000)):
-        windows.push(seconds, n)
+        list(windows.push(seconds, n))
         assert len(held) <= 3 * 4
+
+
+@pytest.mark.parametrize("step", [1, 5, 10, 25, 40])  # frames
+def test_the_memory_of_held_frames_is_known(step: int) -> None:
+    """Of what is open and of the last four complete windows, each frame once."""
+    told: list[int] = []
+    windows: Windows[int, npt.NDArray[np.uint8]] = Windows(
+        WindowSettings(1.0, step / RATE),
+        RATE,
+        FOUR,
+        lambda _: np.zeros(100, np.uint8),
+        check=told.append,
+    )
+    for n, seconds in enumerate(constant(500)):
+        list(windows.push(seconds, n))
+    held = [
+        {k * step + i for k in range(500) if k >= done - 4 for i in (0, 8, 16, 24)} & {*range(n)}
+        for n in range(1, 501)
+        for done in [len([k for k in range(500) if k * step + 24 < n - 1])]
+    ]
+    assert max(told) == 100 * max(len(frames) for frames in held)
+    assert told[0] == 100
+
+
+def test_a_long_still_gives_windows_as_they_are_asked_for() -> None:
+    windows: Windows[int, str] = Windows(WindowSettings(), RATE, FOUR, str)
+    assert not list(windows.push(0.0, 0))
+    later = windows.push(1e12, 1)  # half a million million windows
+    assert [window.indices for window in itertools.islice(later, 3)] == [(0, 0, 0, 0)] * 3
 
 
 @pytest.mark.parametrize(

@@ -30,13 +30,13 @@ _OPTIONS = {
         "--max-seconds",
         type=duration,
         metavar="TIME",
-        help="Refuse videos that take longer to read.  [default: 10m]",
+        help="Refuse videos that take longer to read.  [default: 10m; of timelines: none]",
     ),
     "max_bytes": click.option(
         "--max-bytes",
         type=click.IntRange(min=1),
         metavar="N",
-        help="Refuse videos whose chosen frames take more memory.  [default: 2 GiB]",
+        help="Refuse videos whose frames, as they are held, take more memory.  [default: 2 GiB]",
     ),
     "max_pipe_bytes": click.option(
         "--max-pipe-bytes",

@@ -53,7 +53,7 @@ _FACTS = ("latency", "dropped", "damaged")
 )
 @click.option("--rtsp-transport", type=click.Choice(["tcp", "udp"]), help="[default: tcp]")
 @view_options
-@limit_options("max_pixels", "max_packets")
+@limit_options("max_pixels", "max_packets", "max_bytes")
 @model_options
 def stream(
     source: str,

@@ -23,7 +23,7 @@ from timesformer_runtime.cli.window_options import window_options
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per segment and line.")
 @click.option("--csv", "as_csv", is_flag=True, help="One line per label: start,end,label,score.")
 @view_options
-@limit_options("max_pixels", "max_packets", "max_pipe_bytes")
+@limit_options()
 @model_options
 def timeline(
     video: str,

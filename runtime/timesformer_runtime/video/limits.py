@@ -5,8 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from typing import Self
 
 from timesformer_runtime.errors import InvalidOptionError, VideoLimitError
+
+_USUAL_TIME = 600.0  # seconds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,8 +19,11 @@ class DecodeLimits:
     Attributes:
         max_pixels: Width times height of a picture; the default is twice an 8K picture.
         max_packets: Packets of the video's stream; the default is about 18 hours at 30 a second.
-        max_seconds: Wall time of reading and decoding, in seconds; ``math.inf`` for no limit.
-        max_bytes: Memory that the chosen frames take together as they are kept, in bytes.
+        max_seconds: Wall time of reading and decoding, in seconds; ``math.inf`` for no limit. By
+            default 600; where a whole file is gone through window by window there is no limit
+            unless it is given, and it then counts the model's time too.
+        max_bytes: Memory that the chosen frames take together as they are kept, in bytes; of
+            windows those that are held at a time.
         max_pipe_bytes: Bytes that are copied to a temporary file of what cannot seek: a pipe,
             standard input, the body of a request.
 
@@ -27,7 +33,7 @@ class DecodeLimits:
 
     max_pixels: int = 1 << 26
     max_packets: int = 2_000_000
-    max_seconds: float = 600.0
+    max_seconds: float | None = None
     max_bytes: int = 1 << 31
     max_pipe_bytes: int = 1 << 32
 
@@ -38,9 +44,18 @@ class DecodeLimits:
                 raise InvalidOptionError(
                     f"{name} is {value!r}; it must be an integer of at least 1"
                 )
-        seconds = self.max_seconds
+        seconds = self.time
         if type(seconds) not in {int, float} or math.isnan(seconds) or seconds <= 0:
             raise InvalidOptionError(f"max_seconds is {seconds!r}; it must be a number above 0")
+
+    @property
+    def time(self) -> float:
+        """Seconds that reading may take."""
+        return _USUAL_TIME if self.max_seconds is None else self.max_seconds
+
+    def for_long_videos(self) -> Self:
+        """The same, without a limit of time unless one was given."""
+        return dataclasses.replace(self, max_seconds=math.inf) if self.max_seconds is None else self
 
 
 class Watch:
@@ -54,7 +69,7 @@ class Watch:
     def __init__(self, name: str, limits: DecodeLimits) -> None:
         self.limits = limits
         self._name = name
-        self._deadline = time.monotonic() + limits.max_seconds
+        self._deadline = time.monotonic() + limits.time
 
     def seconds_left(self) -> float:
         """How long reading may still take.
@@ -65,7 +80,7 @@ class Watch:
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise VideoLimitError(
-                f"{self._name} takes longer than {self.limits.max_seconds:g} seconds to read; "
+                f"{self._name} takes longer than {self.limits.time:g} seconds to read; "
                 "give a shorter or smaller video, or raise max_seconds"
             )
         return left

@@ -81,6 +81,15 @@ class Playback:
         self._first: int | None = None  # timestamps
         self._end: int | None = None
 
+    def check(self, held: int) -> None:
+        """Checks the time, and how many bytes are held of the frames, as rendered.
+
+        Raises:
+            VideoLimitError: It is too much, or the time is over.
+        """
+        self._media.watch.check_bytes(held)
+        self._media.watch.seconds_left()
+
     @property
     def failed_packets(self) -> int:
         """How many packets so far did not decode, or to damaged pictures."""
