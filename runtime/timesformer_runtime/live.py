@@ -117,6 +117,8 @@ def stream(
         raise InvalidVideoError(
             f"a stream cannot be a {type(source).__name__}; give a URL, a device or a path"
         )
+    if not os.fspath(source):
+        raise InvalidVideoError("the source is empty; give a URL, a device or a path")
     notify = notify or _logger.warning
     live = is_live(source, settings.format)
     read = (_connect if live else _replay)(pipeline, source, settings, notify)

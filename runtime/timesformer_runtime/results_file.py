@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -34,8 +35,8 @@ class ResultsFile:
             relative path in the file counts from the current folder.
 
     Raises:
-        InvalidOptionError: The file holds something else or results of another run, or another
-            run is writing it.
+        InvalidOptionError: The file is a pipe or device, holds something else or results of
+            another run, or another run is writing it.
         OSError: It cannot be read or written.
     """
 
@@ -45,6 +46,7 @@ class ResultsFile:
         self._run = dict(run)
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         try:
+            self._check_kind()
             self._lock()
             os.ftruncate(self._file, self._read())
         except BaseException:
@@ -72,6 +74,13 @@ class ResultsFile:
         while line:  # a full disk or a signal can cut a write short
             line = line[os.write(self._file, line) :]
         self.done[_absolute(video)] = "error" not in outcome
+
+    def _check_kind(self) -> None:
+        if not stat.S_ISREG(os.fstat(self._file).st_mode):
+            raise InvalidOptionError(
+                f"{self.path} is no regular file, in which a run that was broken off could go on; "
+                "give the path of one"
+            )
 
     def _lock(self) -> None:
         """Keeps a second run off the file, which would cut the first one's lines."""

@@ -274,6 +274,8 @@ def test_interrupt(folder: Path, tmp_path: Path) -> None:
         (["clips", "--output", "clips/broken.mp4"], "line 1 is no result of this command"),
         (["clips", "--output", "r.jsonl", "--workers", 999], "workers is 999; it must be"),
         (["-", "--output", "r.jsonl"], "no video was named"),
+        (["clips", "--output", "-"], "results cannot go to standard output"),
+        (["clips", "--output", "/dev/stdout"], "/dev/stdout is no regular file"),
     ],
 )
 def test_bad_input(folder: Path, more: list[object], message: str) -> None:

@@ -258,6 +258,8 @@ def test_what_is_no_file(classifier: VideoClassifier, tmp_path: Path, kind: str)
 def test_what_cannot_be_a_stream(classifier: VideoClassifier) -> None:
     with pytest.raises(InvalidVideoError, match="a stream cannot be a int; give a URL"):
         classifier.stream(0)  # type: ignore[arg-type]
+    with pytest.raises(InvalidVideoError, match="the source is empty; give a URL"):
+        classifier.stream("")
 
 
 def test_a_file_that_is_no_video(classifier: VideoClassifier, folder: Path) -> None:

@@ -436,6 +436,7 @@ def test_help_and_version(folder: Path) -> None:
 
 def test_an_unknown_command_gets_a_suggestion(folder: Path) -> None:
     assert_bad_input(timesformer(folder, "clasify"), "No such command 'clasify'")
+    assert_bad_input(timesformer(folder), "Missing command. (see timesformer --help)")
 
 
 def test_the_console_script(folder: Path) -> None:

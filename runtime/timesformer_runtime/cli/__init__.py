@@ -38,7 +38,11 @@ class _Commands(click.Group):
             sys.exit(BROKEN_PIPE)
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=False,  # an error is one line
+)
 @click.version_option(package_name="timesformer-onnx", message="%(package)s %(version)s")
 def command() -> None:
     """Run exported TimeSformers on videos, without PyTorch.

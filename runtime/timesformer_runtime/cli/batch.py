@@ -73,6 +73,8 @@ def batch(
     from timesformer_runtime.results_file import ResultsFile  # noqa: PLC0415
     from timesformer_runtime.video_list import find_videos  # noqa: PLC0415
 
+    if str(output) == "-":
+        raise click.UsageError("results cannot go to standard output; give --output a file")
     videos = find_videos(paths, sys.stdin.buffer if sys.stdin else None)
     classifier = load(**options)
     run = {
