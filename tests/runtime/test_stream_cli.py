@@ -77,7 +77,8 @@ def test_the_table(folder: Path) -> None:
         (["clip.mp4", "--max-pixels", "100"], "pictures of 64x48 pixels"),
         (["clip.mp4", "--max-packets", "5"], "clip.mp4 has more than 5 packets"),
         (["udp://127.0.0.1:9", "--max-packets", "5"], "--max-packets is for files"),
-        (["/dev/video9", "--format", "mjpeg", "--max-packets", "5"], "--max-packets is for files"),
+        (["/dev/video9", "--format", "mjpeg", "--max-seconds", "5"], "--max-seconds is for files"),
+        (["clip.mp4", "--max-seconds", "0.000001s"], "clip.mp4 takes longer than 1e-06 seconds"),
     ],
 )
 def test_bad_input_is_one_line(folder: Path, arguments: list[str], message: str) -> None:

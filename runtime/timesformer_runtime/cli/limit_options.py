@@ -30,7 +30,8 @@ _OPTIONS = {
         "--max-seconds",
         type=duration,
         metavar="TIME",
-        help="Refuse videos that take longer to read.  [default: 10m; of timelines: none]",
+        help="Refuse videos that take longer to read.  "
+        "[default: 10m; of timelines and streams: none]",
     ),
     "max_bytes": click.option(
         "--max-bytes",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from timesformer_runtime.live import LiveResult
 
 _LIVE = ("window", "stride", "timeout", "drop", "format", "rtsp_transport")
+_FILES_ONLY = ("max_packets", "max_seconds")
 _FACTS = ("latency", "dropped", "damaged")
 
 
@@ -53,7 +54,7 @@ _FACTS = ("latency", "dropped", "damaged")
 )
 @click.option("--rtsp-transport", type=click.Choice(["tcp", "udp"]), help="[default: tcp]")
 @view_options
-@limit_options("max_pixels", "max_packets", "max_bytes")
+@limit_options("max_pixels", "max_bytes", *_FILES_ONLY)
 @model_options
 def stream(
     source: str,
@@ -77,10 +78,11 @@ def stream(
 
     if no_reconnect and reconnect is not None:
         raise click.UsageError("--reconnect and --no-reconnect contradict each other: give one")
-    if click.get_current_context().params["max_packets"] is not None and is_live(
-        source, options["format"]
-    ):
-        raise click.UsageError("--max-packets is for files; a live source has no end: leave it out")
+    given = click.get_current_context().params
+    for name in _FILES_ONLY:
+        if given[name] is not None and is_live(source, options["format"]):
+            option = "--" + name.replace("_", "-")
+            raise click.UsageError(f"{option} is for files; this source is live: leave it out")
     live = {name: options.pop(name) for name in _LIVE}
     classifier = load(**options)
     results = classifier.stream(
