@@ -116,7 +116,9 @@ class Windows(Generic[Given, Kept]):
         if not 0 < rate < math.inf:
             raise InvalidOptionError(f"the frame rate is {rate}; it must be a number above 0")
         self._settings = settings
-        self._rate = rate
+        # Windows that begin between two frames have places on a grid of their own: all of them
+        # would begin at once on that of the frames.
+        self._rate = max(rate, 1 / (_MOST_OVERLAP * settings.stride))
         self._convert = convert
         self._positions = max(1, round(settings.length * rate))
         self._chosen = self._choose(choose, self._positions)

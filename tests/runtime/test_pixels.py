@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image
-from timesformer_runtime.errors import VideoLimitError
+from timesformer_runtime.errors import InvalidVideoError, VideoLimitError
 from timesformer_runtime.sampling import FrameIndices
 from timesformer_runtime.video import DecodeLimits, read_clip
 from timesformer_runtime.video.pixels import Frame, Rendering, Size
@@ -103,6 +103,12 @@ def test_pixels_of_an_impossible_shape_stay_as_they_are(shape: Fraction | None) 
     frame = pictures()[0]
     picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
     np.testing.assert_array_equal(Rendering(square_pixels=True)(picture, shape), frame)
+
+
+def test_pixels_that_would_make_a_picture_enormous() -> None:
+    picture = av.VideoFrame(4000, 4000, "gray")
+    with pytest.raises(InvalidVideoError, match=r"would have 64000x4000 square .* leave out"):
+        Rendering(square_pixels=True)(picture, Fraction(16))
 
 
 def test_the_limit_of_memory_counts_scaled_frames(tmp_path: Path) -> None:

@@ -367,6 +367,19 @@ def test_few_frames_that_last_for_long(
     assert time.monotonic() - start < 10
 
 
+def test_a_rate_of_a_frame_in_a_century_is_not_believed(
+    tmp_path: Path, classifier: VideoClassifier
+) -> None:
+    video = write_video(tmp_path / "slow.avi", moving_pictures(10), codec="mpeg4")
+    data = bytearray(video.read_bytes())
+    scale = data.index(b"strh") + 8 + 20
+    data[scale : scale + 8] = (0xFFFFFFFF).to_bytes(4, "little") + (1).to_bytes(4, "little")
+    video.write_bytes(data)
+    with play(video) as opened:
+        assert opened.rate == 25
+    assert len(list(classifier.timeline(video, WINDOW, STRIDE))) == 1
+
+
 # --- The command ---------------------------------------------------------------------------------
 
 

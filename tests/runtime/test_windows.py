@@ -148,6 +148,13 @@ def test_the_memory_of_held_frames_is_known(step: int) -> None:
     assert told[0] == 100
 
 
+def test_far_fewer_frames_than_windows() -> None:
+    """All windows must not begin at once, because the first frame lasts longer than all of them."""
+    windows: Windows[int, str] = Windows(WindowSettings(4.0, 2.0), 1e-9, FOUR, str)
+    assert len([*windows.push(0.0, 0), *windows.push(9000.0, 1)]) < 9000
+    assert [window.indices[0] for window in windows.push(20_000.0, 2)].count(1) > 1000
+
+
 def test_a_long_still_gives_windows_as_they_are_asked_for() -> None:
     windows: Windows[int, str] = Windows(WindowSettings(), RATE, FOUR, str)
     assert not list(windows.push(0.0, 0))

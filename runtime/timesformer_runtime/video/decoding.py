@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from timesformer_runtime.video.container import Packet
 
 _USUAL_RATE = 25  # frames per second of a raw stream that says nothing: FFmpeg's own assumption
+_LOWEST_RATE = 1 / 3600  # frames per second; a time-lapse of plants has more
 SPARE_PIXELS = 1 << 25  # about 50 MB as they are decoded
 _HOPELESS = 100  # after so many failed packets, more than frames, reading on is a waste
 
@@ -187,5 +188,6 @@ def _seconds(stream: VideoStream, number: int, time: int | None, start: int | No
 
 
 def frame_rate(stream: VideoStream) -> float:
-    """Frames per second, as the file claims."""
-    return float(stream.average_rate or stream.guessed_rate or _USUAL_RATE)
+    """Frames per second, as the file claims, unless no video would have so few."""
+    claimed = float(stream.average_rate or stream.guessed_rate or _USUAL_RATE)
+    return claimed if claimed >= _LOWEST_RATE else _USUAL_RATE

@@ -21,6 +21,7 @@ Size = tuple[int, int]  # height, width
 
 _RESERVED_COLOUR_SPACE, _UNSPECIFIED_COLOUR_SPACE = 3, 2
 _QUARTER_TURNS = frozenset({-90, 90})
+_MOST_PIXELS = 1 << 27  # of a picture that is made wider
 _MOST_STRETCH = 16  # a stated pixel shape beyond this is damage, not a format
 _BILINEAR = int(
     av.video.reformatter.Interpolation.BILINEAR | av.video.reformatter.Interpolation.ACCURATE_RND
@@ -46,7 +47,8 @@ class Rendering:
         """Renders one picture; ``shape`` is the width of its pixels divided by their height.
 
         Raises:
-            InvalidVideoError: Its colours are of a kind that FFmpeg does not convert to RGB.
+            InvalidVideoError: Its colours are of a kind that FFmpeg does not convert to RGB, or
+                it would be too wide with square pixels.
         """
         frame = self._frame(picture, shape)
         return frame if self.convert is None else self.convert(frame)
@@ -93,7 +95,13 @@ def _square(size: Size, shape: Fraction | None) -> Size:
     """The size that shows a picture of these pixels as it is meant to be seen."""
     if shape is None or not Fraction(1, _MOST_STRETCH) <= shape <= _MOST_STRETCH:
         return size
-    return size[0], max(1, round(size[1] * shape))
+    height, width = size[0], max(1, round(size[1] * shape))
+    if width > size[1] and height * width > _MOST_PIXELS:
+        raise InvalidVideoError(
+            f"the video's pictures of {size[1]}x{height} pixels would have {width}x{height} square "
+            "ones, which is too many; leave out square_pixels"
+        )
+    return height, width
 
 
 def _resized(frame: Frame, size: Size) -> Frame:
