@@ -13,7 +13,7 @@
 - Divided layers keep their tokens frame by frame, each frame with a copy of CLS, as spatial
   attention needs them. Temporal attention takes the same tokens as sequences of T frames with a
   head for each place and head of the model: nothing is split, transposed or put together again,
-  which costs as much as the attention itself. Of the CLS rows only what changes is written.
+  which costs as much as the attention itself. The CLS rows are set after each attention.
 
 Shapes as in ``model.py``: B clips, T frames, N patches a frame, D hidden size, h heads.
 """
@@ -241,8 +241,6 @@ class _InferenceLayer(nn.Module):
 class _DividedInferenceLayer(_InferenceLayer):
     """Divided space-time attention, for all tokens or for CLS alone."""
 
-    patches_only: Tensor
-
     def __init__(
         self,
         layer: DividedLayer,
@@ -259,33 +257,32 @@ class _DividedInferenceLayer(_InferenceLayer):
             _merged(layer.temporal_attention.output.dense, layer.temporal_dense),
             operator=attention_operator,
         )
-        patches_only = torch.ones(1, 1 + config.num_patches, 1)
-        patches_only[:, 0] = 0
-        self.register_buffer("patches_only", patches_only)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens [B*T, 1+N, D], CLS the same in all frames, to tokens, or to CLS [B, 1, D]."""
+        cls = tokens[:, 0]
         residual = self.temporal_attention(self.temporal_layernorm(tokens), self.num_frames)
-        tokens = tokens + residual * self.patches_only
+        tokens = self._with_cls(tokens + residual, cls)
         normed = self.layernorm_before(tokens)
         if self.cls_only:
             # The output projection is linear: the mean over frames may come before it.
-            context = self._mean_over_frames(self.attention.context(normed[:, :1], normed))
-            cls = self._mean_over_frames(tokens[:, :1])
-            return self.mlp(cls + self.attention.output(context))
+            context = self._mean_over_frames(self.attention.context(normed[:, :1], normed)[:, 0])
+            return self.mlp(self._mean_over_frames(cls) + self.attention.output(context))
+        attention = self.attention(normed)
         # CLS gets the mean over frames of what attention adds to it.
-        return self.mlp(self._with_the_same_cls(tokens + self.attention(normed)))
+        mean = self._mean_over_frames(cls + attention[:, 0])
+        cls = mean.expand(-1, self.num_frames, -1).flatten(0, 1)
+        return self.mlp(self._with_cls(tokens + attention, cls))
 
     def _mean_over_frames(self, cls: Tensor) -> Tensor:
-        """CLS rows [B*T, 1, D] to [B, 1, D]."""
+        """CLS rows [B*T, D] to [B, 1, D]."""
         return cls.reshape(-1, self.num_frames, cls.shape[-1]).mean(dim=1, keepdim=True)
 
-    def _with_the_same_cls(self, tokens: Tensor) -> Tensor:
-        """Replaces each frame's CLS by their mean; the other rows are not even copied."""
-        batch, length, size = tokens.shape
-        rows = torch.arange(batch) * length
-        cls = self._mean_over_frames(tokens[:, :1]).expand(-1, self.num_frames, -1).flatten(0, 1)
-        return tokens.reshape(-1, size).index_put((rows,), cls).reshape(batch, length, size)
+    @staticmethod
+    def _with_cls(tokens: Tensor, cls: Tensor) -> Tensor:
+        """Tokens [B*T, 1+N, D] with these rows [B*T, D] as CLS."""
+        frames = torch.arange(tokens.shape[0])
+        return tokens.index_put((frames, torch.zeros_like(frames)), cls)
 
 
 def _rewritten(

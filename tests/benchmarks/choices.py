@@ -14,6 +14,7 @@ from tests.benchmarks.contest import Entry
 from tests.benchmarks.rows import Row, time_rows
 
 _OURS = "as the runtime runs it"
+_ONE_BY_ONE = "the same, weights packed one by one"
 # Single changes of ONNX Runtime's own defaults.
 _CHANGES: dict[str, dict[str, object]] = {
     "ONNX Runtime's defaults": {},
@@ -32,6 +33,13 @@ def competitors(bench: Bench) -> list[Competitor]:
     return [
         Competitor(default[0], "ort", graph, default[1]),
         Competitor(_OURS, "ours", graph, reference=default[0]),
+        Competitor(
+            _ONE_BY_ONE,
+            "ours",
+            graph,
+            {"session_options": {"session.prepack.enable_parallel": "0"}},
+            reference=default[0],
+        ),
         *(
             Competitor(name, "ort", graph, options, reference=default[0])
             for name, options in others
