@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,22 @@ _MAX_THREADS = 1024
 
 # Switches of ONNX Runtime's SessionOptions that are no configuration entries.
 SWITCHES = ("enable_cpu_mem_arena", "enable_mem_pattern")
+
+# Configuration entries for speed and memory that are switches, too. ONNX Runtime ignores keys and
+# values that it does not know, so what is nearly one of these is taken for a slip.
+_SWITCH_ENTRIES = (
+    "session.disable_prepacking",
+    "session.force_spinning_stop",
+    "session.inter_op.allow_spinning",
+    "session.intra_op.allow_spinning",
+    "session.prepack.enable_parallel",
+    "session.set_denormal_as_zero",
+    "session.use_deterministic_compute",
+    "session.use_device_allocator_for_initializers",
+    "session.use_env_allocators",
+    "session.x64quantprecision",
+)
+_SLIP = 0.9  # of difflib's likeness, which is 1 for the same
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +52,8 @@ class SessionSettings:
             memory between runs (``"enable_cpu_mem_arena": "0"`` for none) has no plan of one
             block for all values (``"enable_mem_pattern": "1"``). Weights are packed for the
             processor when a model is loaded (``"session.disable_prepacking": "1"`` takes less
-            memory and runs slower).
+            memory and runs slower), those of int8 and q4 files all at once
+            (``"session.prepack.enable_parallel": "0"`` for one by one).
 
     Raises:
         InvalidOptionError: A value is not allowed, or two of them contradict each other.
@@ -81,13 +99,17 @@ class SessionSettings:
 
 
 def _check_session_option(key: object, value: object) -> None:
-    if key in SWITCHES:
+    if key in (*SWITCHES, *_SWITCH_ENTRIES):
         if value not in ("0", "1"):
             raise InvalidOptionError(f"session_options has {key!r}: {value!r}; give '0' or '1'")
     elif not str(key).startswith(_CONFIG_PREFIXES) or not isinstance(value, str):
         raise InvalidOptionError(
             f"session_options has {key!r}: {value!r}; keys are ONNX Runtime's session "
             f'configuration entries ("session.…") or {", ".join(SWITCHES)}, and values are strings'
+        )
+    elif meant := difflib.get_close_matches(str(key), _SWITCH_ENTRIES, n=1, cutoff=_SLIP):
+        raise InvalidOptionError(
+            f"session_options has {key!r}, which ONNX Runtime ignores; {meant[0]!r} is meant"
         )
 
 

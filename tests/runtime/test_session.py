@@ -184,6 +184,11 @@ def test_overflow_is_seen_in_the_products(monkeypatch: pytest.MonkeyPatch, satur
         ({"session_options": {"allow_spinning": "1"}}, "session_options has 'allow_spinning'"),
         ({"session_options": {"session.x": 1}}, "values are strings"),
         ({"session_options": {"enable_mem_pattern": True}}, "True; give '0' or '1'"),
+        ({"session_options": {"session.disable_prepacking": "yes"}}, "'yes'; give '0' or '1'"),
+        (
+            {"session_options": {"session.intra_op.alow_spinning": "1"}},
+            "ignores; 'session.intra_op.allow_spinning' is meant",
+        ),
     ],
 )
 def test_settings_that_are_not_valid(options: dict[str, Any], message: str) -> None:
