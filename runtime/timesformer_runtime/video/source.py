@@ -15,6 +15,7 @@ from typing import BinaryIO
 from timesformer_runtime.errors import InvalidVideoError, TimesformerError, VideoNotFoundError
 from timesformer_runtime.video.container import READABLE, Media, SeekableFile
 from timesformer_runtime.video.limits import DecodeLimits, Watch
+from timesformer_runtime.video.mp4_tables import check_tables
 
 _CHUNK = 1 << 20  # bytes of a pipe that are copied at a time
 _LONGEST_WAIT = 3600.0  # seconds; then it waits again
@@ -37,7 +38,8 @@ def locate(source: Source, limits: DecodeLimits | None = None) -> Iterator[Media
         VideoNotFoundError: There is no such file.
         InvalidVideoError: It is a URL, a folder, a device, empty, cannot be read or copied, or no
             path or file object.
-        VideoLimitError: Copying a pipe takes too long, or it has too much to be copied.
+        VideoLimitError: Copying a pipe takes too long, or it has too much to be copied; or the
+            file announces far more packets than the limit.
     """
     name = _name(source)
     watch = Watch(name, limits or DecodeLimits())
@@ -49,7 +51,12 @@ def locate(source: Source, limits: DecodeLimits | None = None) -> Iterator[Media
         reason = getattr(error, "strerror", None) or error
         raise InvalidVideoError(f"{name} cannot be read: {reason}") from error
     with resources:
-        yield Media(name, target, watch)
+        media = Media(name, target, watch)
+        try:
+            check_tables(media)
+        except OSError as error:
+            raise InvalidVideoError(f"{name} cannot be read: {error.strerror or error}") from error
+        yield media
 
 
 def _name(source: Source) -> str:
