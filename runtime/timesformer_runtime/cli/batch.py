@@ -64,10 +64,11 @@ def batch(
 ) -> None:
     """Name what many videos show: one JSON object per video and line.
 
-    A PATH is a file, a folder, which is searched with all that is in it, a pattern such as
-    'clips/**/*.mp4', or "-" for a list of files on standard input. A line is written as soon as
-    its video is done; that of a video that failed has an "error". A run that was broken off goes
-    on where it stopped when it is started again with the same output.
+    A PATH is a file, a folder, which is searched with all that is in it and behind links, a
+    pattern such as 'clips/**/*.mp4', or "-" for a list of files on standard input. A pipe counts
+    only where it is named, and is waited for no longer than --max-seconds. A line is written as
+    soon as its video is done; that of a video that failed has an "error". A run that was broken
+    off goes on where it stopped when it is started again with the same output.
     """
     from timesformer_runtime.cli.progress import ProgressBar  # noqa: PLC0415
     from timesformer_runtime.results_file import ResultsFile  # noqa: PLC0415
