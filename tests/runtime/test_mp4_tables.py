@@ -47,16 +47,16 @@ def with_box(data: bytes, kind: bytes, content: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("kind", "content", "announced"),
+    ("kind", "content"),
     [
-        (b"stsz", struct.pack(">III", 0, 1, 50_000), 50_000),
-        (b"stsz", struct.pack(">III", 0, 1, 0xFFFFFFFF), 0xFFFFFFFF),
-        (b"trun", struct.pack(">II", 0, 50_000), 50_000),
-        (b"elst", struct.pack(">II", 0, 1000) + struct.pack(">IiI", 40, 0, 1 << 16) * 1000, 40_000),
+        (b"stsz", struct.pack(">III", 0, 1, 50_000)),
+        (b"stsz", struct.pack(">III", 0, 1, 0xFFFFFFFF)),
+        (b"trun", struct.pack(">II", 0, 50_000)),
+        (b"elst", struct.pack(">II", 0, 1000) + struct.pack(">IiI", 40, 0, 1 << 16) * 1000),
     ],
 )
 def test_announced_packets_are_counted_before_there_is_room_for_them(
-    kind: bytes, content: bytes, announced: int, tmp_path: Path
+    kind: bytes, content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "video.mp4"
     options = FRAGMENTS if kind == b"trun" else {}
@@ -64,9 +64,11 @@ def test_announced_packets_are_counted_before_there_is_room_for_them(
     data = path.read_bytes()
     assert read_clip(path, ends, limits=LIMITS).count == 40
     path.write_bytes(with_box(data, kind, content))
-    message = f"announces {announced} packets, far more than 100; .* or raise max_packets"
+    monkeypatch.setattr(av, "open", None)
     for source in (path, io.BytesIO(path.read_bytes())):
-        with pytest.raises(VideoLimitError, match=message):
+        with pytest.raises(
+            VideoLimitError, match=r"more than 100 packets; .* or raise max_packets"
+        ):
             read_clip(source, ends, limits=LIMITS)
 
 

@@ -13,7 +13,6 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from timesformer_runtime.errors import VideoLimitError
 from timesformer_runtime.video.container import Media
 
 _ReadAt = Callable[[int, int], bytes]  # a place, and how much
@@ -49,12 +48,8 @@ def check_tables(media: Media) -> None:
             elif kind in _TABLES:
                 tracks[-1].add(kind, read_at(first, 16))
     packets = in_fragments + sum(track.packets for track in tracks)
-    limit = media.watch.limits.max_packets
-    if packets > _OTHERS * limit:
-        raise VideoLimitError(
-            f"{media.name} announces {packets} packets, far more than {limit}; "
-            "give a shorter video, or raise max_packets"
-        )
+    if packets > _OTHERS * media.watch.limits.max_packets:
+        media.watch.check_packets(packets)
 
 
 @dataclasses.dataclass
