@@ -49,6 +49,7 @@ def map_weights(path: Path) -> MappedModel | None:
     """
     try:
         file = path.resolve(strict=True)  # symbolic links may lead to other folders
+        str(file).encode()  # ONNX Runtime opens only paths in UTF-8
         name = file.name.encode()
         with (
             file.open("rb") as opened,

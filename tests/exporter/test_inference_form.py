@@ -44,6 +44,80 @@ def test_logits_and_features_stay_the_same(attention_type: str, fields: dict[str
     _agree(features, expected[:, 0])
 
 
+@pytest.mark.parametrize("attention_type", ATTENTION_TYPES)
+@torch.no_grad()
+def test_attention_as_an_operator_stays_the_same(attention_type: str) -> None:
+    model = random_model(tiny_config(attention_type))
+    clips = torch.randn(2, 3, 3, 32, 32)
+    (logits,) = InferenceForm(model, "video-classification", attention_operator=True)(clips)
+    _agree(logits, model(clips))
+
+
+@torch.no_grad()
+def test_queries_keys_and_values_apart_with_the_scale_in_the_queries() -> None:
+    model = random_model(tiny_config("space_only", hidden_size=48, num_attention_heads=3))
+    packed = model.timesformer.encoder.layer[0].attention
+    separate: Any = InferenceForm(model, "feature-extraction").layers[0].attention
+    _agree(separate.query.weight, packed.attention.qkv.weight[:48] * 16**-0.5)
+    tokens = torch.randn(2, 7, 48)
+    _agree(separate(tokens), packed(tokens, False)[0])
+
+
+@torch.no_grad()
+def test_one_matrix_for_the_temporal_projection_and_temporal_dense() -> None:
+    model = random_model(tiny_config())
+    layer = model.timesformer.encoder.layer[0]
+    form: Any = InferenceForm(model, "feature-extraction").layers[0]
+    context = torch.randn(2, 7, 32)
+    both = layer.temporal_dense(layer.temporal_attention.output(context))
+    _agree(form.temporal_attention.output(context), both)
+
+
+@torch.no_grad()
+def test_temporal_attention_is_over_the_frames_of_each_place() -> None:
+    model = random_model(tiny_config())
+    layer = model.timesformer.encoder.layer[0]
+    tokens = torch.randn(2, 3, 5, 32)  # clips, frames, places
+    sequences = tokens.transpose(1, 2).flatten(0, 1)  # a clip's place, frames
+    expected = layer.temporal_dense(layer.temporal_attention(sequences, False)[0])
+    form: Any = InferenceForm(model, "feature-extraction").layers[0]
+    found = form.temporal_attention(tokens.flatten(0, 1), 3)
+    _agree(found.unflatten(0, (2, 3)), expected.unflatten(0, (2, 5)).transpose(1, 2))
+
+
+@pytest.mark.parametrize("attention_type", ATTENTION_TYPES)
+@torch.no_grad()
+def test_the_last_layer_gives_the_same_cls_alone(attention_type: str) -> None:
+    model = random_model(tiny_config(attention_type))
+    clips = torch.randn(2, 3, 3, 32, 32)
+    whole = InferenceForm(model, "feature-extraction")
+    tokens = whole.layers[0](whole.embeddings(clips))
+    cls = InferenceForm(model, "video-classification").layers[1](tokens)
+    expected = whole.layers[1](tokens)[:, :1]
+    if attention_type == "divided_space_time":
+        expected = expected[::3]  # the same in all frames of a clip
+    _agree(cls, expected)
+
+
+@pytest.mark.parametrize("attention_type", ATTENTION_TYPES)
+@torch.no_grad()
+def test_patches_are_embedded_as_by_the_convolution(attention_type: str) -> None:
+    model = random_model(tiny_config(attention_type, image_size=(41, 50), patch_size=(8, 16)))
+    clips = torch.randn(2, 3, 3, 41, 50)
+    tokens = InferenceForm(model, "feature-extraction").embeddings(clips)
+    expected = model.timesformer.embeddings(clips)
+    if attention_type == "space_only":
+        _agree(tokens, expected)
+        return
+    cls = expected[:, :1]
+    by_frame = expected[:, 1:].unflatten(1, (-1, 3)).transpose(1, 2)  # [B, T, N, D]
+    if attention_type == "joint_space_time":
+        _agree(tokens, torch.cat([cls, by_frame.flatten(1, 2)], dim=1))
+    else:
+        of_frames = cls.unsqueeze(1).expand(-1, 3, -1, -1)
+        _agree(tokens, torch.cat([of_frames, by_frame], dim=2).flatten(0, 1))
+
+
 @pytest.mark.parametrize(
     "preprocessing",
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 from pathlib import Path
 
@@ -91,6 +92,14 @@ def test_a_symbolic_link_into_another_folder(tmp_path: Path) -> None:
     link.symlink_to(blob)
     for found, expected in zip(answers(link), plain_answers(blob), strict=True):
         np.testing.assert_array_equal(found, expected)
+
+
+def test_a_folder_that_is_not_in_utf8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / os.fsdecode(b"\xff")
+    folder.mkdir()
+    save_model(tmp_path / "model.onnx").rename(folder / "model.onnx")
+    monkeypatch.chdir(folder)
+    assert len(answers(Path("model.onnx"))) == 2
 
 
 def test_files_that_are_loaded_as_they_are(tmp_path: Path) -> None:
