@@ -56,7 +56,7 @@ def test_attention_as_an_operator_stays_the_same(attention_type: str) -> None:
 @torch.no_grad()
 def test_queries_keys_and_values_apart_with_the_scale_in_the_queries() -> None:
     model = random_model(tiny_config("space_only", hidden_size=48, num_attention_heads=3))
-    packed = model.timesformer.encoder.layer[0].attention
+    packed: Any = model.timesformer.encoder.layer[0].attention
     separate: Any = InferenceForm(model, "feature-extraction").layers[0].attention
     _agree(separate.query.weight, packed.attention.qkv.weight[:48] * 16**-0.5)
     tokens = torch.randn(2, 7, 48)
@@ -66,7 +66,7 @@ def test_queries_keys_and_values_apart_with_the_scale_in_the_queries() -> None:
 @torch.no_grad()
 def test_one_matrix_for_the_temporal_projection_and_temporal_dense() -> None:
     model = random_model(tiny_config())
-    layer = model.timesformer.encoder.layer[0]
+    layer: Any = model.timesformer.encoder.layer[0]
     form: Any = InferenceForm(model, "feature-extraction").layers[0]
     context = torch.randn(2, 7, 32)
     both = layer.temporal_dense(layer.temporal_attention.output(context))
@@ -76,7 +76,7 @@ def test_one_matrix_for_the_temporal_projection_and_temporal_dense() -> None:
 @torch.no_grad()
 def test_temporal_attention_is_over_the_frames_of_each_place() -> None:
     model = random_model(tiny_config())
-    layer = model.timesformer.encoder.layer[0]
+    layer: Any = model.timesformer.encoder.layer[0]
     tokens = torch.randn(2, 3, 5, 32)  # clips, frames, places
     sequences = tokens.transpose(1, 2).flatten(0, 1)  # a clip's place, frames
     expected = layer.temporal_dense(layer.temporal_attention(sequences, False)[0])

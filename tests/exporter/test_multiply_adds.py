@@ -48,9 +48,9 @@ def _computed(path: Path, clip: np.ndarray) -> list[dict[str, Any]]:
 
 
 def _multiply_adds(node: dict[str, Any]) -> int:
-    shapes = [next(iter(shape.values())) for shape in node["input_type_shape"]]
+    shapes: list[list[int]] = [next(iter(shape.values())) for shape in node["input_type_shape"]]
     if node["op_name"] in ("MatMul", "Gemm"):
-        outputs = next(iter(node["output_type_shape"][0].values()))
+        outputs: list[int] = next(iter(node["output_type_shape"][0].values()))
         return math.prod(outputs) * shapes[0][-1]
     if node["op_name"] == "Attention":
         (batch, queries, size), (_, keys, _) = shapes[:2]
