@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import zlib
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import numpy.typing as npt
 import pytest
 from timesformer_runtime.errors import InvalidVideoError, VideoLimitError
 from timesformer_runtime.video import DecodeLimits, read_clip
+from timesformer_runtime.video.source import locate
 
 from tests.video_files import moving_pictures, write_video
 
@@ -46,13 +48,93 @@ def with_box(data: bytes, kind: bytes, content: bytes) -> bytes:
     return changed
 
 
+def box(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I4s", 8 + len(content), kind) + content
+
+
+def with_child(data: bytes, path: tuple[bytes, ...], child: bytes) -> bytes:
+    """A file in which the first box on this path has one more box at its end."""
+    end = len(data)
+    for name in reversed(path):
+        place = data.index(name) - 4
+        size = int.from_bytes(data[place : place + 4], "big")
+        end = min(end, place + size)
+        data = data[:place] + struct.pack(">I", size + len(child)) + data[place + 4 :]
+    return data[:end] + child + data[end:]
+
+
+MANY = box(b"stsz", struct.pack(">III", 0, 1, 50_000))
+MANY_COMPACT = box(b"stz2", struct.pack(">III", 0, 8, 50_000) + bytes(50_000))
+HANDLER = box(b"hdlr", bytes(8) + b"mdir" + bytes(12))
+HEADER = box(b"mvhd", bytes(100)) + box(b"trak", MANY)
+DATA = zlib.compress(HEADER)
+COMPRESSED = box(
+    b"cmov",
+    box(b"dcom", b"zlib") + box(b"cmvd", struct.pack(">I", len(HEADER)) + DATA),
+)
+
+
+@pytest.mark.parametrize(
+    "child",
+    [
+        MANY_COMPACT,
+        *(box(kind, MANY) for kind in (b"tref", b"dinf", b"udta", b"wave", b"ilst", b"mvex")),
+        box(b"sinf", box(b"schi", MANY)),
+        box(b"meta", bytes(4) + HANDLER + MANY),
+        box(b"meta", bytes(4) + HANDLER + box(b"minf", box(b"stbl", MANY))),
+        box(b"stsd", struct.pack(">II", 0, 1) + box(b"mp4v", bytes(78) + MANY)),
+        box(b"iprp", box(b"ipco", MANY) + box(b"ipma", bytes(8))),
+        box(b"udta", box(b"moov", box(b"trak", MANY))),
+        box(b"udta", box(b"hoov", HEADER)),
+        box(b"udta", box(b"moov", COMPRESSED)),
+        box(b"meta", bytes(4) + HANDLER + b"\0\0\0\0" + MANY[4:]),
+    ],
+)
+def test_tables_are_counted_wherever_they_are(child: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "video.mp4"
+    write_video(path, moving_pictures(40))
+    data = path.read_bytes()
+    path.write_bytes(with_child(data, (b"moov", b"trak"), child))
+    with pytest.raises(VideoLimitError, match="has more than 100 packets"):
+        read_clip(path, ends, limits=LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        (box(b"hoov", HEADER), "has more than 100 packets"),
+        (box(b"free", HEADER), "has more than 100 packets"),
+        (box(b"moov", COMPRESSED), "has more than 100 packets"),
+        (box(b"moov", COMPRESSED[:28] + b"\xff" * 4 + DATA), "a compressed header of 4294967295"),
+        (box(b"moov", COMPRESSED[:32] + b"nonsense"), "cannot be opened as a video"),
+        (box(b"free", b"") * 2000, "has more than 1600 boxes"),
+    ],
+)
+def test_other_headers(header: bytes, message: str) -> None:
+    source = io.BytesIO(box(b"ftyp", b"qt  \0\0\0\0") + header)
+    with pytest.raises(InvalidVideoError, match=message):
+        read_clip(source, ends, limits=LIMITS)
+
+
+def test_edits_are_counted_by_the_size_of_their_list(tmp_path: Path) -> None:
+    path = tmp_path / "video.mp4"
+    write_video(path, moving_pictures(40))
+    data = path.read_bytes()
+    edit = struct.pack(">IiI", 40, 0, 1 << 16)
+    path.write_bytes(with_box(data, b"elst", struct.pack(">II", 0, 1) + edit * 100))
+    with pytest.raises(VideoLimitError, match=r"its packets may become 4000, more than 32 times"):
+        read_clip(path, ends, limits=LIMITS)
+    path.write_bytes(with_box(data, b"elst", struct.pack(">II", 0, 60) + edit * 60))
+    with locate(path, LIMITS) as media:
+        assert media.size() > 0
+
+
 @pytest.mark.parametrize(
     ("kind", "content"),
     [
         (b"stsz", struct.pack(">III", 0, 1, 50_000)),
         (b"stsz", struct.pack(">III", 0, 1, 0xFFFFFFFF)),
         (b"trun", struct.pack(">II", 0, 50_000)),
-        (b"elst", struct.pack(">II", 0, 1000) + struct.pack(">IiI", 40, 0, 1 << 16) * 1000),
     ],
 )
 def test_announced_packets_are_counted_before_there_is_room_for_them(
@@ -88,6 +170,11 @@ def test_raw_sound_has_no_packet_for_each_sample(tmp_path: Path) -> None:
         for stream in (pictures, sound):
             output.mux(stream.encode(None))
     assert read_clip(path, ends, limits=LIMITS).count == 40
+    data = path.read_bytes()
+    place = data.rindex(b"stsc")  # its first chunks now have 2 ** 31 samples each
+    path.write_bytes(data[: place + 16] + b"\x80" + data[place + 17 :])
+    with pytest.raises(VideoLimitError, match="has more than 100 packets"):
+        read_clip(path, ends, limits=LIMITS)
 
 
 @pytest.mark.parametrize(

@@ -7,24 +7,23 @@ option of it limits that.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import os
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
+import numpy as np
+
+from timesformer_runtime.errors import VideoLimitError
 from timesformer_runtime.video.container import Media
+from timesformer_runtime.video.mp4_boxes import Box, find_boxes, number
 
-_ReadAt = Callable[[int, int], bytes]  # a place, and how much
-
-# Boxes that hold the tables, and those in which FFmpeg would find them too.
-_PARENTS = frozenset(
-    (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"edts", b"moof", b"traf", b"udta", b"mvex")
-)
-_TABLES = frozenset((b"stsz", b"stts", b"elst", b"hdlr"))
-_SOUND_HANDLERS = frozenset((b"soun", b"alis", b"url ", b"rsrc"))  # and where its data is
-_DEEPEST = 10  # as FFmpeg
-_OTHERS = 8  # times as many packets as the pictures have: sound in several languages, edits
+_SIZES, _OFFSETS = (b"stsz", b"stz2"), (b"stco", b"co64")
+_TABLES = frozenset((*_SIZES, *_OFFSETS, b"stts", b"stsc", b"elst", b"hdlr", b"trun"))
+# The handlers that make something else of sound; metadata has handlers as well.
+_NO_SOUND = frozenset((b"vide", b"subp", b"clcp"))
+_RAW_AT_ONCE = 160  # samples of raw sound, at least, that are one entry
+_OTHERS = 8  # times as many packets as the pictures have: sound in several languages
+# So many times with those that edits repeat. FFmpeg goes on to a keyframe from each edit, so only
+# its own search would tell how many that are; a file with one keyframe repeats everything.
+_EDITED = 32
 
 
 def check_tables(media: Media) -> None:
@@ -39,82 +38,82 @@ def check_tables(media: Media) -> None:
     """
     tracks = [_Track()]
     in_fragments = 0
-    with _reader(media) as read_at:
-        for kind, first in _boxes(media, read_at, 0, media.size(), 0):
-            if kind == b"trak":
-                tracks.append(_Track())
-            elif kind == b"trun":
-                in_fragments += _number(read_at(first + 4, 4))
-            elif kind in _TABLES:
-                tracks[-1].add(kind, read_at(first, 16))
-    packets = in_fragments + sum(track.packets for track in tracks)
-    if packets > _OTHERS * media.watch.limits.max_packets:
-        media.watch.check_packets(packets)
+    for box in find_boxes(media, _TABLES):
+        if box.kind == b"trak":
+            tracks.append(_Track())
+        elif box.kind == b"trun":
+            in_fragments += number(box.read(8)[4:])
+        elif box.kind in _TABLES:
+            tracks[-1].add(box)
+    limit = media.watch.limits.max_packets
+    packets = [track.packets() for track in tracks]
+    if in_fragments + sum(packets) > _OTHERS * limit:
+        media.watch.check_packets(in_fragments + sum(packets))
+    repeated = sum(count * track.edits for count, track in zip(packets, tracks, strict=True))
+    if repeated > _EDITED * limit:
+        raise VideoLimitError(
+            f"{media.name} has edit lists by which its packets may become {repeated}, more than "
+            f"{_EDITED} times the limit of {limit}; write its edits into a new file, or raise "
+            "max_packets"
+        )
 
 
 @dataclasses.dataclass
 class _Track:
-    """What the boxes of a track say so far."""
+    """What the boxes of a track say so far; of two of a kind FFmpeg may take either."""
 
     samples: int = 0
-    edits: int = 1
+    chunks: int = 0
+    listed_edits: int = 0
     handlers: set[bytes] = dataclasses.field(default_factory=set)
-    is_raw: bool = False  # each sample takes one unit of time
+    steps: set[bool] = dataclasses.field(default_factory=set)  # whether each sample takes one unit
+    runs: list[bytes] = dataclasses.field(default_factory=list)
 
     @property
+    def edits(self) -> int:
+        """How often FFmpeg may list the packets."""
+        return max(1, self.listed_edits)
+
     def packets(self) -> int:
-        """How many entries FFmpeg makes; raw sound is read in larger pieces."""
-        is_sound = b"soun" in self.handlers and self.handlers <= _SOUND_HANDLERS
-        return 0 if is_sound and self.is_raw else self.samples * self.edits
+        """How many entries FFmpeg makes, without edits; raw sound is read in larger pieces."""
+        is_sound = b"soun" in self.handlers and not self.handlers & _NO_SOUND
+        if is_sound and self.steps == {True}:
+            return sum(_raw_entries(rows, self.chunks) for rows in self.runs)
+        return self.samples
 
-    def add(self, kind: bytes, start: bytes) -> None:
-        """Takes the first bytes inside of a box."""
-        if kind == b"stsz":
-            self.samples = max(self.samples, _number(start[8:12]))
-        elif kind == b"elst":
-            self.edits = max(self.edits, _number(start[4:8]))
-        elif kind == b"hdlr":
+    def add(self, box: Box) -> None:
+        """Takes what a box says."""
+        start = box.read(24)
+        if box.kind in _SIZES:
+            self.samples += number(start[8:12])
+        elif box.kind in _OFFSETS:
+            self.chunks += number(start[4:8])
+        elif box.kind == b"elst":
+            self.listed_edits += _edits(box, start)
+        elif box.kind == b"hdlr":
             self.handlers.add(start[8:12])
-        elif kind == b"stts":
-            self.is_raw = _number(start[4:8]) == 1 == _number(start[12:16])
+        elif box.kind == b"stts":
+            self.steps.add(number(start[4:8]) == 1 == number(start[12:16]))
+        elif box.kind == b"stsc":
+            self.runs.append(_runs(box))
 
 
-def _boxes(
-    media: Media, read_at: _ReadAt, start: int, end: int, depth: int
-) -> Iterator[tuple[bytes, int]]:
-    """The kind of each box, and where its content begins."""
-    place = start
-    while place + 8 <= end:
-        media.watch.seconds_left()
-        head = read_at(place, 16)
-        size, kind, first = _number(head[:4]), head[4:8], place + 8
-        if size == 1:
-            size, first = _number(head[8:16]), place + 16
-        elif size == 0:
-            size = end - place
-        if size < first - place:
-            return
-        stop = min(place + size, end)
-        yield kind, first
-        if kind in _PARENTS and depth < _DEEPEST:
-            yield from _boxes(media, read_at, first, stop, depth + 1)
-        place = stop
+def _edits(box: Box, start: bytes) -> int:
+    """How many edits FFmpeg finds: it goes by the size. A first one that is empty only delays."""
+    entry, time = (20, start[16:24]) if start[:1] == b"\1" else (12, start[12:16])
+    count = max(0, box.stop - box.first - 8) // entry
+    return count - (count > 0 and not time.strip(b"\xff"))
 
 
-def _number(data: bytes) -> int:
-    return int.from_bytes(data, "big")
+def _runs(box: Box) -> bytes:
+    """The rows of a table of chunks, 12 bytes each, as far as they are there."""
+    count = min(number(box.read(8)[4:]), (box.stop - box.first - 8) // 12)
+    return box.read(8 + 12 * max(0, count))[8:]
 
 
-@contextlib.contextmanager
-def _reader(media: Media) -> Iterator[_ReadAt]:
-    target = media.target
-    if isinstance(target, str):
-        with Path(target).open("rb", buffering=0) as opened:
-            yield lambda place, count: os.pread(opened.fileno(), count, place)
-        return
-
-    def read_at(place: int, count: int) -> bytes:
-        target.seek(place)
-        return target.read(count)
-
-    yield read_at
+def _raw_entries(runs: bytes, chunks: int) -> int:
+    """How many entries chunks of raw sound are, by the runs of chunks of one length."""
+    table = np.frombuffer(runs[: len(runs) // 12 * 12], dtype=">u4").astype(np.int64)
+    firsts, samples, _ = table.reshape(-1, 3).T
+    lengths = np.abs(np.diff(firsts, append=chunks + 1))  # wrong ones wrap around in FFmpeg
+    return int(np.sum(lengths * np.ceil(samples / _RAW_AT_ONCE)))

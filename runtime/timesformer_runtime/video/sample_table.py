@@ -6,7 +6,6 @@ The table says where in the file each packet is, so only the pictures' headers a
 from __future__ import annotations
 
 import itertools
-import os
 from pathlib import Path
 
 import av
@@ -27,6 +26,7 @@ from timesformer_runtime.video.h264_order import (
     read_heads,
 )
 from timesformer_runtime.video.limits import Watch
+from timesformer_runtime.video.mp4_boxes import read_from
 from timesformer_runtime.video.picture_order import Numbers
 
 _POSITION, _SIZE, _STAMP = range(3)
@@ -129,16 +129,16 @@ def _read_block(reader: HeaderReader, descriptor: int, table: Numbers, watch: Wa
     positions, sizes = table[:, _POSITION].tolist(), table[:, _SIZE].tolist()
     first, last = min(positions), max(positions)
     if last - first < _DENSE * len(positions):
-        span = os.pread(descriptor, last - first + HEAD_BYTES, first)
+        span = read_from(descriptor, last - first + HEAD_BYTES, first)
         heads = [span[position - first : position - first + HEAD_BYTES] for position in positions]
     else:
-        heads = [os.pread(descriptor, HEAD_BYTES, position) for position in positions]
+        heads = [read_from(descriptor, HEAD_BYTES, position) for position in positions]
     pictures, is_read = read_heads(reader, heads, sizes)
     for number in np.flatnonzero(~is_read).tolist():
         watch.seconds_left()
         if sizes[number] > _LARGEST:
             raise UnusualStreamError("a packet that is too large to be read for its header")
-        pictures[number] = reader.read(os.pread(descriptor, sizes[number], positions[number]))
+        pictures[number] = reader.read(read_from(descriptor, sizes[number], positions[number]))
     return pictures
 
 

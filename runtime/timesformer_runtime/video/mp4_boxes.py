@@ -1,0 +1,175 @@
+"""Finds boxes in an MP4 or QuickTime file wherever FFmpeg would read them.
+
+Boxes lie in boxes. FFmpeg looks for any kind in all of those that hold others, in some of them
+behind fields of their own, and in headers that are compressed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import zlib
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from timesformer_runtime.errors import VideoLimitError
+from timesformer_runtime.video.container import Media
+
+ReadAt = Callable[[int, int], bytes]  # a place, and how much
+
+_PARENTS = frozenset(
+    (
+        *(b"moov", b"trak", b"mdia", b"minf", b"stbl", b"edts", b"dinf", b"tref", b"udta", b"mvex"),
+        *(b"moof", b"traf", b"wave", b"sinf", b"schi", b"ilst"),
+    )
+)
+# Whatever lies in these is found by its name: fields come first, of lengths that others decide.
+_UNEVEN = frozenset((b"meta", b"stsd", b"iprp"))
+_DEEPEST = 12  # FFmpeg gives up at 11
+_COMPRESSED_HEAD = 24  # bytes in a compressed header before its data; the last four are its length
+_LONGEST_HEADER = 1 << 24  # bytes; only QuickTime of the nineties compressed them
+_PIECE = 1 << 20  # bytes that are read at a time
+_BOXES = 16  # times as many as there may be packets
+
+
+class Box(NamedTuple):
+    """A box: its kind, where its content begins and ends, and what reads there."""
+
+    kind: bytes
+    first: int
+    stop: int
+    read_at: ReadAt
+
+    def read(self, count: int) -> bytes:
+        """The first bytes of its content, or what is behind where it has fewer."""
+        return self.read_at(self.first, count)
+
+
+def find_boxes(media: Media, kinds: Collection[bytes]) -> Iterator[Box]:
+    """The boxes of these kinds, in order; those of other kinds may be among them.
+
+    Raises:
+        VideoLimitError: There are far more boxes than there may be packets, or a compressed
+            header is longer than any that is needed.
+        OSError: The file cannot be read.
+    """
+    limit = _BOXES * media.watch.limits.max_packets
+    with _reader(media) as read_at:
+        found = _Finder(media, frozenset(kinds)).below(b"root", read_at, 0, media.size(), 0)
+        for count, box in enumerate(found, start=1):
+            media.watch.seconds_left()
+            if count > limit:
+                raise VideoLimitError(
+                    f"{media.name} has more than {limit} boxes, {_BOXES} times as many as packets "
+                    "are allowed; give a shorter video, or raise max_packets"
+                )
+            yield box
+
+
+class _Finder:
+    def __init__(self, media: Media, kinds: frozenset[bytes]) -> None:
+        self._media = media
+        self._kinds = kinds | {b"cmov"}
+
+    def below(
+        self, parent: bytes, read_at: ReadAt, start: int, end: int, depth: int
+    ) -> Iterator[Box]:
+        """The boxes from here to there, each before those in it."""
+        place = start
+        while place + 8 <= end and depth <= _DEEPEST:
+            head = read_at(place, 16)
+            size, kind, first = number(head[:4]), head[4:8], place + 8
+            if kind in {b"trak", b"mdat"} and parent not in {b"root", b"moov"}:
+                return  # FFmpeg reads no further there
+            if size == 1:
+                size, first = number(head[8:16]), place + 16
+            elif size == 0:
+                size = end - place
+            if size < first - place:
+                return
+            if kind in {b"free", b"hoov"} and head[12:16] in {b"mvhd", b"cmov"}:
+                kind = b"moov"  # which an editor took out
+            stop = min(place + size, end)
+            yield from self._all_of(Box(kind, first, stop, read_at), depth)
+            place = stop
+
+    def _all_of(self, box: Box, depth: int) -> Iterator[Box]:
+        yield box
+        if box.kind in _PARENTS:
+            yield from self.below(box.kind, box.read_at, box.first, box.stop, depth + 1)
+        elif box.kind in _UNEVEN:
+            yield from self._named(box, depth)
+        elif box.kind == b"cmov":
+            header = self._decompressed(box)
+            yield from self.below(
+                b"moov",
+                lambda place, count: header[place : place + count],
+                0,
+                len(header),
+                depth + 1,
+            )
+
+    def _named(self, parent: Box, depth: int) -> Iterator[Box]:
+        """What may be a box of the kinds that are looked for, at any depth."""
+        for start in range(parent.first, parent.stop, _PIECE):
+            data = parent.read_at(start, min(_PIECE + 7, parent.stop - start))
+            for kind in self._kinds:
+                at = data.find(kind, 4)
+                while at >= 0:
+                    place = start + at
+                    size = number(data[at - 4 : at])
+                    if size in {0, 1}:
+                        first = place + (12 if size else 4)
+                        yield from self._all_of(
+                            Box(kind, first, parent.stop, parent.read_at), depth + 1
+                        )
+                    elif 8 <= size <= parent.stop - place + 4:
+                        stop = place - 4 + size
+                        yield from self._all_of(
+                            Box(kind, place + 4, stop, parent.read_at), depth + 1
+                        )
+                    at = data.find(kind, at + 1)
+
+    def _decompressed(self, box: Box) -> bytes:
+        """A compressed header; empty where it is none, and FFmpeg gives up as well."""
+        head = box.read(_COMPRESSED_HEAD)
+        length = number(head[-4:])
+        if length > _LONGEST_HEADER or box.stop - box.first > _LONGEST_HEADER:
+            raise VideoLimitError(
+                f"{self._media.name} has a compressed header of {length} bytes, above the limit of "
+                f"{_LONGEST_HEADER}; copy it to a new file with another program"
+            )
+        data = box.read_at(box.first + _COMPRESSED_HEAD, box.stop - box.first - _COMPRESSED_HEAD)
+        try:
+            return zlib.decompressobj().decompress(data, length + 1)
+        except zlib.error:
+            return b""
+
+
+def number(data: bytes) -> int:
+    """Bytes as an unsigned number."""
+    return int.from_bytes(data, "big")
+
+
+def read_from(descriptor: int, count: int, place: int) -> bytes:
+    """Reads up to so many bytes of an open file from this place."""
+    if hasattr(os, "pread"):
+        return os.pread(descriptor, count, place)
+    os.lseek(descriptor, place, os.SEEK_SET)  # Windows
+    return os.read(descriptor, count)
+
+
+@contextlib.contextmanager
+def _reader(media: Media) -> Iterator[ReadAt]:
+    target = media.target
+    if isinstance(target, str):
+        with Path(target).open("rb", buffering=0) as opened:
+            yield lambda place, count: read_from(opened.fileno(), count, place)
+        return
+
+    def read_object(place: int, count: int) -> bytes:
+        target.seek(place)
+        return target.read(count)
+
+    yield read_object
