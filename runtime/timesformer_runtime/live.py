@@ -125,11 +125,11 @@ def stream(
     drop = live if settings.drop is None else settings.drop
     frames: Channel[LiveFrame] = Channel(_WAITING_FRAMES, drop=drop, size=lambda frame: frame.size)
     ready: Channel[ReadyWindow] = Channel(1, drop=drop)
-    watch = Watch("the stream", pipeline.limits)
     with_last = not live and not drop
-    windowing = Windowing(pipeline, windows, with_last=with_last, check=watch.check_bytes)
 
     def results() -> Generator[LiveResult, None, None]:
+        check = _check_of_live(pipeline) if live else _check_of_file(pipeline, source)
+        windowing = Windowing(pipeline, windows, with_last=with_last, check=check)
         threads = [
             frames.fill(read(frames.closed), "stream: reading"),
             ready.fill(windowing.windows(frames), "stream: preparing"),
@@ -146,6 +146,22 @@ def stream(
                 thread.join()
 
     return results()
+
+
+def _check_of_live(pipeline: Pipeline) -> Callable[[int], None]:
+    """Checks how many bytes are held of the frames."""
+    return Watch("the stream", pipeline.limits).check_bytes
+
+
+def _check_of_file(pipeline: Pipeline, source: str | os.PathLike[str]) -> Callable[[int], None]:
+    """The same, and the time: all packets may be read long before the model is done."""
+    watch = Watch(os.fspath(source), pipeline.limits.for_long_videos())
+
+    def check(held: int) -> None:
+        watch.check_bytes(held)
+        watch.seconds_left()
+
+    return check
 
 
 def _connect(

@@ -17,8 +17,14 @@ import av
 import numpy as np
 import pytest
 import timesformer_runtime
-from timesformer_runtime import InvalidOptionError, InvalidVideoError, VideoClassifier, live
-from timesformer_runtime.errors import SourceLostError, VideoNotFoundError
+from timesformer_runtime import (
+    DecodeLimits,
+    InvalidOptionError,
+    InvalidVideoError,
+    VideoClassifier,
+    live,
+)
+from timesformer_runtime.errors import SourceLostError, VideoLimitError, VideoNotFoundError
 from timesformer_runtime.live import LiveResult
 from timesformer_runtime.live_windows import Windowing
 from timesformer_runtime.video.live_source import Connection, LiveFrame
@@ -144,6 +150,14 @@ def test_a_slow_consumer_of_a_file_misses_nothing(
         slowly.append(result)
     assert [result.start for result in slowly] == [0.5 * number for number in range(8)]
     assert sum(result.skipped_windows for result in slowly) == 0
+
+
+def test_the_time_limit_of_a_file_holds_after_its_packets_are_read(folder: Path) -> None:
+    limits = DecodeLimits(max_seconds=0.5)
+    classifier = VideoClassifier.from_pretrained(folder / "shots", limits=limits)
+    with pytest.raises(VideoLimitError, match="longer than 0.5 seconds .* raise max_seconds"):
+        for _ in classifier.stream(folder / "clip.mp4", window=0.4, stride=0.4):
+            time.sleep(0.1)  # there are 11; all 110 frames fit into what may wait
 
 
 def test_a_file_may_be_watched_like_a_live_source(
