@@ -32,6 +32,7 @@ from tests.benchmarks.turns import take_turns
 
 _FRAMES = 8
 _LONG = 120.0  # seconds
+_PLAIN, _OURS = "plain PyAV", "timesformer"
 _SAMPLES = Path(__file__).parents[2] / "runtime/timesformer_runtime/sample_clips"
 
 
@@ -51,23 +52,39 @@ def main(folder: Path, rounds: int) -> None:
             decoders[name] = decoder
     others = list(decoders)[1:]
     table = Table("video", "frames", "plain PyAV, ms", *others)
-    totals = dict.fromkeys(decoders, (0.0, 0.0))  # of it, and of plain PyAV on those files
+    measured: dict[str, dict[str, float]] = {}
+    long = []
     for path in sorted(folder.iterdir()):
         try:
             clip = timesformer(str(path), range(_FRAMES))
         except TimesformerError:
             continue
-        seconds = _medians(str(path), clip.indices, decoders, rounds)
-        plain = seconds["plain PyAV"]
-        for name, its in seconds.items():
-            totals[name] = totals[name][0] + its, totals[name][1] + plain
-        long = " (long)" if clip.times and clip.times[-1] > _LONG else ""
-        ratios = [f"{seconds[name] / plain:.2f}" if name in seconds else "fails" for name in others]
-        table.add_row(path.name + long, str(clip.count), f"{plain * 1e3:.1f}", *ratios)
-    total = totals["plain PyAV"][0]
-    shares = [f"{its / plain:.2f}" if plain else "" for its, plain in totals.values()][1:]
+        name, seconds = path.name, _medians(str(path), clip.indices, decoders, rounds)
+        if clip.times and clip.times[-1] > _LONG:
+            name += " (long)"
+            long.append(name)
+        measured[name] = seconds
+        ratios = [_share([seconds], other) or "fails" for other in others]
+        table.add_row(name, str(clip.count), f"{seconds[_PLAIN] * 1e3:.1f}", *ratios)
+    total = sum(seconds[_PLAIN] for seconds in measured.values())
+    table.add_section()
+    decoded = {
+        other: [seconds for seconds in measured.values() if other in seconds] for other in others
+    }
+    shares = [_share(decoded[other], other) for other in others]
     table.add_row("all that it decodes", "", f"{total * 1e3:.0f}", *shares)
+    ours = [_share(decoded[other], _OURS) for other in others]
+    table.add_row(f"{_OURS} on the same", "", "", *ours)
+    shares = [_share([measured[name] for name in long], other) for other in others]
+    table.add_row(f"longer than {_LONG:.0f} s", "", "", *shares)
     console.print(table)
+
+
+def _share(files: Sequence[Mapping[str, float]], name: str) -> str:
+    """A decoder's time for files as a share of plain PyAV's; empty where it cannot read one."""
+    if not files or any(name not in seconds for seconds in files):
+        return ""
+    return f"{sum(seconds[name] for seconds in files) / sum(s[_PLAIN] for s in files):.2f}"
 
 
 def _medians(
