@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from timesformer_runtime.errors import InvalidOptionError
+from timesformer_runtime.video_list import location
 
 try:
     import fcntl
@@ -31,8 +32,8 @@ class ResultsFile:
 
     Attributes:
         path: The file.
-        done: The absolute paths of the videos in the file, and whether each of them succeeded; a
-            relative path in the file counts from the current folder.
+        done: Where the videos in the file are, and whether each of them succeeded; a relative
+            path in the file counts from the current folder.
 
     Raises:
         InvalidOptionError: The file is a pipe or device, holds something else or results of
@@ -65,7 +66,7 @@ class ResultsFile:
 
     def has(self, video: str, *, or_failed: bool) -> bool:
         """Whether the file has a result for a video, or an error if that counts as well."""
-        path = _absolute(video)
+        path = location(video)
         return self.done.get(path, False) or (or_failed and path in self.done)
 
     def append(self, video: str, outcome: Mapping[str, Any]) -> None:
@@ -73,7 +74,7 @@ class ResultsFile:
         line = json.dumps({"video": video, "run": self._run, **outcome}).encode() + b"\n"
         while line:  # a full disk or a signal can cut a write short
             line = line[os.write(self._file, line) :]
-        self.done[_absolute(video)] = "error" not in outcome
+        self.done[location(video)] = "error" not in outcome
 
     def _check_kind(self) -> None:
         if not stat.S_ISREG(os.fstat(self._file).st_mode):
@@ -120,12 +121,7 @@ class ResultsFile:
                     f"{self.path}: line {number} was made with {name} {run.get(name)!r}, not "
                     f"{self._run.get(name)!r}; give another output, or the options of that run"
                 )
-        self.done[_absolute(video)] = "error" not in record
-
-
-def _absolute(video: str) -> str:
-    """The same for all ways to write one path."""
-    return os.path.abspath(video)  # noqa: PTH100  # a Path keeps '..'
+        self.done[location(video)] = "error" not in record
 
 
 def _is_cut_off(line: bytes) -> bool:

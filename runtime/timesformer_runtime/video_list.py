@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import glob
 import os
 import stat
@@ -31,48 +32,33 @@ def find_videos(arguments: Iterable[str], standard_input: BinaryIO | None) -> li
 
     Args:
         arguments: Paths of files and folders, which are searched with all that is in them, also
-            behind symbolic links; patterns such as ``clips/**/*.mp4``; and ``-`` for paths on
-            standard input, one a line. A path that does not exist stays as it is. In folders and
-            among the matches of patterns only regular files count: no pipes, no devices.
+            behind symbolic links; patterns such as ``clips/**/*.mp4``, of which the folders that
+            match are searched as well; and ``-`` for paths on standard input, one a line. A path
+            that does not exist stays as it is, and so does a folder that cannot be read: opening
+            it has the error. In folders and among the matches of patterns only regular files
+            count: no pipes, no devices.
         standard_input: Where that list comes from; None where there is none.
 
     Raises:
-        InvalidOptionError: A folder has no video or cannot be read, there is no standard input,
-            or nothing is left at all.
+        InvalidOptionError: A folder or the matches of a pattern have no video, there is no
+            standard input, or nothing is left at all.
     """
     found: dict[str, str] = {}
     for argument in arguments:
         for path in _listed(standard_input) if argument == _LIST else _expanded(argument):
-            found.setdefault(os.path.abspath(path), path)  # noqa: PTH100  # a Path keeps '..'
+            found.setdefault(location(path), path)
     if not found:
         raise InvalidOptionError("no video was named; give files, folders, patterns or a list")
     return list(found.values())
 
 
-def _expanded(argument: str) -> Iterator[str]:
-    if glob.has_magic(argument) and not os.path.lexists(argument):
-        matches = sorted(glob.glob(argument, recursive=True))  # noqa: PTH207
-        for match in matches:
-            mode = _mode(match)
-            if _may_be_video(mode):
-                yield match
-            elif (
-                stat.S_ISDIR(mode) and "**" not in argument
-            ):  # there the folder's files are matches themselves
-                yield from _videos_of(match)
-        if matches:
-            return
-    if Path(argument).is_dir():
-        yield from _videos_of(argument)
-    else:
-        yield argument
+def videos_in(folder: str) -> list[str]:
+    """The videos in a folder, then those in its folders; folders that cannot be read stay.
 
-
-def _videos_of(folder: str) -> list[str]:
-    try:
-        videos = list(_videos_below(folder))
-    except OSError as error:
-        raise InvalidOptionError(f"{error.filename} cannot be read: {error.strerror}") from error
+    Raises:
+        InvalidOptionError: There is none.
+    """
+    videos = list(_videos_below(folder))
     if not videos:
         raise InvalidOptionError(
             f"{folder} has no file that is named like a video (.mp4, .mkv, ...); name the files"
@@ -80,23 +66,95 @@ def _videos_of(folder: str) -> list[str]:
     return videos
 
 
+def location(path: str) -> str:
+    """The same for all ways to write one path, also through links to folders."""
+    try:
+        folder, name = os.path.split(path)
+        return os.path.join(_real(os.path.join(os.getcwd(), folder)), name)  # noqa: PTH109, PTH118
+    except (OSError, ValueError):
+        return path
+
+
+@functools.lru_cache(maxsize=1024)
+def _real(folder: str) -> str:
+    return os.path.realpath(folder)
+
+
+def _expanded(argument: str) -> Iterable[str]:
+    if glob.has_magic(argument) and not os.path.lexists(argument):
+        matches = sorted({*_matching(argument)})
+        videos = [video for match in matches for video in _videos_at(match)]
+        if matches and not videos:
+            raise InvalidOptionError(f"{argument} matches no video; name the files")
+        if videos:
+            return videos
+    # A Path raises errors for names that are too long or behind a folder that cannot be entered.
+    return videos_in(argument) if os.path.isdir(argument) else [argument]  # noqa: PTH112
+
+
+def _matching(pattern: str) -> Iterator[str]:
+    """As ``glob.glob``, which follows links in circles, and leaves out what it cannot read."""
+    pattern = pattern.replace(os.sep, "/")
+    head, deep, tail = f"/{pattern}/".partition("/**/")
+    if not deep:
+        yield from glob.glob(pattern)  # noqa: PTH207
+        return
+    while tail.startswith("**/"):
+        tail = tail.removeprefix("**/")
+    start = head[1:] or ("/" if pattern.startswith("/") else "")
+    for folder in glob.glob(start) if start else [os.curdir]:  # noqa: PTH207
+        for parent, paths in _folders(folder):
+            if paths is None:
+                yield parent
+            else:
+                yield from _matching(_joined(glob.escape(parent), tail.rstrip("/") or "*"))
+
+
+def _videos_at(match: str) -> Iterator[str]:
+    mode = _mode(match)
+    if stat.S_ISDIR(mode):
+        yield from _videos_below(match)
+    elif _may_be_video(mode):
+        yield match
+
+
 def _videos_below(folder: str) -> Iterator[str]:
-    """The videos in a folder, then those in its folders, each of which is visited once."""
+    for parent, paths in _folders(folder):
+        if paths is None:
+            yield parent
+            continue
+        for path, mode in paths.items():
+            if Path(path).suffix.lower() in SUFFIXES and _may_be_video(mode):
+                yield path
+
+
+def _folders(folder: str) -> Iterator[tuple[str, dict[str, int] | None]]:
+    """A folder and those below it, and the paths in each with their modes.
+
+    Each is visited once, although links can lead in circles. None stands for what cannot be read.
+    """
     visited = set()
     waiting = [folder]
     while waiting:
         parent = waiting.pop()
-        status = Path(parent).stat()
-        identity = status.st_dev, status.st_ino
-        if identity in visited:  # links can lead in circles
+        try:
+            status = Path(parent).stat()
+            if (status.st_dev, status.st_ino) in visited:
+                continue
+            visited.add((status.st_dev, status.st_ino))
+            names = sorted(name for name in os.listdir(parent) if not name.startswith("."))  # noqa: PTH208
+        except OSError:
+            names = None
+        if names is None or not os.access(parent, os.X_OK):
+            yield parent, None
             continue
-        visited.add(identity)
-        names = sorted(name for name in os.listdir(parent) if not name.startswith("."))  # noqa: PTH208
-        paths = {path: _mode(path) for path in (str(Path(parent, name)) for name in names)}
+        paths = {path: _mode(path) for path in (_joined(parent, name) for name in names)}
         waiting += [path for path in reversed(paths) if stat.S_ISDIR(paths[path])]
-        for path, mode in paths.items():
-            if Path(path).suffix.lower() in SUFFIXES and _may_be_video(mode):
-                yield path
+        yield parent, paths
+
+
+def _joined(folder: str, name: str) -> str:
+    return name if folder == os.curdir else str(Path(folder, name))
 
 
 def _mode(path: str) -> int:

@@ -112,8 +112,54 @@ def test_nothing_is_meant(folder: Path, arguments: list[str], message: str) -> N
         find_videos(["-"], io.BytesIO(b"\n"))
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="everything can be read")
-def test_a_folder_that_cannot_be_read(folder: Path) -> None:
-    (folder / "clips" / "deep").chmod(0)
-    with pytest.raises(InvalidOptionError, match="clips/deep cannot be read"):
-        find_videos(["clips"], None)
+def test_folders_that_cannot_be_read_stay_and_end_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listdir = os.listdir
+
+    def refusing(path: str) -> list[str]:
+        if os.path.realpath(path) == str(folder / "clips" / "deep"):
+            raise PermissionError(13, "Permission denied", path)
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", refusing)
+    Path("empty/link").symlink_to(folder / "clips" / "deep")
+    assert find_videos(["clips"], None)[-2:] == ["clips/x[1].mp4", "clips/deep"]
+    assert find_videos(["clips/deep", "clips/b.mp4"], None) == ["clips/deep", "clips/b.mp4"]
+    assert find_videos(["empty"], None) == ["empty/link"]
+    assert find_videos(["clips/**/*.mp4"], None) == [
+        "clips/b.mp4",
+        "clips/deep",
+        "clips/x[1].mp4",
+    ]
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "x" * 300 + "*", "nul\0byte", "clips/b.mp4/x"])
+def test_names_that_cannot_be_stay_and_end_nothing(folder: Path, name: str) -> None:
+    assert find_videos([name, "clips/b.mp4"], None) == [name, "clips/b.mp4"]
+
+
+def test_patterns_do_not_follow_links_in_circles(folder: Path) -> None:
+    for number in range(3):  # 3 ** 40 paths lead to each file
+        Path(f"clips/circle{number}").symlink_to(".")
+    assert find_videos(["clips/**/*.mp4"], None) == ["clips/b.mp4", "clips/x[1].mp4"]
+    assert find_videos(["**/**/er/**"], None) == ["clips/deep/er/d.ts"]
+    assert find_videos([f"{folder}/**/c.webm"], None) == [f"{folder}/clips/deep/c.webm"]
+
+
+def test_folders_that_a_pattern_names_are_searched(folder: Path) -> None:
+    Path("clips/deep/er/takes").mkdir()
+    Path("clips/deep/er/takes/e.mp4").touch()
+    assert find_videos(["clips/**/takes"], None) == ["clips/deep/er/takes/e.mp4"]
+    assert find_videos(["clips/**/er"], None) == [
+        "clips/deep/er/d.ts",
+        "clips/deep/er/takes/e.mp4",
+    ]
+    with pytest.raises(InvalidOptionError, match=r"empt\? matches no video"):
+        find_videos(["empt?"], None)
+
+
+def test_the_parent_of_a_linked_folder_is_elsewhere(folder: Path) -> None:
+    Path("empty/deep").symlink_to(folder / "clips" / "deep")
+    named = ["empty/deep/../b.mp4", "empty/b.mp4", "clips/b.mp4"]
+    assert find_videos(named, None) == named[:2]

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from timesformer_runtime.errors import InvalidVideoError, TimesformerError, VideoNotFoundError
-from timesformer_runtime.video.container import READABLE, Media, SeekableFile
+from timesformer_runtime.video.container import READABLE, Media
 from timesformer_runtime.video.limits import DecodeLimits, Watch
 from timesformer_runtime.video.mp4_tables import check_tables
+from timesformer_runtime.video.units import SeekableFile
 
 _CHUNK = 1 << 20  # bytes of a pipe that are copied at a time
 _LONGEST_WAIT = 3600.0  # seconds; then it waits again
@@ -104,6 +105,10 @@ def _is_regular_file(name: str) -> bool:
         raise InvalidVideoError(f"{name!r} is not a path that can be read: {reason}") from error
     mode = status.st_mode
     if stat.S_ISDIR(mode):
+        if not os.access(name, os.R_OK | os.X_OK):
+            raise InvalidVideoError(
+                f"{name} is a folder that cannot be read; check its permissions"
+            )
         raise InvalidVideoError(f"{name} is a folder; give the path of one video file")
     if stat.S_ISBLK(mode) or stat.S_ISSOCK(mode):
         raise InvalidVideoError(f"{name} is not a regular file; give the path of a video file")
