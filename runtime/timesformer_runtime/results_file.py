@@ -18,6 +18,7 @@ except ImportError:  # Windows has no such locks
     fcntl = None  # type: ignore[assignment]
 
 _START = b'{"video": '  # of every line
+_NAME = "model"  # is information: the same file has many names, and its fingerprint tells which
 
 
 class ResultsFile:
@@ -28,7 +29,8 @@ class ResultsFile:
 
     Args:
         path: The file. Its folder must exist.
-        run: What all its results are made with: JSON types.
+        run: What all its results are made with: JSON types. All but the ``model``, which is only
+            its name, must be the same when the file is continued.
 
     Attributes:
         path: The file.
@@ -115,7 +117,7 @@ class ResultsFile:
             raise InvalidOptionError(
                 f"{self.path}: line {number} is no result of this command; give another output"
             ) from error
-        for name in sorted({*run, *self._run}):
+        for name in sorted({*run, *self._run} - {_NAME}):
             if run.get(name) != self._run.get(name):
                 raise InvalidOptionError(
                     f"{self.path}: line {number} was made with {name} {run.get(name)!r}, not "

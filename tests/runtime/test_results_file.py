@@ -91,6 +91,14 @@ def test_results_of_another_run_are_refused(path: Path) -> None:
         ResultsFile(path, {**RUN, "crops": 3})
 
 
+def test_a_model_may_have_another_name(path: Path) -> None:
+    with ResultsFile(path, {**RUN, "model": "./shots"}) as results:
+        assert results.has("a.mp4", or_failed=False)
+        results.append("c.mp4", {})
+    names = [json.loads(line)["run"]["model"] for line in path.read_text().splitlines()]
+    assert names == ["shots", "shots", "./shots"]
+
+
 def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         ResultsFile(tmp_path / "no" / "results.jsonl", RUN)
