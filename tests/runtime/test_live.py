@@ -156,9 +156,12 @@ def test_the_time_limit_of_a_file_holds_after_its_packets_are_read(folder: Path)
     limits = DecodeLimits(max_seconds=0.5)
     classifier = VideoClassifier.from_pretrained(folder / "shots", limits=limits)
     results = classifier.stream(folder / "clip.mp4", window=0.4, stride=0.4)
-    slowly = (time.sleep(0.1) for _ in results)  # 11; all 110 frames fit into what may wait
+
+    def pause(_: LiveResult) -> None:
+        time.sleep(0.1)  # 11 times; all 110 frames fit into what may wait
+
     with pytest.raises(VideoLimitError, match=r"longer than 0\.5 seconds .* raise max_seconds"):
-        list(slowly)
+        list(map(pause, results))
 
 
 def test_a_file_may_be_watched_like_a_live_source(

@@ -8,6 +8,7 @@ import os
 import select
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -20,6 +21,7 @@ from timesformer_runtime.video.units import SeekableFile
 
 _CHUNK = 1 << 20  # bytes of a pipe that are copied at a time
 _LONGEST_WAIT = 3600.0  # seconds; then it waits again
+_PAUSE = 0.01  # seconds until something may be there again
 
 Source = str | os.PathLike[str] | BinaryIO
 
@@ -172,11 +174,16 @@ def _copied(file: BinaryIO, name: str, stack: contextlib.ExitStack, watch: Watch
 
 
 def _next_chunk(file: BinaryIO, watch: Watch) -> bytes:
-    if isinstance(file, io.FileIO) and hasattr(select, "poll"):
-        _wait(file, watch)
-    if isinstance(file, io.BufferedReader):
-        return file.read1(_CHUNK)  # what is there: a whole chunk may take hours
-    return file.read(_CHUNK)
+    while True:
+        if isinstance(file, io.FileIO) and hasattr(select, "poll"):
+            _wait(file, watch)
+        # Of a buffered one what is there: a whole chunk may take hours.
+        chunk: bytes | None
+        chunk = file.read1(_CHUNK) if isinstance(file, io.BufferedReader) else file.read(_CHUNK)
+        if chunk is not None:
+            return chunk
+        watch.seconds_left()
+        time.sleep(_PAUSE)  # another reader took what was there
 
 
 def _wait(file: io.FileIO, watch: Watch) -> None:
