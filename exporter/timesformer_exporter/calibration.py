@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from timesformer_runtime.errors import InvalidOptionError as RuntimeOptionError
 from timesformer_runtime.errors import TimesformerError
-from timesformer_runtime.video_list import SUFFIXES
+from timesformer_runtime.video_list import videos_in
 
 from timesformer_exporter.errors import InvalidOptionError
 from timesformer_exporter.gate_clips import read_video
@@ -20,9 +22,9 @@ def find_videos(paths: Sequence[Path]) -> tuple[Path, ...]:
     """
     found: dict[Path, Path] = {}
     for path in paths:
-        if not path.exists():
+        if not os.path.exists(path):  # noqa: PTH110  # a Path raises for names that are too long
             raise InvalidOptionError(f"--calibration-videos {path}: there is no such path")
-        for video in _videos_in(path) if path.is_dir() else [path]:
+        for video in map(Path, _videos_in(path) if path.is_dir() else [path]):
             found.setdefault(video.resolve(), video)
     return tuple(found.values())
 
@@ -52,11 +54,11 @@ def readable_videos(
     return tuple(readable)
 
 
-def _videos_in(folder: Path) -> Iterator[Path]:
-    videos = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES]
-    if not videos:
+def _videos_in(folder: Path) -> list[str]:
+    try:
+        return videos_in(str(folder))
+    except RuntimeOptionError as error:
         raise InvalidOptionError(
             f"--calibration-videos {folder}: the folder holds no file that is named like a video "
             "(.mp4, .mkv, ...); give files, or another folder"
-        )
-    yield from videos
+        ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -175,6 +176,8 @@ def test_few_videos_are_filled_up_and_broken_ones_skipped(
 def test_each_video_is_found_once(tmp_path: Path) -> None:
     videos = _videos(tmp_path / "videos" / "inner", 2)
     (videos / "notes.txt").write_text("no video")
+    (videos / "folder.mp4").mkdir()
+    os.mkfifo(videos / "pipe.mp4")
     named = tmp_path / "no-suffix"
     named.write_bytes((videos / "00.mp4").read_bytes())
     found = find_videos([tmp_path / "videos", videos / "00.mp4", named])
