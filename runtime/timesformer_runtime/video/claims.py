@@ -9,6 +9,7 @@ import av
 from timesformer_runtime.video.container import InputContainer, Media, OpenVideo, VideoStream
 from timesformer_runtime.video.decoding import Decoded
 from timesformer_runtime.video.frame_index import Extent
+from timesformer_runtime.video.units import CountedFile
 
 # Containers that state a duration; for the others, FFmpeg derives it from what it finds.
 _STREAM_DURATION = ("mov", "avi")
@@ -114,14 +115,15 @@ def _others_last(media: Media, claims: Claims, tolerance: float) -> bool:
     """Whether another stream, such as the sound, has the duration that the file states."""
     if not claims.is_common or claims.seconds is None:
         return False
-    with media.container() as container:
-        return _last_end(container, media) >= claims.seconds - tolerance
+    with media.container() as (container, file):
+        return _last_end(container, file, media) >= claims.seconds - tolerance
 
 
-def _last_end(container: InputContainer, media: Media) -> float:
+def _last_end(container: InputContainer, file: CountedFile, media: Media) -> float:
     end = 0.0
     try:
         for count, packet in enumerate(container.demux()):
+            file.expect_packet()
             if count % 16 == 0:
                 media.watch.seconds_left()
             if packet.pts is not None and packet.time_base is not None:

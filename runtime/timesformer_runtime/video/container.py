@@ -13,7 +13,7 @@ import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import av
 import av.container
@@ -21,8 +21,18 @@ import av.stream
 
 from timesformer_runtime.errors import InvalidVideoError
 from timesformer_runtime.video.limits import DecodeLimits, Watch
+from timesformer_runtime.video.mp4_boxes import find_tables
+from timesformer_runtime.video.units import (
+    MOST_UNITS,
+    CountedFile,
+    SeekableFile,
+    check_packet,
+    has_units,
+)
 
 MAX_PIXELS = DecodeLimits.max_pixels
+# For files of very many small pictures: FFmpeg looks at few bytes, and not at the end.
+_SHORT_PROBE = {"probesize": str(1 << 15), "skip_estimate_duration_from_pts": "1"}
 READABLE = "give a video file, for example MP4, MKV, WebM, AVI, MPEG-TS, FLV or GIF"
 
 # Containers that hold their pictures themselves: no playlists, no lists of other files.
@@ -37,25 +47,13 @@ InputContainer = av.container.InputContainer
 VideoStream = av.VideoStream
 
 
-class SeekableFile(Protocol):
-    """What FFmpeg needs of a file object."""
-
-    def read(self, size: int, /) -> bytes:
-        """Reads up to so many bytes."""
-
-    def seek(self, offset: int, whence: int = 0, /) -> int:
-        """Goes to a place and gives it."""
-
-    def tell(self) -> int:
-        """The place."""
-
-
 class OpenVideo(NamedTuple):
     """A file that is open, its video stream, and what follows the cost of reading it."""
 
     container: InputContainer
     stream: VideoStream
     watch: Watch
+    file: CountedFile
 
     @property
     def tells_times(self) -> bool:
@@ -64,7 +62,17 @@ class OpenVideo(NamedTuple):
 
     def packets(self) -> Iterator[Packet]:
         """As ``packets``, within the limits."""
-        return packets(self.container, self.stream, self.watch)
+        return packets(self.container, self.stream, self.watch, self.file)
+
+    def decode(self, packet: Packet | None) -> list[av.VideoFrame]:
+        """The pictures that come out when a packet goes in; None for the end.
+
+        Raises:
+            av.FFmpegError: It does not decode.
+            VideoLimitError: It has far too many units.
+        """
+        check_packet(packet, self.stream.codec_context, self.watch)
+        return self.stream.codec_context.decode(packet)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,11 +94,11 @@ class Media:
             InvalidVideoError: It is not a video, it has no video stream that can be decoded, or
                 its pictures are larger than the limit.
         """
-        with self.container() as container:
+        with self.container() as (container, file):
             limits = self.watch.limits
             stream = prepare(container, self.name, threads=threads, max_pixels=limits.max_pixels)
             self.watch.check_pixels(stream.codec_context.width, stream.codec_context.height)
-            yield OpenVideo(container, stream, self.watch)
+            yield OpenVideo(container, stream, self.watch, file)
 
     def size(self) -> int:
         """Number of bytes."""
@@ -109,19 +117,63 @@ class Media:
         self.target.seek(place)
         return first
 
-    def container(self) -> InputContainer:
-        """Opens the file with all its streams.
+    @contextlib.contextmanager
+    def container(self) -> Iterator[tuple[InputContainer, CountedFile]]:
+        """Opens the file with all its streams; also gives what counts the units in its packets.
 
         Raises:
             InvalidVideoError: It is not a video.
+            VideoLimitError: It has far too many units in a picture, or the time is over.
         """
-        if not isinstance(self.target, str):
-            self.target.seek(0)
+        with contextlib.ExitStack() as stack:
+            target: SeekableFile
+            try:
+                if isinstance(self.target, str):
+                    target = stack.enter_context(Path(self.target).open("rb", buffering=0))
+                else:
+                    target = self.target
+                container, file = self._opened(target)
+            except OSError as error:  # it was there a moment ago
+                raise InvalidVideoError(f"{self.name} cannot be read: {error.strerror}") from error
+            yield stack.enter_context(container), file
+
+    def _opened(self, target: SeekableFile) -> tuple[InputContainer, CountedFile]:
+        """Opens it again where it has many units, or what looks like them, at its beginning."""
+        file = self._counted(target)
+        try:
+            container = self._open(file)
+        except InvalidVideoError:
+            if not file.is_over:
+                raise
+            file = self._counted(target, find_tables(self))  # long ones look like units
+            container = self._open(file)
+        if file.is_over:
+            is_suspicious = bool(_with_units(container))
+            container.close()
+            file = self._counted(target, find_tables(self))
+            if not is_suspicious:
+                file.stop_counting()
+            container = self._open(file, _SHORT_PROBE if is_suspicious else None)
+        if file.is_over:
+            container.close()
+            self.watch.check_units(MOST_UNITS + 1, MOST_UNITS)
+        if any(context.name == "hevc" for context in _with_units(container)):
+            file.expect_packet()  # whose packets are split already when they are read
+        else:
+            file.stop_counting()
+        return container, file
+
+    def _counted(self, target: SeekableFile, tables: range = range(0)) -> CountedFile:
+        target.seek(0)
+        name = self.target if isinstance(self.target, str) else ""
+        return CountedFile(target, self.watch, name, tables)
+
+    def _open(self, file: CountedFile, options: dict[str, str] | None = None) -> InputContainer:
         try:
             return av.open(
-                self.target,
+                file,
                 mode="r",
-                container_options=dict(_OPEN_OPTIONS),
+                container_options={**_OPEN_OPTIONS, **(options or {})},
                 metadata_errors="replace",  # titles are not always UTF-8, and nobody reads them
                 timeout=self.watch.seconds_left(),
             )
@@ -131,6 +183,11 @@ class Media:
             raise InvalidVideoError(
                 f"{self.name} cannot be opened as a video ({reason}); {READABLE}"
             ) from error
+
+
+def _with_units(container: InputContainer) -> list[av.CodecContext]:
+    contexts = [stream.codec_context for stream in container.streams]
+    return [context for context in contexts if has_units(context)]
 
 
 def prepare(
@@ -161,7 +218,10 @@ def _with_margins(pixels: int) -> int:
 
 
 def packets(
-    container: InputContainer, stream: VideoStream, watch: Watch | None = None
+    container: InputContainer,
+    stream: VideoStream,
+    watch: Watch | None = None,
+    file: CountedFile | None = None,
 ) -> Iterator[Packet]:
     """The packets of a stream that hold something, from where the container stands to its end.
 
@@ -173,6 +233,8 @@ def packets(
     try:
         for packet in container.demux(stream):
             count += 1
+            if file is not None:
+                file.expect_packet()
             if watch is not None and (count > watch.limits.max_packets or count % 16 == 0):
                 watch.check_packets(count)
             if packet.size > 0:

@@ -138,7 +138,7 @@ def decode_in_order(
     tells_times = video.tells_times
     for packet in _packets_to_the_end(demuxed or video.packets(), decoded):
         try:
-            pictures = video.stream.codec_context.decode(packet)
+            pictures = video.decode(packet)
         except av.FFmpegError:
             decoded.failed_packets += 1
             if decoded.failed_packets > max(_HOPELESS, decoded.count):

@@ -123,6 +123,18 @@ class Watch:
             )
         self.seconds_left()
 
+    def check_units(self, count: int, limit: int) -> None:
+        """Checks how many units a picture has.
+
+        Raises:
+            VideoLimitError: There are more than any encoder makes.
+        """
+        if count > limit:
+            raise VideoLimitError(
+                f"{self._name} has more than {limit} NAL units in a picture, which would take "
+                "gigabytes of memory; no encoder makes such files: check where it comes from"
+            )
+
     def check_pixels(self, width: int, height: int) -> None:
         """Checks the size of a picture.
 

@@ -11,10 +11,12 @@ import os
 import zlib
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from timesformer_runtime.errors import VideoLimitError
-from timesformer_runtime.video.container import Media
+
+if TYPE_CHECKING:  # which looks for boxes itself
+    from timesformer_runtime.video.container import Media
 
 ReadAt = Callable[[int, int], bytes]  # a place, and how much
 
@@ -26,6 +28,7 @@ _PARENTS = frozenset(
 )
 # Whatever lies in these is found by its name: fields come first, of lengths that others decide.
 _UNEVEN = frozenset((b"meta", b"stsd", b"iprp"))
+_TABLES = frozenset((b"stsz", b"stts", b"ctts", b"stsc", b"stco", b"co64", b"stss", b"trun"))
 _DEEPEST = 12  # FFmpeg gives up at 11
 _COMPRESSED_HEAD = 24  # bytes in a compressed header before its data; the last four are its length
 _LONGEST_HEADER = 1 << 24  # bytes; only QuickTime of the nineties compressed them
@@ -145,6 +148,21 @@ class _Finder:
             return zlib.decompressobj().decompress(data, length + 1)
         except zlib.error:
             return b""
+
+
+def find_tables(media: Media) -> range:
+    """Where the tables of samples are; empty where there are none, or compressed ones.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    first, stop = media.size(), 0
+    for box in find_boxes(media, _TABLES):
+        if box.kind == b"cmov":
+            return range(0)
+        if box.kind in _TABLES:
+            first, stop = min(first, box.first), max(stop, box.stop)
+    return range(first, stop)
 
 
 def number(data: bytes) -> int:

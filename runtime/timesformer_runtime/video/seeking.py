@@ -95,7 +95,7 @@ def _decode_run(
             if index.skips_unreferenced and is_skipping != (number not in run.frame_of_packet):
                 is_skipping = not is_skipping
                 decoder.skip_frame = "NONREF" if is_skipping else "DEFAULT"
-        for picture in decoder.decode(packet):
+        for picture in video.decode(packet):
             if picture.pts is None or picture.is_corrupt:
                 return False
             times.append(picture.pts)

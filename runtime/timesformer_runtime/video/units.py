@@ -1,0 +1,119 @@
+"""Counts the units of H.264 and HEVC streams before FFmpeg does: it takes up to 12 KB for each.
+
+A picture consists of NAL units; of four bytes each, a packet of a few megabytes has a million. No
+option of FFmpeg limits them, and it splits packets already when it opens a file. Units that end
+at start codes are found inside those that have a length too, so that no container is safe.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from timesformer_runtime.video.limits import Watch
+
+if TYPE_CHECKING:
+    import av
+
+MOST_UNITS = 1 << 14  # of one picture; 8K pictures have some thousand at most
+_START_CODE = b"\0\0\1"
+_HARMLESS = 4 * MOST_UNITS  # bytes: too few for so many units
+_CODECS = frozenset({"h264", "hevc"})
+
+
+class SeekableFile(Protocol):
+    """What FFmpeg needs of a file object."""
+
+    def read(self, size: int, /) -> bytes:
+        """Reads up to so many bytes."""
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Goes to a place and gives it."""
+
+    def tell(self) -> int:
+        """The place."""
+
+
+class CountedFile:
+    """A file object that counts the start codes in what is read of it.
+
+    It ends at the limit while FFmpeg opens it, which then tells the codec of what it saw: other
+    formats have bytes that look like start codes. Afterwards it raises.
+
+    Args:
+        file: What to read.
+        watch: Ends reading with the time: FFmpeg's own timeout ignores file objects.
+        name: Its ending tells FFmpeg the format where nothing else does.
+        tables: Where the tables of an MP4 file are. They are not counted when they are read for
+            the first time, in a row: packets may be said to lie there too.
+
+    Attributes:
+        is_over: Whether there were more than the limit.
+    """
+
+    def __init__(
+        self, file: SeekableFile, watch: Watch, name: str = "", tables: range = range(0)
+    ) -> None:
+        self.name = name
+        self.is_over = False
+        self.seek, self.tell = file.seek, file.tell
+        self._file = file
+        self._watch = watch
+        self._tables = tables
+        self._following = -1  # the place after the table that was read last
+        self._count = 0
+        self._is_counting = self._is_opening = True
+
+    def read(self, size: int, /) -> bytes:
+        """Reads up to so many bytes.
+
+        Raises:
+            VideoLimitError: The time is over, or a packet has too many units.
+        """
+        self._watch.seconds_left()
+        if not self._is_counting:
+            return self._file.read(size)
+        if self.is_over:
+            return b""
+        place = self._file.tell() if self._tables else 0
+        data = self._file.read(size)
+        if not (self._tables and self._is_table(place, len(data))):
+            self._count += data.count(_START_CODE)
+            self.is_over = self._count > MOST_UNITS
+            if not self._is_opening:
+                self._watch.check_units(self._count, MOST_UNITS)
+        return b"" if self.is_over else data
+
+    def stop_counting(self) -> None:
+        """Reads all of it from now on."""
+        self._is_counting = self.is_over = False
+
+    def expect_packet(self) -> None:
+        """From now on the limit is that of one packet."""
+        self._count = 0
+        self._is_opening = False
+
+    def _is_table(self, place: int, count: int) -> bool:
+        """Whether bytes that were read belong to tables, and nothing was read since they began."""
+        has_begun = self._following >= 0
+        if not has_begun and (place + count <= self._tables.start or place >= self._tables.stop):
+            return False
+        if (has_begun and place != self._following) or place >= self._tables.stop:
+            self._tables = range(0)
+            return False
+        self._following = place + count
+        return True
+
+
+def has_units(codec: av.CodecContext | None) -> bool:
+    """Whether FFmpeg splits the packets of this codec into units."""
+    return codec is not None and codec.name in _CODECS
+
+
+def check_packet(packet: av.Packet[Any] | None, codec: av.CodecContext, watch: Watch) -> None:
+    """Makes sure that a packet has not far too many units.
+
+    Raises:
+        VideoLimitError: It has.
+    """
+    if packet is not None and packet.size > _HARMLESS and has_units(codec):
+        watch.check_units(bytes(packet).count(_START_CODE), MOST_UNITS)

@@ -1,0 +1,173 @@
+"""FFmpeg takes kilobytes for each unit of an H.264 or HEVC packet: too many are refused."""
+
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from timesformer_runtime.errors import VideoLimitError
+from timesformer_runtime.sampling import FrameIndices
+from timesformer_runtime.video import read_clip, units
+from timesformer_runtime.video.playback import play
+
+from tests.video_files import RATE, decode_plainly, moving_pictures, write_video
+
+UNITS = 60_000
+MEGABYTES = 300
+UNIT = {"libx264": b"\0\0\1\x0c", "libx265": b"\0\0\1\x50\x01"}  # filler; a delimiter of a layer
+QUIET = {"libx264": {}, "libx265": {"x265-params": "log-level=none:pools=1:frame-threads=1"}}
+
+# In which container, of which codec, in which packet.
+BOMBS = [
+    ("raw.h264", "libx264", 0),
+    ("raw.hevc", "libx265", 0),
+    ("first.mp4", "libx264", 0),
+    ("later.mp4", "libx264", 9),
+    ("first.mkv", "libx264", 0),
+    ("later.ts", "libx264", 9),
+    ("first.avi", "libx264", 0),
+    ("later.avi", "libx264", 9),
+    ("hevc_first.mp4", "libx265", 0),
+    ("hevc_later.mp4", "libx265", 9),
+    ("hevc_later.ts", "libx265", 9),
+]
+
+READ = """
+import resource, sys
+import numpy as np
+from timesformer_runtime.errors import VideoLimitError
+from timesformer_runtime.video import read_clip
+
+def choose(count):
+    return np.array([count - 1])
+
+for path in sys.argv[1:]:
+    try:
+        read_clip(path, choose)
+    except VideoLimitError as error:
+        print(error)
+    else:
+        print(path, "was read")
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def evenly(count: int) -> FrameIndices:
+    return np.linspace(0, count - 1, 8).astype(np.int64)
+
+
+def write_bomb(path: Path, codec: str, number: int) -> Path:
+    """A file whose packet of this number has far more units than a picture has."""
+    unit = UNIT[codec]
+    if path.suffix in {".h264", ".hevc"}:
+        write_video(path, moving_pictures(16), codec=codec, options=QUIET[codec])
+        path.write_bytes(path.read_bytes() + unit * UNITS)
+        return path
+    plain = path.with_name(f"plain_{path.stem}.mp4")
+    if path.suffix in {".ts", ".avi"}:  # whose packets have start codes
+        plain = plain.with_suffix(".h264" if codec == "libx264" else ".hevc")
+    write_video(plain, moving_pictures(16), codec=codec, options=QUIET[codec])
+    with av.open(str(plain)) as given, av.open(str(path), "w") as output:
+        stream = given.streams.video[0]
+        copy = output.add_stream_from_template(stream)
+        for index, packet in enumerate(given.demux(stream)):
+            if packet.size == 0:
+                continue
+            data = bytes(packet)
+            if index == number and plain.suffix == ".mp4":
+                # One unit by its length, as the container has it; many by start codes in it.
+                inside = unit[3:] + b"\0" + unit * UNITS + b"\x80"
+                data += len(inside).to_bytes(4, "big") + inside
+            elif index == number:
+                data += unit * UNITS
+            made = av.Packet(data)
+            made.pts = made.dts = index
+            made.time_base, made.is_keyframe = Fraction(1, RATE), packet.is_keyframe
+            made.stream = copy
+            output.mux(made)
+    return path
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no resource module")
+def test_too_many_units_are_refused_before_they_take_memory(tmp_path: Path) -> None:
+    paths = [write_bomb(tmp_path / name, codec, number) for name, codec, number in BOMBS]
+    command = [sys.executable, "-c", READ, *map(str, paths)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    *lines, peak = done.stdout.splitlines()
+    for path, line in zip(paths, lines, strict=True):
+        assert line.startswith(f"{path} has more than 16384 NAL units in a picture"), line
+    assert int(peak) < MEGABYTES
+
+
+@pytest.mark.parametrize("name", ["raw.h264", "later.mp4"])
+def test_playing_and_file_objects_refuse_too(name: str, tmp_path: Path) -> None:
+    path = write_bomb(tmp_path / name, "libx264", 9)
+    with pytest.raises(VideoLimitError, match="NAL units"), play(path) as playback:
+        list(playback.frames())
+    with path.open("rb") as file, pytest.raises(VideoLimitError, match="NAL units"):
+        read_clip(file, evenly)
+
+
+@pytest.mark.parametrize("name", ["small.h264", "small.avi", "small.ts"])
+def test_many_units_in_many_pictures_are_read(name: str, tmp_path: Path) -> None:
+    """More of them than one picture may have, in the bytes that FFmpeg looks at first."""
+    frames = np.zeros((2000, 160, 32, 3), np.uint8)
+    path = tmp_path / name
+    write_video(path, frames, options={"x264-params": "slices=10:aud=1"})
+    assert path.read_bytes().count(b"\0\0\1") > 20_000
+    assert read_clip(path, evenly).count == 2000
+
+
+def test_fewer_bytes_are_looked_at_before_a_file_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a sound track that is announced and missing makes FFmpeg read on."""
+    frames = np.zeros((2000, 160, 32, 3), np.uint8)
+    path = tmp_path / "small.ts"
+    write_video(path, frames, options={"x264-params": "slices=10:aud=1"})
+    probes = []
+    open_with_av: Any = av.open
+
+    def noted(*args: Any, container_options: dict[str, str], **options: Any) -> Any:
+        probes.append(container_options.get("probesize"))
+        return open_with_av(*args, container_options=container_options, **options)
+
+    monkeypatch.setattr(units, "MOST_UNITS", 5000)
+    monkeypatch.setattr(av, "open", noted)
+    assert read_clip(path, evenly).count == 2000
+    assert probes == [None, "32768"]
+
+
+def test_pixels_that_look_like_units_are_read(tmp_path: Path) -> None:
+    frames = np.zeros((3, 240, 320, 3), np.uint8)
+    frames[..., 0] = 1  # stored as blue, green, red
+    path = write_video(tmp_path / "dark.avi", frames, codec="rawvideo", pixels="bgr24")
+    assert path.read_bytes().count(b"\0\0\1") > 200_000
+    clip = read_clip(path, np.arange)
+    assert np.array_equal(clip.array(), decode_plainly(path))
+
+
+@pytest.mark.parametrize("flags", ["faststart", "default_base_moof"])
+def test_tables_that_look_like_units_are_read(flags: str, tmp_path: Path) -> None:
+    """Sizes of packets from 256 to 511 bytes do."""
+    plain = write_video(tmp_path / "plain.mp4", np.zeros((1, 48, 64, 3), np.uint8))
+    path = tmp_path / "long.mp4"
+    with av.open(str(plain)) as given:
+        packet = bytes(next(given.demux(video=0)))
+        packet = packet[4 + int.from_bytes(packet[:4], "big") :]  # without x264's own comment
+        with av.open(str(path), "w", options={"movflags": flags}) as output:
+            copy = output.add_stream_from_template(given.streams.video[0])
+            for index in range(20_000):
+                length = 400 + index % 2 - len(packet)
+                filler = length.to_bytes(4, "big") + b"\x0c".ljust(length, b"\xff")
+                made = av.Packet(packet + filler)
+                made.pts = made.dts = index
+                made.time_base, made.is_keyframe, made.stream = Fraction(1, RATE), True, copy
+                output.mux(made)
+    data = path.read_bytes()
+    assert data[data.index(b"stsz") :].count(b"\0\0\1") > 20_000
+    assert read_clip(path, evenly).count == 20_000
