@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from timesformer_runtime import VideoClassifier
+from timesformer_runtime.cli.stream import stream
 
 from tests.live_sources import free_udp_url, sender
 from tests.tiny_graphs import LABELS, write_bundle
@@ -63,6 +65,12 @@ def test_the_table(folder: Path) -> None:
     assert first[:2] == ["0:00.0", "0:04.0"]
     assert {first[2], second[0]} <= set(LABELS)
     assert first[-1] == "0"
+
+
+def test_the_help_says_which_limits_are_for_files() -> None:
+    shown = " ".join(CliRunner().invoke(stream, ["--help"]).output.split())
+    for option in ("--max-packets N", "--max-seconds TIME"):
+        assert f"{option} For files, not live sources: Refuse videos" in shown
 
 
 @pytest.mark.parametrize(

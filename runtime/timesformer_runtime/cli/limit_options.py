@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,44 +13,28 @@ from timesformer_runtime.cli.durations import duration
 if TYPE_CHECKING:
     from timesformer_runtime.video.limits import DecodeLimits
 
-_OPTIONS = {
-    "max_pixels": click.option(
-        "--max-pixels",
-        type=click.IntRange(min=1),
-        metavar="N",
-        help="Refuse videos whose pictures have more pixels.  [default: 67108864, 8K twice]",
-    ),
-    "max_packets": click.option(
-        "--max-packets",
-        type=click.IntRange(min=1),
-        metavar="N",
-        help="Refuse videos of more packets.  [default: 2000000]",
-    ),
-    "max_seconds": click.option(
-        "--max-seconds",
-        type=duration,
-        metavar="TIME",
-        help="Refuse videos that take longer to read.  "
-        "[default: 10m; of timelines and streams: none]",
-    ),
-    "max_bytes": click.option(
-        "--max-bytes",
-        type=click.IntRange(min=1),
-        metavar="N",
-        help="Refuse videos whose frames, as they are held, take more memory.  [default: 2 GiB]",
-    ),
-    "max_pipe_bytes": click.option(
-        "--max-pipe-bytes",
-        type=click.IntRange(min=1),
-        metavar="N",
-        help="Copy no more than that of a pipe or standard input.  [default: 4 GiB]",
-    ),
+_COUNT = click.IntRange(min=1)
+_HELP = {
+    "max_pixels": "Refuse videos whose pictures have more pixels.  [default: 67108864, 8K twice]",
+    "max_packets": "Refuse videos of more packets.  [default: 2000000]",
+    "max_seconds": "Refuse videos that take longer to read.  "
+    "[default: 10m; of timelines and streams: none]",
+    "max_bytes": "Refuse videos whose frames, as they are held, take more memory.  "
+    "[default: 2 GiB]",
+    "max_pipe_bytes": "Copy no more than that of a pipe or standard input.  [default: 4 GiB]",
 }
 
 
-def limit_options(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Adds these options, or all; the command gets them as one argument ``limits``."""
-    chosen = names or tuple(_OPTIONS)
+def limit_options(
+    *names: str, files_only: Collection[str] = ()
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Adds these options, or all; the command gets them as one argument ``limits``.
+
+    Args:
+        names: Which.
+        files_only: Those of which the help says that a live source refuses them.
+    """
+    chosen = names or tuple(_HELP)
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
@@ -59,7 +43,15 @@ def limit_options(*names: str) -> Callable[[Callable[..., Any]], Callable[..., A
             return function(limits=_limits(given), **options)
 
         for name in reversed(chosen):
-            with_limits = _OPTIONS[name](with_limits)
+            help_text = (
+                f"For files, not live sources: {_HELP[name]}" if name in files_only else _HELP[name]
+            )
+            with_limits = click.option(
+                "--" + name.replace("_", "-"),
+                type=duration if name == "max_seconds" else _COUNT,
+                metavar="TIME" if name == "max_seconds" else "N",
+                help=help_text,
+            )(with_limits)
         return with_limits
 
     return decorate

@@ -54,7 +54,7 @@ _FACTS = ("latency", "dropped", "damaged")
 )
 @click.option("--rtsp-transport", type=click.Choice(["tcp", "udp"]), help="[default: tcp]")
 @view_options
-@limit_options("max_pixels", "max_bytes", *_FILES_ONLY)
+@limit_options("max_pixels", "max_bytes", *_FILES_ONLY, files_only=_FILES_ONLY)
 @model_options
 def stream(
     source: str,
