@@ -121,15 +121,24 @@ def stream(
         raise InvalidVideoError("the source is empty; give a URL, a device or a path")
     notify = notify or _logger.warning
     live = is_live(source, settings.format)
-    read = (_connect if live else _replay)(pipeline, source, settings, notify)
     drop = live if settings.drop is None else settings.drop
+    with_last = not live and not drop
+    read: _Read
+    problems = None
+    if live:
+        read = _connect(pipeline, source, settings, notify).frames
+    else:
+        replay = _Replay(pipeline, source, settings, notify)
+        read = replay.frames
+        problems = replay.problems if with_last else None
     frames: Channel[LiveFrame] = Channel(_WAITING_FRAMES, drop=drop, size=lambda frame: frame.size)
     ready: Channel[ReadyWindow] = Channel(1, drop=drop)
-    with_last = not live and not drop
 
     def results() -> Generator[LiveResult, None, None]:
         check = _check_of_live(pipeline) if live else _check_of_file(pipeline, source)
-        windowing = Windowing(pipeline, windows, with_last=with_last, check=check)
+        windowing = Windowing(
+            pipeline, windows, with_last=with_last, check=check, problems=problems
+        )
         threads = [
             frames.fill(read(frames.closed), "stream: reading"),
             ready.fill(windowing.windows(frames), "stream: preparing"),
@@ -169,7 +178,7 @@ def _connect(
     source: str | os.PathLike[str],
     settings: LiveSettings,
     notify: Callable[[str], None],
-) -> _Read:
+) -> LiveSource:
     address = live_address(source, format=settings.format, rtsp_transport=settings.rtsp_transport)
     return LiveSource(
         address,
@@ -177,31 +186,55 @@ def _connect(
         reconnect=_ATTEMPTS if settings.reconnect is None else settings.reconnect,
         notify=notify,
         max_pixels=pipeline.limits.max_pixels,
-    ).frames
+    )
 
 
-def _replay(
-    pipeline: Pipeline,
-    source: str | os.PathLike[str],
-    settings: LiveSettings,
-    notify: Callable[[str], None],
-) -> _Read:
-    if _is_special(source):
-        raise InvalidVideoError(
-            f"{os.fspath(source)} is not a video file; give one, a URL, or a device with its "
-            "format, such as v4l2"
-        )
-    for name in _LIVE_ONLY:
-        if getattr(settings, name) is not None:
-            raise InvalidOptionError(
-                f"{name} is for live sources, and {os.fspath(source)} is a file; leave it out"
+class _Replay:
+    """A file in place of a live source.
+
+    Args:
+        pipeline: Limits it, and leaves threads for its decoding.
+        source: Its path.
+        settings: None of them may be for live sources only.
+        notify: Is told what is wrong with it, at its end.
+
+    Raises:
+        InvalidVideoError: It is no file.
+        InvalidOptionError: A setting is for live sources.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        source: str | os.PathLike[str],
+        settings: LiveSettings,
+        notify: Callable[[str], None],
+    ) -> None:
+        if _is_special(source):
+            raise InvalidVideoError(
+                f"{os.fspath(source)} is not a video file; give one, a URL, or a device with its "
+                "format, such as v4l2"
             )
+        for name in _LIVE_ONLY:
+            if getattr(settings, name) is not None:
+                raise InvalidOptionError(
+                    f"{name} is for live sources, and {os.fspath(source)} is a file; leave it out"
+                )
+        self._pipeline = pipeline
+        self._source = source
+        self._notify = notify
+        self._problems: tuple[str, ...] = ()
 
-    def frames(_: threading.Event) -> Generator[LiveFrame, None, None]:
-        limits = pipeline.limits.for_long_videos()
-        threads = decoding_threads(pipeline)  # as timeline: damaged files depend on it
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong with the file; known after the last frame."""
+        return self._problems
+
+    def frames(self, _: threading.Event) -> Generator[LiveFrame, None, None]:
+        """Its frames, each as soon as it is wanted."""
+        limits = self._pipeline.limits.for_long_videos()
+        threads = decoding_threads(self._pipeline)  # as timeline: damaged files depend on it
         start, decoding = time.perf_counter(), 0.0
-        with play(source, threads=threads, limits=limits) as video:
+        with play(self._source, threads=threads, limits=limits) as video:
             connection = Connection(0, video.rate, video.duration)
             for frame in video.frames():
                 decoding += time.perf_counter() - start
@@ -214,12 +247,12 @@ def _replay(
                     failed_packets=video.failed_packets,
                     decoding=decoding,
                     connection=connection,
+                    problems=video.problems_so_far(),
                 )
                 start = time.perf_counter()
-            if problems := video.problems():
-                notify(f"{os.fspath(source)}: damaged: {'; '.join(problems)}")
-
-    return frames
+            self._problems = video.problems()
+        if self._problems:
+            self._notify(f"{os.fspath(self._source)}: damaged: {'; '.join(self._problems)}")
 
 
 def _is_special(path: str | os.PathLike[str]) -> bool:
@@ -254,6 +287,7 @@ def results_of(
             dropped_frames=unseen + item.missing - (before.missing if before else 0),
             skipped_windows=skipped,
             failed_packets=newest.failed_packets - (before.newest.failed_packets if before else 0),
+            problems=item.problems,
             seconds=Seconds(
                 decode=item.decoding - (before.decoding if before else 0.0),
                 preprocess=item.converting

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import NamedTuple
 
+from timesformer_runtime.last_item import change_last
 from timesformer_runtime.model_input import Converted
 from timesformer_runtime.pipeline import Pipeline
 from timesformer_runtime.timing import Timed
@@ -27,6 +28,7 @@ class ReadyWindow(NamedTuple):
         stop: How many with its last.
         missing: How many frames were dropped before they were looked at.
         newest: The frame that completed it.
+        problems: What is known to be wrong with a file; of its last window, all of it.
         decoding: Seconds that the decoding took so far, to pictures in RGB.
         converting: Seconds that the conversion of these took so far.
     """
@@ -38,6 +40,7 @@ class ReadyWindow(NamedTuple):
     stop: int
     missing: int
     newest: LiveFrame
+    problems: tuple[str, ...]
     decoding: float
     converting: float
 
@@ -50,6 +53,8 @@ class Windowing:
         settings: Length and stride.
         with_last: Whether a last window counts that the source's end cut short.
         check: As for ``Windows``.
+        problems: Tells, once there are no more frames, what is wrong with the file; None for live
+            sources. Each window then waits for the next one.
     """
 
     def __init__(
@@ -59,17 +64,25 @@ class Windowing:
         *,
         with_last: bool,
         check: Callable[[int], None] | None = None,
+        problems: Callable[[], tuple[str, ...]] | None = None,
     ) -> None:
         self._pipeline = pipeline
         self._settings = settings
         self._with_last = with_last
         self._check = check
+        self._problems = problems
         self._convert = Timed(pipeline.input.convert)
         self._render = Timed(pipeline.input.rendering(self._convert))
-        self._used = self._missing = self._windows = 0
+        self._used = self._missing = self._count = 0
 
     def windows(self, frames: Iterable[LiveFrame]) -> Generator[ReadyWindow, None, None]:
         """The windows, each as soon as its last frame is there."""
+        windows, problems = self._windows_of(frames), self._problems
+        if problems is None:
+            return windows
+        return change_last(windows, lambda last: last._replace(problems=problems()))
+
+    def _windows_of(self, frames: Iterable[LiveFrame]) -> Generator[ReadyWindow, None, None]:
         for _, connected in itertools.groupby(frames, lambda frame: frame.connection):
             yield from self._of_connection(connected)
 
@@ -105,15 +118,16 @@ class Windowing:
         while times and times[0] < window.start - _ROUNDING:
             times.popleft()
         first = self._used - len(times)
-        self._windows += 1
+        self._count += 1
         return ReadyWindow(
             window,
             offset,
-            self._windows - 1,
+            self._count - 1,
             first,
             self._used,
             self._missing,
             newest,
+            newest.problems,
             newest.decoding + self._render.seconds - self._convert.seconds,
             self._convert.seconds,
         )

@@ -164,6 +164,8 @@ class PartResult:
         duplicates: How many of the frames of its clips repeat another one of the same clip.
         failed_packets: Packets since the result before that did not decode, or to damaged
             pictures; of live sources these pictures are not used.
+        problems: What else is known to be wrong with a file by then, a short sentence for each;
+            of its last part, all that is wrong with it. Empty for live sources.
         seconds: What the work since the result before took, also for what was skipped. Decoding
             includes the reading of files; of live sources, where that is waiting, it does not.
     """
@@ -175,12 +177,13 @@ class PartResult:
     times: tuple[float, ...]
     duplicates: int
     failed_packets: int
+    problems: tuple[str, ...]
     seconds: Seconds
 
     @property
     def damaged(self) -> bool:
         """Whether its part of the source is damaged, so that predictions deserve less trust."""
-        return self.failed_packets > 0
+        return self.failed_packets > 0 or bool(self.problems)
 
     def to_dict(self) -> dict[str, Any]:
         """The result as JSON types."""
@@ -195,6 +198,7 @@ class PartResult:
             "start": round(self.start, 6),
             "end": round(self.end, 6),
             "predictions": list(values["predictions"]),
+            "problems": list(self.problems),
             "frames": frames,
             "damaged": self.damaged,
         }

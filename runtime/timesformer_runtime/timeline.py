@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from timesformer_runtime.channel import Channel
+from timesformer_runtime.last_item import change_last
 from timesformer_runtime.model_input import Converted
 from timesformer_runtime.pipeline import Pipeline
 from timesformer_runtime.results import PartResult, Seconds, count_duplicates
@@ -27,7 +28,7 @@ from timesformer_runtime.video.playback import BrokenPromiseError, Playback, Pla
 from timesformer_runtime.video.source import Source
 from timesformer_runtime.windows import Window, Windows, WindowSettings
 
-_AHEAD = 2  # windows that wait for the model
+_AHEAD = 1  # windows that wait for the model; the reading thread holds two more
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,6 +146,7 @@ def _segment(
         duplicates=sum(count_duplicates(window.indices, pipeline.num_frames) for window in windows),
         windows=len(windows),
         failed_packets=sum(item.failed_packets for item in prepared),
+        problems=tuple(dict.fromkeys(text for item in prepared for text in item.problems)),
         seconds=Seconds(
             decode=sum(item.decode for item in prepared),
             preprocess=sum(item.prepared.preprocess + item.preprocess for item in alike),
@@ -187,6 +189,7 @@ class PreparedWindow(NamedTuple):
 
     window: Window[Converted]
     failed_packets: int
+    problems: tuple[str, ...]
     decode: float
     preprocess: float
 
@@ -229,13 +232,17 @@ class WindowReader:
         self._convert = Timed(pipeline.input.convert)
 
     def windows(self) -> Generator[PreparedWindow, None, None]:
-        """The windows, their frames converted.
+        """The windows, their frames converted; the last one with all that is wrong.
 
         Raises:
             VideoNotFoundError: There is no such file.
             InvalidVideoError: It cannot be decoded as a video.
             VideoLimitError: A limit is reached.
         """
+        return change_last(self._measured(), lambda last: last._replace(problems=self.problems))
+
+    def _measured(self) -> Generator[PreparedWindow, None, None]:
+        """The windows, and what each of them cost."""
         limits = self.pipeline.limits.for_long_videos()
         threads = decoding_threads(self.pipeline)
         start, failed_packets, converted = time.perf_counter(), 0, 0.0
@@ -245,7 +252,8 @@ class WindowReader:
                 converting = self._convert.seconds - converted
                 reading = time.perf_counter() - start - converting
                 failures = playback.failed_packets - failed_packets
-                yield PreparedWindow(window, failures, reading, converting)
+                problems = playback.problems_so_far()
+                yield PreparedWindow(window, failures, problems, reading, converting)
                 start, failed_packets = time.perf_counter(), playback.failed_packets
                 converted = self._convert.seconds
 

@@ -135,6 +135,7 @@ def test_a_damaged_file_is_replayed_as_its_timeline_and_told(folder: Path, tmp_p
         classifier.stream(tmp_path / "damaged.mp4", window=1.0, stride=1.0, notify=told.append)
     )
     assert [result.predictions for result in replayed] == [s.predictions for s in segments]
+    assert [result.problems for result in replayed] == [s.problems for s in segments]
     assert [result.damaged for result in replayed] == [s.damaged for s in segments]
     assert any(result.damaged for result in replayed)
     assert told == [f"{tmp_path / 'damaged.mp4'}: damaged: {'; '.join(timeline.problems)}"]

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import tracemalloc
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -25,6 +25,7 @@ from timesformer_runtime import (
     VideoNotFoundError,
 )
 from timesformer_runtime.errors import VideoLimitError
+from timesformer_runtime.results import PartResult
 from timesformer_runtime.sampling import Sampling
 from timesformer_runtime.video.pixels import Rendering
 from timesformer_runtime.video.playback import (
@@ -217,12 +218,46 @@ def test_damage_is_told(tmp_path: Path, classifier: VideoClassifier) -> None:
     path.write_bytes(data)
     timeline = classifier.timeline(path, WINDOW, STRIDE)
     segments = list(timeline)
-    assert [segment.damaged for segment in segments] == [
-        segment.failed_packets > 0 for segment in segments
+    assert [segment.damaged for segment in segments[:-1]] == [
+        segment.failed_packets > 0 for segment in segments[:-1]
     ]
-    assert any(segment.damaged for segment in segments)
+    assert any(segment.damaged for segment in segments[:-1])
     assert not segments[0].damaged
+    assert segments[-1].problems == timeline.problems
     assert any("did not decode" in problem for problem in timeline.problems)
+
+
+@pytest.mark.parametrize(
+    ("make", "merge"), [("timeline", False), ("timeline", True), ("stream", False)]
+)
+def test_the_last_part_of_a_truncated_file_is_marked(
+    folder: Path, tmp_path: Path, classifier: VideoClassifier, make: str, merge: bool
+) -> None:
+    path = tmp_path / "truncated.mkv"
+    remux(folder / "long.mp4", path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    parts: Sequence[PartResult]
+    if make == "timeline":
+        parts = list(classifier.timeline(path, WINDOW, STRIDE, merge=merge))
+    else:
+        parts = list(classifier.stream(path, window=WINDOW, stride=STRIDE))
+    assert len(parts) > 1
+    assert not any(part.damaged for part in parts[:-1])
+    last = parts[-1].to_dict()
+    assert (last["damaged"], last["failed_packets"]) == (True, 0)
+    assert [problem for problem in last["problems"] if problem.startswith("it ends after ")]
+
+
+def test_the_table_marks_damage(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "truncated.mkv"
+    remux(folder / "long.mp4", path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    result = command(folder, "shots", path, "--device", "cpu", "--window", 1)
+    rows = [row.split() for row in result.stdout.splitlines()]
+    assert rows[0] == ["start", "end", "label", "score", "damaged"]
+    assert [len(row) for row in rows[1:]] == [4] * (len(rows) - 2) + [5]
+    assert rows[-1][-1] == "yes"
+    assert f"timesformer: {path}: damaged: it ends after " in result.stderr
 
 
 @pytest.mark.parametrize("after", [0, 1, 9, 20])
@@ -426,7 +461,7 @@ def test_csv_and_columns_from_standard_input(folder: Path, classifier: VideoClas
     with (folder / "long.mp4").open("rb") as video:
         result = command(folder, *options, stdin=video)
     rows = [row.split() for row in result.stdout.splitlines()]
-    assert rows[0] == ["start", "end", "label", "score"]
+    assert rows[0] == ["start", "end", "label", "score", "damaged"]
     assert [row[2] for row in rows[1:]] == [s.predictions[0]["label"] for s in segments]
     assert rows[-1][1] == "0:05.2"
 

@@ -41,6 +41,13 @@ class CsvLines:
             yield line.getvalue()
 
 
+def damage_of(part: PartResult) -> str:
+    """What a column says of damage: how many packets failed, or that something else is wrong."""
+    if part.failed_packets:
+        return str(part.failed_packets)
+    return "yes" if part.damaged else ""
+
+
 class Rows:
     """Columns for people.
 

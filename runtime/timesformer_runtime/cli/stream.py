@@ -106,5 +106,6 @@ def stream(
 
 
 def _facts(result: LiveResult) -> tuple[str, ...]:
-    damaged = str(result.failed_packets) if result.failed_packets else ""
-    return f"{result.latency:.2f} s", str(result.dropped_frames), damaged
+    from timesformer_runtime.cli.segment_lines import damage_of  # noqa: PLC0415
+
+    return f"{result.latency:.2f} s", str(result.dropped_frames), damage_of(result)

@@ -40,19 +40,31 @@ def timeline(
     Windows slide over the video, which is read once; each result is printed as soon as it is
     known. Times count from the video's first frame. VIDEO "-" is standard input, all of which is
     copied to a temporary file before the first result.
+
+    Damage is marked where it is: how many packets failed, or "yes". The last segment is marked for
+    whatever is wrong with the whole file, as that its end is missing. What it is, is told on
+    standard error at the end, and in --json; --csv has no column for it.
     """
     if as_json and as_csv:
         raise click.UsageError("--json and --csv contradict each other: give one")
     from timesformer_runtime.cli.progress import ProgressBar  # noqa: PLC0415
-    from timesformer_runtime.cli.segment_lines import CsvLines, JsonLines, Rows  # noqa: PLC0415
+    from timesformer_runtime.cli.segment_lines import (  # noqa: PLC0415
+        CsvLines,
+        JsonLines,
+        Rows,
+        damage_of,
+    )
 
     classifier = load(**options)
     segments = classifier.timeline(source(video), window, stride, top_k, merge=merge)
-    form = JsonLines() if as_json else CsvLines() if as_csv else Rows(classifier.labels)
+    form = JsonLines() if as_json else CsvLines() if as_csv else None
+    rows = Rows(classifier.labels, ("damaged",))
     try:
         with ProgressBar(None, "seconds of video") as progress:
             for segment in segments:
-                for line in form.lines(segment):
+                for line in (
+                    form.lines(segment) if form else rows.lines(segment, (damage_of(segment),))
+                ):
                     progress.echo(line)
                 progress.advance_to(segment.end, segments.duration)
     except KeyboardInterrupt:

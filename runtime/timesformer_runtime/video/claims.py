@@ -92,11 +92,17 @@ def _flaws(decoded: Decoded) -> list[str]:
         flaws.append(f"{_counted(decoded.failed_packets, 'packet')} did not decode")
     if decoded.patched:
         flaws.append(f"{_counted(decoded.patched, 'frame')} decoded in spite of damage")
+    return [*flaws, *oddities(decoded)]
+
+
+def oddities(decoded: Decoded) -> tuple[str, ...]:
+    """What is wrong with frames that decode, already while others follow."""
+    found = []
     if len(decoded.sizes) > 1:
-        flaws.append("its pictures change their size")
+        found.append("its pictures change their size")
     if not decoded.in_order:
-        flaws.append("its timestamps are not in order")
-    return flaws
+        found.append("its timestamps are not in order")
+    return tuple(found)
 
 
 def _counted(count: int, noun: str) -> str:

@@ -63,6 +63,7 @@ class LiveFrame(NamedTuple):
         decoding: Seconds that the decoding took so far: of a file also its reading, which of a
             live source is waiting.
         connection: Where it came from.
+        problems: What else is known by then to be wrong with a file.
     """
 
     picture: av.VideoFrame
@@ -73,6 +74,7 @@ class LiveFrame(NamedTuple):
     failed_packets: int
     decoding: float
     connection: Connection
+    problems: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:

@@ -13,7 +13,7 @@ import av
 import numpy as np
 
 from timesformer_runtime.errors import InvalidOptionError, InvalidVideoError
-from timesformer_runtime.video.claims import judge, read_claims
+from timesformer_runtime.video.claims import judge, oddities, read_claims
 from timesformer_runtime.video.container import Media, OpenVideo
 from timesformer_runtime.video.decoding import Decoded, decode_in_order, frame_rate
 from timesformer_runtime.video.frame_index import Extent, FrameIndex, scan
@@ -155,6 +155,10 @@ class Playback:
         """The same file from its start, once more; this one cannot be played any further."""
         with self._media.open(threads=threads) as video:
             yield Playback(self._media, video, None)
+
+    def problems_so_far(self) -> tuple[str, ...]:
+        """What is known to be wrong while the file is played, but for packets that failed."""
+        return oddities(self._decoded)
 
     def problems(self) -> tuple[str, ...]:
         """What is wrong with the file, once it was played to its end; empty for a sound one."""
