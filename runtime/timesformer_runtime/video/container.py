@@ -28,6 +28,7 @@ from timesformer_runtime.video.units import (
     SeekableFile,
     check_packet,
     has_units,
+    splits_as_read,
 )
 
 MAX_PIXELS = DecodeLimits.max_pixels
@@ -157,8 +158,8 @@ class Media:
         if file.is_over:
             container.close()
             self.watch.check_units(MOST_UNITS + 1, MOST_UNITS)
-        if any(context.name == "hevc" for context in _with_units(container)):
-            file.expect_packet()  # whose packets are split already when they are read
+        if any(splits_as_read(context) for context in _with_units(container)):
+            file.expect_packet()
         else:
             file.stop_counting()
         return container, file

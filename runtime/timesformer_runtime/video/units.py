@@ -1,4 +1,4 @@
-"""Counts the units of H.264 and HEVC streams before FFmpeg does: it takes up to 12 KB for each.
+"""Counts the units of H.264, HEVC and VVC streams before FFmpeg does: it takes 4 to 12 KB for each.
 
 A picture consists of NAL units; of four bytes each, a packet of a few megabytes has a million. No
 option of FFmpeg limits them, and it splits packets already when it opens a file. Units that end
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 MOST_UNITS = 1 << 14  # of one picture; 8K pictures have some thousand at most
 _START_CODE = b"\0\0\1"
 _HARMLESS = 4 * MOST_UNITS  # bytes: too few for so many units
-_CODECS = frozenset({"h264", "hevc"})
+_SPLIT_AS_READ = frozenset({"hevc", "vvc"})  # by FFmpeg's parsers, before anything is decoded
+_CODECS = _SPLIT_AS_READ | {"h264"}
 
 
 class SeekableFile(Protocol):
@@ -107,6 +108,11 @@ class CountedFile:
 def has_units(codec: av.CodecContext | None) -> bool:
     """Whether FFmpeg splits the packets of this codec into units."""
     return codec is not None and codec.name in _CODECS
+
+
+def splits_as_read(codec: av.CodecContext) -> bool:
+    """Whether it does so already when they are read."""
+    return codec.name in _SPLIT_AS_READ
 
 
 def check_packet(packet: av.Packet[Any] | None, codec: av.CodecContext, watch: Watch) -> None:
