@@ -154,6 +154,28 @@ def test_announced_packets_are_counted_before_there_is_room_for_them(
             read_clip(source, ends, limits=LIMITS)
 
 
+@pytest.mark.parametrize("version", [0, 1])
+def test_fragments_to_which_an_index_leads_are_counted(version: int, tmp_path: Path) -> None:
+    path = tmp_path / "video.mp4"
+    write_video(path, moving_pictures(40), container_options=FRAGMENTS)
+    data = path.read_bytes()
+    first = data.index(b"moof") - 4
+    trun = box(b"trun", struct.pack(">II", 0, 50_000))
+    hidden = box(b"free", bytes(8) + box(b"moof", box(b"traf", trun)))
+    times = struct.pack(">QQ" if version else ">II", 0, 0)
+    for inside in (0, 16):  # how far behind the beginning of a box the second fragment begins
+        lengths = (len(data) - first + inside, len(hidden) - inside)
+        rows = b"".join(struct.pack(">III", length, 10_000, 0) for length in lengths)
+        fields = struct.pack(">III", version << 24, 1, 12800) + times + struct.pack(">HH", 0, 2)
+        path.write_bytes(data[:first] + box(b"sidx", fields + rows) + data[first:] + hidden)
+        if not inside:
+            with locate(path, LIMITS) as media:
+                assert media.size() == path.stat().st_size
+            continue
+        with pytest.raises(VideoLimitError, match="has more than 100 packets"):
+            read_clip(path, ends, limits=LIMITS)
+
+
 def test_raw_sound_has_no_packet_for_each_sample(tmp_path: Path) -> None:
     path = tmp_path / "sound.mov"
     with av.open(str(path), "w") as output:

@@ -59,8 +59,8 @@ def find_boxes(media: Media, kinds: Collection[bytes]) -> Iterator[Box]:
     """
     limit = _BOXES * media.watch.limits.max_packets
     with _reader(media) as read_at:
-        found = _Finder(media, frozenset(kinds)).below(b"root", read_at, 0, media.size(), 0)
-        for count, box in enumerate(found, start=1):
+        found = _Finder(media, frozenset(kinds))
+        for count, box in enumerate(found.everywhere(read_at, media.size()), start=1):
             media.watch.seconds_left()
             if count > limit:
                 raise VideoLimitError(
@@ -73,7 +73,20 @@ def find_boxes(media: Media, kinds: Collection[bytes]) -> Iterator[Box]:
 class _Finder:
     def __init__(self, media: Media, kinds: frozenset[bytes]) -> None:
         self._media = media
-        self._kinds = kinds | {b"cmov"}
+        self._kinds = kinds | {b"cmov", b"sidx"}
+        self._fragments: set[int] = set()  # where they are said to begin, and no box does
+
+    def everywhere(self, read_at: ReadAt, size: int) -> Iterator[Box]:
+        """All boxes of a file, and those to which FFmpeg jumps when it seeks."""
+        yield from self.below(b"root", read_at, 0, size, 0)
+        seen: set[int] = set()
+        while hidden := self._fragments - seen:
+            seen |= hidden
+            for place in hidden:
+                for box in self.below(b"root", read_at, place, size, 0):
+                    yield box
+                    if box.kind == b"mdat":
+                        break
 
     def below(
         self, parent: bytes, read_at: ReadAt, start: int, end: int, depth: int
@@ -81,6 +94,8 @@ class _Finder:
         """The boxes from here to there, each before those in it."""
         place = start
         while place + 8 <= end and depth <= _DEEPEST:
+            if depth == 0:
+                self._fragments.discard(place)
             head = read_at(place, 16)
             size, kind, first = number(head[:4]), head[4:8], place + 8
             if kind in {b"trak", b"mdat"} and parent not in {b"root", b"moov"}:
@@ -103,6 +118,8 @@ class _Finder:
             yield from self.below(box.kind, box.read_at, box.first, box.stop, depth + 1)
         elif box.kind in _UNEVEN:
             yield from self._named(box, depth)
+        elif box.kind == b"sidx":
+            self._fragments.update(_listed_fragments(box))
         elif box.kind == b"cmov":
             header = self._decompressed(box)
             yield from self.below(
@@ -148,6 +165,19 @@ class _Finder:
             return zlib.decompressobj().decompress(data, length + 1)
         except zlib.error:
             return b""
+
+
+def _listed_fragments(box: Box) -> Iterator[int]:
+    """Where the fragments begin that an index lists, one after the other behind it."""
+    is_long = box.read(1) == b"\1"
+    before = 20 if is_long else 16
+    head = box.read(before + 12)
+    place = box.stop + number(head[before : before + 8] if is_long else head[before : before + 4])
+    before += 8 if is_long else 4
+    rows = box.read_at(box.first + before + 4, 12 * number(head[before + 2 : before + 4]))
+    for start in range(0, len(rows), 12):
+        yield place
+        place += number(rows[start : start + 4])
 
 
 def find_tables(media: Media) -> range:
