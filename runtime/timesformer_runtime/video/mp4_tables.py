@@ -1,8 +1,8 @@
 """Looks at what an MP4 or QuickTime file announces, before FFmpeg makes room for it.
 
 Tables of samples can be written in a few bytes: "a hundred million of one byte each". FFmpeg makes
-an entry of 24 bytes for each when it opens the file, and again for each part of an edit list. No
-option of it limits that.
+an entry of 24 bytes or more for each when it opens the file, and again for each part of an edit
+list. No option of it limits that.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ _TABLES = frozenset((*_SIZES, *_OFFSETS, b"stts", b"stsc", b"elst", b"hdlr", b"t
 _NO_SOUND = frozenset((b"vide", b"subp", b"clcp"))
 _RAW_AT_ONCE = 160  # samples of raw sound, at least, that are one entry
 _OTHERS = 8  # times as many packets as the pictures have: sound in several languages
-# So many times with those that edits repeat. FFmpeg goes on to a keyframe from each edit, so only
-# its own search would tell how many that are; a file with one keyframe repeats everything.
-_EDITED = 32
+# So many times with those that edits repeat, 36 bytes each. From each edit FFmpeg goes on to a
+# keyframe, and without one to the end: each counts as if it repeated everything. That is an hour of
+# pictures and sound with 120 edits.
+_EDITED = 16
 
 
 def check_tables(media: Media) -> None:
