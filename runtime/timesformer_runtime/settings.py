@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -107,7 +106,15 @@ def _check_session_option(key: object, value: object) -> None:
             f"session_options has {key!r}: {value!r}; keys are ONNX Runtime's session "
             f'configuration entries ("session.…") or {", ".join(SWITCHES)}, and values are strings'
         )
-    elif meant := difflib.get_close_matches(str(key), _SWITCH_ENTRIES, n=1, cutoff=_SLIP):
+    else:
+        _check_for_slip(str(key))
+
+
+def _check_for_slip(key: str) -> None:
+    import difflib  # noqa: PLC0415  # takes as long as this whole module, and is hardly ever needed
+
+    meant = difflib.get_close_matches(key, _SWITCH_ENTRIES, n=1, cutoff=_SLIP)
+    if meant:
         raise InvalidOptionError(
             f"session_options has {key!r}, which ONNX Runtime ignores; {meant[0]!r} is meant"
         )

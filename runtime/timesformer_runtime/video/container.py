@@ -113,6 +113,7 @@ class Media:
             with Path(self.target).open("rb") as file:
                 return file.read(count)
         place = self.target.tell()  # a container may be reading it
+        self.watch.seconds_left()  # a file object may be slow
         self.target.seek(0)
         first = self.target.read(count)
         self.target.seek(place)

@@ -137,18 +137,13 @@ class _Finder:
             for kind in self._kinds:
                 at = data.find(kind, 4)
                 while at >= 0:
-                    place = start + at
+                    place = start + at - 4
                     size = number(data[at - 4 : at])
-                    if size in {0, 1}:
-                        first = place + (12 if size else 4)
-                        yield from self._all_of(
-                            Box(kind, first, parent.stop, parent.read_at), depth + 1
-                        )
-                    elif 8 <= size <= parent.stop - place + 4:
-                        stop = place - 4 + size
-                        yield from self._all_of(
-                            Box(kind, place + 4, stop, parent.read_at), depth + 1
-                        )
+                    is_open = size in {0, 1}  # to the parent's end, or as a long number says
+                    stop = parent.stop if is_open else place + size
+                    if is_open or (size >= 8 and stop <= parent.stop):
+                        first = place + (16 if size == 1 else 8)
+                        yield from self._all_of(Box(kind, first, stop, parent.read_at), depth + 1)
                     at = data.find(kind, at + 1)
 
     def _decompressed(self, box: Box) -> bytes:
@@ -217,6 +212,7 @@ def _reader(media: Media) -> Iterator[ReadAt]:
         return
 
     def read_object(place: int, count: int) -> bytes:
+        media.watch.seconds_left()  # a file object may be slow
         target.seek(place)
         return target.read(count)
 

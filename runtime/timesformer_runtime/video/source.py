@@ -91,7 +91,7 @@ def _acquire(
         else:
             with _opened_pipe(name) as pipe:
                 _refuse_endless_device(pipe, name)
-                target = _WatchedFile(_copied(pipe, name, stack, watch), watch)
+                target = _copied(pipe, name, stack, watch)
         return target, stack.pop_all()
 
 
@@ -139,25 +139,12 @@ def _refuse_endless_device(file: io.FileIO, name: str) -> None:
         raise InvalidVideoError(f"{name} is not a regular file; give the path of a video file")
 
 
-class _WatchedFile:
-    """A file object in which reading ends with the time: FFmpeg's own timeout ignores these."""
-
-    def __init__(self, file: BinaryIO, watch: Watch) -> None:
-        self._file = file
-        self._watch = watch
-        self.seek, self.tell = file.seek, file.tell
-
-    def read(self, size: int, /) -> bytes:
-        self._watch.seconds_left()
-        return self._file.read(size)
-
-
 def _seekable(file: BinaryIO, name: str, stack: contextlib.ExitStack, watch: Watch) -> SeekableFile:
     if not (hasattr(file, "seekable") and file.seekable()):
-        return _WatchedFile(_copied(file, name, stack, watch), watch)
+        return _copied(file, name, stack, watch)
     if file.seek(0, os.SEEK_END) == 0:
         raise InvalidVideoError(f"{name} is empty; {READABLE}")
-    return _WatchedFile(file, watch)
+    return file
 
 
 def _copied(file: BinaryIO, name: str, stack: contextlib.ExitStack, watch: Watch) -> BinaryIO:
