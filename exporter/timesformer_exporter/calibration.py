@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from timesformer_runtime.errors import InvalidOptionError as RuntimeOptionError
 from timesformer_runtime.errors import TimesformerError
 from timesformer_runtime.video_list import videos_in
 
@@ -55,10 +54,10 @@ def readable_videos(
 
 
 def _videos_in(folder: Path) -> list[str]:
-    try:
-        return videos_in(str(folder))
-    except RuntimeOptionError as error:
+    videos = list(videos_in(str(folder)))
+    if not videos:
         raise InvalidOptionError(
             f"--calibration-videos {folder}: the folder holds no file that is named like a video "
             "(.mp4, .mkv, ...); give files, or another folder"
-        ) from error
+        )
+    return videos

@@ -34,36 +34,46 @@ def find_videos(arguments: Iterable[str], standard_input: BinaryIO | None) -> li
         arguments: Paths of files and folders, which are searched with all that is in them, also
             behind symbolic links; patterns such as ``clips/**/*.mp4``, of which the folders that
             match are searched as well; and ``-`` for paths on standard input, one a line. A path
-            that does not exist stays as it is, and so does a folder that cannot be read: opening
-            it has the error. In folders and among the matches of patterns only regular files
-            count: no pipes, no devices.
+            that does not exist stays as it is, and so does a folder that cannot be read or has no
+            video, beside others that have: opening it has the error. In folders and among the
+            matches of patterns only regular files count: no pipes, no devices.
         standard_input: Where that list comes from; None where there is none.
 
     Raises:
-        InvalidOptionError: A folder or the matches of a pattern have no video, there is no
-            standard input, or nothing is left at all.
+        InvalidOptionError: There is no standard input, or not one video.
     """
     found: dict[str, str] = {}
+    without_videos: list[str] = []
     for argument in arguments:
-        for path in _listed(standard_input) if argument == _LIST else _expanded(argument):
+        paths = list(_listed(standard_input) if argument == _LIST else _expanded(argument))
+        if not paths and argument != _LIST:
+            without_videos.append(argument)
+            paths = [argument]
+        for path in paths:
             found.setdefault(location(path), path)
-    if not found:
-        raise InvalidOptionError("no video was named; give files, folders, patterns or a list")
+    if not set(found.values()).difference(without_videos):
+        raise InvalidOptionError(_why_there_is_none(without_videos))
     return list(found.values())
 
 
-def videos_in(folder: str) -> list[str]:
-    """The videos in a folder, then those in its folders; folders that cannot be read stay.
+def videos_in(folder: str) -> Iterator[str]:
+    """The videos in a folder, then those in its folders; folders that cannot be read stay."""
+    for parent, paths in _folders(folder):
+        if paths is None:
+            yield parent
+            continue
+        for path, mode in paths.items():
+            if Path(path).suffix.lower() in SUFFIXES and _may_be_video(mode):
+                yield path
 
-    Raises:
-        InvalidOptionError: There is none.
-    """
-    videos = list(_videos_below(folder))
-    if not videos:
-        raise InvalidOptionError(
-            f"{folder} has no file that is named like a video (.mp4, .mkv, ...); name the files"
-        )
-    return videos
+
+def _why_there_is_none(without_videos: list[str]) -> str:
+    if not without_videos:
+        return "no video was named; give files, folders, patterns or a list"
+    first = without_videos[0]
+    if os.path.isdir(first):  # noqa: PTH112
+        return f"{first} has no file that is named like a video (.mp4, .mkv, ...); name the files"
+    return f"{first} matches no video; name the files"
 
 
 def location(path: str) -> str:
@@ -83,11 +93,8 @@ def _real(folder: str) -> str:
 def _expanded(argument: str) -> Iterable[str]:
     if glob.has_magic(argument) and not os.path.lexists(argument):
         matches = sorted({*_matching(argument)})
-        videos = [video for match in matches for video in _videos_at(match)]
-        if matches and not videos:
-            raise InvalidOptionError(f"{argument} matches no video; name the files")
-        if videos:
-            return videos
+        if matches:
+            return [video for match in matches for video in _videos_at(match)]
     # A Path raises errors for names that are too long or behind a folder that cannot be entered.
     return videos_in(argument) if os.path.isdir(argument) else [argument]  # noqa: PTH112
 
@@ -113,19 +120,9 @@ def _matching(pattern: str) -> Iterator[str]:
 def _videos_at(match: str) -> Iterator[str]:
     mode = _mode(match)
     if stat.S_ISDIR(mode):
-        yield from _videos_below(match)
+        yield from videos_in(match)
     elif _may_be_video(mode):
         yield match
-
-
-def _videos_below(folder: str) -> Iterator[str]:
-    for parent, paths in _folders(folder):
-        if paths is None:
-            yield parent
-            continue
-        for path, mode in paths.items():
-            if Path(path).suffix.lower() in SUFFIXES and _may_be_video(mode):
-                yield path
 
 
 def _folders(folder: str) -> Iterator[tuple[str, dict[str, int] | None]]:

@@ -112,6 +112,13 @@ def test_nothing_is_meant(folder: Path, arguments: list[str], message: str) -> N
         find_videos(["-"], io.BytesIO(b"\n"))
 
 
+@pytest.mark.parametrize("argument", ["empty", "empt?"])
+def test_a_folder_without_videos_ends_nothing(folder: Path, argument: str) -> None:
+    assert find_videos([argument, "clips/b.mp4"], None) == [argument, "clips/b.mp4"]
+    listed = io.BytesIO(b"clips/b.mp4\n")
+    assert find_videos(["-", argument], listed) == ["clips/b.mp4", argument]
+
+
 def test_folders_that_cannot_be_read_stay_and_end_nothing(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,4 @@
-"""FFmpeg takes kilobytes for each unit of an H.264 or HEVC packet: too many are refused."""
+"""FFmpeg takes kilobytes for each unit of a packet: too many are refused, or not parsed."""
 
 import subprocess
 import sys
@@ -17,6 +17,7 @@ from timesformer_runtime.video.playback import play
 from tests.video_files import RATE, decode_plainly, moving_pictures, write_video
 
 UNITS = 60_000
+AV1_UNITS = 300_000
 MEGABYTES = 300
 UNIT = {"libx264": b"\0\0\1\x0c", "libx265": b"\0\0\1\x50\x01"}  # filler; a delimiter of a layer
 QUIET = {"libx264": {}, "libx265": {"x265-params": "log-level=none:pools=1:frame-threads=1"}}
@@ -57,6 +58,17 @@ for path in sys.argv[1:]:
 # Not ru_maxrss, in which the process that started this one counts too.
 print(int(re.search(r"VmHWM:\s+(\d+)", open("/proc/self/status").read())[1]) // 1024)
 """
+
+
+# AV1 in the containers that have a parser for it, in which packet.
+AV1_BOMBS = [
+    ("first.mp4", 0),
+    ("later.mkv", 9),
+    ("first.avi", 0),
+    ("later.ivf", 9),
+    ("first.flv", 0),
+    ("late_stream.flv", 9),
+]
 
 
 def evenly(count: int) -> FrameIndices:
@@ -106,6 +118,51 @@ def test_too_many_units_are_refused_before_they_take_memory(tmp_path: Path) -> N
     for path, line in zip(paths, lines, strict=True):
         assert line.startswith(f"{path} has more than 16384 NAL units in a picture"), line
     assert int(peak) < MEGABYTES
+
+
+def write_av1_bomb(path: Path, number: int) -> Path:
+    """A file whose packet of this number has very many temporal delimiters."""
+    plain = path.with_name("plain_av1.mp4")
+    write_video(plain, moving_pictures(16), codec="libsvtav1", options={"preset": "12"})
+    # These muxers leave delimiters out of AV1, so they have to take it for something else.
+    taken_for = {".mp4": "vp9", ".mkv": "vp8"}.get(path.suffix, "av1") if number >= 0 else "av1"
+    with av.open(str(plain)) as given, av.open(str(path), "w") as output:
+        stream = given.streams.video[0]
+        made = output.add_mux_stream(taken_for, rate=RATE, width=stream.width, height=stream.height)
+        for index, packet in enumerate(given.demux(stream)):
+            if packet.size == 0:
+                continue
+            copy = av.Packet(bytes(packet) + b"\x12\0" * (AV1_UNITS if index == number else 0))
+            copy.pts = copy.dts = index
+            copy.time_base, copy.is_keyframe = Fraction(1, RATE), packet.is_keyframe
+            copy.stream = made
+            output.mux(copy)
+    if taken_for != "av1":
+        data = path.read_bytes().replace(b"V_VP8", b"V_AV1").replace(b"vp09", b"av01")
+        path.write_bytes(data.replace(b"vpcC", b"free"))
+    if path.name.startswith("late_stream"):
+        before = write_video(path.with_name("before.flv"), moving_pictures(16))
+        path.write_bytes(before.read_bytes() + path.read_bytes()[len(b"FLV.....") + 5 :])
+    return path
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no /proc")
+def test_many_units_of_av1_take_no_memory(tmp_path: Path) -> None:
+    paths = [write_av1_bomb(tmp_path / name, number) for name, number in AV1_BOMBS]
+    command = [sys.executable, "-c", READ, *map(str, paths)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    *lines, peak = done.stdout.splitlines()
+    assert lines == [f"{path} was read" for path in paths]
+    assert int(peak) < MEGABYTES
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi", ".ivf", ".flv", ".asf"])
+def test_av1_gives_the_frames_of_plain_decoding(suffix: str, tmp_path: Path) -> None:
+    path = write_av1_bomb((tmp_path / "video").with_suffix(suffix), number=-1)
+    clip = read_clip(path, evenly)
+    assert clip.count == 16
+    frames = decode_plainly(path)
+    assert np.array_equal(clip.array(), [frames[index] for index in clip.indices])
 
 
 @pytest.mark.parametrize("name", ["raw.h264", "later.mp4"])

@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import av
 
-from timesformer_runtime.video.container import InputContainer, Media, OpenVideo, VideoStream
+from timesformer_runtime.video.container import Media, OpenVideo, VideoStream
 from timesformer_runtime.video.decoding import Decoded
 from timesformer_runtime.video.frame_index import Extent
+from timesformer_runtime.video.opening import InputContainer
 from timesformer_runtime.video.units import CountedFile
 
 # Containers that state a duration; for the others, FFmpeg derives it from what it finds.

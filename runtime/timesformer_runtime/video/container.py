@@ -21,30 +21,13 @@ import av.stream
 
 from timesformer_runtime.errors import InvalidVideoError
 from timesformer_runtime.video.limits import DecodeLimits, Watch
-from timesformer_runtime.video.mp4_boxes import find_tables
-from timesformer_runtime.video.units import (
-    MOST_UNITS,
-    CountedFile,
-    SeekableFile,
-    check_packet,
-    has_units,
-    splits_as_read,
-)
+from timesformer_runtime.video.opening import READABLE, InputContainer, open_container
+from timesformer_runtime.video.units import CountedFile, SeekableFile, check_packet
 
 MAX_PIXELS = DecodeLimits.max_pixels
-# For files of very many small pictures: FFmpeg looks at few bytes, and not at the end.
-_SHORT_PROBE = {"probesize": str(1 << 15), "skip_estimate_duration_from_pts": "1"}
-READABLE = "give a video file, for example MP4, MKV, WebM, AVI, MPEG-TS, FLV or GIF"
-
-# Containers that hold their pictures themselves: no playlists, no lists of other files.
-_OPEN_OPTIONS = {
-    "protocol_whitelist": "file",
-    "format_whitelist": "mov,matroska,avi,mpegts,mpeg,mpegvideo,ogg,flv,gif,asf,ivf,h264,hevc",
-}
 
 if TYPE_CHECKING:  # the class cannot be subscripted at run time
     Packet = av.Packet[av.VideoStream]
-InputContainer = av.container.InputContainer
 VideoStream = av.VideoStream
 
 
@@ -134,62 +117,10 @@ class Media:
                     target = stack.enter_context(Path(self.target).open("rb", buffering=0))
                 else:
                     target = self.target
-                container, file = self._opened(target)
+                container, file = open_container(self, target)
             except OSError as error:  # it was there a moment ago
                 raise InvalidVideoError(f"{self.name} cannot be read: {error.strerror}") from error
             yield stack.enter_context(container), file
-
-    def _opened(self, target: SeekableFile) -> tuple[InputContainer, CountedFile]:
-        """Opens it again where it has many units, or what looks like them, at its beginning."""
-        file = self._counted(target)
-        try:
-            container = self._open(file)
-        except InvalidVideoError:
-            if not file.is_over:
-                raise
-            file = self._counted(target, find_tables(self))  # long ones look like units
-            container = self._open(file)
-        if file.is_over:
-            is_suspicious = bool(_with_units(container))
-            container.close()
-            file = self._counted(target, find_tables(self))
-            if not is_suspicious:
-                file.stop_counting()
-            container = self._open(file, _SHORT_PROBE if is_suspicious else None)
-        if file.is_over:
-            container.close()
-            self.watch.check_units(MOST_UNITS + 1, MOST_UNITS)
-        if any(splits_as_read(context) for context in _with_units(container)):
-            file.expect_packet()
-        else:
-            file.stop_counting()
-        return container, file
-
-    def _counted(self, target: SeekableFile, tables: range = range(0)) -> CountedFile:
-        target.seek(0)
-        name = self.target if isinstance(self.target, str) else ""
-        return CountedFile(target, self.watch, name, tables)
-
-    def _open(self, file: CountedFile, options: dict[str, str] | None = None) -> InputContainer:
-        try:
-            return av.open(
-                file,
-                mode="r",
-                container_options={**_OPEN_OPTIONS, **(options or {})},
-                metadata_errors="replace",  # titles are not always UTF-8, and nobody reads them
-                timeout=self.watch.seconds_left(),
-            )
-        except (av.FFmpegError, OSError) as error:
-            self.watch.seconds_left()
-            reason = error.strerror or error
-            raise InvalidVideoError(
-                f"{self.name} cannot be opened as a video ({reason}); {READABLE}"
-            ) from error
-
-
-def _with_units(container: InputContainer) -> list[av.CodecContext]:
-    contexts = [stream.codec_context for stream in container.streams]
-    return [context for context in contexts if has_units(context)]
 
 
 def prepare(

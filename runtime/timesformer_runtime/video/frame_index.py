@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import av
 import numpy as np
 
-from timesformer_runtime.video.container import InputContainer, OpenVideo, VideoStream
+from timesformer_runtime.video.container import OpenVideo, VideoStream
 from timesformer_runtime.video.h264 import (
     DamagedPacketError,
     HeaderReader,
     UnusualStreamError,
 )
+from timesformer_runtime.video.opening import InputContainer
 from timesformer_runtime.video.picture_order import (
     HeadedPictures,
     Numbers,

@@ -20,7 +20,6 @@ from timesformer_runtime.errors import (
 )
 from timesformer_runtime.video.container import (
     MAX_PIXELS,
-    InputContainer,
     VideoStream,
     prepare,
 )
@@ -28,6 +27,7 @@ from timesformer_runtime.video.decoding import frame_rate
 from timesformer_runtime.video.limits import DecodeLimits, Watch
 from timesformer_runtime.video.live_address import LiveAddress
 from timesformer_runtime.video.live_clock import LiveClock
+from timesformer_runtime.video.opening import InputContainer
 
 if TYPE_CHECKING:  # the class cannot be subscripted at run time
     Packet = av.Packet[av.stream.Stream]

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from timesformer_runtime.errors import InvalidVideoError, TimesformerError, VideoNotFoundError
-from timesformer_runtime.video.container import READABLE, Media
+from timesformer_runtime.video.container import Media
 from timesformer_runtime.video.limits import DecodeLimits, Watch
 from timesformer_runtime.video.mp4_tables import check_tables
+from timesformer_runtime.video.opening import READABLE
 from timesformer_runtime.video.units import SeekableFile
 
 _CHUNK = 1 << 20  # bytes of a pipe that are copied at a time
@@ -111,7 +112,7 @@ def _is_regular_file(name: str) -> bool:
             raise InvalidVideoError(
                 f"{name} is a folder that cannot be read; check its permissions"
             )
-        raise InvalidVideoError(f"{name} is a folder; give the path of one video file")
+        raise InvalidVideoError(f"{name} is a folder; give the path of a video file in it")
     if stat.S_ISBLK(mode) or stat.S_ISSOCK(mode):
         raise InvalidVideoError(f"{name} is not a regular file; give the path of a video file")
     if stat.S_ISREG(mode) and status.st_size == 0:

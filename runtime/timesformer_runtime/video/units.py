@@ -1,8 +1,9 @@
-"""Counts the units of H.264, HEVC and VVC streams before FFmpeg does: it takes 4 to 12 KB for each.
+"""Finds streams of very many units before FFmpeg does: it takes up to 12 KB for each.
 
-A picture consists of NAL units; of four bytes each, a packet of a few megabytes has a million. No
-option of FFmpeg limits them, and it splits packets already when it opens a file. Units that end
-at start codes are found inside those that have a length too, so that no container is safe.
+A picture of H.264, HEVC or VVC consists of NAL units; of four bytes each, a packet of a few
+megabytes has a million. No option of FFmpeg limits them, and it splits packets already when it
+opens a file. Units that end at start codes are found inside those that have a length too, so that
+no container is safe. For AV1 its parser can be left out, if it is known before that it is AV1.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ _START_CODE = b"\0\0\1"
 _HARMLESS = 4 * MOST_UNITS  # bytes: too few for so many units
 _SPLIT_AS_READ = frozenset({"hevc", "vvc"})  # by FFmpeg's parsers, before anything is decoded
 _CODECS = _SPLIT_AS_READ | {"h264"}
+# What containers call AV1, in lower case, and the compressed headers in which that can hide.
+_AV1_NAMES = (b"av01", b"dav1", b"v_av1", b"cmov")
+_LONGEST_NAME = 5  # bytes
+_AV1_DECODERS = frozenset({"libdav1d", "libaom-av1", "av1"})
 
 
 class SeekableFile(Protocol):
@@ -46,16 +51,24 @@ class CountedFile:
         name: Its ending tells FFmpeg the format where nothing else does.
         tables: Where the tables of an MP4 file are. They are not counted when they are read for
             the first time, in a row: packets may be said to lie there too.
+        ends_at_av1: Whether it ends at the name of that codec as well.
 
     Attributes:
         is_over: Whether there were more than the limit.
+        names_av1: Whether it ended there.
     """
 
     def __init__(
-        self, file: SeekableFile, watch: Watch, name: str = "", tables: range = range(0)
+        self,
+        file: SeekableFile,
+        watch: Watch,
+        name: str = "",
+        tables: range = range(0),
+        *,
+        ends_at_av1: bool = False,
     ) -> None:
         self.name = name
-        self.is_over = False
+        self.is_over = self.names_av1 = False
         self.seek, self.tell = file.seek, file.tell
         self._file = file
         self._watch = watch
@@ -63,6 +76,8 @@ class CountedFile:
         self._following = -1  # the place after the table that was read last
         self._count = 0
         self._is_counting = self._is_opening = True
+        self._ends_at_av1 = ends_at_av1
+        self._last = b""  # in which a name may begin
 
     def read(self, size: int, /) -> bytes:
         """Reads up to so many bytes.
@@ -71,27 +86,36 @@ class CountedFile:
             VideoLimitError: The time is over, or a packet has too many units.
         """
         self._watch.seconds_left()
-        if not self._is_counting:
-            return self._file.read(size)
-        if self.is_over:
+        if self.is_over or self.names_av1:
             return b""
-        place = self._file.tell() if self._tables else 0
+        place = self._file.tell() if self._is_counting and self._tables else 0
         data = self._file.read(size)
-        if not (self._tables and self._is_table(place, len(data))):
+        if self._ends_at_av1:
+            self._look_for_av1(data)
+        if self._is_counting and not (self._tables and self._is_table(place, len(data))):
             self._count += data.count(_START_CODE)
             self.is_over = self._count > MOST_UNITS
             if not self._is_opening:
                 self._watch.check_units(self._count, MOST_UNITS)
-        return b"" if self.is_over else data
+        return b"" if self.is_over or self.names_av1 else data
 
     def stop_counting(self) -> None:
         """Reads all of it from now on."""
         self._is_counting = self.is_over = False
 
+    def end_opening(self) -> None:
+        """From now on the limit is that of one packet, and an error."""
+        self._is_opening = self._ends_at_av1 = False
+        self.expect_packet()
+
     def expect_packet(self) -> None:
-        """From now on the limit is that of one packet."""
+        """What comes next is another packet."""
         self._count = 0
-        self._is_opening = False
+
+    def _look_for_av1(self, data: bytes) -> None:
+        seen = self._last + data.lower()
+        self._last = seen[1 - _LONGEST_NAME :]
+        self.names_av1 = any(name in seen for name in _AV1_NAMES)
 
     def _is_table(self, place: int, count: int) -> bool:
         """Whether bytes that were read belong to tables, and nothing was read since they began."""
@@ -103,6 +127,11 @@ class CountedFile:
             return False
         self._following = place + count
         return True
+
+
+def is_av1(codec: av.CodecContext | None) -> bool:
+    """Whether FFmpeg's parser would take kilobytes for each unit, whatever its size."""
+    return codec is not None and codec.name in _AV1_DECODERS
 
 
 def has_units(codec: av.CodecContext | None) -> bool:
