@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 _CONTAINERS = ("mov", "matroska", "mpegts")
 _ONE_FRAME_PER_PACKET = frozenset({"hevc", "vp9", "libdav1d", "av1", "libaom-av1"})
 _SMALL = 1 << 22  # bytes of a stream
+_FEW = 8  # packets, which are decoded sooner than their order is found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +142,7 @@ def scan(video: OpenVideo) -> Scan:
     except av.FFmpegError:  # the file ends badly: decoding it will show how much of it is there
         builder, is_sound, kept = None, False, None
     index = None
-    if builder is not None and builder.is_complete:
+    if builder is not None and builder.is_complete and count > _FEW:
         index = builder.finish(video.stream.codec_context)
     extent = _extent(video.stream, count, first, end)
     return Scan(max(count - hopeless, 0), index, extent, is_sound, tuple(kept or ()) or None)

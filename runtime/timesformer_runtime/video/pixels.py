@@ -84,11 +84,12 @@ def _rgb(picture: av.VideoFrame, size: Size) -> Frame:
 
 def _upright(frame: Frame, picture: av.VideoFrame) -> Frame:
     if picture.rotation not in {-180, -90, 90, 180}:
-        return np.ascontiguousarray(frame)
-    # As one item of three bytes for each pixel: copying single bytes takes twice as long.
-    pixels = np.ascontiguousarray(frame).view("V3")[..., 0]
-    turned = np.ascontiguousarray(np.rot90(pixels, picture.rotation // 90))
-    return turned[..., None].view(np.uint8)
+        return frame
+    turned = np.rot90(frame, picture.rotation // 90)
+    upright = np.empty(turned.shape, np.uint8)
+    for channel in range(3):  # one after the other takes a third of the time
+        upright[..., channel] = turned[..., channel]
+    return upright
 
 
 def _square(size: Size, shape: Fraction | None) -> Size:

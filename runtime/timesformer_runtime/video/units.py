@@ -20,9 +20,10 @@ _START_CODE = b"\0\0\1"
 _HARMLESS = 4 * MOST_UNITS  # bytes: too few for so many units
 _SPLIT_AS_READ = frozenset({"hevc", "vvc"})  # by FFmpeg's parsers, before anything is decoded
 _CODECS = _SPLIT_AS_READ | {"h264"}
-# What containers call AV1, in lower case, and the compressed headers in which that can hide.
-_AV1_NAMES = (b"av01", b"dav1", b"v_av1", b"cmov")
-_LONGEST_NAME = 5  # bytes
+# What containers call AV1 (av01, dav1, V_AV1), and the compressed headers in which that can hide.
+_AV1_NAMES = (b"av01", b"av1", b"cmov")  # in lower case
+_LONGEST_NAME = 4  # bytes
+_TS_PACKET, _TS_SYNC = 188, 0x47  # bytes, and the first of them
 _AV1_DECODERS = frozenset({"libdav1d", "libaom-av1", "av1"})
 
 
@@ -113,6 +114,9 @@ class CountedFile:
         self._count = 0
 
     def _look_for_av1(self, data: bytes) -> None:
+        if not self._last and len(data) > 20 * _TS_PACKET and set(data[::_TS_PACKET]) == {_TS_SYNC}:
+            self._ends_at_av1 = False  # FFmpeg finds no AV1 in MPEG-TS
+            return
         seen = self._last + data.lower()
         self._last = seen[1 - _LONGEST_NAME :]
         self.names_av1 = any(name in seen for name in _AV1_NAMES)
