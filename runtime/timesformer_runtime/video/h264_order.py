@@ -107,7 +107,7 @@ def _read_table(
     kind = table[:, _LENGTH] & 0x9F  # with the bit that must be 0
     body = table[:, _LENGTH + 1 : _LENGTH + 1 + _WINDOW // 4]
     is_idr = kind == IDR_SLICE
-    is_read = (is_idr | (kind == SLICE)) & ~_is_escaped(table)
+    is_read = is_idr | (kind == SLICE)
     cursor = _Cursor(body)
     is_read &= cursor.exp_golomb() == 0  # first_mb_in_slice
     cursor.exp_golomb()  # slice_type
@@ -118,7 +118,7 @@ def _read_table(
     frame_num = cursor.number(frame_num_bits)
     cursor.exp_golomb(where=is_idr)  # idr_pic_id
     order = cursor.number(order_bits)
-    is_read &= cursor.is_inside & (cursor.position <= 8 * (length - 1))
+    is_read &= cursor.is_inside & (cursor.position <= 8 * np.minimum(length - 1, _unescaped(body)))
     fields = (
         is_idr,
         table[:, _LENGTH] & 0x60 != 0,
@@ -130,11 +130,12 @@ def _read_table(
     return np.stack([np.asarray(field, dtype=np.int64) for field in fields], axis=1), is_read
 
 
-def _is_escaped(table: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-    """Where an emulation prevention byte shifts what comes after it."""
-    zero, three = table == 0, table == 3
-    found: npt.NDArray[np.bool_] = np.any(zero[:, :-2] & zero[:, 1:-1] & three[:, 2:], axis=1)
-    return found
+def _unescaped(body: npt.NDArray[np.uint8]) -> Numbers:
+    """How many bytes of each row come before one that prevents start codes, and shifts the rest."""
+    zero, three = body == 0, body == 3
+    escapes = zero[:, :-2] & zero[:, 1:-1] & three[:, 2:]
+    first = escapes.argmax(axis=1).astype(np.int64)
+    return np.where(escapes.any(axis=1), first + 2, np.int64(body.shape[1]))
 
 
 def _layouts(sequences: Mapping[int, ParameterSet]) -> Numbers:
