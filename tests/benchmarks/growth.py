@@ -1,4 +1,7 @@
-"""How time and memory of our int8 model grow with clips in a batch, frames, and resolution."""
+"""How time and memory of our int8 model grow with clips in a batch, frames, and resolution.
+
+Each of the files is also compared with PyTorch by its logits.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,11 @@ from rich.table import Table
 
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.competitors import Competitor
-from tests.benchmarks.figures import ratio
+from tests.benchmarks.figures import Agreement, agreement, ratio
 from tests.benchmarks.processes import Worker
 from tests.benchmarks.turns import take_turns
 
+_CLIPS = 4  # of each size, for the comparison with PyTorch
 _BATCHES, _FRAMES, _SIDES = (1, 2, 4, 8), (8, 16, 32, 96), (224, 448)
 
 
@@ -43,12 +47,14 @@ class Point:
         seconds: In each round.
         growth: Median ratio to the smallest size.
         peak_mb: Peak memory above the imports, 10^6 bytes.
+        agreement: With PyTorch, of the file that was run.
     """
 
     size: Size
     seconds: Sequence[float]
     growth: float
     peak_mb: float
+    agreement: Agreement
 
 
 def sizes() -> list[Size]:
@@ -68,7 +74,7 @@ def measure(bench: Bench) -> list[Point]:
         for size in points:
             graph = bench.quick_export(bench.checkpoint(num_frames=size.frames, side=size.side))
             one = Competitor(size.name, "ours", graph / "model_int8.onnx")
-            clips = bench.clip_file(size.frames, size.side, count=1)
+            clips = bench.clip_file(size.frames, size.side, count=_CLIPS)
             workers.append(stack.enter_context(Worker(one, clips, bench.threads, bench.logs)))
         runs = [
             functools.partial(worker.seconds, size.batch)
@@ -81,10 +87,31 @@ def measure(bench: Bench) -> list[Point]:
             lambda number: bench.announce(f"Growth, round {number}"),
         )
         peaks = [worker.peak_mb() for worker in workers]
+        logits = {
+            (size.frames, size.side): worker.logits()
+            for worker, size in zip(workers, points, strict=True)
+        }
+    close = {shape: _agreement(bench, *shape, found) for shape, found in logits.items()}
     return [
-        Point(size, times, ratio(times, seconds[0]).middle, peak)
+        Point(
+            size,
+            times,
+            ratio(times, seconds[0]).middle,
+            peak,
+            close[size.frames, size.side],
+        )
         for size, times, peak in zip(points, seconds, peaks, strict=True)
     ]
+
+
+def _agreement(bench: Bench, frames: int, side: int, found: Any) -> Agreement:
+    """How close our logits are to those of the same checkpoint in PyTorch."""
+    bench.announce(f"PyTorch on {_CLIPS} clips of {frames}x{side}x{side}")
+    checkpoint = bench.checkpoint(num_frames=frames, side=side)
+    reference = Competitor(f"PyTorch {frames}x{side}", "pytorch_ours", checkpoint, timed=False)
+    clips = bench.clip_file(frames, side, count=_CLIPS)
+    with Worker(reference, clips, bench.threads, bench.logs) as worker:
+        return agreement(worker.logits(), found)
 
 
 def as_dict(points: Sequence[Point]) -> list[dict[str, Any]]:
@@ -95,7 +122,8 @@ def as_dict(points: Sequence[Point]) -> list[dict[str, Any]]:
 def table(points: Sequence[Point]) -> Table:
     """One line a size."""
     result = Table(title="int8, growth", title_justify="left")
-    for column in ("clips x frames x height x width", "time", "to one clip", "peak memory"):
+    columns = ("clips x frames x height x width", "time", "to one clip", "peak memory", "cosine")
+    for column in columns:
         result.add_column(column, justify="right")
     for point in points:
         result.add_row(
@@ -103,5 +131,6 @@ def table(points: Sequence[Point]) -> Table:
             f"{statistics.median(point.seconds):.2f} s",
             f"{point.growth:.2f}x",
             f"{point.peak_mb:.0f} MB",
+            f"{point.agreement.cosine:.5f}",
         )
     return result
