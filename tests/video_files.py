@@ -1,5 +1,6 @@
 """Small videos that tests make themselves, and the plainest possible way to decode one."""
 
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -47,6 +48,43 @@ def write_video(
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
     return path
+
+
+def write_matroska_of_avi(source: Path, path: Path, times: Sequence[int]) -> Path:
+    """Wraps the packets of an AVI file of MPEG-4 as old programs did, with times of decoding in ms.
+
+    Matroska, RFC 9559, section 27.3 (V_MS/VFW/FOURCC).
+    """
+    with av.open(str(source)) as given:
+        stream = given.streams.video[0]
+        width, height = stream.width, stream.height
+        found = [(bytes(p), bool(p.is_keyframe)) for p in given.demux(stream) if p.size]
+    picture = struct.pack("<IiiHH4sIiiII", 40, width, height, 1, 24, b"XVID", 0, 0, 0, 0, 0)
+    track = (
+        *(("D7", _number(1)), ("73C5", _number(1)), ("83", _number(1))),
+        *(("86", b"V_MS/VFW/FOURCC"), ("63A2", picture)),
+        ("E0", _element("B0", _number(width)) + _element("BA", _number(height))),
+    )
+    blocks = [
+        _element("A3", b"\x81" + struct.pack(">hB", time, 128 * is_key) + data)
+        for time, (data, is_key) in zip(times, found, strict=True)
+    ]
+    segment = (
+        ("1549A966", _element("2AD7B1", _number(1_000_000))),
+        ("1654AE6B", _element("AE", b"".join(_element(*part) for part in track))),
+        ("1F43B675", _element("E7", _number(0)) + b"".join(blocks)),
+    )
+    head = _element("1A45DFA3", _element("4282", b"matroska"))
+    path.write_bytes(head + _element("18538067", b"".join(_element(*part) for part in segment)))
+    return path
+
+
+def _element(name: str, data: bytes) -> bytes:
+    return bytes.fromhex(name) + (1 << 56 | len(data)).to_bytes(8, "big") + data
+
+
+def _number(value: int) -> bytes:
+    return value.to_bytes(4, "big")
 
 
 def remux(

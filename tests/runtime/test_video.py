@@ -33,6 +33,7 @@ from tests.video_files import (
     plain_frames,
     remux,
     to_rgb,
+    write_matroska_of_avi,
     write_video,
 )
 
@@ -159,6 +160,16 @@ def test_edit_lists(shift: int, tmp_path: Path) -> None:
     edited = remux(whole, tmp_path / "edited.mp4", shift=shift)
     assert_exact(edited)
     assert read_clip(edited, exactly(0)).count == len(FRAMES) + min(shift, 0)
+
+
+def test_matroska_of_avi_has_its_times(tmp_path: Path) -> None:
+    """Its packets only have times of decoding, as in AVI: one ahead of those of display."""
+    plain = write_video(tmp_path / "plain.avi", FRAMES, codec="mpeg4", options={"bf": "2"})
+    times = [20 * i + i * i for i in range(40)]
+    clip = assert_exact(write_matroska_of_avi(plain, tmp_path / "old.mkv", times))
+    found = dict(zip(clip.indices, clip.times, strict=True))
+    shown = [(time - times[1]) / 1000 for time in times[1:]]
+    assert [found[index] for index in range(39)] == pytest.approx(shown)
 
 
 def test_the_size_changes_within_a_video(tmp_path: Path) -> None:

@@ -37,6 +37,9 @@ BOMBS = [
     ("hevc_later.ts", "libx265", 9),
     ("vvc_first.mp4", "libx265", 0),
     ("vvc_later.mp4", "libx265", 9),
+    ("by_lengths_later.mp4", "libx264", 9),
+    ("by_lengths_first.mp4", "libx265", 0),
+    ("by_lengths_later.mkv", "libx265", 9),
 ]
 
 READ = r"""
@@ -93,7 +96,10 @@ def write_bomb(path: Path, codec: str, number: int) -> Path:
             if packet.size == 0:
                 continue
             data = bytes(packet)
-            if index == number and plain.suffix == ".mp4":
+            if index == number and path.name.startswith("by_lengths"):
+                small = unit[3:] + b"\x80"
+                data += (len(small).to_bytes(4, "big") + small) * UNITS
+            elif index == number and plain.suffix == ".mp4":
                 # One unit by its length, as the container has it; many by start codes in it.
                 inside = unit[3:] + b"\0" + unit * UNITS + b"\x80"
                 data += len(inside).to_bytes(4, "big") + inside
@@ -201,7 +207,7 @@ def test_fewer_bytes_are_looked_at_before_a_file_is_refused(
     monkeypatch.setattr(units, "MOST_UNITS", 5000)
     monkeypatch.setattr(av, "open", noted)
     assert read_clip(path, evenly).count == 2000
-    assert probes == [None, "32768"]
+    assert probes == [None, None, "32768"]  # the first finds that it is no MP4
 
 
 def test_pixels_that_look_like_units_are_read(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import av
@@ -27,11 +28,10 @@ InputContainer = av.container.InputContainer
 _Options = dict[str, str]
 
 # Containers that hold their pictures themselves: no playlists, no lists of other files.
-_SAFE: _Options = {
-    "protocol_whitelist": "file",
-    "format_whitelist": "mov,matroska,avi,mpegts,mpeg,mpegvideo,ogg,flv,gif,asf,ivf,h264,hevc",
-}
-# FFmpeg's parsers complete what a container does not tell. They take 3 KB for each unit of AV1.
+_FORMATS = "avi,mpegts,mpeg,mpegvideo,ogg,gif,asf,ivf,h264,hevc"
+# Those that tell all there is to know of a packet. For the others FFmpeg's parsers complete it,
+# which take 3 KB for each unit of AV1, and a kilobyte for each of HEVC.
+_TELLING_FORMATS = "mov,matroska,flv"
 _UNPARSED: _Options = {"fflags": "noparse"}
 # For files of very many small pictures: FFmpeg looks at few bytes, and not at the end.
 _SHORT_PROBE: _Options = {"probesize": str(1 << 15), "skip_estimate_duration_from_pts": "1"}
@@ -44,16 +44,24 @@ def open_container(media: Media, target: SeekableFile) -> tuple[InputContainer, 
         InvalidVideoError: It is not a video.
         VideoLimitError: It has far too many units in a picture, or the time is over.
     """
-    with contextlib.suppress(_NamesAv1Error):
-        container, file = _Opening(media, target, {}, ends_at_av1=True).within_units()
-        if not _may_begin_later(container):
-            return container, file
-        container.close()
-    container, file = _Opening(media, target, _UNPARSED).within_units()
-    if _has_av1(container) or _may_begin_later(container):
+    formats = _TELLING_FORMATS
+    try:
+        container, file = _Opening(media, target, formats, is_parsed=False).within_units()
+        is_complete = not _lacks_times(container)
+    except _OtherFormatError:
+        formats = _FORMATS
+        with contextlib.suppress(_NamesAv1Error):
+            return _Opening(media, target, formats, ends_at_av1=True).within_units()
+        container, file = _Opening(media, target, formats, is_parsed=False).within_units()
+        is_complete = False
+    if is_complete or _is_dangerous(container):
         return container, file
     container.close()
-    return _Opening(media, target, {}).within_units()
+    return _Opening(media, target, formats).within_units()
+
+
+class _OtherFormatError(Exception):
+    """Its format is none of those that were allowed, as far as FFmpeg says."""
 
 
 class _NamesAv1Error(Exception):
@@ -62,11 +70,18 @@ class _NamesAv1Error(Exception):
 
 class _Opening:
     def __init__(
-        self, media: Media, target: SeekableFile, options: _Options, *, ends_at_av1: bool = False
+        self,
+        media: Media,
+        target: SeekableFile,
+        formats: str,
+        *,
+        is_parsed: bool = True,
+        ends_at_av1: bool = False,
     ) -> None:
         self._media = media
         self._target = target
-        self._options = options
+        self._formats = formats
+        self._is_parsed = is_parsed
         self._ends_at_av1 = ends_at_av1
 
     def within_units(self) -> tuple[InputContainer, CountedFile]:
@@ -90,7 +105,8 @@ class _Opening:
             container.close()
             self._media.watch.check_units(MOST_UNITS + 1, MOST_UNITS)
         file.end_opening()
-        if not any(splits_as_read(context) for context in _with_units(container)):
+        splits = any(splits_as_read(context) for context in _with_units(container))
+        if not (splits and self._is_parsed):
             file.stop_counting()
         return container, file
 
@@ -102,17 +118,22 @@ class _Opening:
         )
 
     def _open(self, file: CountedFile, more: _Options | None = None) -> InputContainer:
+        options = {"protocol_whitelist": "file", "format_whitelist": self._formats, **(more or {})}
+        if not self._is_parsed:
+            options |= _UNPARSED
         try:
             container = av.open(
                 file,
                 mode="r",
-                container_options={**_SAFE, **self._options, **(more or {})},
+                container_options=options,
                 metadata_errors="replace",  # titles are not always UTF-8, and nobody reads them
                 timeout=self._media.watch.seconds_left(),
             )
         except (av.FFmpegError, OSError) as error:
             if file.names_av1:
                 raise _NamesAv1Error from error
+            if isinstance(error, av.ArgumentError) and self._formats == _TELLING_FORMATS:
+                raise _OtherFormatError from error
             self._media.watch.seconds_left()
             reason = error.strerror or error
             raise InvalidVideoError(
@@ -124,15 +145,22 @@ class _Opening:
         return container
 
 
-def _has_av1(container: InputContainer) -> bool:
-    return any(is_av1(stream.codec_context) for stream in container.streams)
+def _lacks_times(container: InputContainer) -> bool:
+    """Whether packets are as in an AVI file, named by its codes: only a parser gives them times."""
+    is_matroska = container.format.name.startswith("matroska")
+    return is_matroska and any(context.codec_tag.strip("\0") for context in _contexts(container))
 
 
-def _may_begin_later(container: InputContainer) -> bool:
-    """Whether a stream of AV1 may begin anywhere; FLV tells all that its parser would."""
-    return container.format.name == "flv"
+def _is_dangerous(container: InputContainer) -> bool:
+    """Whether a parser would take kilobytes for each unit of a packet."""
+    return any(is_av1(context) or splits_as_read(context) for context in _contexts(container))
 
 
 def _with_units(container: InputContainer) -> list[av.CodecContext]:
-    contexts = [stream.codec_context for stream in container.streams]
-    return [context for context in contexts if has_units(context)]
+    return [context for context in _contexts(container) if has_units(context)]
+
+
+def _contexts(container: InputContainer) -> Iterator[av.CodecContext]:
+    """Of the streams that can be decoded."""
+    contexts = (stream.codec_context for stream in container.streams)
+    return (context for context in contexts if context is not None)

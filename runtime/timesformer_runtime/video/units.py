@@ -3,7 +3,8 @@
 A picture of H.264, HEVC or VVC consists of NAL units; of four bytes each, a packet of a few
 megabytes has a million. No option of FFmpeg limits them, and it splits packets already when it
 opens a file. Units that end at start codes are found inside those that have a length too, so that
-no container is safe. For AV1 its parser can be left out, if it is known before that it is AV1.
+no container is safe. Where FFmpeg can do without its parsers, packets are looked at before they
+are decoded: there units are also counted by their lengths.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ _CODECS = _SPLIT_AS_READ | {"h264"}
 # What containers call AV1 (av01, dav1, V_AV1), and the compressed headers in which that can hide.
 _AV1_NAMES = (b"av01", b"av1", b"cmov")  # in lower case
 _LONGEST_NAME = 4  # bytes
+_PLACE_OF_LENGTH_SIZE = {"h264": 4, "hevc": 21}  # in the decoder's configuration
 _TS_PACKET, _TS_SYNC = 188, 0x47  # bytes, and the first of them
 _AV1_DECODERS = frozenset({"libdav1d", "libaom-av1", "av1"})
 
@@ -133,9 +135,9 @@ class CountedFile:
         return True
 
 
-def is_av1(codec: av.CodecContext | None) -> bool:
+def is_av1(codec: av.CodecContext) -> bool:
     """Whether FFmpeg's parser would take kilobytes for each unit, whatever its size."""
-    return codec is not None and codec.name in _AV1_DECODERS
+    return codec.name in _AV1_DECODERS
 
 
 def has_units(codec: av.CodecContext | None) -> bool:
@@ -155,4 +157,21 @@ def check_packet(packet: av.Packet[Any] | None, codec: av.CodecContext, watch: W
         VideoLimitError: It has.
     """
     if packet is not None and packet.size > _HARMLESS and has_units(codec):
-        watch.check_units(bytes(packet).count(_START_CODE), MOST_UNITS)
+        data = bytes(packet)
+        watch.check_units(data.count(_START_CODE), MOST_UNITS)
+        watch.check_units(_count_by_lengths(data, _length_size(codec)), MOST_UNITS)
+
+
+def _length_size(codec: av.CodecContext) -> int:
+    """How many bytes say how long a unit is; 0 where start codes separate them."""
+    place = _PLACE_OF_LENGTH_SIZE.get(codec.name, 0)
+    record = codec.extradata or b""
+    return (record[place] & 3) + 1 if record[:1] == b"\1" and len(record) > place else 0
+
+
+def _count_by_lengths(data: bytes, size: int) -> int:
+    count = place = 0
+    while size and place < len(data) and count <= MOST_UNITS:
+        place += size + int.from_bytes(data[place : place + size], "big")
+        count += 1
+    return count
