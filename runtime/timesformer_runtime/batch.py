@@ -12,7 +12,8 @@ from timesformer_runtime.pipeline import Pipeline
 from timesformer_runtime.reading import Video
 from timesformer_runtime.results import VideoResult
 
-_RUNS_AT_ONCE = 2  # one fills the gaps of the other, in which cores wait for each other
+_ON_A_GPU = 2  # runs at once: one fills the gaps of the other
+_MOST_RUNS = 8  # at once, on a CPU: each takes memory
 _MOST_WORKERS = 256
 
 
@@ -31,6 +32,19 @@ class Outcome:
     error: Exception | None = None
 
 
+def shared_threads(threads: int) -> int:
+    """How many of these threads one run should have; so many runs at once share them all.
+
+    Runs of one thread never wait for each other, as the threads of one run do.
+    """
+    return next(n for n in range(1, threads + 1) if threads % n == 0 and threads // n <= _MOST_RUNS)
+
+
+def usual_workers(threads: int) -> int:
+    """One more than there are threads: it may wait for the model, or for the disk."""
+    return min(threads + 1, _MOST_WORKERS)
+
+
 def classify_all(
     pipeline: Pipeline,
     videos: Iterable[Video],
@@ -42,12 +56,12 @@ def classify_all(
     """See ``VideoClassifier.batch``."""
     pipeline.check(top_k, function_to_apply)
     if workers is None:
-        workers = pipeline.threads + 1  # one may wait for the model, or for the disk
+        workers = usual_workers(pipeline.threads)
     if type(workers) is not int or not 1 <= workers <= _MOST_WORKERS:
         raise InvalidOptionError(
             f"workers is {workers!r}; it must be an integer from 1 to {_MOST_WORKERS}"
         )
-    model = threading.Semaphore(_RUNS_AT_ONCE)
+    model = threading.Semaphore(_runs_at_once(pipeline, workers))
 
     def classify(video: Video) -> Outcome:
         try:
@@ -61,6 +75,12 @@ def classify_all(
         return Outcome(video, reading.result(answer))
 
     return _as_they_are_done(classify, videos, workers)
+
+
+def _runs_at_once(pipeline: Pipeline, workers: int) -> int:
+    if pipeline.device != "cpu":
+        return _ON_A_GPU
+    return max(1, (workers - 1) // pipeline.threads)  # one reads ahead
 
 
 def _as_they_are_done(

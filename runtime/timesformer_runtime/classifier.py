@@ -263,7 +263,8 @@ class VideoClassifier(Pipeline):
             top_k: As in a call.
             function_to_apply: As in a call.
             workers: How many videos are worked on at a time; by default one more than there are
-                threads for inference.
+                threads for inference. On a CPU the model runs for several of them at once where
+                they are more: it does most with ``threads=1`` and one worker more than cores.
 
         Returns:
             An iterator of outcomes, in the order in which they are done: a result or an error for

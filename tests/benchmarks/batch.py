@@ -2,7 +2,8 @@
 
     python -m tests.benchmarks.batch MODEL [--clips 8] [--size 256x340] [--workers N]
 
-The default size is that of the usual copies of Kinetics. Both are run in turn.
+The default size is that of the usual copies of Kinetics. Both are run in turn: a clip at a time on
+all cores, and as ``timesformer batch`` shares them out.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import time
 from pathlib import Path
 
 from timesformer_runtime import VideoClassifier
+from timesformer_runtime.batch import shared_threads, usual_workers
+from timesformer_runtime.cpu import granted_threads
 
 from tests.benchmarks import footage
 from tests.benchmarks.turns import take_turns
@@ -30,18 +33,25 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--workers", type=int)
     arguments = parser.parse_args()
-    classifier = VideoClassifier.from_pretrained(arguments.model, threads=arguments.threads)
+    threads = arguments.threads or granted_threads()
+    classifier = VideoClassifier.from_pretrained(arguments.model, threads=threads)
+    sharing = VideoClassifier.from_pretrained(arguments.model, threads=shared_threads(threads))
     height, width = map(int, arguments.size.split("x"))
     with tempfile.TemporaryDirectory() as folder:
         videos = [
             footage.shot(Path(folder, f"{seed}.mp4"), height, width, seed)
             for seed in range(arguments.clips)
         ]
-        _compare(classifier, videos, arguments.rounds, arguments.workers)
+        workers = arguments.workers or usual_workers(threads)
+        _compare(classifier, sharing, videos, arguments.rounds, workers)
 
 
 def _compare(
-    classifier: VideoClassifier, videos: list[Path], rounds: int, workers: int | None
+    classifier: VideoClassifier,
+    sharing: VideoClassifier,
+    videos: list[Path],
+    rounds: int,
+    workers: int,
 ) -> None:
     frames = classifier.read(videos[0]).clip.frames
     classifier.predict(frames)
@@ -60,7 +70,7 @@ def _compare(
 
     def batch() -> float:
         start = time.perf_counter()
-        for outcome in classifier.batch(videos, workers=workers):
+        for outcome in sharing.batch(videos, workers=workers):
             assert outcome.result is not None
         return time.perf_counter() - start
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from timesformer_runtime import InvalidOptionError, VideoClassifier
+from timesformer_runtime.batch import shared_threads
 from timesformer_runtime.errors import MissingOutputError, TimesformerError
 
 from tests.tiny_graphs import TinyGraph, moving_frames, own_metadata, write_bundle, write_video
@@ -252,6 +253,38 @@ def test_a_killed_run_goes_on_where_it_stopped(folder: Path, tmp_path: Path, tor
     videos = [line["video"] for line in read_lines(path)]
     assert sorted(videos) == sorted(set(videos)) == [f"many/{n:03}.mp4" for n in range(MANY)]
     assert f"{MANY - count} videos in" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("threads", "expected"), [(1, 1), (2, 1), (8, 1), (9, 3), (11, 11), (12, 2), (64, 8)]
+)
+def test_runs_share_all_threads_and_are_few(threads: int, expected: int) -> None:
+    assert shared_threads(threads) == expected
+
+
+@pytest.mark.parametrize(("threads", "workers", "expected"), [(1, 3, 2), (2, 3, 1), (1, 1, 1)])
+def test_so_many_runs_at_once_as_threads_allow(
+    folder: Path, threads: int, workers: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classifier = VideoClassifier.from_pretrained(
+        folder / "shots", dtype="fp32", device="cpu", threads=threads
+    )
+    predict = VideoClassifier.predict
+    running: list[int] = []
+    most = []
+
+    def counted(*arguments: Any) -> Any:
+        running.append(1)
+        most.append(len(running))
+        time.sleep(0.05)
+        answer = predict(*arguments)
+        running.pop()
+        return answer
+
+    monkeypatch.setattr(VideoClassifier, "predict", counted)
+    videos = [folder / "clips" / "a.mp4"] * 8
+    assert all(outcome.result for outcome in classifier.batch(videos, workers=workers))
+    assert max(most) == expected
 
 
 def test_interrupt(folder: Path, tmp_path: Path) -> None:

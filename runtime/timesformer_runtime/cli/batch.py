@@ -60,6 +60,7 @@ def batch(
     top_k: int,
     retry_failed: bool,
     workers: int | None,
+    threads: int | None,
     **options: Any,
 ) -> None:
     """Name what many videos show: one JSON object per video and line.
@@ -70,14 +71,17 @@ def batch(
     soon as its video is done; that of a video that failed has an "error". A run that was broken
     off goes on where it stopped when it is started again with the same output.
     """
+    from timesformer_runtime.batch import shared_threads, usual_workers  # noqa: PLC0415
     from timesformer_runtime.cli.progress import ProgressBar  # noqa: PLC0415
+    from timesformer_runtime.cpu import granted_threads  # noqa: PLC0415
     from timesformer_runtime.results_file import ResultsFile  # noqa: PLC0415
     from timesformer_runtime.video_list import find_videos  # noqa: PLC0415
 
     if str(output) == "-":
         raise click.UsageError("results cannot go to standard output; give --output a file")
     videos = find_videos(paths, sys.stdin.buffer if sys.stdin else None)
-    classifier = load(**options)
+    cores = threads or granted_threads()
+    classifier = load(threads=shared_threads(cores), share_of=cores, **options)
     run = {
         "model": classifier.name,
         "fingerprint": classifier.fingerprint(),
@@ -88,7 +92,7 @@ def batch(
     with ResultsFile(output, run) as results:
         left = [video for video in videos if not results.has(video, or_failed=not retry_failed)]
         start = time.perf_counter()
-        outcomes = classifier.batch(left, top_k, workers=workers)
+        outcomes = classifier.batch(left, top_k, workers=workers or usual_workers(cores))
         try:
             with ProgressBar(len(left), "videos") as progress:
                 for count, outcome in enumerate(outcomes, start=1):

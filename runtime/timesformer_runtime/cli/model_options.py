@@ -83,8 +83,12 @@ def load(  # noqa: PLR0913 (the options of the command, by name)
     session_options: Mapping[str, str],
     views: Views | None = None,
     limits: DecodeLimits | None = None,
+    share_of: int | None = None,
 ) -> VideoClassifier:
-    """Loads the model and says on stderr what was chosen."""
+    """Loads the model and says on stderr what was chosen.
+
+    Of ``share_of`` threads a run may have only a part, and the others other runs.
+    """
     from timesformer_runtime.classifier import VideoClassifier  # noqa: PLC0415
     from timesformer_runtime.views import Views  # noqa: PLC0415
 
@@ -100,7 +104,10 @@ def load(  # noqa: PLR0913 (the options of the command, by name)
         limits=limits,
     )
     reason = f" (auto: {classifier.device_reason})" if classifier.device_reason else ""
-    threads_used = f"{classifier.threads} thread{'s' if classifier.threads > 1 else ''}"
+    used = share_of or classifier.threads
+    threads_used = f"{used} thread{'s' if used > 1 else ''}"
+    if used != classifier.threads:
+        threads_used += f", {classifier.threads} for each clip"
     seen = f", {classifier.views.describe()}" if classifier.views != Views() else ""
     wide = " in 16-bit products (8-bit ones overflow on this CPU)"
     say(
