@@ -7,14 +7,13 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
-from timesformer_runtime.errors import InvalidOptionError, reason_of
+from timesformer_runtime.errors import reason_of
 from timesformer_runtime.pipeline import Pipeline
 from timesformer_runtime.reading import Video
 from timesformer_runtime.results import VideoResult
+from timesformer_runtime.workers import check_workers, usual_workers
 
 _ON_A_GPU = 2  # runs at once: one fills the gaps of the other
-_MOST_RUNS = 8  # at once, on a CPU: each takes memory
-_MOST_WORKERS = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,19 +31,6 @@ class Outcome:
     error: Exception | None = None
 
 
-def shared_threads(threads: int) -> int:
-    """How many of these threads one run should have; so many runs at once share them all.
-
-    Runs of one thread never wait for each other, as the threads of one run do.
-    """
-    return next(n for n in range(1, threads + 1) if threads % n == 0 and threads // n <= _MOST_RUNS)
-
-
-def usual_workers(threads: int) -> int:
-    """One more than there are threads: it may wait for the model, or for the disk."""
-    return min(threads + 1, _MOST_WORKERS)
-
-
 def classify_all(
     pipeline: Pipeline,
     videos: Iterable[Video],
@@ -57,10 +43,7 @@ def classify_all(
     pipeline.check(top_k, function_to_apply)
     if workers is None:
         workers = usual_workers(pipeline.threads)
-    if type(workers) is not int or not 1 <= workers <= _MOST_WORKERS:
-        raise InvalidOptionError(
-            f"workers is {workers!r}; it must be an integer from 1 to {_MOST_WORKERS}"
-        )
+    check_workers(workers)
     model = threading.Semaphore(_runs_at_once(pipeline, workers))
 
     def classify(video: Video) -> Outcome:

@@ -289,6 +289,7 @@ class VideoClassifier(Pipeline):
         function_to_apply: str | None = None,
         *,
         merge: bool = False,
+        workers: int = 1,
     ) -> Timeline:
         """Classifies a long video window by window, in one pass and in little memory.
 
@@ -307,6 +308,8 @@ class VideoClassifier(Pipeline):
             function_to_apply: As in a call.
             merge: Whether windows that follow each other and have the same first label become one
                 segment.
+            workers: How many windows the model works on at a time, on a CPU. It does most with
+                ``threads=1`` and as many workers as cores; the first segment then takes longer.
 
         Returns:
             An iterator of segments, which come as soon as they are known. Decoding runs ahead in
@@ -326,6 +329,7 @@ class VideoClassifier(Pipeline):
             top_k=top_k,
             function_to_apply=function_to_apply,
             merge=merge,
+            workers=workers,
         )
 
     def logits(self, videos: Video | Videos) -> npt.NDArray[np.float32]:

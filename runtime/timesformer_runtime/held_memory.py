@@ -6,8 +6,6 @@ import collections
 import dataclasses
 from collections.abc import Callable, Iterable
 
-_AT_THE_MODEL = 4  # complete windows that wait for the model, or are in it
-
 
 @dataclasses.dataclass(slots=True)
 class Weight:
@@ -22,10 +20,12 @@ class HeldMemory:
 
     Args:
         check: Is told the sum in bytes at each use; may raise. None where nobody asks.
+        in_use: How many complete windows may wait for the model, or be in it.
     """
 
-    def __init__(self, check: Callable[[int], None] | None) -> None:
+    def __init__(self, check: Callable[[int], None] | None, in_use: int) -> None:
         self._check = check
+        self._in_use = in_use
         self._bytes = 0
         self._complete: collections.deque[list[Weight]] = collections.deque()
 
@@ -40,7 +40,7 @@ class HeldMemory:
     def complete(self, window: Iterable[Weight]) -> None:
         """A window has all its frames, which soon nobody holds for its sake."""
         self._complete.append(list(window))
-        if len(self._complete) > _AT_THE_MODEL:
+        if len(self._complete) > self._in_use:
             self.release(self._complete.popleft())
 
     def release(self, window: Iterable[Weight]) -> None:

@@ -1,7 +1,7 @@
 """Long videos: a label for each of many windows, in one pass through the file.
 
-One thread decodes and converts the frames that windows need, a few windows ahead; the caller's
-runs the model. Memory does not grow with the length of the video.
+One thread decodes and converts the frames that windows need, a few windows ahead; others run the
+model. Memory does not grow with the length of the video.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ import collections
 import contextlib
 import dataclasses
 import itertools
+import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -27,8 +29,10 @@ from timesformer_runtime.video.pixels import Kept
 from timesformer_runtime.video.playback import BrokenPromiseError, Playback, PlayedFrame, play
 from timesformer_runtime.video.source import Source
 from timesformer_runtime.windows import Window, Windows, WindowSettings
+from timesformer_runtime.workers import check_workers
 
-_AHEAD = 1  # windows that wait for the model; the reading thread holds two more
+_AHEAD = 1  # windows that wait for the model
+_READ = 3  # those, and what the reading thread holds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Timeline(Iterator[Segment]):
     """The segments of a video, each as soon as the model is done with it.
 
     Nothing is read before the first segment is asked for. Closing it, or forgetting it, ends its
-    thread.
+    threads.
 
     Args:
         pipeline: The model.
@@ -57,9 +61,10 @@ class Timeline(Iterator[Segment]):
         function_to_apply: What makes scores of logits.
         merge: Whether windows that follow each other and have the same first label become one
             segment.
+        workers: How many windows the model works on at a time, on a CPU.
 
     Raises:
-        InvalidOptionError: ``top_k`` or ``function_to_apply`` is not valid.
+        InvalidOptionError: ``top_k``, ``function_to_apply`` or ``workers`` is not valid.
         MissingOutputError: The model has no logits.
     """
 
@@ -72,10 +77,12 @@ class Timeline(Iterator[Segment]):
         top_k: int | None = 5,
         function_to_apply: str | None = None,
         merge: bool = False,
+        workers: int = 1,
     ) -> None:
         pipeline.check(top_k, function_to_apply)
-        # Apart from this object: the thread must not keep it alive.
-        self._reading = WindowReader(pipeline, video, settings)
+        check_workers(workers)
+        # Apart from this object: the threads must not keep it alive.
+        self._reading = WindowReader(pipeline, video, settings, workers)
         self._segments = _segments(self._reading, top_k, function_to_apply, merge=merge)
 
     @property
@@ -101,7 +108,7 @@ class Timeline(Iterator[Segment]):
         self.close()
 
     def close(self) -> None:
-        """Ends the reading of the video, and waits for its thread."""
+        """Ends the reading of the video, and waits for its threads."""
         self._segments.close()
 
 
@@ -156,32 +163,62 @@ def _segment(
 
 
 def _classified(reading: WindowReader) -> Generator[_Classified, None, None]:
-    """The windows with the model's answers; reading runs ahead in a thread."""
-    channel: Channel[PreparedWindow] = Channel(_AHEAD, drop=False)
-    thread = channel.fill(reading.windows(), "timeline: reading")
+    """The windows with the model's answers, in order; reading runs ahead in a thread."""
+    runs = reading.workers if reading.pipeline.device == "cpu" else 1
+    windows: Channel[PreparedWindow] = Channel(_AHEAD, drop=False)
+    reader = windows.fill(reading.windows(), "timeline: reading")
+    pool = ThreadPoolExecutor(runs, thread_name_prefix="timeline: model")
+    answers: Channel[Future[_Classified]] = Channel(runs, drop=False)
+    begun = _begun(iter(windows), reading.pipeline, pool, threading.Semaphore(runs))
+    feeder = answers.fill(begun, "timeline: feeding")
     is_patient = True
     try:
-        for prepared in channel:
-            answer = reading.pipeline.predict(prepared.window.values, top_k=1)
-            yield _Classified(
-                prepared.without_frames(),  # which a long merged segment could not hold
-                answer.outputs["logits"],
-                answer.predictions[0]["label"],
-                answer.preprocess,
-                answer.inference,
-            )
+        for answer in answers:
+            yield answer.result()
     except KeyboardInterrupt:
         is_patient = False  # the disk may be slow, and a pipe silent
         raise
     finally:
-        channel.close()
+        windows.close()
+        answers.close()
+        pool.shutdown(wait=is_patient, cancel_futures=True)
         if is_patient:
-            thread.join()
+            feeder.join()
+            reader.join()
 
 
-def decoding_threads(pipeline: Pipeline) -> int:
+def _begun(
+    windows: Iterator[PreparedWindow],
+    pipeline: Pipeline,
+    pool: ThreadPoolExecutor,
+    free: threading.Semaphore,
+) -> Generator[Future[_Classified], None, None]:
+    """Starts the model for each window once a worker is free; none is taken before."""
+
+    def answer(prepared: PreparedWindow) -> _Classified:
+        found = pipeline.predict(prepared.window.values, top_k=1)
+        return _Classified(
+            prepared.without_frames(),  # which a long merged segment could not hold
+            found.outputs["logits"],
+            found.predictions[0]["label"],
+            found.preprocess,
+            found.inference,
+        )
+
+    while True:
+        free.acquire()
+        prepared = next(windows, None)
+        if prepared is None:
+            return
+        future = pool.submit(answer, prepared)
+        del prepared  # the frames are the worker's alone
+        future.add_done_callback(lambda _: free.release())
+        yield future
+
+
+def decoding_threads(pipeline: Pipeline, workers: int = 1) -> int:
     """How many threads decode a file while the model runs, which has the rest and often all."""
-    return max(1, pipeline.threads - 1)
+    return max(1, pipeline.threads * workers - 1)
 
 
 class PreparedWindow(NamedTuple):
@@ -215,16 +252,21 @@ class WindowReader:
         pipeline: The model: says which frames, and what is made of them.
         video: Path or binary file object.
         settings: Length and stride.
+        workers: How many windows the model works on at a time.
 
     Attributes:
         pipeline: The model.
+        workers: As given.
         duration: Seconds that the video says it has; None before the first window, and where it
             does not say.
         problems: What is wrong with the file; known after the last window.
     """
 
-    def __init__(self, pipeline: Pipeline, video: Source, settings: WindowSettings) -> None:
+    def __init__(
+        self, pipeline: Pipeline, video: Source, settings: WindowSettings, workers: int = 1
+    ) -> None:
         self.pipeline = pipeline
+        self.workers = workers
         self.duration: float | None = None
         self.problems: tuple[str, ...] = ()
         self._video = video
@@ -244,7 +286,7 @@ class WindowReader:
     def _measured(self) -> Generator[PreparedWindow, None, None]:
         """The windows, and what each of them cost."""
         limits = self.pipeline.limits.for_long_videos()
-        threads = decoding_threads(self.pipeline)
+        threads = decoding_threads(self.pipeline, self.workers)
         start, failed_packets, converted = time.perf_counter(), 0, 0.0
         with play(self._video, threads=threads, limits=limits, with_times=True) as opened:
             self.duration = opened.duration
@@ -308,6 +350,7 @@ class WindowReader:
             lambda frame: frame.render(rendering),
             playback.duration,
             playback.check,
+            _READ + self.workers,
         )
         for frame in frames:
             yield from windows.push(frame.seconds, frame, frame.index)

@@ -98,6 +98,7 @@ class Windows(Generic[Given, Kept]):
             one window with frames from all of it; without, its last frame stands for the rest.
         check: Is told, for each frame that a window uses, how many bytes the arrays take
             together that are held, those of the last complete windows included; may raise.
+        in_use: How many of those there are: they may wait for the model, or be in it.
 
     Raises:
         InvalidOptionError: The rate is not a number above 0.
@@ -112,6 +113,7 @@ class Windows(Generic[Given, Kept]):
         convert: Callable[[Given], Kept],
         duration: float | None = None,
         check: Callable[[int], None] | None = None,
+        in_use: int = 4,
     ) -> None:
         if not 0 < rate < math.inf:
             raise InvalidOptionError(f"the frame rate is {rate}; it must be a number above 0")
@@ -125,7 +127,7 @@ class Windows(Generic[Given, Kept]):
         self._waiting: list[tuple[int, int]] = []  # a heap: grid position, number of the window
         self._open: dict[int, dict[int, _Shown[Kept]]] = {}  # what each window has, by position
         self._opened = 0
-        self._memory = HeldMemory(check)
+        self._memory = HeldMemory(check, in_use)
         self._newest: _Frame[Given, Kept] | None = None
         self._whole: tuple[int, ...] = ()  # what to choose should the video be that short
         if duration is not None and 0 < duration < settings.length:

@@ -4,8 +4,9 @@
 
 Reading alone (decoding, and converting the frames that windows need), the model alone and the
 whole are run in turn: first with one core for each of the two, then with all cores for the model,
-which leaves none to hide the reading on. Then a process of its own goes through a video of many
-minutes, and tells how much memory that took above the loaded model.
+which leaves none to hide the reading on. The model alone has them all for one window, the whole
+one for each of several windows, as in the command. Then a process of its own goes through a video
+of many minutes, and tells how much memory that took above the loaded model.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from timesformer_runtime import VideoClassifier
 from timesformer_runtime.cpu import granted_threads
 from timesformer_runtime.timeline import WindowReader
 from timesformer_runtime.windows import WindowSettings
+from timesformer_runtime.workers import shared_threads
 
 from tests.benchmarks import footage
 from tests.benchmarks.turns import take_turns
@@ -50,14 +52,14 @@ def main() -> None:
         shots = max(1, arguments.seconds // footage.SHOT_SECONDS)
         video = footage.repeated(shot, Path(folder, "a.mp4"), shots)
         for threads in sorted({1, granted_threads()}):
-            classifier = VideoClassifier.from_pretrained(arguments.model, threads=threads)
-            _times(classifier, video, arguments.rounds)
+            _times(arguments.model, threads, video, arguments.rounds)
         shots = max(1, arguments.minutes * 60 // footage.SHOT_SECONDS)
         video = footage.repeated(shot, Path(folder, "b.mp4"), shots)
         _memory([*sys.argv[1:], "--memory-of", str(video)], arguments.minutes)
 
 
-def _times(classifier: VideoClassifier, video: Path, rounds: int) -> None:
+def _times(name: str, threads: int, video: Path, rounds: int) -> None:
+    classifier = VideoClassifier.from_pretrained(name, threads=threads)
     windows = [
         prepared.window for prepared in WindowReader(classifier, video, WindowSettings()).windows()
     ]
@@ -72,8 +74,12 @@ def _times(classifier: VideoClassifier, video: Path, rounds: int) -> None:
         for _ in windows:
             classifier.predict(values)
 
+    each = shared_threads(classifier.threads)
+    sharing = VideoClassifier.from_pretrained(name, threads=each)
+    sharing.predict(values)
+
     def whole() -> None:
-        for _ in classifier.timeline(video):
+        for _ in sharing.timeline(video, workers=classifier.threads // each):
             pass
 
     runs = [_timed(run) for run in (read, infer, whole)]

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 from timesformer_runtime import InvalidOptionError, VideoClassifier
-from timesformer_runtime.batch import shared_threads
 from timesformer_runtime.errors import MissingOutputError, TimesformerError
+from timesformer_runtime.workers import shared_threads
 
 from tests.tiny_graphs import TinyGraph, moving_frames, own_metadata, write_bundle, write_video
 

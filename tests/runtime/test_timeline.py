@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import signal
@@ -12,7 +13,7 @@ import time
 import tracemalloc
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import pytest
@@ -171,6 +172,47 @@ def test_several_views(folder: Path) -> None:
     assert first.indices == result.indices
 
 
+def test_several_windows_at_once_come_in_order(
+    folder: Path, classifier: VideoClassifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = list(classifier.timeline(folder / "long.mp4", WINDOW, STRIDE))
+    predict, calls, running = VideoClassifier.predict, itertools.count(), []
+    most = 0
+
+    def uneven(*arguments: Any, **options: Any) -> Any:
+        nonlocal most
+        running.append(1)
+        most = max(most, len(running))
+        time.sleep(0.1 if next(calls) % 3 == 0 else 0.0)  # later ones overtake it
+        answer = predict(*arguments, **options)
+        running.pop()
+        return answer
+
+    monkeypatch.setattr(VideoClassifier, "predict", uneven)
+    found = list(classifier.timeline(folder / "long.mp4", WINDOW, STRIDE, workers=3))
+    assert most == 3
+    for segment, other in zip(found, expected, strict=True):
+        assert dataclasses.replace(segment, seconds=other.seconds) == other
+
+
+def test_an_error_of_the_model_ends_it(
+    folder: Path, classifier: VideoClassifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, calls, predict = threading.active_count(), itertools.count(), VideoClassifier.predict
+
+    def failing(*arguments: Any, **options: Any) -> Any:
+        if next(calls) == 2:
+            raise InvalidVideoError("not this one")
+        return predict(*arguments, **options)
+
+    monkeypatch.setattr(VideoClassifier, "predict", failing)
+    segments = classifier.timeline(folder / "long.mp4", WINDOW, STRIDE)
+    assert [next(segments).start, next(segments).start] == pytest.approx([0.0, 10 / RATE])
+    with pytest.raises(InvalidVideoError, match="not this one"):
+        next(segments)
+    assert threading.active_count() == before
+
+
 def test_results_come_while_the_video_is_read(folder: Path, classifier: VideoClassifier) -> None:
     before = threading.active_count()
     with (folder / "long.mp4").open("rb") as file:
@@ -178,7 +220,7 @@ def test_results_come_while_the_video_is_read(folder: Path, classifier: VideoCla
         assert segments.duration is None
         assert next(segments).start == 0.0
         assert segments.duration == pytest.approx(COUNT / RATE)
-        assert threading.active_count() == before + 1
+        assert threading.active_count() == before + 3  # reading, feeding, the model
         segments.close()
         assert threading.active_count() == before
         assert next(segments, None) is None
@@ -186,9 +228,10 @@ def test_results_come_while_the_video_is_read(folder: Path, classifier: VideoCla
 
 def test_a_forgotten_timeline_leaves_no_thread(folder: Path, classifier: VideoClassifier) -> None:
     before = threading.active_count()
-    for _ in classifier.timeline(folder / "long.mp4", 0.2, 0.04):
-        break
-    assert threading.active_count() == before
+    for workers in (1, 3):
+        for _ in classifier.timeline(folder / "long.mp4", 0.2, 0.04, workers=workers):
+            break
+        assert threading.active_count() == before
     list(classifier.timeline(folder / "long.mp4", WINDOW, STRIDE))
     assert threading.active_count() == before
 
@@ -202,6 +245,8 @@ def test_errors(folder: Path, tmp_path: Path, classifier: VideoClassifier) -> No
         next(classifier.timeline(tmp_path / "text.mp4"))
     with pytest.raises(InvalidOptionError, match="window is 0 seconds"):
         classifier.timeline(folder / "long.mp4", window=0)
+    with pytest.raises(InvalidOptionError, match="workers is 0; it must be"):
+        classifier.timeline(folder / "long.mp4", workers=0)
     with pytest.raises(InvalidOptionError, match="top_k is 0"):
         classifier.timeline(folder / "long.mp4", top_k=0)
     headless = VideoClassifier.from_pretrained(folder / "headless.onnx", device="cpu")

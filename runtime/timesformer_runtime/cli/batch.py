@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from timesformer_runtime.cli.limit_options import limit_options
-from timesformer_runtime.cli.model_options import load, model_options, top_k_option
+from timesformer_runtime.cli.model_options import load_to_share, model_options, top_k_option
 from timesformer_runtime.cli.output import (
     BAD_INPUT,
     INTERRUPTED,
@@ -60,7 +60,6 @@ def batch(
     top_k: int,
     retry_failed: bool,
     workers: int | None,
-    threads: int | None,
     **options: Any,
 ) -> None:
     """Name what many videos show: one JSON object per video and line.
@@ -71,17 +70,15 @@ def batch(
     soon as its video is done; that of a video that failed has an "error". A run that was broken
     off goes on where it stopped when it is started again with the same output.
     """
-    from timesformer_runtime.batch import shared_threads, usual_workers  # noqa: PLC0415
     from timesformer_runtime.cli.progress import ProgressBar  # noqa: PLC0415
-    from timesformer_runtime.cpu import granted_threads  # noqa: PLC0415
     from timesformer_runtime.results_file import ResultsFile  # noqa: PLC0415
     from timesformer_runtime.video_list import find_videos  # noqa: PLC0415
+    from timesformer_runtime.workers import usual_workers  # noqa: PLC0415
 
     if str(output) == "-":
         raise click.UsageError("results cannot go to standard output; give --output a file")
     videos = find_videos(paths, sys.stdin.buffer if sys.stdin else None)
-    cores = threads or granted_threads()
-    classifier = load(threads=shared_threads(cores), share_of=cores, **options)
+    classifier, cores = load_to_share(**options)
     run = {
         "model": classifier.name,
         "fingerprint": classifier.fingerprint(),

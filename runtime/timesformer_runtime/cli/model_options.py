@@ -107,7 +107,7 @@ def load(  # noqa: PLR0913 (the options of the command, by name)
     used = share_of or classifier.threads
     threads_used = f"{used} thread{'s' if used > 1 else ''}"
     if used != classifier.threads:
-        threads_used += f", {classifier.threads} for each clip"
+        threads_used += f", {classifier.threads} for each run"
     seen = f", {classifier.views.describe()}" if classifier.views != Views() else ""
     wide = " in 16-bit products (8-bit ones overflow on this CPU)"
     say(
@@ -116,3 +116,16 @@ def load(  # noqa: PLR0913 (the options of the command, by name)
         f"device {classifier.device}{reason}, {threads_used}{seen}"
     )
     return classifier
+
+
+def load_to_share(*, threads: int | None, **options: Any) -> tuple[VideoClassifier, int]:
+    """For commands that run the model again and again: several runs share the threads.
+
+    Returns:
+        The model, and the number of threads for all of its runs together.
+    """
+    from timesformer_runtime.cpu import granted_threads  # noqa: PLC0415
+    from timesformer_runtime.workers import shared_threads  # noqa: PLC0415
+
+    cores = threads or granted_threads()
+    return load(threads=shared_threads(cores), share_of=cores, **options), cores

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from timesformer_runtime.cli.limit_options import limit_options
-from timesformer_runtime.cli.model_options import load, model_options, top_k_option
+from timesformer_runtime.cli.model_options import load_to_share, model_options, top_k_option
 from timesformer_runtime.cli.output import INTERRUPTED, fail_at_once, say
 from timesformer_runtime.cli.sources import source
 from timesformer_runtime.cli.view_options import view_options
@@ -55,8 +55,10 @@ def timeline(
         damage_of,
     )
 
-    classifier = load(**options)
-    segments = classifier.timeline(source(video), window, stride, top_k, merge=merge)
+    classifier, cores = load_to_share(**options)
+    segments = classifier.timeline(
+        source(video), window, stride, top_k, merge=merge, workers=cores // classifier.threads
+    )
     form = JsonLines() if as_json else CsvLines() if as_csv else None
     rows = Rows(classifier.labels, ("damaged",))
     try:
