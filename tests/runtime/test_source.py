@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import threading
@@ -12,6 +13,8 @@ import numpy.typing as npt
 import pytest
 from timesformer_runtime.errors import VideoLimitError
 from timesformer_runtime.video import DecodeLimits, read_clip
+from timesformer_runtime.video.limits import Watch
+from timesformer_runtime.video.units import CountedFile
 
 from tests.video_files import moving_pictures, write_video
 
@@ -64,3 +67,22 @@ def test_without_pread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clip = read_clip(path, last)
     assert clip.count == expected.count == 600
     np.testing.assert_array_equal(clip.frames[0], expected.frames[0])
+
+
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_a_place_before_the_beginning_is_none(in_memory: bool, tmp_path: Path) -> None:
+    """PyAV would print a traceback for an error, where FFmpeg goes on without."""
+    path = tmp_path / "file"
+    path.write_bytes(b"some bytes")
+    with io.BytesIO(path.read_bytes()) if in_memory else path.open("rb", buffering=0) as file:
+        counted = CountedFile(file, Watch("file", DecodeLimits()))
+        assert [counted.seek(-5), counted.seek(3), counted.tell()] == [-1, 3, 3]
+
+
+def test_other_errors_of_seeking_are_raised() -> None:
+    class Broken(io.BytesIO):
+        def seek(self, *_: int) -> int:
+            raise OSError(errno.EIO, "Input/output error")
+
+    with pytest.raises(OSError, match="Input/output error"):
+        CountedFile(Broken(), Watch("file", DecodeLimits())).seek(3)

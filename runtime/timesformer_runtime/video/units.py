@@ -9,6 +9,7 @@ are decoded: there units are also counted by their lengths.
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, Any, Protocol
 
 from timesformer_runtime.video.limits import Watch
@@ -72,7 +73,7 @@ class CountedFile:
     ) -> None:
         self.name = name
         self.is_over = self.names_av1 = False
-        self.seek, self.tell = file.seek, file.tell
+        self.tell = file.tell
         self._file = file
         self._watch = watch
         self._tables = tables
@@ -101,6 +102,20 @@ class CountedFile:
             if not self._is_opening:
                 self._watch.check_units(self._count, MOST_UNITS)
         return b"" if self.is_over or self.names_av1 else data
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Goes to a place and gives it; -1 where there is none, as before the beginning.
+
+        PyAV would print a traceback for an error at which FFmpeg does not stop.
+        """
+        try:
+            return self._file.seek(offset, whence)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+        except ValueError:  # of bytes in memory, and of a closed file, which reading will tell
+            pass
+        return -1
 
     def stop_counting(self) -> None:
         """Reads all of it from now on."""
