@@ -90,6 +90,7 @@ def measure(bench: Bench) -> list[Point]:
         logits = {
             (size.frames, size.side): worker.logits()
             for worker, size in zip(workers, points, strict=True)
+            if size.batch == 1
         }
     close = {shape: _agreement(bench, *shape, found) for shape, found in logits.items()}
     return [

@@ -22,9 +22,7 @@ _START_CODE = b"\0\0\1"
 _HARMLESS = 4 * MOST_UNITS  # bytes: too few for so many units
 _SPLIT_AS_READ = frozenset({"hevc", "vvc"})  # by FFmpeg's parsers, before anything is decoded
 _CODECS = _SPLIT_AS_READ | {"h264"}
-# What containers call AV1 (av01, dav1, V_AV1), and the compressed headers in which that can hide.
-_AV1_NAMES = (b"av01", b"av1", b"cmov")  # in lower case
-_LONGEST_NAME = 4  # bytes
+_AV1_NAME = b"av01"  # in AVI and IVF, where capitals may stand for small letters
 _PLACE_OF_LENGTH_SIZE = {"h264": 4, "hevc": 21}  # in the decoder's configuration
 _TS_PACKET, _TS_SYNC = 188, 0x47  # bytes, and the first of them
 _AV1_DECODERS = frozenset({"libdav1d", "libaom-av1", "av1"})
@@ -55,7 +53,7 @@ class CountedFile:
         name: Its ending tells FFmpeg the format where nothing else does.
         tables: Where the tables of an MP4 file are. They are not counted when they are read for
             the first time, in a row: packets may be said to lie there too.
-        ends_at_av1: Whether it ends at the name of that codec as well.
+        ends_at_av1: Whether it ends at the name that AVI and IVF have for that codec as well.
 
     Attributes:
         is_over: Whether there were more than the limit.
@@ -135,8 +133,8 @@ class CountedFile:
             self._ends_at_av1 = False  # FFmpeg finds no AV1 in MPEG-TS
             return
         seen = self._last + data.lower()
-        self._last = seen[1 - _LONGEST_NAME :]
-        self.names_av1 = any(name in seen for name in _AV1_NAMES)
+        self._last = seen[1 - len(_AV1_NAME) :]
+        self.names_av1 = _AV1_NAME in seen
 
     def _is_table(self, place: int, count: int) -> bool:
         """Whether bytes that were read belong to tables, and nothing was read since they began."""
@@ -155,9 +153,9 @@ def is_av1(codec: av.CodecContext) -> bool:
     return codec.name in _AV1_DECODERS
 
 
-def has_units(codec: av.CodecContext | None) -> bool:
+def has_units(codec: av.CodecContext) -> bool:
     """Whether FFmpeg splits the packets of this codec into units."""
-    return codec is not None and codec.name in _CODECS
+    return codec.name in _CODECS
 
 
 def splits_as_read(codec: av.CodecContext) -> bool:
