@@ -22,7 +22,6 @@ from timesformer_runtime.video.decoding import SPARE_PIXELS, Decoded, decode_all
 from timesformer_runtime.video.frame_index import Extent, Scan, scan
 from timesformer_runtime.video.limits import DecodeLimits
 from timesformer_runtime.video.pixels import Frame, Kept, Rendering, Size
-from timesformer_runtime.video.sample_table import find_table, scan_table
 from timesformer_runtime.video.seeking import decode_selected
 from timesformer_runtime.video.source import Source, locate
 
@@ -163,15 +162,10 @@ class _Reader:
         with self.media.open(threads=self.threads) as video:
             rate = frame_rate(video.stream)
             claims = read_claims(self.media, video)
-            table = find_table(self.media, video)
-            found = scan(video) if table is None else scan_table(self.media, video, table)
+            found = scan(video)
             selected = self._read_selected(video, found, rate)
             if found.index is None and found.kept is not None:
                 decoded = self._decode_everything(video, found, FrameCount(found.packets, rate))
-        if selected is None and table is not None:  # which the file contradicts
-            with self.media.open(threads=self.threads) as video:
-                found = scan(video)
-                selected = self._read_selected(video, found, rate)
         if selected is None:
             selected = self._read_everything(found, rate, decoded)
         return self._clip(*selected, claims, found.extent)

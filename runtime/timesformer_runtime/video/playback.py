@@ -69,7 +69,7 @@ class Playback:
 
     def __init__(self, media: Media, video: OpenVideo, index: FrameIndex | None) -> None:
         self.name = media.name
-        self._stamps = None if index is None else index.stamps[index.packet_of_frame]
+        self._stamps = None if index is None else index.times[index.packet_of_frame]
         self.rate = frame_rate(video.stream)
         self._media = media
         self._video = video
@@ -231,7 +231,7 @@ def play(
         if with_times and media.size() <= _QUICK_BYTES:
             with media.open() as video:
                 index = scan(video).index
-            if index is not None and (index.has_decoding_stamps or not index.skips_unreferenced):
+            if index is not None and not index.skips_unreferenced:
                 index = None
         with media.open(threads=threads) as video:
             yield Playback(media, video, index)
