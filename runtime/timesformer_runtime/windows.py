@@ -18,11 +18,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from timesformer_runtime.errors import InvalidOptionError
 from timesformer_runtime.held_memory import HeldMemory, Weight
-from timesformer_runtime.video.clip import Choice, FrameCount
 
+Choice = Callable[[int, float], npt.NDArray[np.int64]]  # number of frames, and frames a second
 Given = TypeVar("Given")
 Kept = TypeVar("Kept")
 
@@ -92,7 +93,7 @@ class Windows(Generic[Given, Kept]):
     Args:
         settings: Length and stride.
         rate: Frames per second of the grid: the video's usual rate.
-        choose: The sampling: maps the number of a window's frames to indices.
+        choose: The sampling: maps the number of a window's frames, and their rate, to indices.
         convert: What is done to each chosen frame, once, even where windows share it.
         duration: How many seconds the video says that it has. One shorter than a window then has
             one window with frames from all of it; without, its last frame stands for the rest.
@@ -243,7 +244,7 @@ class Windows(Generic[Given, Kept]):
         return round(max(number, 0) * self._settings.stride * self._rate)
 
     def _choose(self, choose: Choice, count: int) -> tuple[int, ...]:
-        return tuple(int(index) for index in choose(FrameCount(count, self._rate)).ravel())
+        return tuple(int(index) for index in choose(count, self._rate).ravel())
 
 
 class _Shown(NamedTuple, Generic[Kept]):

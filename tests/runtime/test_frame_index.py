@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from timesformer_runtime.video import clip as clip_module
+from timesformer_runtime.video import decoder
 from timesformer_runtime.video.container import OpenVideo
 from timesformer_runtime.video.decoding import decode_all
 from timesformer_runtime.video.frame_index import Extent, FrameIndex, Scan, scan
 from timesformer_runtime.video.seeking import decode_selected
 from timesformer_runtime.video.source import locate
 
-from tests.video_files import decode_plainly, moving_pictures, write_video
+from tests.video_files import decode_plainly, moving_pictures, read_clip, write_video
 
 FRAMES = moving_pictures(40)
 GOPS_OF_10 = {"x264-params": "keyint=10:bframes=3:b-pyramid=normal:scenecut=0"}
@@ -102,7 +102,7 @@ def test_interlaced_pictures_are_not_left_out(tmp_path: Path) -> None:
         index = scan(video).index
         assert index is not None
         assert decode_selected(video, index, [3, 25]) is None
-    clip = clip_module.read_clip(path, lambda _: np.array([3, 25]))
+    clip = read_clip(path, lambda _: np.array([3, 25]))
     np.testing.assert_array_equal(clip.frames, [expected[3], expected[25]])
 
 
@@ -165,8 +165,8 @@ def test_an_index_that_is_wrong_is_found_out(
         index = lying_scan(video).index
         assert index is not None
         assert decode_selected(video, index, [3, 25]) is None
-    monkeypatch.setattr(clip_module, "scan", lying_scan)
-    clip = clip_module.read_clip(path, lambda _: np.array([3, 25]))
+    monkeypatch.setattr(decoder, "scan", lying_scan)
+    clip = read_clip(path, lambda _: np.array([3, 25]))
     np.testing.assert_array_equal(clip.frames[0], expected[3])
     np.testing.assert_array_equal(clip.frames[1], expected[25])
 
@@ -177,8 +177,8 @@ def test_a_count_that_is_wrong_is_found_out(
     path = write_video(tmp_path / "video.avi", FRAMES, options=GOPS_OF_10)
     for promised in (0, 7, 41):
         lie = Scan(promised, None, Extent(promised, None, None))
-        monkeypatch.setattr(clip_module, "scan", lambda _, lie=lie: lie)
-        clip = clip_module.read_clip(path, lambda count: np.array([count - 1]))
+        monkeypatch.setattr(decoder, "scan", lambda _, lie=lie: lie)
+        clip = read_clip(path, lambda count: np.array([count - 1]))
         assert clip.indices == (39,)
         assert clip.count == 40
 

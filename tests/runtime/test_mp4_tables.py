@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from timesformer_runtime.errors import InvalidVideoError, VideoLimitError
-from timesformer_runtime.video import DecodeLimits, read_clip
+from timesformer_runtime.video import DecodeLimits
 from timesformer_runtime.video.source import locate
 
-from tests.video_files import moving_pictures, write_video
+from tests.video_files import moving_pictures, read_clip, write_video
 
 LIMITS = DecodeLimits(max_packets=100)
 FRAGMENTS = {"movflags": "frag_keyframe+empty_moov"}

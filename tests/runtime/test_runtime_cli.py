@@ -17,7 +17,6 @@ from timesformer_runtime import VideoClassifier, cli
 from timesformer_runtime.golden import GENERATOR, golden_frames
 from timesformer_runtime.preprocess import Preprocessing
 from timesformer_runtime.sampling import uniform
-from timesformer_runtime.video import read_clip
 
 from tests.hub_server import HubServer, Repository
 from tests.tiny_graphs import (
@@ -33,6 +32,7 @@ from tests.tiny_graphs import (
     write_sidecars,
     write_video,
 )
+from tests.video_files import read_clip
 
 COMMAND = [sys.executable, "-m", "timesformer_runtime"]
 PATIENCE = 300  # seconds; machines that run tests can be busy

@@ -12,10 +12,15 @@ from typing import TYPE_CHECKING
 import av
 import numpy as np
 
-from timesformer_runtime.errors import InvalidOptionError, InvalidVideoError
+from timesformer_runtime.errors import InvalidOptionError
 from timesformer_runtime.video.claims import judge, oddities, read_claims
 from timesformer_runtime.video.container import Media, OpenVideo
-from timesformer_runtime.video.decoding import Decoded, decode_in_order, frame_rate
+from timesformer_runtime.video.decoding import (
+    Decoded,
+    check_decoded,
+    decode_in_order,
+    frame_rate,
+)
 from timesformer_runtime.video.frame_index import Extent, FrameIndex, scan
 from timesformer_runtime.video.limits import DecodeLimits
 from timesformer_runtime.video.pixels import Kept, Rendering
@@ -107,15 +112,7 @@ class Playback:
             seconds = self._clock.seconds(self._stamp(picture))
             shape = stream.codec_context.sample_aspect_ratio
             yield PlayedFrame(decoded.count, seconds, picture, shape)
-        if decoded.failed_packets > decoded.count:
-            raise InvalidVideoError(
-                f"{self.name} is damaged or encrypted: it gave {decoded.failed_packets} packets "
-                f"that fail to decode and {decoded.count} frames; repair or decrypt it"
-            )
-        if decoded.count == 0:
-            raise InvalidVideoError(
-                f"{self.name} has no frame that decodes; check that it is complete"
-            )
+        check_decoded(self.name, decoded)
 
     def times(self) -> list[float] | None:
         """When the frames are shown; None where only decoding them tells."""

@@ -37,8 +37,8 @@ def decode_selected(
     Returns:
         The same frames as ``decode_all``; None where something was not as the index promised.
     """
-    keeper = Keeper(video.stream, video.watch, rendering or Rendering())
-    decoded = Decoded(count=len(index.times))
+    decoded = Decoded(count=len(index.times), start=index.start)
+    keeper = Keeper(video.stream, video.watch, rendering or Rendering(), decoded)
     for run in _runs(index, wanted):
         try:
             demuxed = _packets_of_run(video, index, run, kept)
@@ -102,7 +102,7 @@ def _decode_run(
             if picture.pts in frame_of_time:
                 video.watch.check_pixels(picture.width, picture.height)
                 decoded.sizes.add((picture.height, picture.width))
-                keeper.keep(decoded, frame_of_time[picture.pts], picture, index.start)
+                keeper.keep(frame_of_time[picture.pts], picture)
     if len(fed) != run.last - run.start + 1 or not frame_of_time.keys() <= set(times):
         return False
     return _is_as_expected(times, fed, skips=index.skips_unreferenced)
