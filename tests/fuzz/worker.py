@@ -75,7 +75,9 @@ def _slide(source: Path | io.BytesIO, threads: int) -> tuple[str, ...]:
     def convert(frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         return frame[:8, :8].copy()
 
-    model_input = SimpleNamespace(choose=_evenly, rendering=Rendering, convert=convert)
+    model_input = SimpleNamespace(
+        choose=lambda count, _rate: _evenly(count), rendering=Rendering, convert=convert
+    )
     model: Any = SimpleNamespace(input=model_input, limits=LIMITS, threads=1 + threads)
     reader = WindowReader(model, source, WindowSettings(2.0, 1.0))
     with contextlib.closing(reader.windows()) as windows:
