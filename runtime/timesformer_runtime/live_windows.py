@@ -12,7 +12,7 @@ from timesformer_runtime.model_input import Converted
 from timesformer_runtime.pipeline import Pipeline
 from timesformer_runtime.timing import Timed
 from timesformer_runtime.video.live_source import LiveFrame
-from timesformer_runtime.windows import Window, Windows, WindowSettings
+from timesformer_runtime.windows import SlidingWindows, Window, WindowSettings
 
 _ROUNDING = 1e-6  # seconds
 
@@ -52,7 +52,7 @@ class Windowing:
         pipeline: Chooses and converts the frames.
         settings: Length and stride.
         with_last: Whether a last window counts that the source's end cut short.
-        check: As for ``Windows``.
+        check: As for ``SlidingWindows``.
         problems: Tells, once there are no more frames, what is wrong with the file; None for live
             sources. Each window then waits for the next one.
     """
@@ -88,7 +88,7 @@ class Windowing:
 
     def _of_connection(self, frames: Iterator[LiveFrame]) -> Generator[ReadyWindow, None, None]:
         newest = first = next(frames)
-        windows: Windows[LiveFrame, Converted] = Windows(
+        windows: SlidingWindows[LiveFrame, Converted] = SlidingWindows(
             self._settings,
             first.connection.rate,
             self._pipeline.input.choose,

@@ -28,7 +28,7 @@ from timesformer_runtime.timing import Timed
 from timesformer_runtime.video.pixels import Kept
 from timesformer_runtime.video.playback import BrokenPromiseError, Playback, PlayedFrame, play
 from timesformer_runtime.video.source import Source
-from timesformer_runtime.windows import Window, Windows, WindowSettings
+from timesformer_runtime.windows import SlidingWindows, Window, WindowSettings
 from timesformer_runtime.workers import check_workers
 
 _AHEAD = 1  # windows that wait for the model
@@ -327,7 +327,7 @@ class WindowReader:
     def _plan(self, playback: Playback, times: Sequence[float]) -> set[int]:
         """The frames that windows will choose, and the last one, with which the video ends."""
         wanted = {len(times) - 1}
-        windows: Windows[int, None] = Windows(
+        windows: SlidingWindows[int, None] = SlidingWindows(
             self._settings,
             playback.rate,
             self.pipeline.input.choose,
@@ -343,7 +343,7 @@ class WindowReader:
         self, playback: Playback, frames: Iterator[PlayedFrame]
     ) -> Iterator[Window[Kept]]:
         rendering = self.pipeline.input.rendering(self._convert)
-        windows: Windows[PlayedFrame, Kept] = Windows(
+        windows: SlidingWindows[PlayedFrame, Kept] = SlidingWindows(
             self._settings,
             playback.rate,
             self.pipeline.input.choose,
