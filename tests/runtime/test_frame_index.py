@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from timesformer_runtime.video import decoder
-from timesformer_runtime.video.container import OpenVideo
+from timesformer_runtime.video.container import OpenVideo, open_video
 from timesformer_runtime.video.decoding import decode_all
 from timesformer_runtime.video.frame_index import Extent, FrameIndex, Scan, scan
 from timesformer_runtime.video.seeking import decode_selected
@@ -22,7 +22,7 @@ GOPS_OF_10 = {"x264-params": "keyint=10:bframes=3:b-pyramid=normal:scenecut=0"}
 
 
 def index_of(path: Path) -> FrameIndex | None:
-    with locate(path) as media, media.open() as video:
+    with locate(path) as video_file, open_video(video_file) as video:
         return scan(video).index
 
 
@@ -98,7 +98,7 @@ def test_interlaced_pictures_are_not_left_out(tmp_path: Path) -> None:
     """A packet may then hold one field of two, so that packets do not count frames."""
     path = write_video(tmp_path / "fields.mp4", FRAMES, options={"x264-params": "tff=1:keyint=10"})
     expected = decode_plainly(path)
-    with locate(path) as media, media.open() as video:
+    with locate(path) as video_file, open_video(video_file) as video:
         index = scan(video).index
         assert index is not None
         assert decode_selected(video, index, [3, 25]) is None
@@ -121,7 +121,7 @@ def test_only_what_the_wanted_frames_need_is_read(
             read.append(packet.pts)
             yield packet
 
-    with locate(path) as media, media.open() as video:
+    with locate(path) as video_file, open_video(video_file) as video:
         index = scan(video).index
         assert index is not None
         monkeypatch.setattr(OpenVideo, "packets", counted)
@@ -161,7 +161,7 @@ def test_an_index_that_is_wrong_is_found_out(
         assert index is not None
         return Scan(40, dataclasses.replace(index, **lie(index)), Extent(40, 0, 1.6))
 
-    with locate(path) as media, media.open() as video:
+    with locate(path) as video_file, open_video(video_file) as video:
         index = lying_scan(video).index
         assert index is not None
         assert decode_selected(video, index, [3, 25]) is None
@@ -185,7 +185,7 @@ def test_a_count_that_is_wrong_is_found_out(
 
 def test_decoding_all_keeps_only_what_is_wanted(tmp_path: Path) -> None:
     path = write_video(tmp_path / "video.mkv", FRAMES, options=GOPS_OF_10)
-    with locate(path) as media, media.open() as video:
+    with locate(path) as video_file, open_video(video_file) as video:
         decoded = decode_all(video, {5, 99})
     assert decoded.count == 40
     assert list(decoded.pictures) == [5]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from timesformer_runtime.errors import InvalidOptionError, InvalidVideoError
 from timesformer_runtime.video.claims import Verdict, judge, read_claims
-from timesformer_runtime.video.container import OpenVideo
+from timesformer_runtime.video.container import OpenVideo, open_video
 from timesformer_runtime.video.decoding import (
     SPARE_PIXELS,
     Decoded,
@@ -116,9 +116,9 @@ class VideoDecoder:
         self._threads = threads
         self._rendering = Rendering(convert, scale_to, square_pixels)
         with contextlib.ExitStack() as stack:
-            self._media = stack.enter_context(locate(source, limits))
-            self._video = stack.enter_context(self._media.open(threads=threads))
-            self._claims = read_claims(self._media, self._video)
+            self._video_file = stack.enter_context(locate(source, limits))
+            self._video = stack.enter_context(open_video(self._video_file, threads=threads))
+            self._claims = read_claims(self._video_file, self._video)
             self._scan = scan(self._video)
             self._resources = stack.pop_all()
         self.rate = frame_rate(self._video.stream)
@@ -174,7 +174,7 @@ class VideoDecoder:
     def verdict(self) -> Verdict:
         """The file's problems, and whether its end is missing."""
         decoded = self._decoded or Decoded(self._scan.packets)
-        return judge(self._media, self._claims, self._scan.extent, decoded)
+        return judge(self._video_file, self._claims, self._scan.extent, decoded)
 
     def frames(self, indices: Indices) -> DecodedFrames:
         """Decodes frames.
@@ -243,7 +243,7 @@ class VideoDecoder:
         decoded = self._decode_file(wanted, threads)
         if decoded.failed_packets and threads > 1:
             decoded = self._decode_file(wanted, threads=1)
-        check_decoded(self._media.name, decoded)
+        check_decoded(self._video_file.name, decoded)
         self._whole = self._decoded = decoded
         return decoded
 
@@ -251,7 +251,7 @@ class VideoDecoder:
         if self._packets is not None:
             packets, self._packets = self._packets, None
             return self._decode_packets(self._video, wanted, packets)
-        with self._media.open(threads=threads) as video:
+        with open_video(self._video_file, threads=threads) as video:
             return self._decode_packets(video, wanted, None)
 
     def _decode_packets(
@@ -274,7 +274,7 @@ class VideoDecoder:
         missing = wanted & set(range(decoded.count)) - decoded.pictures.keys()
         if not missing <= decoded.spare.keys():
             return False
-        keeper = Keeper(self._video.stream, self._media.watch, self._rendering, decoded)
+        keeper = Keeper(self._video.stream, self._video_file.watch, self._rendering, decoded)
         for number in sorted(missing):
             keeper.keep(number, decoded.spare.pop(number))
         return True
