@@ -26,7 +26,6 @@ from timesformer_exporter.integer_products import (
     IntegerProducts,
     check_against_overflow,
     count_integer_products,
-    float_products,
     meant_float,
 )
 from timesformer_exporter.trace import save_graph
@@ -62,7 +61,6 @@ def write_variant(
     """
     graph = onnx.load(source)
     metadata = {entry.key: entry.value for entry in graph.metadata_props} | {"dtype": dtype}
-    products = float_products(graph.graph)
     _drop_types_of_weights(graph)
     with _quiet():
         if dtype == "int8":
@@ -81,7 +79,7 @@ def write_variant(
         return None
     if INT8_TARGETS[int8_target] == 8:
         check_against_overflow(target)
-    return count_integer_products(target, products)
+    return count_integer_products(target, onnx.load(source).graph)
 
 
 def own_operators(path: Path) -> tuple[str, ...]:
