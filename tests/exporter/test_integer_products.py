@@ -94,7 +94,7 @@ def test_one_product_left_in_float(
     operator: str, second: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when a quantizer converts only some of the products, or does not know an operator."""
-    monkeypatch.setattr(quantize, "_float_nodes", lambda _graph: ["second"])
+    monkeypatch.setattr(quantize, "_integer_nodes", lambda _graph: ["first"])
     attributes = {"equation": "bi,ij->bj"} if operator == "Einsum" else {}
     nodes = [
         helper.make_node("MatMul", ["x", "w"], ["a"], name="first"),
