@@ -27,7 +27,10 @@ def resolve(resolution: str) -> list[str]:
     command += ["--no-header", "--no-annotate", "--resolution", resolution]
     command += [f"--extra={extra}" for extra in EXTRAS]
     done = subprocess.run(  # noqa: S603 (fixed arguments)
-        [*command, str(HERE.parent / "pyproject.toml")], stdout=subprocess.PIPE, text=True, check=True
+        [*command, str(HERE.parent / "pyproject.toml")],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
     )
     lines = done.stdout.splitlines()
     return [line for line in lines if not OF_A_BUILD_OF_TORCH.match(line)]
