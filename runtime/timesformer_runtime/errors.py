@@ -24,6 +24,11 @@ def quoted(value: object) -> str:
     return _QUOTES.repr(value)
 
 
+def named(text: str) -> str:
+    """A name from a file, for a message: as it is, or quoted where it is long or not plain."""
+    return text if text.isprintable() and len(text) <= _QUOTES.maxstring else quoted(text)
+
+
 class MissingDependencyError(TimesformerError, ImportError):
     """A library that is needed for this is not installed, or cannot be loaded."""
 

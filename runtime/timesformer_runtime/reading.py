@@ -34,6 +34,11 @@ class Reading:
     decode: float
     preprocess: float
 
+    @property
+    def seconds(self) -> float:
+        """How long all of it took."""
+        return self.decode + self.preprocess
+
     def result(self, answer: Answer) -> VideoResult:
         """Joins what is known about the video with the model's answer to it."""
         return VideoResult(

@@ -25,7 +25,12 @@ from timesformer_runtime.device import (
     quiet,
     quiet_options,
 )
-from timesformer_runtime.errors import DeviceError, InferenceTimeoutError, InvalidModelError
+from timesformer_runtime.errors import (
+    DeviceError,
+    InferenceTimeoutError,
+    InvalidModelError,
+    named,
+)
 from timesformer_runtime.graph_file import (
     FileVersion,
     GraphSource,
@@ -103,9 +108,15 @@ class Session:
                 f"{self._name}: the session runs without {', '.join(missing)} "
                 f"(it has {', '.join(self.providers)}); use device 'cpu' or other providers"
             )
-        self.inputs = tuple(_tensor_info(node) for node in session.get_inputs())
-        self.outputs = tuple(_tensor_info(node) for node in session.get_outputs())
-        self.metadata: dict[str, str] = dict(session.get_modelmeta().custom_metadata_map)
+        try:
+            self.inputs = tuple(_tensor_info(node) for node in session.get_inputs())
+            self.outputs = tuple(_tensor_info(node) for node in session.get_outputs())
+            self.metadata: dict[str, str] = dict(session.get_modelmeta().custom_metadata_map)
+        except UnicodeDecodeError as error:
+            raise InvalidModelError(
+                f"{self._name}: its metadata, or a name in it, is not text in UTF-8 "
+                f"({error.reason}); export it again"
+            ) from error
         # Weights of 7 bits cannot overflow: ONNX Runtime leaves them as they are.
         self.wide_products = (
             self._entries.get(_INT8_PRECISION) == "1" and self.metadata.get("int8_target") != "avx2"
@@ -144,7 +155,9 @@ class Session:
                     f"{self._name}: one run of the model is not done after {seconds:.3g} seconds; "
                     "allow more with max_seconds, or do not trust a model that never ends"
                 ) from error
-            shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in feeds.items())
+            shapes = ", ".join(
+                f"{named(name)} {list(array.shape)}" for name, array in feeds.items()
+            )
             kind = InvalidModelError if self.device.name == "cpu" else DeviceError
             raise kind(
                 f"{self._name} failed on {self.device.name} for {shapes}: {one_line(error)}; "
@@ -295,5 +308,6 @@ def _tensor_info(node: Any) -> TensorInfo:
 
 
 def as_float32(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """An output as float32, whatever floating type the graph computes in."""
-    return array.astype(np.float32, copy=False)
+    """An output as float32, whatever type the graph computes in; infinite where it is too large."""
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32, copy=False)
