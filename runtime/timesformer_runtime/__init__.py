@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from timesformer_runtime.errors import (
     DeviceError,
     HubError,
+    InferenceTimeoutError,
     InvalidModelError,
     InvalidOptionError,
     InvalidVideoError,
@@ -43,6 +44,7 @@ __all__ = [
     "DeviceError",
     "GoldenCheck",
     "HubError",
+    "InferenceTimeoutError",
     "InvalidModelError",
     "InvalidOptionError",
     "InvalidVideoError",

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from timesformer_runtime.device import choose_device
-from timesformer_runtime.errors import InvalidModelError
+from timesformer_runtime.errors import InvalidModelError, named, quoted
 from timesformer_runtime.golden import GENERATOR
 from timesformer_runtime.model_files import ModelFiles, find_model
 from timesformer_runtime.preprocess import Preprocessing
@@ -25,13 +25,27 @@ from timesformer_runtime.settings import SessionSettings
 
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
 
-_LONGEST = 8192  # of each side of the golden frames, and their number
+_MOST_FRAMES = 8192  # of a clip
+_MOST_CLASSES = 1_000_000
+_MOST_INPUT = 1 << 31  # bytes of one clip
+_MOST_LISTED = 10  # inputs in an error
+_LONGEST_NAME = 32  # of a variant
+# Values of all golden frames, and of one of them, which is generated in 64 bits.
+_MOST_GOLDEN, _MOST_OF_A_FRAME = 1 << 28, 1 << 24
 _FORMAT_KEY = "timesformer_onnx.format"
 _FORMAT = "1"
 _FLOAT_TYPES: Mapping[str, type[np.generic]] = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
 }
+_NUMBERS = tuple(
+    f"tensor({name})"
+    for name in (
+        *("float", "double", "float16", "bool"),
+        *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+    )
+)
+_ANSWERS = ("logits", "features")
 _FRAMES_TYPE = "tensor(uint8)"
 
 
@@ -72,8 +86,12 @@ class Golden:
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 1 << 64:
             raise ValueError(f"seed {self.seed}")
-        if not all(1 <= length <= _LONGEST for length in self.shape) or self.shape[3] not in (1, 3):
+        t, height, width, channels = self.shape
+        if min(self.shape) < 1 or channels not in (1, 3):
             raise ValueError(f"frames of {self.shape}")
+        frame = height * width * channels
+        if t > _MOST_FRAMES or frame > _MOST_OF_A_FRAME or t * frame > _MOST_GOLDEN:
+            raise ValueError(f"frames of {self.shape}, which take too much memory")
         if self.output not in ("logits", "features"):
             raise ValueError(f"output {self.output!r}")
         if self.values.ndim != 1 or not self.values.size or not np.isfinite(self.values).all():
@@ -88,17 +106,19 @@ class Golden:
         """
         if values.get("generator") != GENERATOR:
             raise InvalidModelError(
-                f"the golden check is of generator {values.get('generator')!r}; this version "
+                f"the golden check is of generator {quoted(values.get('generator'))}; this version "
                 f"knows {GENERATOR!r}: pip install -U timesformer-onnx"
             )
         try:
             t, height, width, channels = (int(length) for length in values["shape"])
-            answer = np.array(values["values"], dtype=np.float32)
+            with np.errstate(over="ignore"):  # what is beyond float32 is refused as infinite
+                answer = np.array(values["values"], dtype=np.float32)
             seed, output = int(values["seed"]), str(values["output"])
             return cls(seed, (t, height, width, channels), output, answer)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InvalidModelError(
-                f"the golden check in the file's metadata is broken ({error}); export it again"
+                f"the golden check in the file's metadata is broken ({named(str(error))}); export "
+                "it again"
             ) from error
 
 
@@ -175,6 +195,7 @@ def _describe(files: ModelFiles, session: Session) -> Bundle:
     if not graph_input.takes_frames:
         preprocessing = _read_preprocessing(preprocessor)
         _check_preprocessing(preprocessing, tensor, config)
+        _check_size(graph_input, preprocessing, tensor)
     outputs = _read_outputs(session)
     entry = _json_entry(metadata, "golden")
     golden = None if entry is None else Golden.from_dict(entry)
@@ -183,7 +204,7 @@ def _describe(files: ModelFiles, session: Session) -> Bundle:
     return Bundle(
         name=files.name,
         graph=files.graph,
-        dtype=metadata.get("dtype", files.dtype),
+        dtype=_read_dtype(metadata) or files.dtype,
         session=session,
         input=graph_input,
         preprocessing=preprocessing,
@@ -202,7 +223,7 @@ def _own_metadata(metadata: Mapping[str, str]) -> Mapping[str, str]:
         return {}
     if version != _FORMAT:
         raise InvalidModelError(
-            f"its metadata has format {version!r}; this version reads {_FORMAT!r}: "
+            f"its metadata has format {quoted(version)}; this version reads {_FORMAT!r}: "
             "pip install -U timesformer-onnx"
         )
     return metadata
@@ -224,14 +245,24 @@ def _check_sampling(metadata: Mapping[str, str]) -> None:
     sampling = _json_entry(metadata, "frame_sampling")
     if sampling is not None and sampling.get("method") != "uniform":
         raise InvalidModelError(
-            f"it wants frame sampling {sampling.get('method')!r}; this version knows 'uniform': "
-            "pip install -U timesformer-onnx"
+            f"it wants frame sampling {quoted(sampling.get('method'))}; this version knows "
+            "'uniform': pip install -U timesformer-onnx"
         )
+
+
+def _read_dtype(metadata: Mapping[str, str]) -> str | None:
+    dtype = metadata.get("dtype")
+    if dtype is not None and not (dtype.isprintable() and 0 < len(dtype) <= _LONGEST_NAME):
+        raise InvalidModelError(
+            f"its metadata has dtype {quoted(dtype)}; it must be a short name such as int8"
+        )
+    return dtype
 
 
 def _only_input(session: Session) -> TensorInfo:
     if len(session.inputs) != 1 or len(session.inputs[0].shape) != 5:
-        found = "; ".join(f"{node.name} {list(node.shape)}" for node in session.inputs)
+        inputs = [f"{named(node.name)} {quoted(list(node.shape))}" for node in session.inputs]
+        found = "; ".join(inputs[:_MOST_LISTED]) + ("; ..." if len(inputs) > _MOST_LISTED else "")
         raise InvalidModelError(
             f"its inputs are {found or 'none'}; a video model has one, with 5 dimensions "
             "[batch, frames, channels, height, width]"
@@ -250,18 +281,20 @@ def _read_input(tensor: TensorInfo, config: Mapping[str, Any]) -> GraphInput:
     takes_frames = tensor.type == _FRAMES_TYPE
     if not takes_frames and tensor.type not in _FLOAT_TYPES:
         raise InvalidModelError(
-            f"its input {tensor.name} is a {tensor.type}; float32, float16 and uint8 can be fed"
+            f"its input {named(tensor.name)} is a {named(tensor.type)}; float32, float16 and uint8 "
+            "can be fed"
         )
     axis, allowed = (4, (3,)) if takes_frames else (2, (1, 3))
     if isinstance(shape[axis], int) and shape[axis] not in allowed:
         order = "frames, height, width, 3" if takes_frames else "frames, channels, height, width"
         raise InvalidModelError(
-            f"its input {tensor.name} is {shape}; axis {axis} must hold the channels: export it "
-            f"as [batch, {order}]"
+            f"its input {named(tensor.name)} is {quoted(shape)}; axis {axis} must hold the "
+            f"channels: export it as [batch, {order}]"
         )
     if takes_frames and any(isinstance(side, int) for side in shape[2:4]):
         raise InvalidModelError(
-            f"its input {tensor.name} is {shape}; height and width of uint8 frames must be dynamic"
+            f"its input {named(tensor.name)} is {quoted(shape)}; height and width of uint8 frames "
+            "must be dynamic"
         )
     dtype: type[np.generic] = np.uint8 if takes_frames else _FLOAT_TYPES[tensor.type]
     return GraphInput(tensor.name, takes_frames, dtype, _read_num_frames(tensor, config))
@@ -270,13 +303,16 @@ def _read_input(tensor: TensorInfo, config: Mapping[str, Any]) -> GraphInput:
 def _read_num_frames(tensor: TensorInfo, config: Mapping[str, Any]) -> int:
     """What the graph was made for; the configuration only counts where that is open."""
     frames = tensor.shape[1]
-    if isinstance(frames, int):
-        return frames
-    frames = config.get("num_frames")
-    if type(frames) is not int or frames < 1:
+    if not isinstance(frames, int):
+        frames = config.get("num_frames")
+        if type(frames) is not int or frames < 1:
+            raise InvalidModelError(
+                f"its input {quoted(list(tensor.shape))} leaves the number of frames open, and "
+                f"num_frames in config.json is {quoted(frames)}: set it there"
+            )
+    if not 1 <= frames <= _MOST_FRAMES:
         raise InvalidModelError(
-            f"its input {list(tensor.shape)} leaves the number of frames open, and num_frames in "
-            f"config.json is {frames!r}: set it there"
+            f"it takes {quoted(frames)} frames; it must be 1 to {_MOST_FRAMES}: export it for fewer"
         )
     return frames
 
@@ -298,8 +334,8 @@ def _check_preprocessing(
         channels = config.get("num_channels")
     if channels is not None and channels != preprocessing.num_channels:
         raise InvalidModelError(
-            f"it takes {channels} channels, but preprocessor_config.json has image_mean for "
-            f"{preprocessing.num_channels}: correct image_mean and image_std"
+            f"it takes {quoted(channels)} channels, but preprocessor_config.json has image_mean "
+            f"for {preprocessing.num_channels}: correct image_mean and image_std"
         )
     size = preprocessing.output_size
     if size is None:
@@ -312,13 +348,46 @@ def _check_preprocessing(
             )
 
 
+def _check_size(graph_input: GraphInput, preprocessing: Preprocessing, tensor: TensorInfo) -> None:
+    """Checks how much memory a clip takes, where that does not depend on the video."""
+    sides = preprocessing.output_size
+    if sides is None:
+        return
+    values = graph_input.num_frames * preprocessing.num_channels * sides[0] * sides[1]
+    size = values * np.dtype(graph_input.dtype).itemsize
+    if size > _MOST_INPUT:
+        raise InvalidModelError(
+            f"its input {quoted(list(tensor.shape))} takes {quoted(size)} bytes for one clip of "
+            f"{graph_input.num_frames} frames; at most {_MOST_INPUT} can be fed"
+        )
+
+
 def _read_outputs(session: Session) -> Mapping[str, str]:
-    outputs = {node.name: node.name for node in session.outputs}
+    outputs = {node.name: node.name for node in session.outputs if node.type in _NUMBERS}
+    others = [node for node in session.outputs if node.name not in outputs]
+    if not outputs or any(node.name in _ANSWERS for node in others):
+        found = "; ".join(f"{named(node.name)}, a {named(node.type)}" for node in others[:2])
+        raise InvalidModelError(
+            f"its outputs are {found or 'none'}; a video model gives tensors of numbers: export "
+            "it with timesformer-export"
+        )
     if len(session.outputs) == 1 and len(session.outputs[0].shape) == 2:
         name = session.outputs[0].name
-        if name not in {"logits", "features"}:
-            return {"logits": name}  # other exporters name the only output as they like
+        if name not in _ANSWERS:
+            outputs = {"logits": name}  # other exporters name the only output as they like
+    for answer in _ANSWERS:
+        length = _length(session, outputs[answer]) if answer in outputs else None
+        if length is not None and not 1 <= length <= _MOST_CLASSES:
+            raise InvalidModelError(
+                f"its {answer} have {length} values; it must be 1 to {_MOST_CLASSES}"
+            )
     return outputs
+
+
+def _length(session: Session, output: str) -> int | None:
+    """The last dimension of an output; None where the graph leaves it open."""
+    shape = next(node.shape for node in session.outputs if node.name == output)
+    return shape[-1] if shape and isinstance(shape[-1], int) else None
 
 
 def _read_labels(
@@ -326,8 +395,7 @@ def _read_labels(
 ) -> tuple[str, ...] | None:
     if "logits" not in outputs:
         return None
-    shape = next(node.shape for node in session.outputs if node.name == outputs["logits"])
-    classes = shape[-1] if shape and isinstance(shape[-1], int) else None
+    classes = _length(session, outputs["logits"])
     id2label = config.get("id2label")
     if id2label is None:
         return None if classes is None else tuple(f"LABEL_{i}" for i in range(classes))
@@ -341,19 +409,31 @@ def _read_labels(
 
 def _ordered_labels(id2label: object) -> tuple[str, ...]:
     if isinstance(id2label, Mapping):
-        try:
-            by_index = {int(index): str(label) for index, label in id2label.items()}
-        except (TypeError, ValueError) as error:
-            raise InvalidModelError(f"id2label has an index that is no integer: {error}") from error
+        by_index = {_label_index(index): _label(label) for index, label in id2label.items()}
         if by_index and sorted(by_index) == list(range(len(by_index))):
             return tuple(by_index[index] for index in range(len(by_index)))
     raise InvalidModelError("id2label must map every class index from 0 on to a name: correct it")
+
+
+def _label_index(index: str) -> int:
+    try:
+        return int(index)
+    except ValueError as error:
+        raise InvalidModelError(
+            f"id2label has an index that is no integer: {quoted(index)}"
+        ) from error
+
+
+def _label(label: object) -> str:
+    if isinstance(label, Mapping | list):
+        raise InvalidModelError(f"id2label has {quoted(label)}, which is not a name: correct it")
+    return str(label)
 
 
 def _read_problem_type(config: Mapping[str, Any]) -> str | None:
     problem_type = config.get("problem_type")
     if problem_type is not None and problem_type not in PROBLEM_TYPES:
         raise InvalidModelError(
-            f"problem_type is {problem_type!r}; it must be one of {', '.join(PROBLEM_TYPES)}"
+            f"problem_type is {quoted(problem_type)}; it must be one of {', '.join(PROBLEM_TYPES)}"
         )
     return problem_type

@@ -10,6 +10,7 @@ import importlib.metadata
 import inspect
 import io
 import logging
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,7 +22,7 @@ from timesformer_runtime.settings import SessionSettings
 _CPU = "CPUExecutionProvider"
 _CUDA = "CUDAExecutionProvider"
 # Severities of ONNX Runtime's logs.
-_WARNINGS, _FATAL = 2, 4
+WARNINGS, FATAL = 2, 4
 
 # The smallest ONNX model, y = Identity(x) for a float32 [1]: starting it tells whether a provider
 # really works, before a large file is chosen for it.
@@ -57,6 +58,9 @@ def load_onnxruntime() -> Any:
     Raises:
         MissingDependencyError: It is not installed, or cannot be loaded.
     """
+    # Some versions tell Microsoft what they run, from a thread that is not there any more when a
+    # forked process ends and waits for it.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     remedy = 'pip install "timesformer-onnx[cpu]" (or "timesformer-onnx[gpu]" for NVIDIA GPUs)'
     try:
         import onnxruntime  # noqa: PLC0415  # importing this package must work without it
@@ -183,17 +187,17 @@ def _library_problem(onnxruntime: Any, notes: str) -> str:
 @contextlib.contextmanager
 def quiet(onnxruntime: Any) -> Iterator[None]:
     """Keeps ONNX Runtime's default logger from the user's terminal: failures are raised here."""
-    onnxruntime.set_default_logger_severity(_FATAL)
+    onnxruntime.set_default_logger_severity(FATAL)
     try:
         yield
     finally:
-        onnxruntime.set_default_logger_severity(_WARNINGS)
+        onnxruntime.set_default_logger_severity(WARNINGS)
 
 
 def quiet_options(onnxruntime: Any) -> Any:
     """``SessionOptions`` that leave the log to exceptions, which say the same."""
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = _FATAL
+    options.log_severity_level = FATAL
     return options
 
 

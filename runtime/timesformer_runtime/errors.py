@@ -1,5 +1,10 @@
 """What can go wrong: one base class, whose subclasses are also the matching built-in."""
 
+import reprlib
+
+_QUOTES = reprlib.Repr()
+_QUOTES.maxstring = _QUOTES.maxother = 120  # characters
+
 
 class TimesformerError(Exception):
     """Bad input or a missing piece: the message names the value, the limit and the remedy."""
@@ -12,6 +17,16 @@ def reason_of(error: Exception) -> str:
     if isinstance(error, TimesformerError | OSError):
         return str(error)
     return f"{type(error).__name__}: {error}"  # its message says too little alone
+
+
+def quoted(value: object) -> str:
+    """A value from a file, for a message: like ``repr``, but never longer than a line or two."""
+    return _QUOTES.repr(value)
+
+
+def named(text: str) -> str:
+    """A name from a file, for a message: as it is, or quoted where it is long or not plain."""
+    return text if text.isprintable() and len(text) <= _QUOTES.maxstring else quoted(text)
 
 
 class MissingDependencyError(TimesformerError, ImportError):
@@ -56,3 +71,7 @@ class DeviceError(TimesformerError, RuntimeError):
 
 class MissingOutputError(TimesformerError, LookupError):
     """The model does not have the output that was asked for."""
+
+
+class InferenceTimeoutError(TimesformerError, TimeoutError):
+    """The model took longer for a video than the limits allow."""

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from timesformer_runtime.bundle import Bundle
 from timesformer_runtime.errors import InvalidModelError
-from timesformer_runtime.golden import golden_frames
+from timesformer_runtime.golden import golden_frame
 from timesformer_runtime.model_input import Converted, ModelInput
 from timesformer_runtime.reading import Reading, Video, read_video
 from timesformer_runtime.results import Answer, GoldenCheck, Prediction, VideoResult, compare
@@ -159,10 +159,14 @@ class Pipeline:
             InvalidVideoError: It is no video that can be decoded, or no array of frames.
             InvalidOptionError: ``top_k`` or ``function_to_apply`` is not valid.
             MissingOutputError: The model does not have one of the outputs.
+            InferenceTimeoutError: The model takes longer than the limits allow.
         """
         self.check(top_k, function_to_apply, outputs)
         reading = self.read(video)
-        return reading.result(self.predict(reading.frames, top_k, function_to_apply, outputs))
+        answer = self.predict(
+            reading.frames, top_k, function_to_apply, outputs, spent=reading.seconds
+        )
+        return reading.result(answer)
 
     def read(self, video: Video, threads: int | None = None) -> Reading:
         """Reads what the model needs of a video; ``predict`` takes it from there.
@@ -186,6 +190,8 @@ class Pipeline:
         top_k: int | None = 5,
         function_to_apply: str | None = None,
         outputs: Sequence[str] = ("logits",),
+        *,
+        spent: float = 0.0,
     ) -> Answer:
         """Runs the model on frames that were chosen and converted with ``self.input``.
 
@@ -194,12 +200,15 @@ class Pipeline:
             top_k: As for ``classify``.
             function_to_apply: As for ``classify``.
             outputs: As for ``classify``.
+            spent: How many seconds of ``limits.max_seconds`` it took to read the frames.
 
         Raises:
             TimesformerError: As for ``classify``.
         """
         self.check(top_k, function_to_apply, outputs)
-        return self._runner.answer(self._input.views(frames), top_k, function_to_apply, outputs)
+        views = self._input.views(frames)
+        seconds_left = self._limits.of_runs(spent)
+        return self._runner.answer(views, top_k, function_to_apply, outputs, seconds_left)
 
     def rank(
         self,
@@ -249,12 +258,16 @@ class Pipeline:
             raise InvalidModelError(
                 f"{self.name}: it has no golden check; only files of timesformer-export do"
             )
-        frames = golden_frames(golden.seed, golden.shape)
-        if frames.shape[3] == 1:
-            frames = np.repeat(frames, 3, axis=3)  # grey as RGB, which turns back exactly
         plain = ModelInput(self._bundle, Views())
-        chosen = uniform(len(frames), self.num_frames)
-        (view,) = plain.views([plain.convert(frames[index]) for index in chosen])
-        values = self._runner.run(view, [golden.output], finite=False)[golden.output]
+        count, height, width, channels = golden.shape
+
+        def converted(number: int) -> Converted:
+            frame = golden_frame(golden.seed, number, (height, width, channels))
+            return plain.convert(np.repeat(frame, 3 // channels, axis=2))  # grey as RGB, exactly
+
+        (view,) = plain.views(
+            [converted(int(number)) for number in uniform(count, self.num_frames)]
+        )
+        values = self._runner.run(view, [golden.output], self._limits.time, finite=False)
         exact = self.dtype in _FLOAT32_VARIANTS
-        return compare(values, golden.values, golden.output, exact=exact)
+        return compare(values[golden.output], golden.values, golden.output, exact=exact)

@@ -47,6 +47,11 @@ class Reading:
     truncated: bool = False
     interlaced: bool = False
 
+    @property
+    def seconds(self) -> float:
+        """How long all of it took."""
+        return self.decode + self.preprocess
+
     def result(self, answer: Answer) -> VideoResult:
         """Joins what is known about the video with the model's answer to it."""
         return VideoResult(

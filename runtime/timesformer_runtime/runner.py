@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from timesformer_runtime.bundle import Bundle
-from timesformer_runtime.errors import InvalidModelError, InvalidOptionError, MissingOutputError
+from timesformer_runtime.errors import (
+    InvalidModelError,
+    InvalidOptionError,
+    MissingOutputError,
+    named,
+)
 from timesformer_runtime.results import (
     FUNCTIONS,
     Answer,
@@ -27,6 +32,8 @@ Values = dict[str, npt.NDArray[np.float32]]
 
 # Outputs [batch, n]. Others may hold frames or patches in their first axis, and stay as they are.
 _ONE_ROW = ("logits", "features")
+
+_MOST_LISTED = 100  # outputs in an error, as of all layers
 
 
 class Runner:
@@ -64,6 +71,7 @@ class Runner:
         top_k: int | None,
         function: str | None,
         outputs: Sequence[str],
+        seconds_left: Callable[[], float],
     ) -> Answer:
         """Runs the model on each view.
 
@@ -72,16 +80,18 @@ class Runner:
             top_k: How many labels; None gives all of them.
             function: What makes scores of logits; None leaves it to the model's problem type.
             outputs: Which outputs are wanted.
+            seconds_left: How long the next run may take.
 
         Raises:
             InvalidModelError: The outputs are not finite, or not those of one clip.
+            InferenceTimeoutError: A run was not done in time.
         """
         answers: list[Values] = []
         preparing = running = 0.0
         start = time.perf_counter()
         for view in views:
             prepared = time.perf_counter()
-            answers.append(self.run(view, outputs))
+            answers.append(self.run(view, outputs, seconds_left()))
             preparing += prepared - start
             start = time.perf_counter()
             running += start - prepared
@@ -110,28 +120,42 @@ class Runner:
         function = function or default_function(self._bundle.problem_type)
         return best(apply_function(function, logits), labels, top_k)
 
-    def run(self, view: npt.NDArray[Any], outputs: Sequence[str], *, finite: bool = True) -> Values:
+    def run(
+        self,
+        view: npt.NDArray[Any],
+        outputs: Sequence[str],
+        seconds: float,
+        *,
+        finite: bool = True,
+    ) -> Values:
         """The outputs for one clip; they must be finite, unless that is what is to be found out.
 
         Raises:
             InvalidModelError: They are not, or not those of one clip.
+            InferenceTimeoutError: The model is not done after so many seconds.
         """
         names = [self._bundle.outputs[output] for output in outputs]
-        arrays = self._bundle.session.run(names, {self._bundle.input.name: view})
+        arrays = self._bundle.session.run(names, {self._bundle.input.name: view}, seconds)
         values = {}
         for output, array in zip(outputs, arrays, strict=True):
-            if output in _ONE_ROW and (array.ndim != 2 or len(array) != 1):
+            if output in _ONE_ROW and (array.ndim != 2 or len(array) != 1 or not array.size):
                 # As of exports that forget to average the frames of space-only attention.
                 raise InvalidModelError(
                     f"{self._bundle.name}: {output} are {list(array.shape)} for one clip; they "
                     "must be [1, n]: export the model with timesformer-export"
                 )
-            if finite and not np.isfinite(array).all():
-                raise InvalidModelError(
-                    f"{self._bundle.name}: {output} are not finite; use another dtype, such as fp32"
-                )
-            values[output] = as_float32(array[0] if output in _ONE_ROW else array)
+            found = as_float32(array[0] if output in _ONE_ROW else array)
+            if finite:
+                self._check_finite(output, found)
+            values[output] = found
         return values
+
+    def _check_finite(self, output: str, values: npt.NDArray[np.float32]) -> None:
+        if not np.isfinite(values).all():
+            raise InvalidModelError(
+                f"{self._bundle.name}: {named(output)} are not finite; use another dtype, such as "
+                "fp32"
+            )
 
     def length(self, output: str) -> int:
         """Last dimension of an output; 0 where the graph leaves it open."""
@@ -143,7 +167,7 @@ class Runner:
         if output not in self._bundle.outputs:
             raise MissingOutputError(
                 f"{self._bundle.name}: it has no output {output!r} (it has "
-                f"{', '.join(self._bundle.outputs)}); export one that has it: timesformer-export "
+                f"{self._outputs()}); export one that has it: timesformer-export "
                 f"{_export_option(output)} --model {self._source()}"
             )
         if self._views.count > 1 and output not in _ONE_ROW:
@@ -156,11 +180,16 @@ class Runner:
         if len(answers) == 1:
             return answers[0][output]
         values = np.stack([answer[output] for answer in answers]).astype(np.float64)
-        joined = values.sum(axis=0) if self._sums(output) else values.mean(axis=0)
-        return as_float32(joined)
+        joined = as_float32(values.sum(axis=0) if self._sums(output) else values.mean(axis=0))
+        self._check_finite(output, joined)
+        return joined
 
     def _sums(self, output: str) -> bool:
         return output == "logits" and self._views.protocol == "facebook"
+
+    def _outputs(self) -> str:
+        names = [named(output) for output in self._bundle.outputs]
+        return ", ".join(names[:_MOST_LISTED] + ["..."] * (len(names) > _MOST_LISTED))
 
     def _source(self) -> str:
         """The checkpoint that the model came from, for a command to be copied."""
@@ -168,8 +197,8 @@ class Runner:
         if source is None:
             return "CHECKPOINT"
         try:
-            return str(json.loads(source)["model"])
-        except (ValueError, KeyError, TypeError):
+            return named(str(json.loads(source)["model"]))
+        except (ValueError, KeyError, TypeError, RecursionError):
             return "CHECKPOINT"
 
 

@@ -14,9 +14,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from timesformer_runtime.device import choose_device
 from timesformer_runtime.errors import InvalidModelError
-from timesformer_runtime.mapped_weights import map_weights
+from timesformer_runtime.mapped_weights import MappedModel, map_weights
 from timesformer_runtime.session import Session
 from timesformer_runtime.settings import SessionSettings
+from timesformer_runtime.wire_format import Reader
 
 SIZE = 300
 SETTINGS = SessionSettings(device="cpu", threads=1)
@@ -49,6 +50,10 @@ def save_model(path: Path, *, dtype: type[np.generic] = np.int8, **options: obje
     return path
 
 
+def mapped_weights(path: Path) -> MappedModel | None:
+    return map_weights(path, Reader(path.read_bytes()))
+
+
 def answers(graph: Path) -> list[np.ndarray]:
     session = Session(graph, choose_device(SETTINGS), SETTINGS)
     assert session.metadata == {"key": "value"}
@@ -65,7 +70,7 @@ def plain_answers(graph: Path) -> list[np.ndarray]:
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8])
 def test_mapped_weights_give_the_same_answers(tmp_path: Path, dtype: type[np.generic]) -> None:
     path = save_model(tmp_path / "ö model.onnx", dtype=dtype)
-    mapped = map_weights(path)
+    mapped = mapped_weights(path)
     assert mapped is not None
     assert mapped.folder == tmp_path
     assert len(mapped.graph) == pytest.approx(path.stat().st_size - SIZE * SIZE, abs=200)
@@ -75,7 +80,7 @@ def test_mapped_weights_give_the_same_answers(tmp_path: Path, dtype: type[np.gen
 
 def test_the_graph_without_weights_says_where_they_are(tmp_path: Path) -> None:
     path = save_model(tmp_path / "model.onnx")
-    mapped = map_weights(path)
+    mapped = mapped_weights(path)
     assert mapped is not None
     whole, lean = onnx.load(path), onnx.load_from_string(mapped.graph)
     assert lean.graph.initializer[1] == whole.graph.initializer[1]
@@ -103,15 +108,15 @@ def test_a_folder_that_is_not_in_utf8(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_files_that_are_loaded_as_they_are(tmp_path: Path) -> None:
-    assert map_weights(save_model(tmp_path / "floats.onnx", dtype=np.float32)) is None
+    assert mapped_weights(save_model(tmp_path / "floats.onnx", dtype=np.float32)) is None
     external = save_model(
         tmp_path / "external.onnx", save_as_external_data=True, location="w", size_threshold=1
     )
-    assert map_weights(external) is None
+    assert mapped_weights(external) is None
     assert len(answers(external)) == 2
     (tmp_path / "empty.onnx").touch()
     for name in ("empty.onnx", "missing.onnx", "."):
-        assert map_weights(tmp_path / name) is None
+        assert map_weights(tmp_path / name, Reader(b"")) is None
 
 
 def test_damaged_files_never_break_more_than_loading(tmp_path: Path) -> None:
@@ -129,7 +134,7 @@ def test_damaged_files_never_break_more_than_loading(tmp_path: Path) -> None:
     mapped = 0
     for case in cases:
         path.write_bytes(case)
-        mapped += map_weights(path) is not None
+        mapped += mapped_weights(path) is not None
         with contextlib.suppress(InvalidModelError):
             Session(path, choose_device(SETTINGS), SETTINGS)
     assert mapped > 100

@@ -17,8 +17,8 @@ _COUNT = click.IntRange(min=1)
 _HELP = {
     "max_pixels": "Refuse videos whose pictures have more pixels.  [default: 67108864, 8K twice]",
     "max_packets": "Refuse videos of more packets.  [default: 2000000]",
-    "max_seconds": "Refuse videos that take longer to read.  "
-    "[default: 10m; of timelines and streams: none]",
+    "max_seconds": "Refuse videos that take longer, the model's runs included.  [default: 10m to "
+    "read, except of timelines and streams, and 10m for each run]",
     "max_bytes": "Refuse videos whose frames, as they are held, take more memory.  "
     "[default: 2 GiB]",
     "max_pipe_bytes": "Copy no more than that of a pipe or standard input.  [default: 4 GiB]",

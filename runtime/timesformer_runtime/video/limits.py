@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from collections.abc import Callable
 from typing import Self
 
 from timesformer_runtime.errors import InvalidOptionError, VideoLimitError
@@ -19,9 +20,10 @@ class DecodeLimits:
     Attributes:
         max_pixels: Width times height of a picture; the default is twice an 8K picture.
         max_packets: Packets of the video's stream; the default is about 18 hours at 30 a second.
-        max_seconds: Wall time of reading and decoding, in seconds; ``math.inf`` for no limit. By
-            default 600; where a whole file is gone through window by window there is no limit
-            unless it is given, and it then counts the model's time too.
+        max_seconds: Wall time of reading, decoding and the model's runs together, in seconds;
+            ``math.inf`` for no limit. By default 600 for reading and decoding, and 600 for each
+            run of the model. Where a whole file is gone through window by window reading has no
+            limit unless it is given.
         max_bytes: Memory that the chosen frames take together as they are kept, in bytes; of
             windows those that are held at a time.
         max_pipe_bytes: Bytes that are copied to a temporary file of what cannot seek: a pipe,
@@ -52,6 +54,17 @@ class DecodeLimits:
     def time(self) -> float:
         """Seconds that reading may take."""
         return _USUAL_TIME if self.max_seconds is None else self.max_seconds
+
+    def of_runs(self, spent: float) -> Callable[[], float]:
+        """How many seconds the next run of the model may take.
+
+        Args:
+            spent: How long reading took.
+        """
+        if self.max_seconds is None:
+            return lambda: _USUAL_TIME
+        end = time.monotonic() + self.max_seconds - spent
+        return lambda: end - time.monotonic()
 
     def for_long_videos(self) -> Self:
         """The same, without a limit of time unless one was given."""

@@ -1,0 +1,103 @@
+"""Stops what ONNX Runtime does for too long, such as a loop in a graph that never ends.
+
+One thread watches for the whole process: to start one for each run would take longer than some
+models do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+
+class Alarm:
+    """Calls a function at a time, unless that is prevented.
+
+    Attributes:
+        rang: Whether it was called.
+    """
+
+    def __init__(self, seconds: float, ring: Callable[[], None]) -> None:
+        self.time = time.monotonic() + seconds
+        self.rang = False
+        self._ring = ring
+
+    def ring(self) -> None:
+        """Calls the function."""
+        self.rang = True
+        self._ring()
+
+
+class _Watchdog:
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._alarms: set[Alarm] = set()
+        self._wakes = 0.0  # when the thread looks again by itself
+        threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
+
+    def set(self, alarm: Alarm) -> None:
+        with self._changed:
+            self._alarms.add(alarm)
+            if alarm.time < self._wakes:
+                self._changed.notify()
+
+    def cancel(self, alarm: Alarm) -> None:
+        with self._changed:
+            self._alarms.discard(alarm)
+
+    def _watch(self) -> None:
+        with self._changed:
+            while True:
+                now = time.monotonic()
+                for alarm in [alarm for alarm in self._alarms if alarm.time <= now]:
+                    self._alarms.discard(alarm)
+                    alarm.ring()
+                self._wakes = min(
+                    (alarm.time for alarm in self._alarms), default=now + threading.TIMEOUT_MAX
+                )
+                self._changed.wait(min(self._wakes - now, threading.TIMEOUT_MAX))
+
+
+class _Process:
+    """What this process has; a forked one begins anew, because threads stay with their parent."""
+
+    def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        self._lock = threading.Lock()
+        self._watchdog: _Watchdog | None = None
+
+    def watchdog(self) -> _Watchdog:
+        with self._lock:
+            if self._watchdog is None:
+                self._watchdog = _Watchdog()
+            return self._watchdog
+
+
+_process = _Process()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_process.begin)
+
+
+@contextlib.contextmanager
+def time_limit(seconds: float, stop: Callable[[], None]) -> Iterator[Alarm]:
+    """Calls ``stop``, in another thread, where the block is not done by then.
+
+    Args:
+        seconds: How long the block may take.
+        stop: Makes what the block calls come to its end; must return at once.
+
+    Yields:
+        The alarm, which tells whether ``stop`` was called.
+    """
+    watchdog = _process.watchdog()
+    alarm = Alarm(seconds, stop)
+    watchdog.set(alarm)
+    try:
+        yield alarm
+    finally:
+        watchdog.cancel(alarm)
