@@ -8,9 +8,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 from timesformer_runtime.errors import reason_of
-from timesformer_runtime.pipeline import Pipeline
-from timesformer_runtime.reading import Video
-from timesformer_runtime.results import VideoResult
+from timesformer_runtime.pipeline import Pipeline, Video
+from timesformer_runtime.results import Ranking, VideoResult
 from timesformer_runtime.workers import check_workers, usual_workers
 
 _ON_A_GPU = 2  # runs at once: one fills the gaps of the other
@@ -32,17 +31,12 @@ class Outcome:
 
 
 def classify_all(
-    pipeline: Pipeline,
-    videos: Iterable[Video],
-    *,
-    top_k: int | None,
-    function_to_apply: str | None,
-    workers: int | None,
+    pipeline: Pipeline, videos: Iterable[Video], ranking: Ranking, workers: int | None
 ) -> Generator[Outcome, None, None]:
     """See ``VideoClassifier.batch``."""
-    pipeline.check(top_k, function_to_apply)
+    pipeline.check_outputs(["logits"])
     if workers is None:
-        workers = usual_workers(pipeline.threads)
+        workers = usual_workers(pipeline.model.session.threads)
     check_workers(workers)
     model = threading.Semaphore(_runs_at_once(pipeline, workers))
 
@@ -50,9 +44,7 @@ def classify_all(
         try:
             reading = pipeline.read(video, threads=1)
             with model:
-                answer = pipeline.predict(
-                    reading.frames, top_k, function_to_apply, spent=reading.seconds
-                )
+                answer = pipeline.predict(reading.frames, ranking, spent=reading.seconds)
         except MemoryError as error:  # which often has no message
             return Outcome(video, error=MemoryError(reason_of(error)))
         except Exception as error:  # whatever a file brings to light does not end the others
@@ -63,9 +55,9 @@ def classify_all(
 
 
 def _runs_at_once(pipeline: Pipeline, workers: int) -> int:
-    if pipeline.device != "cpu":
+    if pipeline.model.session.device.name != "cpu":
         return _ON_A_GPU
-    return max(1, (workers - 1) // pipeline.threads)  # one reads ahead
+    return max(1, (workers - 1) // pipeline.model.session.threads)  # one reads ahead
 
 
 def _as_they_are_done(

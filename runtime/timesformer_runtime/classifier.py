@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -11,10 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from timesformer_runtime.bundle import Bundle, open_bundle
-from timesformer_runtime.errors import InvalidOptionError
-from timesformer_runtime.pipeline import Pipeline
-from timesformer_runtime.reading import Video
-from timesformer_runtime.results import Prediction
+from timesformer_runtime.errors import InvalidModelError, InvalidOptionError
+from timesformer_runtime.golden import golden_frame
+from timesformer_runtime.model_input import Converted, ModelInput
+from timesformer_runtime.pipeline import Pipeline, Video
+from timesformer_runtime.results import GoldenCheck, Prediction, Ranking, VideoResult, compare
+from timesformer_runtime.sampling import uniform
 from timesformer_runtime.settings import SessionSettings
 from timesformer_runtime.video import DecodeLimits
 from timesformer_runtime.views import Views
@@ -23,6 +26,8 @@ if TYPE_CHECKING:  # imported where they are used: without them a single video h
     from timesformer_runtime.batch import Outcome
     from timesformer_runtime.live import LiveResult
     from timesformer_runtime.timeline import Timeline
+
+_FLOAT32_VARIANTS = (None, "fp32")  # None: an unnamed file, which is float32 unless it says so
 
 Videos: TypeAlias = list[Any] | tuple[Any, ...]  # of Video, which may be mixed
 
@@ -134,6 +139,61 @@ class VideoClassifier(Pipeline):
         }
         return cls(bundle, views or Views(), arguments)
 
+    @property
+    def name(self) -> str:
+        """The model as it was asked for."""
+        return self.model.name
+
+    @property
+    def dtype(self) -> str | None:
+        """The variant that was loaded, such as ``int8``; None where nothing tells."""
+        return self.model.dtype
+
+    @property
+    def device(self) -> str:
+        """``cpu``, ``cuda``, or another provider's name in lower case."""
+        return self.model.session.device.name
+
+    @property
+    def device_reason(self) -> str:
+        """Why ``auto`` chose this device; empty where the device was asked for."""
+        return self.model.session.device.reason
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """ONNX Runtime's execution providers that the session really uses."""
+        return self.model.session.providers
+
+    @property
+    def threads(self) -> int:
+        """CPU threads for one clip."""
+        return self.model.session.threads
+
+    @property
+    def wide_products(self) -> bool:
+        """Whether an int8 model computes in 16 bits, as 8-bit products overflow on this CPU."""
+        return self.dtype == "int8" and self.model.session.wide_products
+
+    @property
+    def num_frames(self) -> int:
+        """Number of frames that the model sees of a clip."""
+        return self.model.input.num_frames
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """Names of the classes; None where the model has no classes."""
+        return self.model.labels
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of what the model computes: ``logits``, ``features``, ..."""
+        return tuple(self.model.outputs)
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """What timesformer-export wrote into the file; empty for files of other tools."""
+        return self.model.metadata
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _load_again, (type(self), self._arguments)
 
@@ -176,6 +236,38 @@ class VideoClassifier(Pipeline):
         if isinstance(videos, list | tuple):
             return [self._predictions(video, top_k, function_to_apply) for video in videos]
         return self._predictions(videos, top_k, function_to_apply)
+
+    def classify(
+        self,
+        video: Video,
+        top_k: int | None = 5,
+        function_to_apply: str | None = None,
+        outputs: Sequence[str] = ("logits",),
+    ) -> VideoResult:
+        """Runs the model on one video and tells everything about it.
+
+        Args:
+            video: A video.
+            top_k: How many labels; None gives all of them.
+            function_to_apply: ``softmax``, ``sigmoid`` or ``none``; by default what the model's
+                ``problem_type`` says, else softmax.
+            outputs: Which of ``self.outputs`` to compute. Without ``logits`` there are no
+                predictions.
+
+        Returns:
+            Predictions, the frames that were used, timings, and the outputs themselves.
+
+        Raises:
+            VideoNotFoundError: There is no such file.
+            InvalidVideoError: It is no video that can be decoded, or no array of frames.
+            InvalidOptionError: ``top_k`` or ``function_to_apply`` is not valid.
+            MissingOutputError: The model does not have one of the outputs.
+            InferenceTimeoutError: The model takes longer than the limits allow.
+        """
+        ranking = Ranking(top_k, function_to_apply)
+        self.check_outputs(outputs)
+        reading = self.read(video)
+        return reading.result(self.predict(reading.frames, ranking, outputs, spent=reading.seconds))
 
     def stream(  # noqa: PLR0913  # what a live source needs
         self,
@@ -230,7 +322,7 @@ class VideoClassifier(Pipeline):
         from timesformer_runtime.live import LiveSettings, stream  # noqa: PLC0415
         from timesformer_runtime.windows import WindowSettings  # noqa: PLC0415
 
-        self.check(top_k, function_to_apply)
+        ranking = Ranking(top_k, function_to_apply)
         settings = LiveSettings(
             timeout=timeout,
             reconnect=reconnect,
@@ -243,9 +335,8 @@ class VideoClassifier(Pipeline):
             source,
             WindowSettings(window, stride),
             settings,
-            top_k=top_k,
-            function_to_apply=function_to_apply,
-            notify=notify,
+            ranking,
+            notify,
         )
 
     def batch(
@@ -276,9 +367,7 @@ class VideoClassifier(Pipeline):
         """
         from timesformer_runtime.batch import classify_all  # noqa: PLC0415
 
-        return classify_all(
-            self, videos, top_k=top_k, function_to_apply=function_to_apply, workers=workers
-        )
+        return classify_all(self, videos, Ranking(top_k, function_to_apply), workers)
 
     def timeline(
         self,
@@ -326,8 +415,7 @@ class VideoClassifier(Pipeline):
             self,
             video,
             WindowSettings(window, stride),
-            top_k=top_k,
-            function_to_apply=function_to_apply,
+            Ranking(top_k, function_to_apply),
             merge=merge,
             workers=workers,
         )
@@ -355,22 +443,73 @@ class VideoClassifier(Pipeline):
         """
         return self._values(videos, "features")
 
+    def fingerprint(self) -> str:
+        """Tells the model from another that was put in its place, for which its file is read.
+
+        Raises:
+            OSError: The file is not there any more.
+        """
+        bundle = self.model
+        # Weights in files beside the graph, as of models beyond 2 GB, do not count.
+        if isinstance(bundle.graph, bytes):
+            digest = hashlib.sha256(bundle.graph)
+        else:
+            with bundle.graph.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256")
+        digest.update(repr((bundle.labels, bundle.problem_type, bundle.preprocessing)).encode())
+        return digest.hexdigest()[:16]
+
+    def verify(self) -> GoldenCheck:
+        """Runs the golden check: generated frames, for which the file holds PyTorch's answer.
+
+        Float32 models pass when no value is further off than 0.1 % of the largest; others when
+        the cosine is at least 0.98.
+
+        Raises:
+            InvalidModelError: The file has no golden check.
+        """
+        golden = self.model.golden
+        if golden is None:
+            raise InvalidModelError(
+                f"{self.name}: it has no golden check; only files of timesformer-export do"
+            )
+        plain = ModelInput(self.model, Views())
+        count, height, width, channels = golden.shape
+
+        def converted(number: int) -> Converted:
+            frame = golden_frame(golden.seed, number, (height, width, channels))
+            return plain.convert(np.repeat(frame, 3 // channels, axis=2))  # grey as RGB, exactly
+
+        (view,) = plain.views(
+            [converted(int(number)) for number in uniform(count, self.num_frames)]
+        )
+        values = self.run(view, [golden.output], self.limits.time, finite=False)
+        exact = self.dtype in _FLOAT32_VARIANTS
+        return compare(values[golden.output], golden.values, golden.output, exact=exact)
+
     def _predictions(
         self, video: Video, top_k: int | None, function_to_apply: str | None
     ) -> list[Prediction]:
         return list(self.classify(video, top_k, function_to_apply).predictions)
 
     def _values(self, videos: Video | Videos, output: str) -> npt.NDArray[np.float32]:
-        self.check(outputs=[output])
+        self.check_outputs([output])
         if not isinstance(videos, list | tuple):
             return self._value(videos, output)
         rows = [self._value(video, output) for video in videos]
         if not rows:
-            return np.empty((0, self._runner.length(output)), dtype=np.float32)
+            return np.empty((0, _length(self.model, output)), dtype=np.float32)
         return np.stack(rows)
 
     def _value(self, video: Video, output: str) -> npt.NDArray[np.float32]:
         return self.classify(video, outputs=[output]).outputs[output]
+
+
+def _length(model: Bundle, output: str) -> int:
+    """Last dimension of an output; 0 where the graph leaves it open."""
+    name = model.outputs[output]
+    shape = next(node.shape for node in model.session.outputs if node.name == name)
+    return shape[-1] if isinstance(shape[-1], int) else 0
 
 
 def _load_again(cls: type[VideoClassifier], arguments: dict[str, Any]) -> VideoClassifier:

@@ -24,7 +24,7 @@ from timesformer_runtime.channel import Channel
 from timesformer_runtime.errors import InvalidOptionError, InvalidVideoError
 from timesformer_runtime.live_windows import LiveWindow, LiveWindows
 from timesformer_runtime.pipeline import Pipeline
-from timesformer_runtime.results import PartResult, Seconds, count_duplicates
+from timesformer_runtime.results import PartResult, Ranking, Seconds, count_duplicates
 from timesformer_runtime.timeline import (
     WindowReader,
     classified_windows,
@@ -114,12 +114,11 @@ def stream(
     source: str | os.PathLike[str],
     windows: WindowSettings,
     settings: LiveSettings,
-    *,
-    top_k: int | None = 5,
-    function_to_apply: str | None = None,
+    ranking: Ranking,
     notify: Callable[[str], None] | None = None,
 ) -> Generator[LiveResult, None, None]:
     """Classifies the windows of a stream as they come; see ``VideoClassifier.stream``."""
+    pipeline.check_outputs(["logits"])
     if not isinstance(source, str | os.PathLike):
         raise InvalidVideoError(
             f"a stream cannot be a {type(source).__name__}; give a URL, a device or a path"
@@ -132,29 +131,28 @@ def stream(
         watch = Watch("the stream", pipeline.limits)
         drop = settings.drop is not False
         newest = _NewestWindows(pipeline, windows, frames, drop=drop, check=watch.check_bytes)
-        return newest.results(top_k, function_to_apply)
+        return newest.results(ranking)
     _check_file(source, settings)
     if not settings.drop:
-        return _replay(pipeline, source, windows, top_k, function_to_apply, notify)
+        return _replay(pipeline, source, windows, ranking, notify)
     played = functools.partial(_played_frames, pipeline, source, notify)
     check = _check_of_file(pipeline, source)
     newest = _NewestWindows(pipeline, windows, played, drop=True, check=check)
-    return newest.results(top_k, function_to_apply)
+    return newest.results(ranking)
 
 
 def _replay(
     pipeline: Pipeline,
     source: str | os.PathLike[str],
     windows: WindowSettings,
-    top_k: int | None,
-    function_to_apply: str | None,
+    ranking: Ranking,
     notify: Callable[[str], None],
 ) -> Generator[LiveResult, None, None]:
     """Gives a file's timeline as the results of a stream."""
     reading = WindowReader(pipeline, source, windows)
     with contextlib.closing(classified_windows(reading)) as classified:
         for window in classified:
-            segment = segment_of(pipeline, [window], top_k, function_to_apply)
+            segment = segment_of(pipeline, [window], ranking)
             values = {
                 field.name: getattr(segment, field.name) for field in dataclasses.fields(PartResult)
             }
@@ -193,9 +191,7 @@ class _NewestWindows:
         )
         self._ready: Channel[LiveWindow] = Channel(1, drop=drop)
 
-    def results(
-        self, top_k: int | None, function_to_apply: str | None
-    ) -> Generator[LiveResult, None, None]:
+    def results(self, ranking: Ranking) -> Generator[LiveResult, None, None]:
         """The results; nothing is read before the first one is asked for."""
         frames, ready = self._frames, self._ready
         threads = [
@@ -203,7 +199,7 @@ class _NewestWindows:
             ready.fill(self._windows.of(frames), "stream: preparing"),
         ]
         try:
-            yield from results_of(self._pipeline, ready, top_k, function_to_apply)
+            yield from results_of(self._pipeline, ready, ranking)
         except KeyboardInterrupt:
             threads.clear()  # nobody waits for the network: they end within the timeout, or at exit
             raise
@@ -306,14 +302,13 @@ def _is_special(path: str | os.PathLike[str]) -> bool:
 def results_of(
     pipeline: Pipeline,
     ready: Iterable[LiveWindow],
-    top_k: int | None,
-    function_to_apply: str | None,
+    ranking: Ranking,
 ) -> Generator[LiveResult, None, None]:
     """Classifies the windows that were not skipped."""
     before: LiveWindow | None = None
     for item in ready:
         window, newest = item.window, item.newest
-        answer = pipeline.predict(window.values, top_k, function_to_apply)
+        answer = pipeline.predict(window.values, ranking)
         skipped = item.number - (before.number + 1 if before else 0)
         unseen = max(0, item.first - (before.stop if before else 0)) if skipped else 0
         yield LiveResult(
@@ -322,7 +317,7 @@ def results_of(
             predictions=answer.predictions,
             indices=window.indices,
             times=tuple(seconds + item.offset for seconds in window.times),
-            duplicates=count_duplicates(window.indices, pipeline.num_frames),
+            duplicates=count_duplicates(window.indices, pipeline.input.num_frames),
             latency=time.monotonic() - newest.arrived,
             dropped_frames=unseen + item.missing - (before.missing if before else 0),
             skipped_windows=skipped,

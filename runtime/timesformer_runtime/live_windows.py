@@ -8,8 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import NamedTuple
 
 from timesformer_runtime.model_input import Converted
-from timesformer_runtime.pipeline import Pipeline
-from timesformer_runtime.timing import Timed
+from timesformer_runtime.pipeline import Pipeline, Timed
 from timesformer_runtime.video.live_source import LiveFrame
 from timesformer_runtime.windows import SlidingWindows, Window, WindowSettings
 

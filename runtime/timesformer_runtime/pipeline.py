@@ -1,178 +1,141 @@
-"""Pipeline: a loaded model, what it sees of a video, and what it answers."""
+"""Pipeline: the steps from one video to the model's answer, which all workloads share."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-from collections.abc import Mapping, Sequence
+import json
+import time
+from collections.abc import Callable, Sequence
+from os import PathLike
+from typing import Any, BinaryIO, Generic, ParamSpec, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from timesformer_runtime.bundle import Bundle
-from timesformer_runtime.errors import InvalidModelError
-from timesformer_runtime.golden import golden_frame
+from timesformer_runtime.errors import (
+    InvalidModelError,
+    InvalidOptionError,
+    InvalidVideoError,
+    MissingOutputError,
+    named,
+)
 from timesformer_runtime.model_input import Converted, ModelInput
-from timesformer_runtime.reading import Reading, Video, read_video
-from timesformer_runtime.results import Answer, GoldenCheck, Prediction, VideoResult, compare
-from timesformer_runtime.runner import Runner
-from timesformer_runtime.sampling import uniform
-from timesformer_runtime.video import DecodeLimits
+from timesformer_runtime.results import Answer, Prediction, Ranking, Seconds, VideoResult, View
+from timesformer_runtime.session import as_float32
+from timesformer_runtime.video import DecodedFrames, DecodeLimits, VideoDecoder
 from timesformer_runtime.views import Views
 
-_FLOAT32_VARIANTS = (None, "fp32")  # None: an unnamed file, which is float32 unless it says so
+ARRAY_RATE = 30.0  # frames per second of arrays, which do not tell
+
+Video: TypeAlias = str | PathLike[str] | BinaryIO | npt.NDArray[np.uint8]
+Outputs = dict[str, npt.NDArray[np.float32]]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# Outputs [batch, n]. Others may hold frames or patches in their first axis, and stay as they are.
+_ONE_ROW = ("logits", "features")
+_MOST_LISTED = 100  # outputs in an error, as of all layers
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """What was read of a video.
+
+    Attributes:
+        frames: Those of all clips, one clip after the other, as ``ModelInput`` converts them.
+        views: Of which frames each view consists.
+        count: Number of frames that the video has.
+        failed_packets: Number of its packets that did not decode.
+        problems: What is wrong with the file, a short sentence for each.
+        truncated: Whether the file ends before what it states to hold.
+        interlaced: Whether frames consist of two fields.
+        decode: Seconds that the reading and decoding took.
+        preprocess: Seconds that the conversion took.
+    """
+
+    frames: tuple[Converted, ...]
+    views: tuple[View, ...]
+    count: int
+    decode: float
+    preprocess: float
+    failed_packets: int = 0
+    problems: tuple[str, ...] = ()
+    truncated: bool = False
+    interlaced: bool = False
+
+    @property
+    def seconds(self) -> float:
+        """How long all of it took."""
+        return self.decode + self.preprocess
+
+    def result(self, answer: Answer) -> VideoResult:
+        """Joins what is known about the video with the model's answer to it."""
+        return VideoResult(
+            predictions=answer.predictions,
+            views=self.views,
+            count=self.count,
+            failed_packets=self.failed_packets,
+            problems=self.problems,
+            truncated=self.truncated,
+            interlaced=self.interlaced,
+            seconds=Seconds(
+                decode=self.decode,
+                preprocess=self.preprocess + answer.preprocess,
+                inference=answer.inference,
+            ),
+            outputs=answer.outputs,
+        )
 
 
 class Pipeline:
-    """The steps from one video to the model's answer, which long and many videos share.
+    """A loaded model, what it sees of a video, and what it answers.
 
     Its methods may be called from several threads at once.
 
     Args:
-        bundle: The model.
+        model: The model.
         views: What it shall see of a video.
+        limits: What reading one video may cost.
+
+    Attributes:
+        model: The loaded model.
+        input: Chooses and converts frames, for those who decode them themselves.
+        views: What the model sees of a video, with the rate of the sampling filled in.
         limits: What reading one video may cost.
 
     Raises:
         InvalidOptionError: The model cannot be given such views.
     """
 
-    def __init__(self, bundle: Bundle, views: Views, limits: DecodeLimits) -> None:
-        self._bundle = bundle
-        self._input = ModelInput(bundle, views)
-        self._views = dataclasses.replace(views, sampling=self._input.sampling)
-        self._runner = Runner(bundle, views)
-        self._limits = limits
+    def __init__(self, model: Bundle, views: Views, limits: DecodeLimits) -> None:
+        self.model = model
+        self.input = ModelInput(model, views)
+        self.views = dataclasses.replace(views, sampling=self.input.sampling)
+        self.limits = limits
 
-    @property
-    def name(self) -> str:
-        """The model as it was asked for."""
-        return self._bundle.name
-
-    @property
-    def dtype(self) -> str | None:
-        """The variant that was loaded, such as ``int8``; None where nothing tells."""
-        return self._bundle.dtype
-
-    @property
-    def device(self) -> str:
-        """``cpu``, ``cuda``, or another provider's name in lower case."""
-        return self._bundle.session.device.name
-
-    @property
-    def device_reason(self) -> str:
-        """Why ``auto`` chose this device; empty where the device was asked for."""
-        return self._bundle.session.device.reason
-
-    @property
-    def providers(self) -> tuple[str, ...]:
-        """ONNX Runtime's execution providers that the session really uses."""
-        return self._bundle.session.providers
-
-    @property
-    def threads(self) -> int:
-        """CPU threads for one clip."""
-        return self._bundle.session.threads
-
-    @property
-    def wide_products(self) -> bool:
-        """Whether an int8 model computes in 16 bits, as 8-bit products overflow on this CPU."""
-        return self.dtype == "int8" and self._bundle.session.wide_products
-
-    @property
-    def num_frames(self) -> int:
-        """Number of frames that the model sees of a clip."""
-        return self._bundle.input.num_frames
-
-    @property
-    def views(self) -> Views:
-        """What the model sees of a video, with the rate of the sampling filled in."""
-        return self._views
-
-    @property
-    def limits(self) -> DecodeLimits:
-        """What reading one video may cost."""
-        return self._limits
-
-    @property
-    def labels(self) -> tuple[str, ...] | None:
-        """Names of the classes; None where the model has no classes."""
-        return self._bundle.labels
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """Names of what the model computes: ``logits``, ``features``, ..."""
-        return tuple(self._bundle.outputs)
-
-    @property
-    def metadata(self) -> Mapping[str, str]:
-        """What timesformer-export wrote into the file; empty for files of other tools."""
-        return self._bundle.metadata
-
-    @property
-    def input(self) -> ModelInput:
-        """Chooses and converts frames, for those who decode them themselves."""
-        return self._input
-
-    def check(
-        self,
-        top_k: int | None = 5,
-        function_to_apply: str | None = None,
-        outputs: Sequence[str] = ("logits",),
-    ) -> None:
-        """Checks, before any work, the arguments of ``classify`` and ``predict``.
-
-        Args:
-            top_k: How many labels; None gives all of them.
-            function_to_apply: ``softmax``, ``sigmoid`` or ``none``; by default what the model's
-                ``problem_type`` says, else softmax.
-            outputs: Names of what the model shall compute.
+    def check_outputs(self, outputs: Sequence[str]) -> None:
+        """Makes sure, before any work, that the model can give outputs.
 
         Raises:
-            InvalidOptionError: One is not valid, or an output cannot be had of several views.
             MissingOutputError: The model has no such output; the message has the export command.
+            InvalidOptionError: An output of several views cannot be averaged.
         """
-        self._runner.check(top_k, function_to_apply, outputs)
-
-    def classify(
-        self,
-        video: Video,
-        top_k: int | None = 5,
-        function_to_apply: str | None = None,
-        outputs: Sequence[str] = ("logits",),
-    ) -> VideoResult:
-        """Runs the model on one video and tells everything about it.
-
-        Args:
-            video: A video.
-            top_k: How many labels; None gives all of them.
-            function_to_apply: ``softmax``, ``sigmoid`` or ``none``; by default what the model's
-                ``problem_type`` says, else softmax.
-            outputs: Which of ``self.outputs`` to compute. Without ``logits`` there are no
-                predictions.
-
-        Returns:
-            Predictions, the frames that were used, timings, and the outputs themselves.
-
-        Raises:
-            VideoNotFoundError: There is no such file.
-            InvalidVideoError: It is no video that can be decoded, or no array of frames.
-            InvalidOptionError: ``top_k`` or ``function_to_apply`` is not valid.
-            MissingOutputError: The model does not have one of the outputs.
-            InferenceTimeoutError: The model takes longer than the limits allow.
-        """
-        self.check(top_k, function_to_apply, outputs)
-        reading = self.read(video)
-        answer = self.predict(
-            reading.frames, top_k, function_to_apply, outputs, spent=reading.seconds
-        )
-        return reading.result(answer)
+        for output in outputs:
+            if output not in self.model.outputs:
+                raise MissingOutputError(self._without_output(output))
+            if self.views.count > 1 and output not in _ONE_ROW:
+                raise InvalidOptionError(
+                    f"{output} of {self.views.count} views cannot be averaged; ask for one clip "
+                    "and one crop"
+                )
 
     def read(self, video: Video, threads: int | None = None) -> Reading:
         """Reads what the model needs of a video; ``predict`` takes it from there.
 
         Args:
-            video: A video.
+            video: A path, a binary file object, or frames uint8 RGB [T, H, W, 3].
             threads: Decoding threads, by default as many as for inference; use 1 when several
                 videos are read at a time.
 
@@ -180,15 +143,15 @@ class Pipeline:
             VideoNotFoundError: There is no such file.
             InvalidVideoError: It is no video that can be decoded, or no array of frames.
         """
-        if threads is None:
-            threads = self.threads
-        return read_video(video, self._input, threads=threads, limits=self._limits)
+        if isinstance(video, np.ndarray):
+            return _read_array(video, self.input)
+        threads = self.model.session.threads if threads is None else threads
+        return _read_file(video, self.input, threads=threads, limits=self.limits)
 
     def predict(
         self,
         frames: Sequence[Converted],
-        top_k: int | None = 5,
-        function_to_apply: str | None = None,
+        ranking: Ranking | None = None,
         outputs: Sequence[str] = ("logits",),
         *,
         spent: float = 0.0,
@@ -197,77 +160,236 @@ class Pipeline:
 
         Args:
             frames: The converted frames of all clips, one clip after the other.
-            top_k: As for ``classify``.
-            function_to_apply: As for ``classify``.
-            outputs: As for ``classify``.
+            ranking: How logits become labels with scores.
+            outputs: Which of the model's outputs to compute, as ``check_outputs`` allows.
             spent: How many seconds of ``limits.max_seconds`` it took to read the frames.
 
         Raises:
-            TimesformerError: As for ``classify``.
+            InvalidModelError: The outputs are not finite, or not those of one clip.
+            InferenceTimeoutError: The model takes longer than the limits allow.
         """
-        self.check(top_k, function_to_apply, outputs)
-        views = self._input.views(frames)
-        seconds_left = self._limits.of_runs(spent)
-        return self._runner.answer(views, top_k, function_to_apply, outputs, seconds_left)
+        answers: list[Outputs] = []
+        preparing = running = 0.0
+        seconds_left = self.limits.of_runs(spent)
+        start = time.perf_counter()
+        for view in self.input.views(frames):
+            prepared = time.perf_counter()
+            answers.append(self.run(view, outputs, seconds_left()))
+            preparing += prepared - start
+            start = time.perf_counter()
+            running += start - prepared
+        values = {output: self._joined(output, answers) for output in outputs}
+        predictions: tuple[Prediction, ...] = ()
+        if "logits" in values:
+            predictions = self.rank(values["logits"], ranking or Ranking())
+        return Answer(predictions, values, preparing, running)
 
-    def rank(
-        self,
-        logits: npt.NDArray[np.float32],
-        top_k: int | None = 5,
-        function_to_apply: str | None = None,
-    ) -> tuple[Prediction, ...]:
+    def rank(self, logits: npt.NDArray[np.float32], ranking: Ranking) -> tuple[Prediction, ...]:
         """Turns logits, such as the average of several answers, into labels with scores.
 
         Args:
             logits: float32 [classes].
-            top_k: As for ``classify``.
-            function_to_apply: As for ``classify``.
+            ranking: How.
 
         Raises:
             InvalidModelError: There are more classes than labels, or fewer.
         """
-        return self._runner.rank(logits, top_k, function_to_apply)
-
-    def fingerprint(self) -> str:
-        """Tells the model from another that was put in its place, for which its file is read.
-
-        Raises:
-            OSError: The file is not there any more.
-        """
-        bundle = self._bundle
-        # Weights in files beside the graph, as of models beyond 2 GB, do not count.
-        if isinstance(bundle.graph, bytes):
-            digest = hashlib.sha256(bundle.graph)
-        else:
-            with bundle.graph.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256")
-        digest.update(repr((bundle.labels, bundle.problem_type, bundle.preprocessing)).encode())
-        return digest.hexdigest()[:16]
-
-    def verify(self) -> GoldenCheck:
-        """Runs the golden check: generated frames, for which the file holds PyTorch's answer.
-
-        Float32 models pass when no value is further off than 0.1 % of the largest; others when
-        the cosine is at least 0.98.
-
-        Raises:
-            InvalidModelError: The file has no golden check.
-        """
-        golden = self._bundle.golden
-        if golden is None:
+        labels = self.model.labels or tuple(f"LABEL_{index}" for index in range(len(logits)))
+        if len(labels) != len(logits):
             raise InvalidModelError(
-                f"{self.name}: it has no golden check; only files of timesformer-export do"
+                f"{self.model.name}: it has {len(logits)} classes, but config.json names "
+                f"{len(labels)}: correct id2label"
             )
-        plain = ModelInput(self._bundle, Views())
-        count, height, width, channels = golden.shape
+        if self._sums("logits"):  # in the same order, but as sure as one view is
+            logits = logits / np.float32(self.views.count)
+        return ranking.predictions(logits, labels, self.model.problem_type)
 
-        def converted(number: int) -> Converted:
-            frame = golden_frame(golden.seed, number, (height, width, channels))
-            return plain.convert(np.repeat(frame, 3 // channels, axis=2))  # grey as RGB, exactly
+    def run(
+        self,
+        view: npt.NDArray[Any],
+        outputs: Sequence[str],
+        seconds: float,
+        *,
+        finite: bool = True,
+    ) -> Outputs:
+        """Runs the model on one clip; outputs must be finite, unless that is to be found out.
 
-        (view,) = plain.views(
-            [converted(int(number)) for number in uniform(count, self.num_frames)]
+        Args:
+            view: A batch of one clip, as the graph takes it.
+            outputs: Names of outputs.
+            seconds: How long the run may take.
+            finite: Whether to check that the values are finite.
+
+        Raises:
+            InvalidModelError: They are not, or not those of one clip.
+            InferenceTimeoutError: The model is not done in time.
+        """
+        names = [self.model.outputs[output] for output in outputs]
+        arrays = self.model.session.run(names, {self.model.input.name: view}, seconds)
+        values = {}
+        for output, array in zip(outputs, arrays, strict=True):
+            if output in _ONE_ROW and (array.ndim != 2 or len(array) != 1 or not array.size):
+                # As of exports that forget to average the frames of space-only attention.
+                raise InvalidModelError(
+                    f"{self.model.name}: {output} are {list(array.shape)} for one clip; they "
+                    "must be [1, n]: export the model with timesformer-export"
+                )
+            found = as_float32(array[0] if output in _ONE_ROW else array)
+            if finite:
+                self._check_finite(output, found)
+            values[output] = found
+        return values
+
+    def _check_finite(self, output: str, values: npt.NDArray[np.float32]) -> None:
+        if not np.isfinite(values).all():
+            raise InvalidModelError(
+                f"{self.model.name}: {named(output)} are not finite; use another dtype, such as "
+                "fp32"
+            )
+
+    def _joined(self, output: str, answers: Sequence[Outputs]) -> npt.NDArray[np.float32]:
+        if len(answers) == 1:
+            return answers[0][output]
+        values = np.stack([answer[output] for answer in answers]).astype(np.float64)
+        joined = as_float32(values.sum(axis=0) if self._sums(output) else values.mean(axis=0))
+        self._check_finite(output, joined)
+        return joined
+
+    def _sums(self, output: str) -> bool:
+        return output == "logits" and self.views.protocol == "facebook"
+
+    def _without_output(self, output: str) -> str:
+        names = [named(name) for name in self.model.outputs]
+        listed = ", ".join(names[:_MOST_LISTED] + ["..."] * (len(names) > _MOST_LISTED))
+        return (
+            f"{self.model.name}: it has no output {output!r} (it has {listed}); export one that "
+            f"has it: timesformer-export {_export_option(output)} --model {self._checkpoint()}"
         )
-        values = self._runner.run(view, [golden.output], self._limits.time, finite=False)
-        exact = self.dtype in _FLOAT32_VARIANTS
-        return compare(values[golden.output], golden.values, golden.output, exact=exact)
+
+    def _checkpoint(self) -> str:
+        """The checkpoint that the model came from, for a command to be copied."""
+        source = self.model.metadata.get("source")
+        if source is None:
+            return "CHECKPOINT"
+        try:
+            return named(str(json.loads(source)["model"]))
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return "CHECKPOINT"
+
+
+def _export_option(output: str) -> str:
+    if output.startswith("hidden_states"):
+        return "--output-hidden-states"
+    if "attentions" in output:
+        return "--output-attentions"
+    return f"--task {'video-classification' if output == 'logits' else 'feature-extraction'}"
+
+
+class Timed(Generic[P, R]):
+    """Calls a function, in one thread, and adds up the wall time that it takes.
+
+    Args:
+        function: The function.
+
+    Attributes:
+        seconds: What all calls so far took.
+    """
+
+    def __init__(self, function: Callable[P, R]) -> None:
+        self.seconds = 0.0
+        self._function = function
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Calls the function."""
+        start = time.perf_counter()
+        try:
+            return self._function(*args, **kwargs)
+        finally:
+            self.seconds += time.perf_counter() - start
+
+
+def _read_file(
+    video: str | PathLike[str] | BinaryIO,
+    model_input: ModelInput,
+    *,
+    threads: int,
+    limits: DecodeLimits,
+) -> Reading:
+    """Reads the frames that a model needs; each is converted as soon as it is decoded."""
+    convert = Timed(model_input.convert)
+    start = time.perf_counter()
+    rendering = model_input.rendering(convert)
+    with VideoDecoder(
+        video,
+        threads=threads,
+        limits=limits,
+        convert=rendering.convert,
+        scale_to=rendering.scale_to,
+        square_pixels=rendering.square_pixels,
+    ) as decoder:
+        frames = _chosen_frames(decoder, model_input)
+        verdict = decoder.verdict()
+        seconds = time.perf_counter() - start
+        return Reading(
+            frames=frames.pixels,
+            views=_seen(frames.indices, frames.times, model_input),
+            count=len(decoder),
+            decode=seconds - convert.seconds,
+            preprocess=convert.seconds,
+            failed_packets=decoder.failed_packets,
+            problems=verdict.problems,
+            truncated=verdict.truncated,
+            interlaced=frames.interlaced,
+        )
+
+
+def _chosen_frames(decoder: VideoDecoder, model_input: ModelInput) -> DecodedFrames:
+    """Decodes what the model needs, and chooses again where decoding corrects the count."""
+    count = decoder.likely_count
+    # A file in which no packet seems to hold a frame may have frames all the same.
+    frames = decoder.frames_if_there(model_input.choose(max(count, 1), decoder.rate))
+    if frames is None or decoder.likely_count != count:
+        frames = decoder.frames(model_input.choose(decoder.likely_count, decoder.rate))
+    return frames
+
+
+def _read_array(video: npt.NDArray[np.uint8], model_input: ModelInput) -> Reading:
+    check_array(video)
+    start = time.perf_counter()
+    indices = model_input.choose(len(video), ARRAY_RATE).tolist()
+    converted = {index: model_input.convert(video[index]) for index in set(indices)}
+    return Reading(
+        frames=tuple(converted[index] for index in indices),
+        views=_seen(tuple(indices), None, model_input),
+        count=len(video),
+        decode=0.0,
+        preprocess=time.perf_counter() - start,
+    )
+
+
+def check_array(video: npt.NDArray[np.uint8]) -> None:
+    """Makes sure that an array is a video.
+
+    Raises:
+        InvalidVideoError: It is not uint8 RGB [T, H, W, 3], or has no frames.
+    """
+    if video.dtype != np.uint8:
+        raise InvalidVideoError(
+            f"the video is an array of {video.dtype}; give uint8 RGB frames [T, height, width, 3]"
+        )
+    if video.ndim != 4 or video.shape[3] != 3 or 0 in video.shape:
+        raise InvalidVideoError(
+            f"the video is an array of shape {video.shape}; "
+            "give uint8 RGB frames [T, height, width, 3]"
+        )
+
+
+def _seen(
+    indices: tuple[int, ...], times: tuple[float, ...] | None, model_input: ModelInput
+) -> tuple[View, ...]:
+    views = []
+    for start in range(0, len(indices), model_input.num_frames):
+        part = slice(start, start + model_input.num_frames)
+        shown = None if times is None else times[part]
+        views += [View(crop, indices[part], shown) for crop in model_input.crops]
+    return tuple(views)

@@ -28,6 +28,60 @@ class Prediction(TypedDict):
 
 
 @dataclasses.dataclass(frozen=True)
+class Ranking:
+    """How logits become labels with scores.
+
+    Attributes:
+        top_k: How many labels, best first; None gives all of them.
+        function_to_apply: ``softmax``, ``sigmoid`` or ``none``; None leaves it to the model's
+            ``problem_type``, as Hugging Face's pipelines do.
+
+    Raises:
+        InvalidOptionError: A value is not allowed.
+    """
+
+    top_k: int | None = 5
+    function_to_apply: str | None = None
+
+    def __post_init__(self) -> None:
+        top_k, function = self.top_k, self.function_to_apply
+        if top_k is not None and (type(top_k) is not int or top_k < 1):
+            raise InvalidOptionError(f"top_k is {top_k!r}; it must be an integer of at least 1")
+        if function is not None and function not in FUNCTIONS:
+            raise InvalidOptionError(
+                f"function_to_apply is {function!r}; it must be one of {', '.join(FUNCTIONS)}"
+            )
+
+    def predictions(
+        self,
+        logits: npt.NDArray[np.float32],
+        labels: Sequence[str],
+        problem_type: str | None = None,
+    ) -> tuple[Prediction, ...]:
+        """Ranks the labels.
+
+        Args:
+            logits: float32 [classes].
+            labels: The names of the classes.
+            problem_type: As in Hugging Face's configuration.
+        """
+        default = _DEFAULT_FUNCTIONS.get(problem_type or "", "softmax")
+        scores = _apply(self.function_to_apply or default, logits.astype(np.float64))
+        order = np.argsort(-scores, kind="stable")[: self.top_k]
+        return tuple({"label": labels[index], "score": float(scores[index])} for index in order)
+
+
+def _apply(function: str, logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Scores of logits [classes]."""
+    if function == "softmax":
+        exponentials = np.exp(logits - logits.max())
+        return np.asarray(exponentials / exponentials.sum())
+    if function == "sigmoid":
+        return np.exp(-np.logaddexp(0.0, -logits))  # does not overflow
+    return logits
+
+
+@dataclasses.dataclass(frozen=True)
 class Seconds:
     """Wall time of the three steps for one video."""
 
@@ -225,38 +279,6 @@ class GoldenCheck:
     top1_agrees: bool
     limit: str
     passed: bool
-
-
-def default_function(problem_type: str | None) -> str:
-    """The function that turns a model's logits into scores, as in Hugging Face's pipelines."""
-    return _DEFAULT_FUNCTIONS.get(problem_type or "", "softmax")
-
-
-def apply_function(name: str, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """Scores of logits [classes]: ``softmax``, ``sigmoid`` or ``none``.
-
-    Raises:
-        InvalidOptionError: The function is not one of these.
-    """
-    values = logits.astype(np.float64)
-    if name == "softmax":
-        exponentials = np.exp(values - values.max())
-        return np.asarray(exponentials / exponentials.sum())
-    if name == "sigmoid":
-        return np.exp(-np.logaddexp(0.0, -values))  # does not overflow
-    if name == "none":
-        return values
-    raise InvalidOptionError(
-        f"function_to_apply is {name!r}; it must be one of {', '.join(FUNCTIONS)}"
-    )
-
-
-def best(
-    scores: npt.NDArray[np.float64], labels: Sequence[str], top_k: int | None
-) -> tuple[Prediction, ...]:
-    """The ``top_k`` highest scores with their labels, best first; None gives all of them."""
-    order = np.argsort(-scores, kind="stable")[:top_k]
-    return tuple({"label": labels[index], "score": float(scores[index])} for index in order)
 
 
 def compare(

@@ -21,9 +21,8 @@ import numpy.typing as npt
 
 from timesformer_runtime.channel import Channel
 from timesformer_runtime.model_input import Converted
-from timesformer_runtime.pipeline import Pipeline
-from timesformer_runtime.results import PartResult, Seconds, count_duplicates
-from timesformer_runtime.timing import Timed
+from timesformer_runtime.pipeline import Pipeline, Timed
+from timesformer_runtime.results import PartResult, Ranking, Seconds, count_duplicates
 from timesformer_runtime.video.pixels import Kept
 from timesformer_runtime.video.playback import BrokenPromiseError, Playback, PlayedFrame, play
 from timesformer_runtime.video.source import Source
@@ -58,14 +57,13 @@ class Timeline(Iterator[Segment]):
         pipeline: The model.
         video: Path or binary file object.
         settings: Length and stride of the windows.
-        top_k: How many labels a segment has; None gives all.
-        function_to_apply: What makes scores of logits.
+        ranking: How logits become a segment's labels with scores.
         merge: Whether windows that follow each other and have the same first label become one
             segment.
         workers: How many windows the model works on at a time, on a CPU.
 
     Raises:
-        InvalidOptionError: ``top_k``, ``function_to_apply`` or ``workers`` is not valid.
+        InvalidOptionError: ``workers`` is not valid.
         MissingOutputError: The model has no logits.
     """
 
@@ -74,17 +72,16 @@ class Timeline(Iterator[Segment]):
         pipeline: Pipeline,
         video: Source,
         settings: WindowSettings,
+        ranking: Ranking,
         *,
-        top_k: int | None = 5,
-        function_to_apply: str | None = None,
         merge: bool = False,
         workers: int = 1,
     ) -> None:
-        pipeline.check(top_k, function_to_apply)
+        pipeline.check_outputs(["logits"])
         check_workers(workers)
         # Apart from this object: the threads must not keep it alive.
         self._reading = WindowReader(pipeline, video, settings, workers)
-        self._segments = _segments(self._reading, top_k, function_to_apply, merge=merge)
+        self._segments = _segments(self._reading, ranking, merge=merge)
 
     @property
     def duration(self) -> float | None:
@@ -114,11 +111,11 @@ class Timeline(Iterator[Segment]):
 
 
 def _segments(
-    reading: WindowReader, top_k: int | None, function: str | None, *, merge: bool
+    reading: WindowReader, ranking: Ranking, *, merge: bool
 ) -> Generator[Segment, None, None]:
     with contextlib.closing(classified_windows(reading)) as classified:
         for group in _alike(classified) if merge else ([window] for window in classified):
-            yield segment_of(reading.pipeline, group, top_k, function)
+            yield segment_of(reading.pipeline, group, ranking)
 
 
 def _alike(windows: Iterator[ClassifiedWindow]) -> Iterator[list[ClassifiedWindow]]:
@@ -138,9 +135,7 @@ def _alike(windows: Iterator[ClassifiedWindow]) -> Iterator[list[ClassifiedWindo
         yield group
 
 
-def segment_of(
-    pipeline: Pipeline, alike: list[ClassifiedWindow], top_k: int | None, function: str | None
-) -> Segment:
+def segment_of(pipeline: Pipeline, alike: list[ClassifiedWindow], ranking: Ranking) -> Segment:
     """Makes a segment of one window, or of several with the same label."""
     reads = [item.read for item in alike]
     windows = [item.window for item in reads]
@@ -148,10 +143,12 @@ def segment_of(
     return Segment(
         start=windows[0].start,
         end=windows[-1].end,
-        predictions=pipeline.rank(logits.astype(np.float32), top_k, function),
+        predictions=pipeline.rank(logits.astype(np.float32), ranking),
         indices=tuple(index for window in windows for index in window.indices),
         times=tuple(seconds for window in windows for seconds in window.times),
-        duplicates=sum(count_duplicates(window.indices, pipeline.num_frames) for window in windows),
+        duplicates=sum(
+            count_duplicates(window.indices, pipeline.input.num_frames) for window in windows
+        ),
         windows=len(windows),
         failed_packets=sum(item.failed_packets for item in reads),
         problems=tuple(dict.fromkeys(text for item in reads for text in item.problems)),
@@ -165,7 +162,7 @@ def segment_of(
 
 def classified_windows(reading: WindowReader) -> Generator[ClassifiedWindow, None, None]:
     """Runs the model on each window, in order; a thread reads ahead."""
-    runs = reading.workers if reading.pipeline.device == "cpu" else 1
+    runs = reading.workers if reading.pipeline.model.session.device.name == "cpu" else 1
     windows: Channel[ReadWindow] = Channel(_AHEAD, drop=False)
     reader = windows.fill(reading.windows(), "timeline: reading")
     pool = ThreadPoolExecutor(runs, thread_name_prefix="timeline: model")
@@ -197,7 +194,7 @@ def _begun(
     """Starts the model for each window once a worker is free; none is taken before."""
 
     def answer(read: ReadWindow) -> ClassifiedWindow:
-        found = pipeline.predict(read.window.values, top_k=1)
+        found = pipeline.predict(read.window.values, Ranking(top_k=1))
         return ClassifiedWindow(
             read.without_frames(),  # which a long merged segment could not hold
             found.outputs["logits"],
@@ -219,7 +216,7 @@ def _begun(
 
 def decoding_threads(pipeline: Pipeline, workers: int = 1) -> int:
     """How many threads decode a file while the model runs, which has the rest and often all."""
-    return max(1, pipeline.threads * workers - 1)
+    return max(1, pipeline.model.session.threads * workers - 1)
 
 
 class ReadWindow(NamedTuple):

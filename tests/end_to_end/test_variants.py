@@ -64,8 +64,8 @@ def test_the_int8_result_of_a_clip_does_not_depend_on_its_neighbours(tmp_path: P
         assert np.array_equal(together[index], alone)
         assert classifier(videos)[index] == classifier(faint)
     # In one run with the loud clip it would be another: that is why runs have one clip.
-    (tensor,) = classifier._bundle.session.inputs
-    assert classifier._bundle.preprocessing is not None
-    batch = np.stack([classifier._bundle.preprocessing(video) for video in (faint, loud)])
-    (joined,) = classifier._bundle.session.run(["logits"], {tensor.name: batch})
+    (tensor,) = classifier.model.session.inputs
+    assert classifier.model.preprocessing is not None
+    batch = np.stack([classifier.model.preprocessing(video) for video in (faint, loud)])
+    (joined,) = classifier.model.session.run(["logits"], {tensor.name: batch})
     assert np.abs(joined[0] - alone).max() > 0

@@ -27,7 +27,7 @@ from timesformer_runtime import (
 )
 from timesformer_runtime.golden import GENERATOR, golden_frames
 from timesformer_runtime.preprocess import Preprocessing
-from timesformer_runtime.results import apply_function, best, compare
+from timesformer_runtime.results import Ranking, compare
 
 from tests.tiny_graphs import (
     FRAMES,
@@ -241,13 +241,16 @@ def test_functions(problem_type: str | None, function: str | None, expected: str
 def test_scores_do_not_overflow() -> None:
     large = np.array([1e4, -1e4, 0.0], dtype=np.float32)
     with np.errstate(all="raise", under="ignore"):
-        assert apply_function("softmax", large).tolist() == [1.0, 0.0, 0.0]
-        assert apply_function("sigmoid", large).tolist() == [1.0, 0.0, 0.5]
+        for function, expected in (("softmax", [1.0, 0.0, 0.0]), ("sigmoid", [1.0, 0.5, 0.0])):
+            ranked = Ranking(function_to_apply=function).predictions(large, ["a", "b", "c"])
+            assert sorted((p["score"] for p in ranked), reverse=True) == expected
+            assert ranked[0]["label"] == "a"
 
 
 def test_equal_scores_keep_the_order_of_the_labels() -> None:
-    labels = ["a", "b", "c"]
-    assert [p["label"] for p in best(np.array([0.25, 0.5, 0.25]), labels, None)] == ["b", "a", "c"]
+    logits = np.array([0.25, 0.5, 0.25], dtype=np.float32)
+    ranked = Ranking(function_to_apply="none").predictions(logits, ["a", "b", "c"])
+    assert [p["label"] for p in ranked] == ["b", "a", "c"]
 
 
 @pytest.mark.parametrize(("top_k", "count"), [(1, 1), (4, 4), (99, 4), (None, 4)])

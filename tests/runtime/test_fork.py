@@ -139,7 +139,7 @@ def test_a_run_that_goes_on_while_it_forks(graph: Path, threads: int) -> None:
     code = """
         classifier = load()
         expected = classifier(frames)
-        session = classifier._bundle.session
+        session = classifier.model.session
         go, stop = threading.Event(), threading.Event()
 
         class Slow:
@@ -171,11 +171,11 @@ def test_a_run_that_goes_on_while_it_forks(graph: Path, threads: int) -> None:
 def test_without_threads_the_weights_stay_shared(graph: Path) -> None:
     code = """
         classifier = load()
-        session = classifier._bundle.session._session
+        session = classifier.model.session._session
         child = os.fork()
         if not child:
             classifier(frames)
-            sys.exit(7 if classifier._bundle.session._session is session else 1)
+            sys.exit(7 if classifier.model.session._session is session else 1)
         assert code_of(child) == 7
     """
     run(code, graph, 1)

@@ -27,6 +27,7 @@ from timesformer_runtime import (
 from timesformer_runtime.errors import SourceLostError, VideoLimitError, VideoNotFoundError
 from timesformer_runtime.live import LiveResult
 from timesformer_runtime.live_windows import LiveWindows
+from timesformer_runtime.results import Ranking
 from timesformer_runtime.video.live_source import Connection, LiveFrame
 from timesformer_runtime.windows import WindowSettings
 
@@ -198,7 +199,7 @@ def results_of(
     """The results for windows of ten frames, five apart."""
     windows = list(LiveWindows(classifier, WindowSettings(0.4, 0.2)).of(frames_of(numbers)))
     chosen = windows if shown is None else [windows[number] for number in shown]
-    return list(live.results_of(classifier, chosen, 1, None))
+    return list(live.results_of(classifier, chosen, Ranking(top_k=1)))
 
 
 def test_what_keeps_up_drops_nothing(classifier: VideoClassifier) -> None:

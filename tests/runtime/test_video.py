@@ -22,8 +22,8 @@ from timesformer_runtime.errors import (
     TimesformerError,
     VideoNotFoundError,
 )
+from timesformer_runtime.pipeline import check_array
 from timesformer_runtime.preprocess import Preprocessing
-from timesformer_runtime.reading import check_array
 from timesformer_runtime.sampling import uniform
 from timesformer_runtime.video import DecodeLimits, pixels
 

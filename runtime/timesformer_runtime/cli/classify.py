@@ -84,7 +84,7 @@ def _wanted_outputs(classifier: VideoClassifier, features: Path | None) -> Seque
         wanted = ("logits", "features")
     else:
         wanted = ("features",)
-    classifier.check(outputs=wanted)
+    classifier.check_outputs(wanted)
     return wanted
 
 
