@@ -78,7 +78,9 @@ def _slide(source: Path | io.BytesIO, threads: int) -> tuple[str, ...]:
     model_input = SimpleNamespace(
         choose=lambda count, _rate: _evenly(count), rendering=Rendering, convert=convert
     )
-    model: Any = SimpleNamespace(input=model_input, limits=LIMITS, threads=1 + threads)
+    session = SimpleNamespace(threads=1 + threads)
+    loaded = SimpleNamespace(session=session)
+    model: Any = SimpleNamespace(input=model_input, limits=LIMITS, model=loaded)
     reader = WindowReader(model, source, WindowSettings(2.0, 1.0))
     with contextlib.closing(reader.windows()) as windows:
         collections.deque(windows, maxlen=0)
