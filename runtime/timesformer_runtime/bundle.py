@@ -7,7 +7,7 @@ An ``.onnx`` file of timesformer-export says all of it in its ``metadata_props``
 from __future__ import annotations
 
 import dataclasses
-import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -15,13 +15,17 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from timesformer_runtime.class_names import class_names
 from timesformer_runtime.device import choose_device
 from timesformer_runtime.errors import InvalidModelError
 from timesformer_runtime.golden import GENERATOR
+from timesformer_runtime.json_object import parse_json_object, quoted, whole_number
 from timesformer_runtime.model_files import ModelFiles, find_model
 from timesformer_runtime.preprocess import Preprocessing
 from timesformer_runtime.session import Session, TensorInfo
 from timesformer_runtime.settings import SessionSettings
+
+_log = logging.getLogger("timesformer_runtime")
 
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
 
@@ -88,7 +92,7 @@ class Golden:
         """
         if values.get("generator") != GENERATOR:
             raise InvalidModelError(
-                f"the golden check is of generator {values.get('generator')!r}; this version "
+                f"the golden check is of generator {quoted(values.get('generator'))}; this version "
                 f"knows {GENERATOR!r}: pip install -U timesformer-onnx"
             )
         try:
@@ -119,6 +123,7 @@ class Bundle:
         problem_type: As in Hugging Face's configuration.
         golden: The golden check, where the file has one.
         metadata: The file's own metadata, strings.
+        notes: A sentence for each thing about the files beside it that the user may not expect.
     """
 
     name: str
@@ -132,6 +137,7 @@ class Bundle:
     problem_type: str | None
     golden: Golden | None
     metadata: Mapping[str, str]
+    notes: tuple[str, ...] = ()
 
 
 def open_bundle(
@@ -167,14 +173,15 @@ def open_bundle(
 def _describe(files: ModelFiles, session: Session) -> Bundle:
     metadata = _own_metadata(session.metadata)
     config = _json_entry(metadata, "config") or files.config or {}
-    preprocessor = _json_entry(metadata, "preprocessor_config") or files.preprocessor
     _check_sampling(metadata)
     tensor = _only_input(session)
     graph_input = _read_input(tensor, config)
-    preprocessing = None
+    preprocessing: Preprocessing | None = None
+    notes: tuple[str, ...] = ()
     if not graph_input.takes_frames:
-        preprocessing = _read_preprocessing(preprocessor)
+        preprocessing, notes = _read_preprocessing(metadata, files)
         _check_preprocessing(preprocessing, tensor, config)
+        preprocessing.check_clip(graph_input.num_frames)
     outputs = _read_outputs(session)
     entry = _json_entry(metadata, "golden")
     golden = None if entry is None else Golden.from_dict(entry)
@@ -192,6 +199,7 @@ def _describe(files: ModelFiles, session: Session) -> Bundle:
         problem_type=_read_problem_type(config),
         golden=golden,
         metadata=metadata,
+        notes=notes,
     )
 
 
@@ -202,7 +210,7 @@ def _own_metadata(metadata: Mapping[str, str]) -> Mapping[str, str]:
         return {}
     if version != _FORMAT:
         raise InvalidModelError(
-            f"its metadata has format {version!r}; this version reads {_FORMAT!r}: "
+            f"its metadata has format {quoted(version)}; this version reads {_FORMAT!r}: "
             "pip install -U timesformer-onnx"
         )
     return metadata
@@ -211,21 +219,15 @@ def _own_metadata(metadata: Mapping[str, str]) -> Mapping[str, str]:
 def _json_entry(metadata: Mapping[str, str], key: str) -> Mapping[str, Any] | None:
     if key not in metadata:
         return None
-    try:
-        value = json.loads(metadata[key])
-    except ValueError as error:
-        raise InvalidModelError(f"its metadata entry {key!r} is no JSON ({error})") from error
-    if not isinstance(value, dict):
-        raise InvalidModelError(f"its metadata entry {key!r} must be a JSON object")
-    return value
+    return parse_json_object(metadata[key], f"its metadata entry {key!r}")
 
 
 def _check_sampling(metadata: Mapping[str, str]) -> None:
     sampling = _json_entry(metadata, "frame_sampling")
     if sampling is not None and sampling.get("method") != "uniform":
         raise InvalidModelError(
-            f"it wants frame sampling {sampling.get('method')!r}; this version knows 'uniform': "
-            "pip install -U timesformer-onnx"
+            f"it wants frame sampling {quoted(sampling.get('method'))}; this version knows "
+            "'uniform': pip install -U timesformer-onnx"
         )
 
 
@@ -272,22 +274,31 @@ def _read_num_frames(tensor: TensorInfo, config: Mapping[str, Any]) -> int:
     frames = tensor.shape[1]
     if isinstance(frames, int):
         return frames
-    frames = config.get("num_frames")
-    if type(frames) is not int or frames < 1:
+    given = whole_number(config.get("num_frames"))
+    if not isinstance(given, int) or isinstance(given, bool) or not 1 <= given <= _LONGEST:
         raise InvalidModelError(
             f"its input {list(tensor.shape)} leaves the number of frames open, and num_frames in "
-            f"config.json is {frames!r}: set it there"
+            f"config.json is {quoted(given)}: set it there, from 1 to {_LONGEST}"
         )
-    return frames
+    return given
 
 
-def _read_preprocessing(values: Mapping[str, Any] | None) -> Preprocessing:
-    if values is None:
+def _read_preprocessing(
+    metadata: Mapping[str, str], files: ModelFiles
+) -> tuple[Preprocessing, tuple[str, ...]]:
+    """The preprocessing, and what is to be said about where it is from."""
+    entry = _json_entry(metadata, "preprocessor_config")
+    if entry:
+        return Preprocessing.from_dict(entry), ()
+    config = files.preprocessor
+    if config is None:
         raise InvalidModelError(
             "nothing says how to preprocess frames; put the checkpoint's preprocessor_config.json "
             "beside it, or export it with timesformer-export"
         )
-    return Preprocessing.from_dict(values)
+    for note in config.notes:
+        _log.warning("%s: %s", files.name, note)
+    return config.read(), config.notes
 
 
 def _check_preprocessing(
@@ -328,10 +339,9 @@ def _read_labels(
         return None
     shape = next(node.shape for node in session.outputs if node.name == outputs["logits"])
     classes = shape[-1] if shape and isinstance(shape[-1], int) else None
-    id2label = config.get("id2label")
-    if id2label is None:
+    labels = class_names(config)
+    if labels is None:
         return None if classes is None else tuple(f"LABEL_{i}" for i in range(classes))
-    labels = _ordered_labels(id2label)
     if classes is not None and classes != len(labels):
         raise InvalidModelError(
             f"it has {classes} classes, but config.json names {len(labels)}: correct id2label"
@@ -339,21 +349,10 @@ def _read_labels(
     return labels
 
 
-def _ordered_labels(id2label: object) -> tuple[str, ...]:
-    if isinstance(id2label, Mapping):
-        try:
-            by_index = {int(index): str(label) for index, label in id2label.items()}
-        except (TypeError, ValueError) as error:
-            raise InvalidModelError(f"id2label has an index that is no integer: {error}") from error
-        if by_index and sorted(by_index) == list(range(len(by_index))):
-            return tuple(by_index[index] for index in range(len(by_index)))
-    raise InvalidModelError("id2label must map every class index from 0 on to a name: correct it")
-
-
 def _read_problem_type(config: Mapping[str, Any]) -> str | None:
     problem_type = config.get("problem_type")
     if problem_type is not None and problem_type not in PROBLEM_TYPES:
         raise InvalidModelError(
-            f"problem_type is {problem_type!r}; it must be one of {', '.join(PROBLEM_TYPES)}"
+            f"problem_type is {quoted(problem_type)}; it must be one of {', '.join(PROBLEM_TYPES)}"
         )
     return problem_type

@@ -110,6 +110,11 @@ class Pipeline:
         return self._bundle.metadata
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """A sentence for each thing about the model's files that the user may not expect."""
+        return self._bundle.notes
+
+    @property
     def input(self) -> ModelInput:
         """Chooses and converts frames, for those who decode them themselves."""
         return self._input

@@ -18,7 +18,10 @@ from timesformer_runtime.image_processors import invalid_value, preprocessing_fi
 Frame = npt.NDArray[np.uint8]  # [H, W, 3], RGB
 Planes = npt.NDArray[np.uint8]  # [C, h, w]
 
-_MAX_SIDE = 8192  # far above any model's input; keeps a broken file from asking for terabytes
+# Far above any model's input; they keep a broken file from asking for terabytes.
+_MAX_SIDE = 8192  # pixels of a result
+_MAX_RESIZED = 1 << 24  # pixels of the longer side, of which a crop may keep a part
+_MAX_BYTES = 1 << 31  # of a clip as it is given to the model, and of what resizing a frame takes
 _FLAGS = ("do_resize", "do_center_crop", "do_rescale", "do_normalize", "offset")
 _FILTERS = {
     resampling.NEAREST: "nearest",
@@ -168,6 +171,20 @@ class Preprocessing:
         long_side = int(self.size * max(height, width) / min(height, width))
         return (long_side, self.size) if width <= height else (self.size, long_side)
 
+    def check_clip(self, num_frames: int) -> None:
+        """Makes sure that clips of so many frames do not take more memory than any model needs.
+
+        Raises:
+            InvalidModelError: They would; where their size depends on the video, that is checked
+                when there is one.
+        """
+        if self.output_size is not None and self._bytes(num_frames, self.output_size) > _MAX_BYTES:
+            height, width = self.output_size
+            raise InvalidModelError(
+                f"a clip of {num_frames} frames of {height}x{width} pixels would take more than "
+                f"{_MAX_BYTES >> 20} MB; no model is for such clips: correct size and crop_size"
+            )
+
     def __call__(self, frames: npt.NDArray[np.uint8] | Sequence[Frame]) -> npt.NDArray[np.float32]:
         """Turns frames into the input of a model.
 
@@ -202,7 +219,7 @@ class Preprocessing:
         """
         check_frame(frame)
         resized = self.resized_size(*frame.shape[:2])
-        size = self._result_size(frame)
+        size = self._result_size(frame, resized)
         parts = [Part.of(resized, size, crop) for crop in crops]
         image = frame if self.num_channels == 3 else _luma(frame)
         windows = [part.window for part in parts]
@@ -223,6 +240,12 @@ class Preprocessing:
         """
         if len(planes) == 0:
             raise InvalidVideoError("there are no frames; a video needs at least one")
+        if self._bytes(len(planes), planes[0].shape[1:]) > _MAX_BYTES:
+            raise InvalidVideoError(
+                f"{len(planes)} frames of {planes[0].shape[1]}x{planes[0].shape[2]} pixels take "
+                f"more than {_MAX_BYTES >> 20} MB; give a smaller video, or use a model with "
+                "do_center_crop"
+            )
         table = self._table()
         result = np.empty((len(planes), *planes[0].shape), dtype=np.float32)
         for t, frame in enumerate(planes):
@@ -240,14 +263,24 @@ class Preprocessing:
                 np.take(table[channel], plane, out=result[t, channel], mode="clip")
         return result
 
-    def _result_size(self, frame: Frame) -> tuple[int, int]:
-        size = self.output_size or self.resized_size(*frame.shape[:2])
+    def _result_size(self, frame: Frame, resized: tuple[int, int]) -> tuple[int, int]:
+        size = self.output_size or resized
         if max(size) > _MAX_SIDE:
             raise InvalidVideoError(
                 f"a frame of {frame.shape[0]}x{frame.shape[1]} pixels becomes {size[0]}x{size[1]}, "
                 f"more than {_MAX_SIDE} a side; use a model with do_center_crop"
             )
+        if max(resized) > _MAX_RESIZED or self._bytes(1, size) > _MAX_BYTES:
+            raise InvalidVideoError(
+                f"a frame of {frame.shape[0]}x{frame.shape[1]} pixels would be resized to "
+                f"{resized[0]}x{resized[1]}, which takes more than {_MAX_BYTES >> 20} MB; give a "
+                "smaller one, or use a model with do_center_crop"
+            )
         return size
+
+    def _bytes(self, num_frames: int, size: tuple[int, int]) -> int:
+        """Memory of a clip in float32, or of a frame in the two float64 passes of its resize."""
+        return self.num_channels * size[0] * size[1] * max(4 * num_frames, 16)
 
     def _table(self) -> npt.NDArray[np.float32]:
         """Every pixel's value after rescaling and normalisation: float32 [C, 256]."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -12,6 +11,7 @@ import numpy.typing as npt
 
 from timesformer_runtime.bundle import Bundle
 from timesformer_runtime.errors import InvalidModelError, InvalidOptionError, MissingOutputError
+from timesformer_runtime.json_object import parse_json_object
 from timesformer_runtime.results import (
     FUNCTIONS,
     Answer,
@@ -168,8 +168,8 @@ class Runner:
         if source is None:
             return "CHECKPOINT"
         try:
-            return str(json.loads(source)["model"])
-        except (ValueError, KeyError, TypeError):
+            return str(parse_json_object(source, "source")["model"])
+        except (InvalidModelError, KeyError):
             return "CHECKPOINT"
 
 
