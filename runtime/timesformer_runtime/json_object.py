@@ -64,7 +64,7 @@ def read_text(path: Path) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InvalidModelError(
-            f"{path} is not text in UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8"
+            f"{path} cannot be read as UTF-8 ({error.reason} at byte {error.start}); save it so"
         ) from error
 
 
@@ -150,6 +150,5 @@ def _too_large(name: str) -> InvalidModelError:
 
 def _too_deep(name: str) -> InvalidModelError:
     return InvalidModelError(
-        f"{name} is nested more than {_DEEPEST} levels deep; a configuration is not: "
-        "give another file"
+        f"{name} is not valid JSON: it is nested more than {_DEEPEST} levels deep"
     )

@@ -174,16 +174,19 @@ class Preprocessing:
     def check_clip(self, num_frames: int) -> None:
         """Makes sure that clips of so many frames do not take more memory than any model needs.
 
+        Where their size depends on the video, that is checked when there is one.
+
         Raises:
-            InvalidModelError: They would; where their size depends on the video, that is checked
-                when there is one.
+            InvalidModelError: They would, as resized or as cropped.
         """
-        if self.output_size is not None and self._bytes(num_frames, self.output_size) > _MAX_BYTES:
-            height, width = self.output_size
-            raise InvalidModelError(
-                f"a clip of {num_frames} frames of {height}x{width} pixels would take more than "
-                f"{_MAX_BYTES >> 20} MB; no model is for such clips: correct size and crop_size"
-            )
+        resized = self.resized_size(1, 1) if self.do_resize else None  # a square's
+        for size in (self.output_size, resized):
+            if size is not None and self._bytes(num_frames, size) > _MAX_BYTES:
+                raise InvalidModelError(
+                    f"a clip of {num_frames} frames of {size[0]}x{size[1]} pixels would take more "
+                    f"than {_MAX_BYTES >> 20} MB; no model is for such clips: correct size and "
+                    "crop_size in preprocessor_config.json"
+                )
 
     def __call__(self, frames: npt.NDArray[np.uint8] | Sequence[Frame]) -> npt.NDArray[np.float32]:
         """Turns frames into the input of a model.

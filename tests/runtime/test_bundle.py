@@ -531,7 +531,7 @@ def test_without_preprocessing(tmp_path: Path) -> None:
     [
         ("config.json", "{", "config.json is not valid JSON"),
         ("config.json", "[1]", "config.json holds a list, not a JSON object"),
-        ("preprocessor_config.json", "\udcff".encode("utf-8", "surrogateescape"), "as UTF-8"),
+        ("preprocessor_config.json", "\udcff".encode("utf-8", "surrogateescape"), "read as UTF-8"),
         ("preprocessor_config.json", '{"resample": 77}', "resample is 77"),
     ],
 )
