@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -603,6 +604,16 @@ def test_size_of_the_configuration_and_of_the_embeddings(tmp_path: Path) -> None
     checkpoint = load_checkpoint(folder)
     assert checkpoint.config == config
     assert checkpoint.notes == ("config.json has no image_size: the embeddings' 32 was taken.",)
+
+
+def test_names_that_are_not_utf8_are_escaped_in_what_is_written(tmp_path: Path) -> None:
+    config = tiny_config()
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    torch.save(random_model(config).state_dict(), folder / os.fsdecode(b"caf\xe9.pth"))
+    source = load_checkpoint(folder, attention_heads=2).source
+    assert source.model == "caf\\udce9"
+    assert list(source.files) == ["caf\\udce9.pth"]
 
 
 def test_labels_from_a_file(tmp_path: Path) -> None:

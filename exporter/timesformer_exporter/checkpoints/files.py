@@ -38,7 +38,7 @@ class CheckpointFiles:
     """The files of one checkpoint, on this machine.
 
     Attributes:
-        name: The Hub id, or the name of the local folder or file.
+        name: The Hub id, or the name of the local folder or file, as text.
         revision: The commit on the Hub; None for a local checkpoint.
         weights: The file of tensors, or all shards.
         index: Which shard has which tensor, by name; None for a single file.
@@ -126,6 +126,11 @@ def read_json(path: Path) -> dict[str, Any]:
         raise InvalidCheckpointError(str(error)) from error
 
 
+def as_text(name: str) -> str:
+    """A file's name for JSON, where bytes that are not UTF-8 are escaped."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def sha256(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
@@ -179,7 +184,7 @@ def _from_file(path: Path, name: str, revision: str | None = None) -> Checkpoint
         )
     preprocessors = (folder / other for other in PREPROCESSOR_FILES)
     return CheckpointFiles(
-        name=name,
+        name=as_text(name),
         revision=revision,
         weights=weights,
         index=index,

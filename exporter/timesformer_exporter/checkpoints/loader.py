@@ -21,6 +21,7 @@ from timesformer_exporter.checkpoints.architecture import (
 from timesformer_exporter.checkpoints.facebook_settings import FacebookSettings, parse_settings
 from timesformer_exporter.checkpoints.files import (
     CheckpointFiles,
+    as_text,
     find_files,
     read_json,
     sha256,
@@ -352,7 +353,7 @@ class _Loader:
         read = [*files.weights, files.index_file]
         if checkpoint_format == "huggingface":
             read += [files.config, self.preprocessor]
-        return {path.name: sha256(path) for path in read if path is not None}
+        return {as_text(path.name): sha256(path) for path in read if path is not None}
 
 
 def _height_width(image_size: int | tuple[int, int] | None) -> tuple[int, int] | None:
