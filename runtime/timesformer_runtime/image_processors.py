@@ -3,7 +3,7 @@
 Each has defaults of its own for what a configuration leaves out, and some an arithmetic of their
 own: one that is taken for another gives another input without a word. Values are those of
 transformers 5.23; frames are resized as its Pillow backend does, while its backend on torchvision,
-which video processors always use, differs by one level of 255 in about 1 % of the pixels.
+which video processors always use, differs by one level of 255 in up to 2 % of the pixels.
 """
 
 from __future__ import annotations

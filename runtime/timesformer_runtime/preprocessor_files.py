@@ -109,7 +109,7 @@ def _differ(first: PreprocessorConfig, other: PreprocessorConfig) -> bool:
 
 
 def _sampling_notes(config: PreprocessorConfig) -> list[str]:
-    """Which frames a video processor would take is not part of the preprocessing here."""
+    """Tells that a video processor's choice of frames is not part of the preprocessing here."""
     asked = {key: config.values[key] for key in _SAMPLING if config.values.get(key)}
     if not asked.get("do_sample_frames"):
         return []

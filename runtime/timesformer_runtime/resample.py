@@ -107,7 +107,7 @@ def _ranges(window: Window) -> tuple[range, range]:
 
 
 def _vertical_is_first(source: tuple[int, ...], target: tuple[int, int]) -> bool:
-    """Which pass Pillow runs first: by its rule for the less work."""
+    """Tells if Pillow runs the vertical pass first, by its own rule for less work."""
     lost_height, lost_width = source[0] - target[0], source[1] - target[1]
     return lost_height > 0 and lost_height > 2 * lost_width
 

@@ -114,7 +114,7 @@ def with_image_size(preprocessing: Mapping[str, Any], size: tuple[int, int]) -> 
 
 
 def _is_writable(value: object) -> bool:
-    """Whether JSON has words for a value: not for NaN and infinity, which Python reads."""
+    """Tells if JSON can say a value: it cannot say NaN and infinity, which Python reads."""
     try:
         json.dumps(value, allow_nan=False)
     except ValueError:
