@@ -184,8 +184,8 @@ class Preprocessing:
             if size is not None and self._bytes(num_frames, size) > _MAX_BYTES:
                 raise InvalidModelError(
                     f"a clip of {num_frames} frames of {size[0]}x{size[1]} pixels would take more "
-                    f"than {_MAX_BYTES >> 20} MB; no model is for such clips: correct size and "
-                    "crop_size in preprocessor_config.json"
+                    f"than {_MAX_BYTES >> 20} MB; no model is for such clips: take fewer frames, "
+                    "or correct size and crop_size in preprocessor_config.json"
                 )
 
     def __call__(self, frames: npt.NDArray[np.uint8] | Sequence[Frame]) -> npt.NDArray[np.float32]:

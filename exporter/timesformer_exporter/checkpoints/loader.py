@@ -186,6 +186,7 @@ class _Loader:
         config = self._with_labels(config)
         preprocessing = self._preprocessing(keys.format, config, settings)
         config, tensors = self._resize(config, tensors)
+        self._check_clip(preprocessing, config.num_frames)
         source = Source(self.files.name, self.files.revision, keys.format, self._sums(keys.format))
         return Checkpoint(config, tensors, preprocessing, source, tuple(self.notes))
 
@@ -319,8 +320,10 @@ class _Loader:
                 f"{self.preprocessor} has an image_mean of {preprocessing.num_channels} "
                 f"channels, but the model takes {config.num_channels}; correct it"
             )
+
+    def _check_clip(self, values: dict[str, Any], num_frames: int) -> None:
         try:
-            preprocessing.check_clip(self.wanted.num_frames or config.num_frames)
+            Preprocessing.from_dict(values).check_clip(num_frames)
         except InvalidModelError as error:
             where = self.preprocessor or self.files.name
             raise InvalidCheckpointError(f"{where}: {error}") from error
