@@ -30,6 +30,12 @@ def check_output(output: Path, *, force: bool) -> None:
         raise InvalidOptionError(
             f"--output {output} cannot be renamed into place; give a folder inside it"
         )
+    try:
+        str(output).encode()
+    except UnicodeEncodeError as error:
+        raise InvalidOptionError(
+            f"--output {str(output)!a}: ONNX Runtime opens only paths in UTF-8; give another name"
+        ) from error
     if not parent.is_dir():
         raise InvalidOptionError(f"--output {output}: there is no folder {parent}; create it first")
     if not os.access(parent, os.W_OK):

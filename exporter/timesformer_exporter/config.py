@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any, Self
+
+from timesformer_runtime.class_names import class_names
+from timesformer_runtime.errors import InvalidModelError, quoted
+from timesformer_runtime.json_object import whole_number
 
 from timesformer_exporter.errors import InvalidConfigError
 
@@ -60,21 +63,22 @@ class TimesformerConfig:
 
     def __post_init__(self) -> None:
         for name in _POSITIVE_INTEGERS:
-            _check_positive_integer(name, getattr(self, name))
+            object.__setattr__(self, name, _positive_integer(name, getattr(self, name)))
         for name in _PROBABILITIES:
             _check_number(name, getattr(self, name), lowest=0.0, highest=1.0)
         for name in _POSITIVE_NUMBERS:
-            _check_number(name, getattr(self, name), lowest=0.0, highest=math.inf)
+            _check_number(name, getattr(self, name), lowest=0.0, highest=float(_MOST))
         for name in ("image_size", "patch_size"):
             object.__setattr__(self, name, _size(name, getattr(self, name)))
         if not isinstance(self.qkv_bias, bool):
-            raise InvalidConfigError(f"qkv_bias is {self.qkv_bias!r}; it must be true or false")
+            raise InvalidConfigError(
+                f"qkv_bias is {quoted(self.qkv_bias)}; it must be true or false"
+            )
         _check_choice("hidden_act", self.hidden_act, ACTIVATIONS)
         _check_choice("attention_type", self.attention_type, ATTENTION_TYPES)
         if self.problem_type is not None:
             _check_choice("problem_type", self.problem_type, PROBLEM_TYPES)
-        if self.id2label is not None:
-            object.__setattr__(self, "id2label", _labels(self.id2label))
+        object.__setattr__(self, "id2label", _labels({"id2label": self.id2label}))
         self._check_divisions()
 
     def _check_divisions(self) -> None:
@@ -118,21 +122,23 @@ class TimesformerConfig:
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Reads the contents of a ``config.json``; keys that are not ours are ignored.
 
-        ``num_labels`` gives generic labels where ``id2label`` is absent, as in transformers.
+        Where ``id2label`` is absent, the labels are those of ``label2id``, else as many generic
+        ones as ``num_labels`` says.
 
         Raises:
             InvalidConfigError: It is another model's configuration, or a value is not valid.
         """
         model_type = values.get("model_type", "timesformer")
-        if model_type != "timesformer":
+        if not isinstance(model_type, str) or model_type.lower() != "timesformer":
             raise InvalidConfigError(
-                f"model_type is {model_type!r}; only 'timesformer' is supported"
+                f"model_type is {quoted(model_type)}; only 'timesformer' is supported"
             )
         names = {field.name for field in dataclasses.fields(cls)}
         known = {name: value for name, value in values.items() if name in names}
-        if known.get("id2label") is None and "num_labels" in values:
-            _check_positive_integer("num_labels", values["num_labels"])
-            known["id2label"] = {i: f"LABEL_{i}" for i in range(values["num_labels"])}
+        known["id2label"] = _labels(values)
+        if known["id2label"] is None and "num_labels" in values:
+            count = _positive_integer("num_labels", values["num_labels"])
+            known["id2label"] = {i: f"LABEL_{i}" for i in range(count)}
         return cls(**known)
 
     def to_dict(self) -> dict[str, Any]:
@@ -156,45 +162,45 @@ def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else size
 
 
-def _check_positive_integer(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MOST:
-        raise InvalidConfigError(f"{name} is {value!r}; it must be an integer from 1 to {_MOST}")
+def _positive_integer(name: str, value: object) -> int:
+    whole = whole_number(value)
+    if isinstance(whole, bool) or not isinstance(whole, int) or not 1 <= whole <= _MOST:
+        raise InvalidConfigError(
+            f"{name} is {quoted(value)}; it must be an integer from 1 to {_MOST}"
+        )
+    return whole
 
 
 def _check_number(name: str, value: object, *, lowest: float, highest: float) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidConfigError(f"{name} is {value!r}; it must be a number")
-    if not lowest <= value <= highest or math.isinf(value):
-        raise InvalidConfigError(f"{name} is {value}; it must be from {lowest} to {highest}")
+        raise InvalidConfigError(f"{name} is {quoted(value)}; it must be a number")
+    if not lowest <= value <= highest:  # of NaN this is not true either
+        raise InvalidConfigError(
+            f"{name} is {quoted(value)}; it must be from {lowest} to {highest}"
+        )
 
 
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise InvalidConfigError(f"{name} is {value!r}; it must be one of {', '.join(choices)}")
+        raise InvalidConfigError(
+            f"{name} is {quoted(value)}; it must be one of {', '.join(choices)}"
+        )
 
 
 def _size(name: str, value: object) -> int | tuple[int, int]:
-    if isinstance(value, int) and not isinstance(value, bool):
-        _check_positive_integer(name, value)
-        return value
+    whole = whole_number(value)
+    if isinstance(whole, int) and not isinstance(whole, bool):
+        return _positive_integer(name, whole)
     if not isinstance(value, list | tuple) or len(value) != 2:
-        raise InvalidConfigError(f"{name} is {value!r}; it must be an integer or [height, width]")
-    for side in value:
-        _check_positive_integer(name, side)
-    return value[0], value[1]
-
-
-def _labels(id2label: object) -> dict[int, str]:
-    if not isinstance(id2label, Mapping) or not id2label:
-        raise InvalidConfigError(f"id2label is {id2label!r}; it must map class indices to names")
-    try:
-        labels = {int(index): str(label) for index, label in id2label.items()}
-    except (TypeError, ValueError) as error:
-        raise InvalidConfigError(f"id2label has an index that is no integer: {error}") from error
-    missing = sorted(set(range(len(labels))) - set(labels))
-    if missing:
         raise InvalidConfigError(
-            f"id2label has {len(labels)} labels but none for index {missing[0]}; "
-            f"the indices must be 0 to {len(labels) - 1}"
+            f"{name} is {quoted(value)}; it must be an integer or [height, width]"
         )
-    return {index: labels[index] for index in range(len(labels))}
+    return _positive_integer(name, value[0]), _positive_integer(name, value[1])
+
+
+def _labels(config: Mapping[str, Any]) -> dict[int, str] | None:
+    try:
+        names = class_names(config)
+    except InvalidModelError as error:
+        raise InvalidConfigError(str(error)) from error
+    return None if names is None else dict(enumerate(names))

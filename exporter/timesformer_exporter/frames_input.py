@@ -53,13 +53,12 @@ class FramesInput(nn.Module):
     def scale_and_shift(self) -> tuple[Tensor, Tensor]:
         """Rescaling and normalisation as ``pixel * scale + shift``: float64 [3] each."""
         factor = self.preprocessing.rescale_factor if self.preprocessing.do_rescale else 1.0
-        if not self.preprocessing.do_normalize:
-            return torch.full((3,), factor, dtype=torch.float64), torch.zeros(
-                3, dtype=torch.float64
-            )
-        mean = torch.tensor(self.preprocessing.image_mean, dtype=torch.float64)
-        std = torch.tensor(self.preprocessing.image_std, dtype=torch.float64)
-        return factor / std, -mean / std
+        mean, std = torch.zeros(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64)
+        if self.preprocessing.do_normalize:
+            mean = torch.tensor(self.preprocessing.image_mean, dtype=torch.float64)
+            std = torch.tensor(self.preprocessing.image_std, dtype=torch.float64)
+        offset = 1.0 if self.preprocessing.offset else 0.0
+        return factor / std, -(offset + mean) / std
 
     def _resize(self, images: Tensor) -> Tensor:
         height, width = images.shape[-2:]
@@ -67,7 +66,7 @@ class FramesInput(nn.Module):
         if isinstance(size, int):
             short = torch.sym_min(height, width)  # type: ignore[no-untyped-call]
             size = (height * size // short, width * size // short)
-        return functional.interpolate(images, size=size, mode="bilinear", antialias=True)
+        return _interpolate(_interpolate(images, (_first_height(height, width, size), width)), size)
 
     def _center_crop(self, images: Tensor) -> Tensor:
         """Crops at floor((size - crop) / 2), which is negative where zeros are padded."""
@@ -86,3 +85,20 @@ class FramesInput(nn.Module):
         left = (images.shape[-1] - width) // 2
         images = images[..., top : top + height, left : left + width]
         return images.reshape(-1, 3, height, width)  # tells the tracer that the size is static
+
+
+def _first_height(height: int, width: int, size: tuple[int, int]) -> int:
+    """To which height frames are resized before their width is.
+
+    That is their own, which leaves the work to one resize of both, unless Pillow would begin with
+    the height: where it loses more than twice as much as the width. Sizes are not known when the
+    graph is traced, so this is arithmetic, not a branch.
+    """
+    lost_height, lost_width = height - size[0], width - size[1]
+    above = torch.sym_min(lost_height, lost_height - 2 * lost_width)  # type: ignore[no-untyped-call]
+    vertical_first: int = torch.sym_max(0, torch.sym_min(1, above))  # type: ignore[no-untyped-call]
+    return height - vertical_first * lost_height
+
+
+def _interpolate(images: Tensor, size: tuple[int, int]) -> Tensor:
+    return functional.interpolate(images, size=size, mode="bilinear", antialias=True)

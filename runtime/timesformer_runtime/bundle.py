@@ -7,7 +7,7 @@ An ``.onnx`` file of timesformer-export says all of it in its ``metadata_props``
 from __future__ import annotations
 
 import dataclasses
-import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -15,19 +15,22 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from timesformer_runtime.class_names import class_names
 from timesformer_runtime.device import choose_device
 from timesformer_runtime.errors import InvalidModelError, named, quoted
 from timesformer_runtime.golden import GENERATOR
+from timesformer_runtime.json_object import parse_json_object, whole_number
 from timesformer_runtime.model_files import ModelFiles, find_model
 from timesformer_runtime.preprocess import Preprocessing
 from timesformer_runtime.session import Session, TensorInfo
 from timesformer_runtime.settings import SessionSettings
 
+_log = logging.getLogger("timesformer_runtime")
+
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
 
 _MOST_FRAMES = 8192  # of a clip
 _MOST_CLASSES = 1_000_000
-_MOST_INPUT = 1 << 31  # bytes of one clip
 _MOST_LISTED = 10  # inputs in an error
 _LONGEST_NAME = 32  # of a variant
 # Values of all golden frames, and of one of them, which is generated in 64 bits.
@@ -139,6 +142,7 @@ class Bundle:
         problem_type: As in Hugging Face's configuration.
         golden: The golden check, where the file has one.
         metadata: The file's own metadata, strings.
+        notes: A sentence for each thing about the files beside it that the user may not expect.
     """
 
     name: str
@@ -152,6 +156,7 @@ class Bundle:
     problem_type: str | None
     golden: Golden | None
     metadata: Mapping[str, str]
+    notes: tuple[str, ...] = ()
 
 
 def open_bundle(
@@ -187,15 +192,15 @@ def open_bundle(
 def _describe(files: ModelFiles, session: Session) -> Bundle:
     metadata = _own_metadata(session.metadata)
     config = _json_entry(metadata, "config") or files.config or {}
-    preprocessor = _json_entry(metadata, "preprocessor_config") or files.preprocessor
     _check_sampling(metadata)
     tensor = _only_input(session)
     graph_input = _read_input(tensor, config)
-    preprocessing = None
+    preprocessing: Preprocessing | None = None
+    notes: tuple[str, ...] = ()
     if not graph_input.takes_frames:
-        preprocessing = _read_preprocessing(preprocessor)
+        preprocessing, notes = _read_preprocessing(metadata, files)
         _check_preprocessing(preprocessing, tensor, config)
-        _check_size(graph_input, preprocessing, tensor)
+        preprocessing.check_clip(graph_input.num_frames)
     outputs = _read_outputs(session)
     entry = _json_entry(metadata, "golden")
     golden = None if entry is None else Golden.from_dict(entry)
@@ -213,6 +218,7 @@ def _describe(files: ModelFiles, session: Session) -> Bundle:
         problem_type=_read_problem_type(config),
         golden=golden,
         metadata=metadata,
+        notes=notes,
     )
 
 
@@ -232,13 +238,7 @@ def _own_metadata(metadata: Mapping[str, str]) -> Mapping[str, str]:
 def _json_entry(metadata: Mapping[str, str], key: str) -> Mapping[str, Any] | None:
     if key not in metadata:
         return None
-    try:
-        value = json.loads(metadata[key])
-    except ValueError as error:
-        raise InvalidModelError(f"its metadata entry {key!r} is no JSON ({error})") from error
-    if not isinstance(value, dict):
-        raise InvalidModelError(f"its metadata entry {key!r} must be a JSON object")
-    return value
+    return parse_json_object(metadata[key], f"its metadata entry {key!r}")
 
 
 def _check_sampling(metadata: Mapping[str, str]) -> None:
@@ -304,12 +304,14 @@ def _read_num_frames(tensor: TensorInfo, config: Mapping[str, Any]) -> int:
     """What the graph was made for; the configuration only counts where that is open."""
     frames = tensor.shape[1]
     if not isinstance(frames, int):
-        frames = config.get("num_frames")
-        if type(frames) is not int or frames < 1:
+        stated = whole_number(config.get("num_frames"))
+        if type(stated) is not int or not 1 <= stated <= _MOST_FRAMES:
             raise InvalidModelError(
                 f"its input {quoted(list(tensor.shape))} leaves the number of frames open, and "
-                f"num_frames in config.json is {quoted(frames)}: set it there"
+                f"num_frames in config.json is {quoted(stated)}: set it there, from 1 to "
+                f"{_MOST_FRAMES}"
             )
+        frames = stated
     if not 1 <= frames <= _MOST_FRAMES:
         raise InvalidModelError(
             f"it takes {quoted(frames)} frames; it must be 1 to {_MOST_FRAMES}: export it for fewer"
@@ -317,13 +319,22 @@ def _read_num_frames(tensor: TensorInfo, config: Mapping[str, Any]) -> int:
     return frames
 
 
-def _read_preprocessing(values: Mapping[str, Any] | None) -> Preprocessing:
-    if values is None:
+def _read_preprocessing(
+    metadata: Mapping[str, str], files: ModelFiles
+) -> tuple[Preprocessing, tuple[str, ...]]:
+    """The preprocessing, and what is to be said about where it is from."""
+    entry = _json_entry(metadata, "preprocessor_config")
+    if entry:
+        return Preprocessing.from_dict(entry), ()
+    config = files.preprocessor
+    if config is None:
         raise InvalidModelError(
             "nothing says how to preprocess frames; put the checkpoint's preprocessor_config.json "
             "beside it, or export it with timesformer-export"
         )
-    return Preprocessing.from_dict(values)
+    for note in config.notes:
+        _log.warning("%s: %s", files.name, note)
+    return config.read(), config.notes
 
 
 def _check_preprocessing(
@@ -346,20 +357,6 @@ def _check_preprocessing(
                 f"it takes frames of {tensor.shape[3]}x{tensor.shape[4]} (height x width), but "
                 f"preprocessor_config.json makes {size[0]}x{size[1]}: correct crop_size and size"
             )
-
-
-def _check_size(graph_input: GraphInput, preprocessing: Preprocessing, tensor: TensorInfo) -> None:
-    """Checks how much memory a clip takes, where that does not depend on the video."""
-    sides = preprocessing.output_size
-    if sides is None:
-        return
-    values = graph_input.num_frames * preprocessing.num_channels * sides[0] * sides[1]
-    size = values * np.dtype(graph_input.dtype).itemsize
-    if size > _MOST_INPUT:
-        raise InvalidModelError(
-            f"its input {quoted(list(tensor.shape))} takes {quoted(size)} bytes for one clip of "
-            f"{graph_input.num_frames} frames; at most {_MOST_INPUT} can be fed"
-        )
 
 
 def _read_outputs(session: Session) -> Mapping[str, str]:
@@ -396,38 +393,14 @@ def _read_labels(
     if "logits" not in outputs:
         return None
     classes = _length(session, outputs["logits"])
-    id2label = config.get("id2label")
-    if id2label is None:
+    labels = class_names(config)
+    if labels is None:
         return None if classes is None else tuple(f"LABEL_{i}" for i in range(classes))
-    labels = _ordered_labels(id2label)
     if classes is not None and classes != len(labels):
         raise InvalidModelError(
             f"it has {classes} classes, but config.json names {len(labels)}: correct id2label"
         )
     return labels
-
-
-def _ordered_labels(id2label: object) -> tuple[str, ...]:
-    if isinstance(id2label, Mapping):
-        by_index = {_label_index(index): _label(label) for index, label in id2label.items()}
-        if by_index and sorted(by_index) == list(range(len(by_index))):
-            return tuple(by_index[index] for index in range(len(by_index)))
-    raise InvalidModelError("id2label must map every class index from 0 on to a name: correct it")
-
-
-def _label_index(index: str) -> int:
-    try:
-        return int(index)
-    except ValueError as error:
-        raise InvalidModelError(
-            f"id2label has an index that is no integer: {quoted(index)}"
-        ) from error
-
-
-def _label(label: object) -> str:
-    if isinstance(label, Mapping | list):
-        raise InvalidModelError(f"id2label has {quoted(label)}, which is not a name: correct it")
-    return str(label)
 
 
 def _read_problem_type(config: Mapping[str, Any]) -> str | None:

@@ -194,6 +194,11 @@ class VideoClassifier(Pipeline):
         """What timesformer-export wrote into the file; empty for files of other tools."""
         return self.model.metadata
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """A sentence for each thing about the model's files that the user may not expect."""
+        return self.model.notes
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _load_again, (type(self), self._arguments)
 

@@ -21,7 +21,10 @@ def reason_of(error: Exception) -> str:
 
 def quoted(value: object) -> str:
     """A value from a file, for a message: like ``repr``, but never longer than a line or two."""
-    return _QUOTES.repr(value)
+    try:
+        return _QUOTES.repr(value)
+    except ValueError:  # Python does not write integers of thousands of digits
+        return "an integer of thousands of digits"
 
 
 def named(text: str) -> str:

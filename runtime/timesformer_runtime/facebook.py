@@ -59,7 +59,7 @@ class FacebookPreprocessing:
         rescales = preprocessing.do_rescale and math.isclose(
             preprocessing.rescale_factor, 1 / 255, rel_tol=1e-6
         )
-        if not (rescales and preprocessing.do_normalize):
+        if not (rescales and preprocessing.do_normalize) or preprocessing.offset:
             raise InvalidOptionError(
                 "protocol facebook divides pixels by 255 and normalises them; this model's "
                 "preprocessing does not: use protocol huggingface"

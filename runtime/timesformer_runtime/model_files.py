@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -15,6 +14,12 @@ from timesformer_runtime.errors import (
     InvalidOptionError,
     MissingDependencyError,
     ModelNotFoundError,
+)
+from timesformer_runtime.json_object import read_json_object
+from timesformer_runtime.preprocessor_files import (
+    PREPROCESSOR_FILES,
+    PreprocessorConfig,
+    choose_preprocessor,
 )
 
 # The names that the Hub and transformers.js use, in onnx/ or at the root.
@@ -32,7 +37,7 @@ DTYPES: Mapping[str, str] = {
 _GRAPH_FOLDERS = ("onnx", "")  # "" is the root; the first one wins
 _EXTERNAL_DATA = ("_data", ".data")  # what exporters append to the graph's name
 _CONFIG = "config.json"
-_PREPROCESSOR = "preprocessor_config.json"
+_ROOT = PurePosixPath()
 _WEIGHTS = (".safetensors", ".bin", ".pth", ".pyth", ".pt")
 
 
@@ -45,14 +50,14 @@ class ModelFiles:
         graph: The ``.onnx`` file, or its contents.
         dtype: The variant that the file's name tells; None where it tells nothing.
         config_file: The ``config.json`` beside it, if there is one.
-        preprocessor_file: The ``preprocessor_config.json`` beside it, if there is one.
+        preprocessor_files: What lies beside it of ``PREPROCESSOR_FILES``, nearest folder first.
     """
 
     name: str
     graph: Path | bytes
     dtype: str | None = None
     config_file: Path | None = None
-    preprocessor_file: Path | None = None
+    preprocessor_files: tuple[Path, ...] = ()
 
     # Read only when asked for: a graph that says everything itself needs none of them, and what
     # lies beside it may have nothing to do with it.
@@ -60,12 +65,12 @@ class ModelFiles:
     @property
     def config(self) -> Mapping[str, Any] | None:
         """Contents of ``config_file``; InvalidModelError where it is broken."""
-        return None if self.config_file is None else _read_json(self.config_file)
+        return None if self.config_file is None else read_json_object(self.config_file)
 
     @property
-    def preprocessor(self) -> Mapping[str, Any] | None:
-        """Contents of ``preprocessor_file``; InvalidModelError where it is broken."""
-        return None if self.preprocessor_file is None else _read_json(self.preprocessor_file)
+    def preprocessor(self) -> PreprocessorConfig | None:
+        """Which of ``preprocessor_files`` counts; InvalidModelError where one is broken."""
+        return choose_preprocessor(self.preprocessor_files)
 
 
 def find_model(
@@ -149,7 +154,7 @@ def _one_file(path: Path, name: str, dtype: str | None) -> ModelFiles:
         folders.append(place.parent)
         if place.parent.name == "onnx":
             folders.append(place.parent.parent)
-    return ModelFiles(name, path, found, _beside(folders, _CONFIG), _beside(folders, _PREPROCESSOR))
+    return ModelFiles(name, path, found, *_beside(folders))
 
 
 def _in_folder(folder: Path, name: str, device: str, dtype: str | None) -> ModelFiles:
@@ -165,13 +170,7 @@ def _in_folder(folder: Path, name: str, device: str, dtype: str | None) -> Model
         raise ModelNotFoundError(f"{name}: cannot be read ({error.strerror})") from error
     graph, found = _pick(names, name, device, dtype)
     folders = ((folder / graph).parent, folder)
-    return ModelFiles(
-        name,
-        folder / graph,
-        found,
-        _beside(folders, _CONFIG),
-        _beside(folders, _PREPROCESSOR),
-    )
+    return ModelFiles(name, folder / graph, found, *_beside(folders))
 
 
 def _on_hub(
@@ -188,15 +187,16 @@ def _on_hub(
     graph, found = _pick(names, name, device, dtype)
     folder = PurePosixPath(graph).parent
 
-    def sidecar(file: str) -> Path | None:
-        places = (str(folder / file), file)
-        return next((download(place) for place in places if place in names), None)
+    def sidecars(*files: str) -> Iterator[Path]:
+        places = dict.fromkeys(str(place / file) for place in (folder, _ROOT) for file in files)
+        return (download(place) for place in places if place in names)
 
-    config, preprocessor = sidecar(_CONFIG), sidecar(_PREPROCESSOR)
+    config = next(sidecars(_CONFIG), None)
+    preprocessors = tuple(sidecars(*PREPROCESSOR_FILES))
     for file in names:
         if file.startswith(tuple(graph + suffix for suffix in _EXTERNAL_DATA)):
             download(file)
-    return ModelFiles(name, download(graph), found, config, preprocessor)
+    return ModelFiles(name, download(graph), found, config, preprocessors)
 
 
 def _pick(
@@ -278,15 +278,9 @@ def _check_dtype(name: str, found: str | None, wanted: str | None) -> None:
         )
 
 
-def _beside(folders: Sequence[Path], file: str) -> Path | None:
-    return next((folder / file for folder in folders if (folder / file).is_file()), None)
-
-
-def _read_json(path: Path) -> Mapping[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InvalidModelError(f"{path}: cannot be read as JSON ({error})") from error
-    if not isinstance(values, dict):
-        raise InvalidModelError(f"{path}: it must hold a JSON object")
-    return values
+def _beside(folders: Sequence[Path]) -> tuple[Path | None, tuple[Path, ...]]:
+    """The configuration, and the files that may describe the preprocessing."""
+    config = next((folder / _CONFIG for folder in folders if (folder / _CONFIG).is_file()), None)
+    # A graph may be named by a link in the folder that it leads to: each file once.
+    places = dict.fromkeys(folder / file for folder in folders for file in PREPROCESSOR_FILES)
+    return config, tuple(place for place in places if place.is_file())

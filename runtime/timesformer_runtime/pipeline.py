@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections.abc import Callable, Sequence
 from os import PathLike
@@ -20,6 +19,7 @@ from timesformer_runtime.errors import (
     MissingOutputError,
     named,
 )
+from timesformer_runtime.json_object import parse_json_object
 from timesformer_runtime.model_input import Converted, ModelInput
 from timesformer_runtime.results import Answer, Prediction, Ranking, Seconds, VideoResult, View
 from timesformer_runtime.session import as_float32
@@ -272,8 +272,8 @@ class Pipeline:
         if source is None:
             return "CHECKPOINT"
         try:
-            return named(str(json.loads(source)["model"]))
-        except (ValueError, KeyError, TypeError, RecursionError):
+            return named(str(parse_json_object(source, "source")["model"]))
+        except (InvalidModelError, KeyError):
             return "CHECKPOINT"
 
 

@@ -13,14 +13,16 @@ import numpy.typing as npt
 from timesformer_runtime import resample as resampling
 from timesformer_runtime.crops import CENTER, Part
 from timesformer_runtime.errors import InvalidModelError, InvalidVideoError
+from timesformer_runtime.image_processors import invalid_value, preprocessing_fields
 
 Frame = npt.NDArray[np.uint8]  # [H, W, 3], RGB
 Planes = npt.NDArray[np.uint8]  # [C, h, w]
 
-_MAX_SIDE = 8192  # far above any model's input; keeps a broken file from asking for terabytes
-_FLAGS = ("do_resize", "do_center_crop", "do_rescale", "do_normalize")
-# Steps of other image processors: to leave one out would silently give another input.
-_UNSUPPORTED_STEPS = ("do_pad", "do_flip_channel_order", "offset")
+# Far above any model's input; they keep a broken file from asking for terabytes.
+_MAX_SIDE = 8192  # pixels of a result
+_MAX_RESIZED = 1 << 24  # pixels of the longer side, of which a crop may keep a part
+_MAX_BYTES = 1 << 31  # of a clip as it is given to the model, and of what resizing a frame takes
+_FLAGS = ("do_resize", "do_center_crop", "do_rescale", "do_normalize", "offset")
 _FILTERS = {
     resampling.NEAREST: "nearest",
     resampling.LANCZOS: "lanczos",
@@ -35,7 +37,8 @@ _FILTERS = {
 class Preprocessing:
     """What ``preprocessor_config.json`` says: resize, centre crop, rescale, normalise.
 
-    Names, defaults and meanings are those of ``transformers.VideoMAEImageProcessor``.
+    Names, defaults and meanings are those of ``transformers.VideoMAEImageProcessor``; ``from_dict``
+    also reads the configurations of other processors.
 
     Attributes:
         do_resize: Whether frames are resized.
@@ -50,6 +53,7 @@ class Preprocessing:
         do_normalize: Whether ``image_mean`` is subtracted and the rest divided by ``image_std``.
         image_mean: One number per channel; 1 channel means grey frames, 3 mean RGB.
         image_std: One number per channel.
+        offset: Whether 1 is subtracted after rescaling, as ViViT's processor does.
 
     Raises:
         InvalidModelError: A field has a value that no preprocessing can have.
@@ -65,69 +69,83 @@ class Preprocessing:
     do_normalize: bool = True
     image_mean: tuple[float, ...] = (0.5, 0.5, 0.5)
     image_std: tuple[float, ...] = (0.5, 0.5, 0.5)
+    offset: bool = False
 
     def __post_init__(self) -> None:
         for name in _FLAGS:
             if not isinstance(getattr(self, name), bool):
-                raise _invalid(name, getattr(self, name), "true or false")
+                raise invalid_value(name, getattr(self, name), "true or false")
         for side in (self.size,) if isinstance(self.size, int) else _pair("size", self.size):
             _check_side("size", side)
         for side in _pair("crop_size", self.crop_size):
             _check_side("crop_size", side)
         if type(self.resample) is not int or self.resample not in _FILTERS:
             known = ", ".join(f"{number} ({name})" for number, name in _FILTERS.items())
-            raise _invalid("resample", self.resample, f"one of {known}")
+            raise invalid_value("resample", self.resample, f"one of {known}")
         _check_number("rescale_factor", self.rescale_factor)
         self._check_statistics()
+        with np.errstate(all="ignore"):
+            if not np.isfinite(self._table()).all():
+                raise invalid_value(
+                    "rescale_factor with image_mean and image_std",
+                    (self.rescale_factor, self.image_mean, self.image_std),
+                    "numbers that give an input in the range of float32",
+                )
+
+    def __repr__(self) -> str:
+        # Digests in results files are of this text: a field that came later shows where it is used.
+        later = ("offset",) if not self.offset else ()
+        fields = ((name, value) for name, value in vars(self).items() if name not in later)
+        return f"Preprocessing({', '.join(f'{name}={value!r}' for name, value in fields)})"
 
     def _check_statistics(self) -> None:
         for name in ("image_mean", "image_std"):
             values = getattr(self, name)
             if not isinstance(values, tuple) or len(values) not in {1, 3}:
-                raise _invalid(name, values, "1 number (grey) or 3 numbers (RGB)")
+                raise invalid_value(name, values, "1 number (grey) or 3 numbers (RGB)")
             for value in values:
                 _check_number(name, value)
         if len(self.image_mean) != len(self.image_std):
-            raise _invalid("image_std", self.image_std, "as long as image_mean")
+            raise invalid_value("image_std", self.image_std, "as long as image_mean")
         if 0 in self.image_std:
-            raise _invalid("image_std", self.image_std, "numbers other than 0")
+            raise invalid_value("image_std", self.image_std, "numbers other than 0")
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+    def from_dict(cls, values: Mapping[str, Any], source: str = "preprocessor_config.json") -> Self:
         """Reads the contents of a ``preprocessor_config.json``.
 
-        Absent and null values take the defaults; unknown keys are ignored. The older spellings
-        load too: ``size`` and ``crop_size`` as integers or ``[height, width]``.
+        Absent and null values take the defaults of the processor that the contents name, else
+        those of VideoMAE's; unknown keys are ignored. The older spellings load too: ``size`` and
+        ``crop_size`` as integers or ``[height, width]``.
+
+        Args:
+            values: The contents.
+            source: Where they are from, for messages.
 
         Raises:
-            InvalidModelError: A value is not valid, or a step is asked for that is not known here.
+            InvalidModelError: A value is not valid, or a step or a processor is asked for that is
+                not known here.
         """
-        if not isinstance(values, Mapping):
-            raise _invalid("the preprocessing", values, "a JSON object")
-        for name in _UNSUPPORTED_STEPS:
-            if values.get(name):
-                raise _invalid(name, values[name], "absent or false: that step is not supported")
-        names = {field.name for field in dataclasses.fields(cls)}
-        known = {key: value for key, value in values.items() if key in names and value is not None}
-        if "size" in known:
-            known["size"] = _read_size(known["size"])
-        if "crop_size" in known:
-            known["crop_size"] = _read_crop_size(known["crop_size"])
-        for name in ("image_mean", "image_std"):
-            if name in known:
-                known[name] = _read_statistics(known[name])
-        return cls(**known)
+        try:
+            if not isinstance(values, Mapping):
+                raise invalid_value("the preprocessing", values, "a JSON object")
+            return cls(**preprocessing_fields(values))
+        except InvalidModelError as error:
+            raise InvalidModelError(f"{error}: correct it in {source}") from error
 
     def to_dict(self) -> dict[str, Any]:
         """The contents of a ``preprocessor_config.json`` that transformers reads."""
         values = dataclasses.asdict(self)
+        name = "VivitImageProcessor" if values.pop("offset") else "VideoMAEImageProcessor"
         values["size"] = (
             {"shortest_edge": self.size} if isinstance(self.size, int) else _height_width(self.size)
         )
         values["crop_size"] = _height_width(self.crop_size)
         values["image_mean"] = list(self.image_mean)
         values["image_std"] = list(self.image_std)
-        return {"image_processor_type": "VideoMAEImageProcessor", **values}
+        if self.offset:
+            values["offset"] = True
+        return {"image_processor_type": name, **values}
 
     @property
     def num_channels(self) -> int:
@@ -152,6 +170,23 @@ class Preprocessing:
         # In transformers' order of operations: a float division, truncated.
         long_side = int(self.size * max(height, width) / min(height, width))
         return (long_side, self.size) if width <= height else (self.size, long_side)
+
+    def check_clip(self, num_frames: int) -> None:
+        """Makes sure that clips of so many frames do not take more memory than any model needs.
+
+        Where their size depends on the video, that is checked when there is one.
+
+        Raises:
+            InvalidModelError: They would, as resized or as cropped.
+        """
+        resized = self.resized_size(1, 1) if self.do_resize else None  # a square's
+        for size in (self.output_size, resized):
+            if size is not None and self._bytes(num_frames, size) > _MAX_BYTES:
+                raise InvalidModelError(
+                    f"a clip of {num_frames} frames of {size[0]}x{size[1]} pixels would take more "
+                    f"than {_MAX_BYTES >> 20} MB; no model is for such clips: take fewer frames, "
+                    "or correct size and crop_size in preprocessor_config.json"
+                )
 
     def __call__(self, frames: npt.NDArray[np.uint8] | Sequence[Frame]) -> npt.NDArray[np.float32]:
         """Turns frames into the input of a model.
@@ -187,7 +222,7 @@ class Preprocessing:
         """
         check_frame(frame)
         resized = self.resized_size(*frame.shape[:2])
-        size = self._result_size(frame)
+        size = self._result_size(frame, resized)
         parts = [Part.of(resized, size, crop) for crop in crops]
         image = frame if self.num_channels == 3 else _luma(frame)
         windows = [part.window for part in parts]
@@ -208,6 +243,12 @@ class Preprocessing:
         """
         if len(planes) == 0:
             raise InvalidVideoError("there are no frames; a video needs at least one")
+        if self._bytes(len(planes), planes[0].shape[1:]) > _MAX_BYTES:
+            raise InvalidVideoError(
+                f"{len(planes)} frames of {planes[0].shape[1]}x{planes[0].shape[2]} pixels take "
+                f"more than {_MAX_BYTES >> 20} MB; give a smaller video, or use a model with "
+                "do_center_crop"
+            )
         table = self._table()
         result = np.empty((len(planes), *planes[0].shape), dtype=np.float32)
         for t, frame in enumerate(planes):
@@ -225,14 +266,24 @@ class Preprocessing:
                 np.take(table[channel], plane, out=result[t, channel], mode="clip")
         return result
 
-    def _result_size(self, frame: Frame) -> tuple[int, int]:
-        size = self.output_size or self.resized_size(*frame.shape[:2])
+    def _result_size(self, frame: Frame, resized: tuple[int, int]) -> tuple[int, int]:
+        size = self.output_size or resized
         if max(size) > _MAX_SIDE:
             raise InvalidVideoError(
                 f"a frame of {frame.shape[0]}x{frame.shape[1]} pixels becomes {size[0]}x{size[1]}, "
                 f"more than {_MAX_SIDE} a side; use a model with do_center_crop"
             )
+        if max(resized) > _MAX_RESIZED or self._bytes(1, size) > _MAX_BYTES:
+            raise InvalidVideoError(
+                f"a frame of {frame.shape[0]}x{frame.shape[1]} pixels would be resized to "
+                f"{resized[0]}x{resized[1]}, which takes more than {_MAX_BYTES >> 20} MB; give a "
+                "smaller one, or use a model with do_center_crop"
+            )
         return size
+
+    def _bytes(self, num_frames: int, size: tuple[int, int]) -> int:
+        """Memory of a clip in float32, or of a frame in the two float64 passes of its resize."""
+        return self.num_channels * size[0] * size[1] * max(4 * num_frames, 16)
 
     def _table(self) -> npt.NDArray[np.float32]:
         """Every pixel's value after rescaling and normalisation: float32 [C, 256]."""
@@ -240,6 +291,8 @@ class Preprocessing:
         if self.do_rescale:
             values *= self.rescale_factor
         table = values.astype(np.float32)  # from here on float32, as transformers does
+        if self.offset:
+            table -= 1
         if self.do_normalize:
             table -= np.array(self.image_mean, dtype=np.float32)[:, None]
             table /= np.array(self.image_std, dtype=np.float32)[:, None]
@@ -266,36 +319,9 @@ def check_frame(frame: object) -> None:
         raise InvalidVideoError(f"a frame has shape {frame.shape}; give [height, width, 3], RGB")
 
 
-def _read_size(size: object) -> object:
-    if isinstance(size, Mapping):
-        sides = {name for name, value in size.items() if value is not None}
-        if sides == {"shortest_edge"}:
-            return size["shortest_edge"]
-        if sides == {"height", "width"}:
-            return size["height"], size["width"]
-        raise _invalid("size", size, "{shortest_edge} or {height, width}")
-    return tuple(size) if isinstance(size, list) else size
-
-
-def _read_crop_size(size: object) -> object:
-    if isinstance(size, Mapping):
-        if {name for name, value in size.items() if value is not None} != {"height", "width"}:
-            raise _invalid("crop_size", size, "{height, width}")
-        return size["height"], size["width"]
-    if isinstance(size, list):
-        return tuple(size)
-    return (size, size)
-
-
-def _read_statistics(values: object) -> object:
-    if isinstance(values, list | tuple):
-        return tuple(values)
-    return (values,) * 3  # transformers applies a single number to every channel
-
-
 def _pair(name: str, size: object) -> tuple[object, object]:
     if not isinstance(size, tuple) or len(size) != 2:
-        raise _invalid(name, size, "an integer or (height, width)")
+        raise invalid_value(name, size, "an integer or (height, width)")
     return size
 
 
@@ -305,15 +331,16 @@ def _height_width(size: tuple[int, int]) -> dict[str, int]:
 
 def _check_side(name: str, side: object) -> None:
     if isinstance(side, bool) or not isinstance(side, int) or not 1 <= side <= _MAX_SIDE:
-        raise _invalid(name, side, f"integers from 1 to {_MAX_SIDE}")
+        raise invalid_value(name, side, f"integers from 1 to {_MAX_SIDE}")
 
 
 def _check_number(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise _invalid(name, value, "finite numbers")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not _is_finite(value):
+        raise invalid_value(name, value, "finite numbers")
 
 
-def _invalid(name: str, value: object, limit: str) -> InvalidModelError:
-    return InvalidModelError(
-        f"{name} is {value!r}; it must be {limit}: correct it in preprocessor_config.json"
-    )
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer that no float can hold
+        return False

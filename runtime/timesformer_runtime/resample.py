@@ -4,6 +4,8 @@ Models were trained and are evaluated with frames that Pillow resized, so its ar
 definition of a right answer: separable filters widened by the scale, weights of 22 fractional
 bits, a horizontal and then a vertical pass, and an image of 8 bits between them. Products of such
 weights and pixels fit the 53 bits of a float64, so BLAS computes them without any rounding.
+Since Pillow 13 the vertical pass is first where a frame loses much more height than width; before,
+such frames (tall ones, or those squeezed into a square) differed by a level of 255 here and there.
 """
 
 import functools
@@ -60,19 +62,18 @@ def resize(
     Returns:
         uint8 [C, window.height, window.width], equal to Pillow's ``Image.resize`` and ``crop``.
     """
-    rows = range(window.top, window.top + window.height)
-    columns = range(window.left, window.left + window.width)
+    rows, columns = _ranges(window)
     if image.shape[:2] == size:
         return _planes(image[rows.start : rows.stop, columns.start : columns.stop])
     if resample == NEAREST:
         nearest_rows = _nearest(image.shape[0], size[0], rows)
         nearest_columns = _nearest(image.shape[1], size[1], columns)
         return _planes(image[nearest_rows[:, None], nearest_columns])
-    vertical = _blocks(image.shape[0], size[0], rows, resample)
-    horizontal = _blocks(image.shape[1], size[1], columns, resample)
-    needed = slice(vertical[0].inputs.start, vertical[-1].inputs.stop)
-    between = _horizontal_pass(image[needed], horizontal, window.width)
-    return _vertical_pass(between, vertical, window.height)
+    if _vertical_is_first(image.shape[:2], size):
+        turned_window = Window(window.left, window.top, window.width, window.height)
+        turned = _filtered(image.transpose(1, 0, 2), (size[1], size[0]), resample, turned_window)
+        return np.ascontiguousarray(turned.transpose(0, 2, 1))
+    return _filtered(image, size, resample, window)
 
 
 def resize_windows(
@@ -97,6 +98,30 @@ def resize_windows(
         return [resize(image, size, resample, window) for window in windows]
     planes = resize(image, size, resample, whole)
     return [planes[:, w.top - top :, w.left - left :][:, : w.height, : w.width] for w in windows]
+
+
+def _ranges(window: Window) -> tuple[range, range]:
+    """The rows and the columns of a window."""
+    top, left, height, width = window
+    return range(top, top + height), range(left, left + width)
+
+
+def _vertical_is_first(source: tuple[int, ...], target: tuple[int, int]) -> bool:
+    """Tells if Pillow runs the vertical pass first, by its own rule for less work."""
+    lost_height, lost_width = source[0] - target[0], source[1] - target[1]
+    return lost_height > 0 and lost_height > 2 * lost_width
+
+
+def _filtered(
+    image: npt.NDArray[np.uint8], size: tuple[int, int], resample: int, window: Window
+) -> Planes:
+    """As ``resize``, by a horizontal and then a vertical pass."""
+    rows, columns = _ranges(window)
+    vertical = _blocks(image.shape[0], size[0], rows, resample)
+    horizontal = _blocks(image.shape[1], size[1], columns, resample)
+    needed = slice(vertical[0].inputs.start, vertical[-1].inputs.stop)
+    between = _horizontal_pass(image[needed], horizontal, window.width)
+    return _vertical_pass(between, vertical, window.height)
 
 
 def _planes(image: npt.NDArray[np.uint8]) -> Planes:

@@ -110,3 +110,8 @@ def test_a_folder_that_cannot_hold_the_output(tmp_path: Path) -> None:
             check_output(Path(name), force=True)
     with pytest.raises(InvalidOptionError, match="there is no folder"):
         check_output(tmp_path / "absent" / "bundle", force=False)
+    with pytest.raises(
+        InvalidOptionError, match="only paths in UTF-8; give another name"
+    ) as caught:
+        check_output(tmp_path / os.fsdecode(b"caf\xe9"), force=False)
+    str(caught.value).encode()

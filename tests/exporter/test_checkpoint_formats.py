@@ -6,17 +6,19 @@ import argparse
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers
 from safetensors.torch import save_file
 from timesformer_exporter.checkpoints import Checkpoint, build_model, load_checkpoint
 from timesformer_exporter.config import ATTENTION_TYPES, TimesformerConfig
-from timesformer_exporter.errors import InvalidCheckpointError
+from timesformer_exporter.errors import InvalidCheckpointError, InvalidOptionError
 from timesformer_runtime.preprocess import Preprocessing
 from torch import Tensor
 
@@ -499,6 +501,120 @@ def test_a_video_processor_of_newer_transformers(tmp_path: Path) -> None:
     checkpoint = load_checkpoint(folder)
     assert checkpoint.preprocessing == PREPROCESSOR
     assert "video_preprocessor_config.json" in checkpoint.source.files
+
+
+@pytest.mark.parametrize("key", ["video_processor", "image_processor"])
+def test_a_processor_nested_in_that_of_all_modalities(tmp_path: Path, key: str) -> None:
+    config = tiny_config()
+    folder = write_folder(tmp_path, config, random_model(config).state_dict())
+    (folder / "preprocessor_config.json").unlink()
+    (folder / "processor_config.json").write_text(json.dumps({key: PREPROCESSOR}))
+    checkpoint = load_checkpoint(folder)
+    assert checkpoint.preprocessing == PREPROCESSOR
+    assert checkpoint.notes == ()
+    assert "processor_config.json" in checkpoint.source.files
+
+
+def test_files_that_disagree_about_the_preprocessing(tmp_path: Path) -> None:
+    config = tiny_config()
+    folder = write_folder(tmp_path, config, random_model(config).state_dict())
+    other = PREPROCESSOR | {"image_mean": [0.7, 0.8, 0.9]}
+    (folder / "video_preprocessor_config.json").write_text(json.dumps(other))
+    checkpoint = load_checkpoint(folder)
+    assert checkpoint.preprocessing == other
+    (note,) = checkpoint.notes
+    assert "video_preprocessor_config.json counts, as in transformers" in note
+    assert "preprocessor_config.json" not in checkpoint.source.files
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"image_processor_type": "ViTImageProcessor", "size": 32},
+        {"feature_extractor_type": "DeiTFeatureExtractor", "size": 40, "crop_size": 32},
+        {"image_processor_type": "ConvNextImageProcessor", "size": 32, "crop_pct": 0.9},
+        {"image_processor_type": "CLIPImageProcessor", "size": 32, "crop_size": 32},
+        {"image_processor_type": "VivitImageProcessor", "size": 36, "crop_size": 32},
+        {"video_processor_type": "VivitVideoProcessor", "size": 36, "crop_size": 32},
+    ],
+    ids=str,
+)
+def test_other_processors_keep_their_steps_in_what_is_written(
+    tmp_path: Path, values: dict[str, Any]
+) -> None:
+    config = tiny_config()
+    folder = write_folder(tmp_path / "model", config, random_model(config).state_dict())
+    (folder / "preprocessor_config.json").write_text(json.dumps(values))
+    checkpoint = load_checkpoint(folder)
+    expected = Preprocessing.from_dict(values)
+    assert Preprocessing.from_dict(checkpoint.preprocessing) == expected
+    # transformers takes the written file for the same steps.
+    written = tmp_path / "written"
+    written.mkdir()
+    (written / "preprocessor_config.json").write_text(json.dumps(checkpoint.preprocessing))
+    processor = transformers.AutoImageProcessor.from_pretrained(written)
+    frames = np.random.default_rng(0).integers(0, 256, (2, 50, 71, 3), dtype=np.uint8)
+    theirs = processor([list(frames)], input_data_format="channels_last", return_tensors="np")
+    np.testing.assert_array_equal(expected(frames), theirs["pixel_values"][0])
+
+
+def test_what_json_cannot_say_does_not_stop_the_writing(tmp_path: Path) -> None:
+    config = tiny_config()
+    folder = write_folder(tmp_path, config, random_model(config).state_dict())
+    text = json.dumps(PREPROCESSOR)[:-1] + (
+        f', "theirs": NaN, "deep": [{{"a": Infinity}}], "long": {"9" * 5000}}}'
+    )
+    (folder / "preprocessor_config.json").write_text(text)
+    config_text = json.dumps(config.to_dict())[:-1] + ', "theirs": [NaN, 1e999]}'
+    (folder / "config.json").write_text(config_text)
+    checkpoint = load_checkpoint(folder)
+    assert checkpoint.preprocessing == PREPROCESSOR
+    assert checkpoint.config == config
+
+
+@pytest.mark.parametrize("attention_type", ["divided_space_time", "joint_space_time"])
+def test_frames_of_the_configuration_and_of_the_embeddings(
+    tmp_path: Path, attention_type: str
+) -> None:
+    config = tiny_config(attention_type=attention_type)  # 4 frames
+    folder = write_folder(tmp_path, config, random_model(config).state_dict())
+    values = config.to_dict()
+    (folder / "config.json").write_text(json.dumps(values | {"num_frames": 6}))
+    with pytest.raises(InvalidOptionError) as caught:
+        load_checkpoint(folder)
+    assert "config.json says num_frames 6, but the time embeddings are for 4" in str(caught.value)
+    assert "option num_frames" in str(caught.value)
+    assert load_checkpoint(folder, num_frames=4).config == config
+    assert load_checkpoint(folder, num_frames=6).config.num_frames == 6
+    del values["num_frames"]  # the default would be 8
+    (folder / "config.json").write_text(json.dumps(values))
+    checkpoint = load_checkpoint(folder)
+    assert checkpoint.config == config
+    assert checkpoint.notes == ("config.json has no num_frames: the embeddings' 4 was taken.",)
+
+
+def test_size_of_the_configuration_and_of_the_embeddings(tmp_path: Path) -> None:
+    config = tiny_config()  # frames of 32x32
+    folder = write_folder(tmp_path, config, random_model(config).state_dict())
+    values = config.to_dict()
+    (folder / "config.json").write_text(json.dumps(values | {"image_size": 48}))
+    assert load_checkpoint(folder, image_size=32).config == config
+    assert load_checkpoint(folder, image_size=48).config.image_size == (48, 48)
+    del values["image_size"]  # the default would be 224
+    (folder / "config.json").write_text(json.dumps(values))
+    checkpoint = load_checkpoint(folder)
+    assert checkpoint.config == config
+    assert checkpoint.notes == ("config.json has no image_size: the embeddings' 32 was taken.",)
+
+
+def test_names_that_are_not_utf8_are_escaped_in_what_is_written(tmp_path: Path) -> None:
+    config = tiny_config()
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    torch.save(random_model(config).state_dict(), folder / os.fsdecode(b"caf\xe9.pth"))
+    source = load_checkpoint(folder, attention_heads=2).source
+    assert source.model == "caf\\udce9"
+    assert list(source.files) == ["caf\\udce9.pth"]
 
 
 def test_labels_from_a_file(tmp_path: Path) -> None:

@@ -91,6 +91,14 @@ def repositories(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Reposito
     torch.save({"x": torch.zeros(1)}, both / "pytorch_model.bin")
     cut = folder_of(root / "cut")
     page = folder_of(root / "page")
+    nested = folder_of(root / "nested")
+    values = json.loads((nested / "preprocessor_config.json").read_text())
+    (nested / "preprocessor_config.json").unlink()
+    processors = {
+        "video_processor": values,
+        "image_processor": values | {"image_mean": [0.1, 0.2, 0.3]},
+    }
+    (nested / "processor_config.json").write_text(json.dumps(processors))
     (page / "model.safetensors").write_text("<!doctype html><p>sign in</p>")
     return {
         "me/safetensors": Repository.of_folder(whole, revisions=("refs/pr/5",)),
@@ -101,6 +109,7 @@ def repositories(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Reposito
         "me/gated": Repository.of_folder(whole, gated=True),
         "me/cut": Repository.of_folder(cut, broken={"model.safetensors"}),
         "me/page": Repository.of_folder(page),
+        "me/nested": Repository.of_folder(nested),
         "me/empty": Repository({"README.md": b"nothing"}),
         "me/onnx": Repository({"config.json": b"{}", "onnx/model.onnx": b""}),
     }
@@ -123,6 +132,7 @@ def test_every_layout_on_the_hub_gives_the_same_logits(
             ("me/both", {}),
             ("me/safetensors", {"local_files_only": True}),
             ("me/sharded", {"local_files_only": True}),
+            ("me/nested", {}),
         )
     expected = random_model(CONFIG)(random_clips(CONFIG))
     configured = ["config.json", "preprocessor_config.json"]
@@ -138,6 +148,8 @@ def test_every_layout_on_the_hub_gives_the_same_logits(
     assert results[4]["format"] == "facebook"
     assert results[4]["files"] == ["m.pyth"]
     assert results[5]["files"] == results[0]["files"]
+    assert results[8]["files"] == ["config.json", "model.safetensors", "processor_config.json"]
+    assert "(video_processor) counts, as in transformers" in results[8]["notes"][0]
     assert "model.safetensors.index.json" in results[2]["files"]
     assert len(results[2]["files"]) > 4
     assert not [request for request in server.requests if "README" in request]

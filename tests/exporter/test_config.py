@@ -95,7 +95,8 @@ def test_labels() -> None:
         ("image_size", 8, "smaller than patch_size 16"),
         ("patch_size", True, "patch_size is True"),
         ("num_channels", 0, "num_channels is 0"),
-        ("num_frames", 8.0, "num_frames is 8.0"),
+        ("num_frames", 8.5, "num_frames is 8.5"),
+        ("num_frames", 10**400, "num_frames is 10"),
         ("num_frames", None, "num_frames is None"),
         ("hidden_size", 100, "100 is not a multiple of num_attention_heads 12"),
         ("num_hidden_layers", 0, "num_hidden_layers is 0"),
@@ -107,14 +108,22 @@ def test_labels() -> None:
         ("initializer_range", -1, "initializer_range is -1"),
         ("layer_norm_eps", float("nan"), "layer_norm_eps is nan"),
         ("layer_norm_eps", float("inf"), "layer_norm_eps is inf"),
+        ("layer_norm_eps", 10**400, "layer_norm_eps is 10"),
+        ("drop_path_rate", -(10**400), "drop_path_rate is -10"),
         ("qkv_bias", 1, "true or false"),
         ("attention_type", "axial", "divided_space_time, joint_space_time, space_only"),
         ("problem_type", "ranking", "single_label_classification"),
         ("id2label", {}, "must map class indices"),
         ("id2label", ["a"], "must map class indices"),
-        ("id2label", {"zero": "a"}, "an index that is no integer"),
+        ("id2label", {"zero": "a"}, "an index that is not an integer"),
         ("id2label", {"0": "a", "2": "c"}, "none for index 1"),
+        ("label2id", {"a": 0, "b": 2}, "label2id has 2 labels but none for index 1"),
+        ("label2id", {"a": 0, "b": 0}, "label2id has two names for class 0"),
+        ("label2id", {"a": "first"}, "label2id has an index that is not an integer"),
+        ("label2id", [0, 1], "it must map names to class indices"),
+        ("hidden_act", "x" * 400, "hidden_act is 'x"),
         ("model_type", "vit", "only 'timesformer'"),
+        ("model_type", ["timesformer"], "only 'timesformer'"),
         ("num_labels", "many", "num_labels is 'many'"),
     ],
 )
@@ -123,6 +132,34 @@ def test_impossible_values_are_refused_by_name(field: str, value: object, said: 
         TimesformerConfig.from_dict({field: value})
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
+def test_an_integer_that_python_does_not_write() -> None:
+    with pytest.raises(InvalidConfigError, match="initializer_range is an integer of thousands"):
+        TimesformerConfig(initializer_range=10**5000)
+
+
+def test_what_is_written_in_another_way_but_plain() -> None:
+    values = {
+        "model_type": "TimeSformer",
+        "num_frames": 8.0,
+        "hidden_size": 768.0,
+        "image_size": [224.0, 96],
+        "patch_size": 8.0,
+        "num_labels": 2.0,
+    }
+    config = TimesformerConfig.from_dict(values)
+    assert (config.num_frames, config.hidden_size, config.num_labels) == (8, 768, 2)
+    assert (config.image_size, config.patch_size) == ((224, 96), 8)
+    assert "." not in json.dumps([config.to_dict()[name] for name in ("num_frames", "patch_size")])
+
+
+def test_labels_from_their_indices_alone() -> None:
+    given = {"label2id": {"b": 1, "a": 0}, "num_labels": 7}
+    assert TimesformerConfig.from_dict(given).id2label == {0: "a", 1: "b"}
+    both = given | {"id2label": {"0": "first", "1": "second"}}
+    assert TimesformerConfig.from_dict(both).id2label == {0: "first", 1: "second"}
 
 
 def test_the_error_is_also_the_built_in() -> None:

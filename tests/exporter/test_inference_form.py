@@ -126,6 +126,7 @@ def test_patches_are_embedded_as_by_the_convolution(attention_type: str) -> None
         ),
         Preprocessing(size=20, crop_size=(32, 32), do_rescale=False),
         Preprocessing(size=(32, 32), do_center_crop=False, do_normalize=False),
+        Preprocessing(size=32, crop_size=(32, 32), do_normalize=False, offset=True),
     ],
     ids=str,
 )

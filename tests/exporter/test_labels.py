@@ -46,6 +46,9 @@ def test_every_form_gives_the_same_labels(tmp_path: Path, text: str) -> None:
         ('{"a": 0.5, "b": 1, "c": 2}', "the key 'a'"),
         ('["a", "b"', "not valid JSON"),
         ("[" * 100_000, "not valid JSON"),
+        ('["a", "b", "\\udfff"]', "text that is not Unicode"),
+        ('["a", "b", NaN]', "nan as the name of class 2"),
+        ('{"a": 0, "b": 1, "c": 1e999}', "the key 'a'"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_the_reason(tmp_path: Path, text: str, said: str) -> None:

@@ -103,6 +103,7 @@ PREPROCESSINGS: dict[str, dict[str, Any]] = {
     "no resize": {"do_resize": False, "crop_size": (32, 32)},
     "no rescale": {"size": 32, "crop_size": (32, 32), "do_rescale": False},
     "no normalise": {"size": 32, "crop_size": (32, 32), "do_normalize": False},
+    "offset": {"size": 32, "crop_size": (32, 32), "rescale_factor": 1 / 127.5, "offset": True},
 }
 
 

@@ -22,6 +22,7 @@ from timesformer_runtime.errors import (
     TimesformerError,
 )
 from timesformer_runtime.model_files import find_model
+from timesformer_runtime.preprocess import Preprocessing
 from timesformer_runtime.settings import SessionSettings
 
 from tests.tiny_graphs import (
@@ -206,6 +207,48 @@ def test_a_third_party_export(tmp_path: Path, place: str) -> None:
     assert bundle.input.num_frames == FRAMES  # of config.json
     assert bundle.outputs == {"logits": "output_0"}
     assert bundle.labels == LABELS
+
+
+@pytest.mark.parametrize("place", ["beside", "one up"])
+@pytest.mark.parametrize(
+    ("file", "key"),
+    [
+        ("video_preprocessor_config.json", None),
+        ("processor_config.json", "video_processor"),
+        ("processor_config.json", "image_processor"),
+    ],
+)
+def test_a_third_party_export_with_the_files_of_transformers_5(
+    tmp_path: Path, place: str, file: str, key: str | None
+) -> None:
+    folder = tmp_path if place == "beside" else tmp_path / "onnx"
+    graph = TinyGraph().save(folder / "model.onnx")
+    write_sidecars(tmp_path)
+    (tmp_path / "preprocessor_config.json").unlink()
+    values = preprocessor_config() | {"image_std": [0.1, 0.2, 0.3]}
+    (tmp_path / file).write_text(json.dumps(values if key is None else {key: values}))
+    bundle = opened(graph)
+    assert bundle.preprocessing == Preprocessing.from_dict(values)
+    assert bundle.notes == ()
+
+
+def test_files_that_disagree_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    graph = TinyGraph().save(tmp_path / "model.onnx")
+    write_sidecars(tmp_path)
+    values = preprocessor_config() | {"image_std": [0.1, 0.2, 0.3]}
+    (tmp_path / "video_preprocessor_config.json").write_text(json.dumps(values))
+    bundle = opened(graph)
+    assert bundle.preprocessing == Preprocessing.from_dict(values)
+    (note,) = bundle.notes
+    assert "video_preprocessor_config.json counts" in note
+    assert note in caplog.text
+
+
+def test_the_files_nearest_to_the_graph_count(tmp_path: Path) -> None:
+    graph = TinyGraph().save(tmp_path / "onnx" / "model.onnx")
+    write_sidecars(tmp_path / "onnx")
+    (tmp_path / "processor_config.json").write_text('{"video_processor": {"size": 8}}')
+    assert opened(graph).preprocessing == Preprocessing.from_dict(preprocessor_config())
 
 
 def test_what_lies_near_a_complete_file_is_not_read(tmp_path: Path) -> None:
@@ -414,10 +457,16 @@ def test_a_graph_that_is_no_video_model(tmp_path: Path) -> None:
     ("config", "message"),
     [
         (model_config(id2label={"0": "a", "1": "b"}), "it has 4 classes, but config.json names 2"),
-        (model_config(id2label={"0": "a", "2": "b"}), "id2label must map every class index"),
-        (model_config(id2label={"zero": "a"}), "id2label has an index that is no integer"),
-        (model_config(id2label=["a", "b"]), "id2label must map every class index"),
+        (model_config(id2label={"0": "a", "2": "b"}), "id2label has 2 labels but none for index 1"),
+        (model_config(id2label={"zero": "a"}), "id2label has an index that is not an integer"),
+        (model_config(id2label=["a", "b"]), "it must map class indices to names"),
         (model_config(problem_type="guess"), "problem_type is 'guess'; it must be one of"),
+        (
+            model_config(id2label=None, label2id={"a": 0, "b": 0}),
+            "label2id has two names for class 0: 'a' and 'b'",
+        ),
+        (model_config(id2label=None, label2id={"a": 0, "b": "x"}), "label2id has an index that"),
+        (model_config(id2label=None, label2id=7), "it must map names to class indices"),
     ],
 )
 def test_configurations_that_do_not_fit(
@@ -428,7 +477,7 @@ def test_configurations_that_do_not_fit(
     assert message in refusal(tmp_path, InvalidModelError)
 
 
-@pytest.mark.parametrize("frames", [None, 0, "8", True])
+@pytest.mark.parametrize("frames", [None, 0, "8", True, 8.5, 10**9])
 def test_open_frames_need_the_configuration(tmp_path: Path, frames: object) -> None:
     write_sidecars(tmp_path, model_config(num_frames=frames))
     TinyGraph(shape=("b", "t", 3, SIZE, SIZE)).save(tmp_path / "model.onnx")
@@ -436,10 +485,32 @@ def test_open_frames_need_the_configuration(tmp_path: Path, frames: object) -> N
     assert f"num_frames in config.json is {frames!r}: set it there" in message
 
 
+def test_open_frames_may_be_written_as_a_float(tmp_path: Path) -> None:
+    write_sidecars(tmp_path, model_config(num_frames=float(FRAMES)))
+    TinyGraph(shape=("b", "t", 3, SIZE, SIZE)).save(tmp_path / "model.onnx")
+    assert opened(tmp_path).input.num_frames == FRAMES
+
+
+def test_a_clip_beyond_any_model_is_refused_before_there_is_one(tmp_path: Path) -> None:
+    write_sidecars(tmp_path, preprocessor=preprocessor_config(size=8192))
+    TinyGraph(shape=("b", FRAMES, 3, "h", "w")).save(tmp_path / "model.onnx")
+    message = refusal(tmp_path, InvalidModelError)
+    assert "a clip of 4 frames of 8192x8192 pixels would take more than 2048 MB" in message
+    assert "or correct size and crop_size" in message
+
+
 def test_static_frames_win_over_the_configuration(tmp_path: Path) -> None:
     write_sidecars(tmp_path, model_config(num_frames=16))
     TinyGraph().save(tmp_path / "model.onnx")
     assert opened(tmp_path).input.num_frames == FRAMES
+
+
+def test_labels_from_their_indices_alone(tmp_path: Path) -> None:
+    config = model_config(label2id={"b": 1, "a": 0, "d": 3, "c": 2.0})
+    del config["id2label"]
+    write_sidecars(tmp_path, config)
+    TinyGraph().save(tmp_path / "model.onnx")
+    assert opened(tmp_path).labels == ("a", "b", "c", "d")
 
 
 def test_without_labels(tmp_path: Path) -> None:
@@ -458,9 +529,9 @@ def test_without_preprocessing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "text", "message"),
     [
-        ("config.json", "{", "cannot be read as JSON"),
-        ("config.json", "[1]", "must hold a JSON object"),
-        ("preprocessor_config.json", "\udcff".encode("utf-8", "surrogateescape"), "as JSON"),
+        ("config.json", "{", "config.json is not valid JSON"),
+        ("config.json", "[1]", "config.json holds a list, not a JSON object"),
+        ("preprocessor_config.json", "\udcff".encode("utf-8", "surrogateescape"), "read as UTF-8"),
         ("preprocessor_config.json", '{"resample": 77}', "resample is 77"),
     ],
 )
@@ -474,8 +545,8 @@ def test_broken_files_beside(tmp_path: Path, file: str, text: str | bytes, messa
     ("entries", "message"),
     [
         ({"timesformer_onnx.format": "2"}, "has format '2'; this version reads '1': pip install"),
-        ({"config": "{"}, "its metadata entry 'config' is no JSON"),
-        ({"config": "[]"}, "its metadata entry 'config' must be a JSON object"),
+        ({"config": "{"}, "its metadata entry 'config' is not valid JSON"),
+        ({"config": "[]"}, "its metadata entry 'config' holds a list"),
         ({"frame_sampling": {"method": "dense"}}, "it wants frame sampling 'dense'"),
         ({"golden": {"generator": "other-v9"}}, "generator 'other-v9'; this version knows"),
         (

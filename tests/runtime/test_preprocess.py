@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy.typing as npt
 import pytest
 from timesformer_runtime import resample as resampling
 from timesformer_runtime.errors import InvalidModelError, InvalidVideoError, TimesformerError
+from timesformer_runtime.image_processors import _IMAGE_PROCESSORS
 from timesformer_runtime.preprocess import Preprocessing
 
 from tests.transformers_classes import pillow_processor
@@ -117,6 +119,100 @@ def test_equals_transformers_for_absent_values_and_older_spellings(changes: dict
     np.testing.assert_array_equal(result, transformers_result(changes, frames))
 
 
+# What a fine-tuned checkpoint may have beside it: the types of other models, which differ in their
+# defaults, in what a single number as size means, and in how they crop and rescale.
+OTHER_PROCESSORS: list[dict[str, Any]] = [
+    {"image_processor_type": "VideoMAEImageProcessorFast"},
+    {"feature_extractor_type": "VideoMAEFeatureExtractor", "size": 96, "crop_size": 90},
+    {"image_processor_type": "ViTImageProcessor"},
+    {"image_processor_type": "ViTImageProcessor", "size": 224},
+    {"feature_extractor_type": "ViTFeatureExtractor", "size": 224, "image_mean": [0.45] * 3},
+    {"image_processor_type": "ViTImageProcessor", "size": {"shortest_edge": 100}},
+    {"image_processor_type": "ViTImageProcessor", "size": [50, 81], "do_center_crop": False},
+    {
+        "image_processor_type": "ViTImageProcessorFast",
+        "size": 64,
+        "do_center_crop": True,
+        "crop_size": 48,
+    },
+    {"image_processor_type": "ViTImageProcessor", "size": 64, "default_to_square": False},
+    {"image_processor_type": "DeiTImageProcessor"},
+    {"feature_extractor_type": "DeiTFeatureExtractor", "size": 256, "resample": 2},
+    {"image_processor_type": "DeiTImageProcessor", "do_center_crop": False, "size": 100},
+    {"image_processor_type": "ConvNextImageProcessor"},
+    {"image_processor_type": "ConvNextImageProcessor", "size": 224},
+    {"feature_extractor_type": "ConvNextFeatureExtractor", "size": 224, "crop_pct": 0.95},
+    {"image_processor_type": "ConvNextImageProcessor", "size": 97, "crop_pct": 0.7},
+    {"image_processor_type": "ConvNextImageProcessor", "size": 97, "crop_pct": 1.3},
+    {"image_processor_type": "ConvNextImageProcessor", "size": {"shortest_edge": 400}},
+    {
+        "image_processor_type": "ConvNextImageProcessor",
+        "size": 384,
+        "do_center_crop": True,
+        "crop_size": 333,
+    },
+    {
+        "image_processor_type": "ConvNextImageProcessor",
+        "do_resize": False,
+        "do_center_crop": True,
+        "crop_size": 50,
+    },
+    {"image_processor_type": "CLIPImageProcessor"},
+    {"feature_extractor_type": "CLIPFeatureExtractor", "size": 112, "crop_size": 112},
+    {"image_processor_type": "CLIPImageProcessor", "image_mean": [0, 0.1, 0.2]},
+    {"image_processor_type": "VivitImageProcessor"},
+    {"image_processor_type": "VivitImageProcessor", "offset": False, "rescale_factor": 1 / 255},
+    {"feature_extractor_type": "VivitFeatureExtractor", "size": 72, "do_normalize": False},
+    {"image_processor_type": "VivitImageProcessor", "do_rescale": False, "offset": False},
+    {"image_processor_type": "BeitImageProcessor"},
+    {"image_processor_type": "BeitImageProcessor", "size": 256, "do_center_crop": True},
+    {"image_processor_type": "BitImageProcessor"},
+    {"image_processor_type": "BlipImageProcessor", "size": 100},
+    {"image_processor_type": "ChineseCLIPImageProcessor", "size": 100},
+    {"image_processor_type": "MobileNetV1ImageProcessor"},
+    {"image_processor_type": "PvtImageProcessor", "size": 100},
+    {"image_processor_type": "SegformerImageProcessor", "size": 100},
+    {"image_processor_type": "SiglipImageProcessor"},
+    {"image_processor_type": "SiglipImageProcessor", "size": 100},
+]
+
+
+def gradient(height: int, width: int) -> npt.NDArray[np.uint8]:
+    """A frame [1, H, W, 3] whose levels change evenly, in another direction for each channel."""
+    y, x = np.mgrid[:height, :width]
+    levels = [255 * y // max(height - 1, 1), 255 * x // max(width - 1, 1), (x + 2 * y) % 256]
+    return np.stack(levels, axis=-1).astype(np.uint8)[None]
+
+
+@pytest.mark.parametrize("values", OTHER_PROCESSORS, ids=str)
+def test_equals_the_processor_that_transformers_makes_of_the_file(
+    values: dict[str, Any], tmp_path: Path
+) -> None:
+    pillow = pytest.importorskip("PIL")
+    transformers = pytest.importorskip("transformers")
+    sizes = [(120, 171), (96, 400)]
+    if int(pillow.__version__.split(".")[0]) >= 13:  # before, it had another order for tall frames
+        sizes += [(173, 97), (451, 303)]
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(values))
+    processor = transformers.AutoImageProcessor.from_pretrained(tmp_path)
+    preprocessing = Preprocessing.from_dict(values)
+    as_written = Preprocessing.from_dict(json.loads(json.dumps(preprocessing.to_dict())))
+    for height, width in sizes:
+        for frames in (noise(1, height, width, 3), gradient(height, width)):
+            batch = processor(list(frames), input_data_format="channels_last", return_tensors="np")[
+                "pixel_values"
+            ]
+            expected = batch.reshape(1, *batch.shape[-3:])  # some have an axis for videos
+            np.testing.assert_array_equal(preprocessing(frames), expected)
+            np.testing.assert_array_equal(as_written(frames), expected)
+
+
+def test_every_known_image_processor_is_compared_with_transformers() -> None:
+    names = {str(value) for values in OTHER_PROCESSORS for value in values.values()}
+    for known in _IMAGE_PROCESSORS:
+        assert any(name.startswith((f"{known}Image", f"{known}Feature")) for name in names), known
+
+
 def test_one_channel_is_pillows_grey() -> None:
     image = pytest.importorskip("PIL.Image")
     frames = noise(1, 90, 120, 3)
@@ -127,6 +223,35 @@ def test_one_channel_is_pillows_grey() -> None:
     values = np.asarray(grey).astype(np.float64) * (1 / 255)
     expected = (values.astype(np.float32) - np.float32(0.5)) / np.float32(0.25)
     np.testing.assert_array_equal(preprocessing(frames), expected[None, None])
+
+
+@pytest.mark.parametrize("filter_number", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("source", "target", "vertical_first"),
+    [
+        ((90, 160), (40, 71), False),
+        ((160, 90), (71, 40), False),  # 89 rows less, no more than twice 50 columns
+        ((160, 60), (106, 40), True),  # a phone's
+        ((160, 90), (40, 40), True),
+        ((60, 90), (40, 120), True),
+        ((60, 90), (60, 40), False),
+    ],
+)
+def test_the_passes_come_in_pillows_order(
+    filter_number: int, source: tuple[int, int], target: tuple[int, int], vertical_first: bool
+) -> None:
+    image = pytest.importorskip("PIL.Image")
+    frame = noise(*source, 3)
+    between = (target[0], source[1]) if vertical_first else (source[0], target[1])
+    # Each of these two does one pass only, whatever version of Pillow this is.
+    first = image.fromarray(frame).resize(between[::-1], filter_number)
+    expected = np.asarray(first.resize(target[::-1], filter_number)).transpose(2, 0, 1)
+    whole = resampling.Window(0, 0, *target)
+    np.testing.assert_array_equal(resampling.resize(frame, target, filter_number, whole), expected)
+    part = resampling.Window(top=3, left=5, height=20, width=30)
+    np.testing.assert_array_equal(
+        resampling.resize(frame, target, filter_number, part), expected[:, 3:23, 5:35]
+    )
 
 
 def test_a_window_is_cut_from_the_whole_result() -> None:

@@ -562,6 +562,33 @@ def test_a_model_of_the_community_by_its_id(folder: Path, hub: HubServer, tmp_pa
     assert len(hub.requests) == before
 
 
+def test_the_preprocessing_of_transformers_5_on_the_hub(
+    folder: Path, hub: HubServer, tmp_path: Path
+) -> None:
+    repository = tmp_path / "repository"
+    plain = json.loads((repository / "preprocessor_config.json").read_text())
+    bright = plain | {"image_mean": [0.0, 0.0, 0.0]}
+    (repository / "processor_config.json").write_text(json.dumps({"video_processor": bright}))
+    with_both = Repository.of_folder(repository)
+    (repository / "processor_config.json").unlink()
+    (repository / "preprocessor_config.json").write_text(json.dumps(bright))
+    hub.repositories |= {"me/both": with_both, "me/bright": Repository.of_folder(repository)}
+
+    results = {
+        name: on_hub(folder, hub, tmp_path / "home", name, "a.mp4", "--json", "--dtype", "fp32")
+        for name in ("me/both", "me/bright", "onnx-community/shots")
+    }
+
+    both, bright_alone, shots = (
+        json.loads(result.stdout)["predictions"] for result in results.values()
+    )
+    assert both == bright_alone
+    assert both != shots
+    said = results["me/both"].stderr
+    assert "processor_config.json (video_processor) counts, as in transformers" in said
+    assert "counts" not in results["me/bright"].stderr
+
+
 def test_other_variants_and_revisions(folder: Path, hub: HubServer, tmp_path: Path) -> None:
     for dtype, file in (("int8", "model_int8.onnx"), ("q8", "model_quantized.onnx")):
         options = ("--dtype", dtype, "--revision", "v1")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from torch import Tensor
 
@@ -66,6 +68,66 @@ def infer_config(
     )
     defaults = f"{config.hidden_act} and LayerNorm eps {config.layer_norm_eps} were assumed"
     return config, [*notes, *more, f"The checkpoint has no configuration: {defaults}."]
+
+
+def match_embeddings(
+    config: TimesformerConfig,
+    stated: Collection[str],
+    tensors: Mapping[str, Tensor],
+    known: Known,
+    source: Path,
+) -> tuple[TimesformerConfig, list[str]]:
+    """A configuration with the frames and the size that its checkpoint's embeddings are for.
+
+    Args:
+        config: As read.
+        stated: Which fields are in the file; what is not there is only a default.
+        tensors: By Hugging Face's names.
+        known: What the options say, to which the embeddings are resized later.
+        source: The file, for messages.
+
+    Returns:
+        The configuration, and a sentence for each field that the file leaves out.
+
+    Raises:
+        InvalidOptionError: The file contradicts the time embeddings, and no option says what is
+            meant.
+    """
+    notes = []
+    frames, size = _embedded_frames(tensors, config), _embedded_size(tensors, config)
+    if frames is not None:
+        if "num_frames" not in stated:
+            notes.append(f"{source.name} has no num_frames: the embeddings' {frames} was taken.")
+        elif known.num_frames is None:
+            raise InvalidOptionError(
+                f"{source} says num_frames {config.num_frames}, but the time embeddings are for "
+                f"{frames}; say with the option num_frames which is meant: {frames} as they are, "
+                f"or {config.num_frames} to resize them"
+            )
+        config = dataclasses.replace(config, num_frames=frames)
+    if size is not None and ("image_size" not in stated or known.image_hw is not None):
+        if "image_size" not in stated:
+            notes.append(f"{source.name} has no image_size: the embeddings' {size} was taken.")
+        config = dataclasses.replace(config, image_size=size)
+    return config, notes
+
+
+def _embedded_frames(tensors: Mapping[str, Tensor], config: TimesformerConfig) -> int | None:
+    """The number of frames that the time embeddings are for, where it is another."""
+    shape: Sequence[int] = tensors[_TIMES].shape if _TIMES in tensors else ()
+    is_told = len(shape) == 3 and 0 < shape[1] != config.num_frames
+    return shape[1] if is_told else None
+
+
+def _embedded_size(tensors: Mapping[str, Tensor], config: TimesformerConfig) -> int | None:
+    """The size of the square frames that the position embeddings are for, where it is another."""
+    shape: Sequence[int] = tensors[_POSITIONS].shape if _POSITIONS in tensors else ()
+    patches = shape[1] - 1 if len(shape) == 3 else 0
+    side = math.isqrt(max(patches, 0))
+    is_told = 0 < side * side == patches != config.num_patches
+    if not is_told or not isinstance(config.patch_size, int):
+        return None
+    return side * config.patch_size
 
 
 def _layers(tensors: Mapping[str, Tensor], name: str) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,7 +10,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from timesformer_runtime import hub
-from timesformer_runtime.errors import ModelNotFoundError
+from timesformer_runtime.errors import InvalidModelError, ModelNotFoundError, quoted
+from timesformer_runtime.json_object import read_json_object
+from timesformer_runtime.preprocessor_files import PREPROCESSOR_FILES
 
 from timesformer_exporter.errors import (
     CheckpointNotFoundError,
@@ -20,7 +21,6 @@ from timesformer_exporter.errors import (
 )
 
 CONFIG = "config.json"
-PREPROCESSORS = ("preprocessor_config.json", "video_preprocessor_config.json")
 
 # In the order of preference: tensors without pickle first.
 _WEIGHTS = (
@@ -38,12 +38,12 @@ class CheckpointFiles:
     """The files of one checkpoint, on this machine.
 
     Attributes:
-        name: The Hub id, or the name of the local folder or file.
+        name: The Hub id, or the name of the local folder or file, as text.
         revision: The commit on the Hub; None for a local checkpoint.
         weights: The file of tensors, or all shards.
         index: Which shard has which tensor, by name; None for a single file.
         config: ``config.json`` beside the weights; None if there is none.
-        preprocessor: ``preprocessor_config.json`` or its video variant, likewise.
+        preprocessors: What lies there of ``PREPROCESSOR_FILES``.
     """
 
     name: str
@@ -52,7 +52,7 @@ class CheckpointFiles:
     index: Mapping[str, str] | None = None
     index_file: Path | None = None
     config: Path | None = None
-    preprocessor: Path | None = None
+    preprocessors: tuple[Path, ...] = ()
 
 
 def find_files(model: str | Path, revision: str | None, local_files_only: bool) -> CheckpointFiles:
@@ -121,14 +121,14 @@ def read_json(path: Path) -> dict[str, Any]:
         InvalidCheckpointError: It is not one.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidCheckpointError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise InvalidCheckpointError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise InvalidCheckpointError(f"{path} holds a {type(values).__name__}, not a JSON object")
-    return values
+        return read_json_object(path)
+    except InvalidModelError as error:
+        raise InvalidCheckpointError(str(error)) from error
+
+
+def as_text(name: str) -> str:
+    """A file's name for JSON, where bytes that are not UTF-8 are escaped."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def sha256(path: Path) -> str:
@@ -152,7 +152,7 @@ def _from_hub(model: str, revision: str | None, local_files_only: bool) -> Check
     try:
         names = hub.list_files(model, revision=revision, local_files_only=local_files_only)
         weights = choose_weights(names, model)
-        wanted = [weights, *(name for name in (CONFIG, *PREPROCESSORS) if name in names)]
+        wanted = [weights, *(name for name in (CONFIG, *PREPROCESSOR_FILES) if name in names)]
         for name in wanted:
             path = hub.download(model, name, revision=revision, local_files_only=local_files_only)
             # From now on the very commit of the first file: a branch may move meanwhile.
@@ -182,15 +182,15 @@ def _from_file(path: Path, name: str, revision: str | None = None) -> Checkpoint
         raise InvalidCheckpointError(
             f"{path} is one shard of several; give its folder, or the .index.json file"
         )
-    preprocessors = (folder / other for other in PREPROCESSORS)
+    preprocessors = (folder / other for other in PREPROCESSOR_FILES)
     return CheckpointFiles(
-        name=name,
+        name=as_text(name),
         revision=revision,
         weights=weights,
         index=index,
         index_file=None if index is None else path,
         config=folder / CONFIG if (folder / CONFIG).is_file() else None,
-        preprocessor=next((path for path in preprocessors if path.is_file()), None),
+        preprocessors=tuple(path for path in preprocessors if path.is_file()),
     )
 
 
@@ -203,6 +203,7 @@ def _shards(path: Path) -> tuple[Mapping[str, str], list[str]]:
     for shard in shards:
         if PurePosixPath(shard).name != shard or "\\" in shard or shard in {"", ".", ".."}:
             raise InvalidCheckpointError(
-                f"{path} names the shard {shard!r}; shards must lie in the folder of the index"
+                f"{path} names the shard {quoted(shard)}; shards must lie in the folder of the "
+                "index"
             )
     return index, shards

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from typing import Any
+
+from timesformer_runtime.errors import InvalidModelError, quoted
+from timesformer_runtime.json_object import parse_json, read_text
 
 from timesformer_exporter.errors import InvalidOptionError
 
@@ -18,15 +21,18 @@ def read_labels(path: Path, count: int) -> dict[int, str]:
         InvalidOptionError: The file cannot be read, or does not name each class once.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidOptionError(f"--labels {path} cannot be read: {error}") from error
-    is_json = text.lstrip()[:1] in {"[", "{"}
-    pairs = _from_json(path, text) if is_json else list(enumerate(_lines(text)))
+        text = read_text(path)
+        is_json = text.lstrip()[:1] in {"[", "{"}
+        values = parse_json(text, str(path)) if is_json else _lines(text)
+    except InvalidModelError as error:
+        raise InvalidOptionError(f"--labels {error}") from error
+    pairs = _pairs(path, values)
     labels: dict[int, str] = {}
     for index, label in pairs:
         if not isinstance(label, str) or not label.strip():
-            raise InvalidOptionError(f"--labels {path} has {label!r} as the name of class {index}")
+            raise InvalidOptionError(
+                f"--labels {path} has {quoted(label)} as the name of class {index}"
+            )
         if index in labels:
             raise InvalidOptionError(f"--labels {path} names class {index} twice")
         labels[index] = label
@@ -44,11 +50,7 @@ def _lines(text: str) -> list[str]:
     return [line.strip() for line in text.strip().splitlines()]
 
 
-def _from_json(path: Path, text: str) -> list[tuple[int, object]]:
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InvalidOptionError(f"--labels {path} is not valid JSON: {error}") from error
+def _pairs(path: Path, values: Any) -> list[tuple[int, object]]:
     if isinstance(values, list):
         return list(enumerate(values))
     if all(isinstance(value, int) for value in values.values()):
@@ -61,5 +63,5 @@ def _index(path: Path, index: str) -> int:
         return int(index)
     except ValueError as error:
         raise InvalidOptionError(
-            f"--labels {path} has the key {index!r}; keys must be indices of classes"
+            f"--labels {path} has the key {quoted(index)}; keys must be indices of classes"
         ) from error

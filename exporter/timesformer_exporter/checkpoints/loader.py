@@ -8,13 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from timesformer_runtime.errors import InvalidModelError
 from timesformer_runtime.preprocess import Preprocessing
+from timesformer_runtime.preprocessor_files import PreprocessorConfig
 from torch import Tensor
 
-from timesformer_exporter.checkpoints.architecture import Known, infer_config
+from timesformer_exporter.checkpoints.architecture import (
+    Known,
+    infer_config,
+    match_embeddings,
+)
 from timesformer_exporter.checkpoints.facebook_settings import FacebookSettings, parse_settings
 from timesformer_exporter.checkpoints.files import (
     CheckpointFiles,
+    as_text,
     find_files,
     read_json,
     sha256,
@@ -159,6 +166,7 @@ class _Loader:
         self.task = task
         self.labels = labels
         self.notes: list[str] = []
+        self.preprocessor: Path | None = None  # the file that says how to preprocess
 
     def load(self) -> Checkpoint:
         """Reads, names, checks and converts, in this order."""
@@ -178,6 +186,7 @@ class _Loader:
         config = self._with_labels(config)
         preprocessing = self._preprocessing(keys.format, config, settings)
         config, tensors = self._resize(config, tensors)
+        self._check_clip(preprocessing, config.num_frames)
         source = Source(self.files.name, self.files.revision, keys.format, self._sums(keys.format))
         return Checkpoint(config, tensors, preprocessing, source, tuple(self.notes))
 
@@ -216,7 +225,7 @@ class _Loader:
         classes = 0 if head is None else len(head)
         generic = {index: f"LABEL_{index}" for index in range(classes)} or None
         if self.files.config is not None and keys.format == "huggingface":
-            config = self._read_config(self.files.config)
+            config = self._read_config(self.files.config, tensors)
             # transformers does not write labels that are LABEL_0 and LABEL_1.
             labels = config.id2label or generic
             return dataclasses.replace(config, id2label=None if head is None else labels)
@@ -227,9 +236,10 @@ class _Loader:
         self.notes += [*notes, *_contradictions(config, settings)]
         return dataclasses.replace(config, id2label=generic)
 
-    def _read_config(self, path: Path) -> TimesformerConfig:
+    def _read_config(self, path: Path, tensors: Mapping[str, Tensor]) -> TimesformerConfig:
+        values = read_json(path)
         try:
-            config = TimesformerConfig.from_dict(read_json(path))
+            config = TimesformerConfig.from_dict(values)
         except InvalidConfigError as error:
             raise InvalidConfigError(f"{path}: {error}") from error
         heads = self.wanted.attention_heads
@@ -238,6 +248,8 @@ class _Loader:
                 f"--attention-heads is {heads}, but {path} says {config.num_attention_heads}; "
                 "leave the option out"
             )
+        config, notes = match_embeddings(config, values.keys(), tensors, self.wanted, path)
+        self.notes += notes
         return config
 
     def _note_types(self, tensors: Mapping[str, Tensor]) -> None:
@@ -264,8 +276,8 @@ class _Loader:
     def _preprocessing(
         self, checkpoint_format: str, config: TimesformerConfig, settings: FacebookSettings
     ) -> dict[str, Any]:
-        path = self.files.preprocessor if checkpoint_format == "huggingface" else None
-        if path is None:
+        found = self._read_preprocessing(checkpoint_format)
+        if found is None:
             values = default_preprocessing(checkpoint_format, config, settings)
             mean, std = values["image_mean"][0], values["image_std"][0]
             origin = "its cfg's" if settings.mean or settings.std else "the format's own"
@@ -274,32 +286,47 @@ class _Loader:
                 f"its frame size were assumed, with {origin} mean {mean:g} and std {std:g}."
             )
         else:
-            values = read_preprocessing(path)
+            values = dict(found.values)
+            self.notes += found.notes
         if self.wanted.image_hw is not None:
             values = with_image_size(values, self.wanted.image_hw)
         self._check_preprocessing(values, config)
         return values
+
+    def _read_preprocessing(self, checkpoint_format: str) -> PreprocessorConfig | None:
+        if checkpoint_format != "huggingface":
+            return None
+        found = read_preprocessing(self.files.preprocessors)
+        self.preprocessor = None if found is None else found.path
+        return found
 
     def _check_preprocessing(self, values: dict[str, Any], config: TimesformerConfig) -> None:
         preprocessing = Preprocessing.from_dict(values)
         height, width = self.wanted.image_hw or config.image_hw
         if preprocessing.output_size is None:
             raise InvalidCheckpointError(
-                f"{self.files.preprocessor} makes frames whose size depends on the video "
+                f"{self.preprocessor} makes frames whose size depends on the video "
                 f"(do_center_crop is false), but the model is for {height}x{width}; "
                 "set do_center_crop there"
             )
         if preprocessing.output_size != (height, width):
             made = "{}x{}".format(*preprocessing.output_size)
             raise InvalidCheckpointError(
-                f"{self.files.preprocessor} makes frames of {made}, but the model is for "
+                f"{self.preprocessor} makes frames of {made}, but the model is for "
                 f"{height}x{width}; say which with --image-size"
             )
         if preprocessing.num_channels != config.num_channels:
             raise InvalidCheckpointError(
-                f"{self.files.preprocessor} has an image_mean of {preprocessing.num_channels} "
+                f"{self.preprocessor} has an image_mean of {preprocessing.num_channels} "
                 f"channels, but the model takes {config.num_channels}; correct it"
             )
+
+    def _check_clip(self, values: dict[str, Any], num_frames: int) -> None:
+        try:
+            Preprocessing.from_dict(values).check_clip(num_frames)
+        except InvalidModelError as error:
+            where = self.preprocessor or self.files.name
+            raise InvalidCheckpointError(f"{where}: {error}") from error
 
     def _resize(
         self, config: TimesformerConfig, tensors: dict[str, Tensor]
@@ -328,8 +355,8 @@ class _Loader:
         files = self.files
         read = [*files.weights, files.index_file]
         if checkpoint_format == "huggingface":
-            read += [files.config, files.preprocessor]
-        return {path.name: sha256(path) for path in read if path is not None}
+            read += [files.config, self.preprocessor]
+        return {as_text(path.name): sha256(path) for path in read if path is not None}
 
 
 def _height_width(image_size: int | tuple[int, int] | None) -> tuple[int, int] | None:

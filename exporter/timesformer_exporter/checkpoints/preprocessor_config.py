@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from timesformer_runtime.errors import InvalidModelError
 from timesformer_runtime.preprocess import Preprocessing
+from timesformer_runtime.preprocessor_files import PreprocessorConfig, choose_preprocessor
 
 from timesformer_exporter.checkpoints.facebook_settings import FacebookSettings
-from timesformer_exporter.checkpoints.files import read_json
 from timesformer_exporter.config import TimesformerConfig
 from timesformer_exporter.errors import InvalidCheckpointError
 
-_PROCESSOR = "VideoMAEImageProcessor"
+# What a file may say about the processor and its arithmetic, besides the steps themselves.
+_SETTLED = (
+    "auto_map",
+    "crop_pct",
+    "default_to_square",
+    "feature_extractor_type",
+    "offset",
+    "video_processor_type",
+)
 
 # Mean and standard deviation of a channel: of the authors' models, which Hugging Face took over,
 # and of mmaction2's (127.5 of 255).
@@ -50,20 +60,35 @@ def default_preprocessing(
     ).to_dict()
 
 
-def read_preprocessing(path: Path) -> dict[str, Any]:
-    """Reads a preprocessor_config.json, or the file of a video processor in the same terms.
+def read_preprocessing(paths: Sequence[Path]) -> PreprocessorConfig | None:
+    """Reads the description of the preprocessing that counts, in the terms of one processor.
+
+    Args:
+        paths: The files beside a checkpoint that may have one.
+
+    Returns:
+        Its ``values`` describe the same steps as those of a VideoMAE or ViViT image processor, with
+        no value left out, and keep what else the file has. None where there is no description.
 
     Raises:
-        InvalidCheckpointError: It is not valid JSON, or has a value that is not supported.
+        InvalidCheckpointError: A file is not valid JSON, or has a value or names a processor that
+            is not supported.
     """
-    values = read_json(path)
-    if values.pop("video_processor_type", None) is not None:
-        values["image_processor_type"] = _PROCESSOR
+    config = None
     try:
-        Preprocessing.from_dict(values)
+        config = choose_preprocessor(paths)
+        if config is None:
+            return None
+        preprocessing = config.read()
     except InvalidModelError as error:
-        raise InvalidCheckpointError(f"{path}: {error}") from error
-    return values
+        where = "" if config is None else f"{config.path}: "
+        raise InvalidCheckpointError(f"{where}{error}") from error
+    others = {
+        key: value
+        for key, value in config.values.items()
+        if key not in _SETTLED and _is_writable(value)
+    }
+    return dataclasses.replace(config, values={**others, **preprocessing.to_dict()})
 
 
 def with_image_size(preprocessing: Mapping[str, Any], size: tuple[int, int]) -> dict[str, Any]:
@@ -86,3 +111,12 @@ def with_image_size(preprocessing: Mapping[str, Any], size: tuple[int, int]) -> 
             "width": round(old.size[1] * width / old.crop_size[1]),
         }
     return {**preprocessing, "size": resized, "crop_size": exact}
+
+
+def _is_writable(value: object) -> bool:
+    """Tells if JSON can say a value: it cannot say NaN and infinity, which Python reads."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError:
+        return False
+    return True

@@ -103,6 +103,8 @@ def load(  # noqa: PLR0913 (the options of the command, by name)
         views=views,
         limits=limits,
     )
+    for note in classifier.notes:
+        say(f"{classifier.name}: {note}")
     reason = f" (auto: {classifier.device_reason})" if classifier.device_reason else ""
     used = share_of or classifier.threads
     threads_used = f"{used} thread{'s' if used > 1 else ''}"
