@@ -24,10 +24,10 @@ from timesformer_runtime.session import Session, TensorInfo
 from timesformer_runtime.settings import SessionSettings
 
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
+MOST_INPUT = 1 << 31  # bytes of one clip
 
 _MOST_FRAMES = 8192  # of a clip
 _MOST_CLASSES = 1_000_000
-_MOST_INPUT = 1 << 31  # bytes of one clip
 _MOST_LISTED = 10  # inputs in an error
 _LONGEST_NAME = 32  # of a variant
 # Values of all golden frames, and of one of them, which is generated in 64 bits.
@@ -355,10 +355,10 @@ def _check_size(graph_input: GraphInput, preprocessing: Preprocessing, tensor: T
         return
     values = graph_input.num_frames * preprocessing.num_channels * sides[0] * sides[1]
     size = values * np.dtype(graph_input.dtype).itemsize
-    if size > _MOST_INPUT:
+    if size > MOST_INPUT:
         raise InvalidModelError(
             f"its input {quoted(list(tensor.shape))} takes {quoted(size)} bytes for one clip of "
-            f"{graph_input.num_frames} frames; at most {_MOST_INPUT} can be fed"
+            f"{graph_input.num_frames} frames; at most {MOST_INPUT} can be fed"
         )
 
 

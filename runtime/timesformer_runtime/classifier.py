@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -115,7 +116,8 @@ class VideoClassifier(Pipeline):
             provider_options=provider_options,
             session_options=dict(session_options or {}),
         )
-        source = model if isinstance(model, str | bytes) else Path(model)
+        # Of another type, which it may be all the same, ``find_model`` says what it must be.
+        source = Path(os.fsdecode(model)) if isinstance(model, PathLike) else model
         bundle = open_bundle(
             source, settings, dtype=dtype, revision=revision, local_files_only=local_files_only
         )

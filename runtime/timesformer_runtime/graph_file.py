@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import mmap
 import os
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NamedTuple, Self
 
 from timesformer_runtime.errors import InvalidModelError, quoted
+from timesformer_runtime.function_calls import count_nodes
 from timesformer_runtime.mapped_weights import map_weights
 from timesformer_runtime.wire_format import DELIMITED, Buffer, Field, Reader
 
@@ -44,6 +46,7 @@ _KEY = b"location"  # of the entry that names the file
 
 _LONG = 1 << 12  # bytes, beyond which a text is not searched for in weights
 _LARGEST = (1 << 31) - 1  # bytes; protobuf reads no more
+_MOST_NODES = 100_000  # a large model has some thousands
 _MOST_LINKS = 40  # as Linux follows
 
 
@@ -114,6 +117,7 @@ def source_of_bytes(graph: bytes, folder: Path | None, name: str) -> GraphSource
         InvalidModelError: It has weights in files, and no folder or outside of it.
     """
     locations = _locations(graph, name)
+    _check_functions(graph, name)
     if not locations:
         return GraphSource(graph)
     if folder is None:
@@ -145,6 +149,7 @@ def source_of_file(graph: Path, name: str, *, maps: bool, copies: bool = False) 
         version = FileVersion.of(graph, status)
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             locations = _locations(data, name)
+            _check_functions(data, name)
             if locations:
                 paths = _linked(graph)
                 folder, files = _files_beside(locations, [path.parent for path in paths], name)
@@ -238,6 +243,19 @@ def _unreadable(name: str, reason: str) -> InvalidModelError:
         f"{name}: cannot load it: it is not an ONNX model, or damaged ({reason}); give a complete "
         "file, or export it again"
     )
+
+
+def _check_functions(data: Buffer, name: str) -> None:
+    try:
+        count = count_nodes(Reader(data))
+    except (ValueError, IndexError):
+        return  # ONNX Runtime says what is wrong
+    if count > _MOST_NODES:
+        raise InvalidModelError(
+            f"{name}: cannot load it: with its functions written out it has "
+            f"{'no end of' if math.isinf(count) else f'{count:.3g}'} nodes; at most {_MOST_NODES} "
+            "can be run: do not trust it, or export it without functions"
+        )
 
 
 def _locations(data: Buffer, name: str) -> set[str]:

@@ -39,7 +39,7 @@ class Pipeline:
 
     def __init__(self, bundle: Bundle, views: Views, limits: DecodeLimits) -> None:
         self._bundle = bundle
-        self._input = ModelInput(bundle, views)
+        self._input = ModelInput(bundle, views, limits.max_bytes)
         self._views = dataclasses.replace(views, sampling=self._input.sampling)
         self._runner = Runner(bundle, views)
         self._limits = limits
@@ -258,7 +258,7 @@ class Pipeline:
             raise InvalidModelError(
                 f"{self.name}: it has no golden check; only files of timesformer-export do"
             )
-        plain = ModelInput(self._bundle, Views())
+        plain = ModelInput(self._bundle, Views(), self._limits.max_bytes)
         count, height, width, channels = golden.shape
 
         def converted(number: int) -> Converted:
