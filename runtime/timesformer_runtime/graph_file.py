@@ -13,7 +13,7 @@ import dataclasses
 import math
 import mmap
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NamedTuple, Self
 
@@ -45,6 +45,7 @@ _ENTRY_KEY, _ENTRY_VALUE = 1, 2
 _KEY = b"location"  # of the entry that names the file
 
 _LONG = 1 << 12  # bytes, beyond which a text is not searched for in weights
+_CHUNK = 1 << 20
 _LARGEST = (1 << 31) - 1  # bytes; protobuf reads no more
 _MOST_NODES = 100_000  # a large model has some thousands
 _MOST_LINKS = 40  # as Linux follows
@@ -74,6 +75,22 @@ class FileVersion(NamedTuple):
         status = status or path.stat()
         contents = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
         return cls(path.absolute(), contents, status.st_ctime_ns)
+
+    def read(self, take: Callable[[bytes], object]) -> None:
+        """Reads the contents piece by piece.
+
+        Raises:
+            InvalidModelError: It is another file by now.
+            OSError: It is not there any more.
+        """
+        with self.path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                take(chunk)
+            found = FileVersion.of(self.path, os.fstat(file.fileno()))
+        if found.contents != self.contents:
+            raise InvalidModelError(
+                f"{self.path}: it was replaced after it was loaded: load the model again"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -229,18 +229,18 @@ class Pipeline:
         return self._runner.rank(logits, top_k, function_to_apply)
 
     def fingerprint(self) -> str:
-        """Tells the model from another that was put in its place, for which its file is read.
+        """Tells the model from another that was put in its place, for which its files are read.
+
+        Weights in files beside the graph count too, and labels and preprocessing.
 
         Raises:
-            OSError: The file is not there any more.
+            InvalidModelError: One of the files was replaced after the model was loaded.
+            OSError: One is not there any more.
         """
         bundle = self._bundle
-        # Weights in files beside the graph, as of models beyond 2 GB, do not count.
-        if isinstance(bundle.graph, bytes):
-            digest = hashlib.sha256(bundle.graph)
-        else:
-            with bundle.graph.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256")
+        digest = hashlib.sha256(bundle.graph if isinstance(bundle.graph, bytes) else b"")
+        for file in bundle.session.files:
+            file.read(digest.update)
         digest.update(repr((bundle.labels, bundle.problem_type, bundle.preprocessing)).encode())
         return digest.hexdigest()[:16]
 

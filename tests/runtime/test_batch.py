@@ -273,11 +273,11 @@ def test_so_many_runs_at_once_as_threads_allow(
     running: list[int] = []
     most = []
 
-    def counted(*arguments: Any) -> Any:
+    def counted(*arguments: Any, **options: Any) -> Any:
         running.append(1)
         most.append(len(running))
         time.sleep(0.05)
-        answer = predict(*arguments)
+        answer = predict(*arguments, **options)
         running.pop()
         return answer
 
