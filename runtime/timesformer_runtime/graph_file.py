@@ -168,7 +168,7 @@ def source_of_file(graph: Path, name: str, *, maps: bool, copies: bool = False) 
             locations = _locations(data, name)
             _check_functions(data, name)
             if locations:
-                paths = _linked(graph)
+                paths = linked_paths(graph)
                 folder, files = _files_beside(locations, [path.parent for path in paths], name)
                 near = next(path for path in paths if path.parent == folder)
                 return GraphSource(near, None, (version, *map(FileVersion.of, files)))
@@ -202,7 +202,7 @@ def _readable(name: str) -> Iterator[None]:
         ) from error
 
 
-def _linked(path: Path) -> list[Path]:
+def linked_paths(path: Path) -> list[Path]:
     """The path, and where it leads as a symbolic link, link by link."""
     paths = [path]
     while paths[-1].is_symlink() and len(paths) <= _MOST_LINKS:
