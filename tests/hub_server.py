@@ -63,12 +63,17 @@ class HubServer:
         repositories: By ``owner/name``; can be changed while it runs.
         requests: ``"METHOD path"`` of every request so far.
         status: If set, every request is answered with this HTTP status.
+        answer: If set, every request whose path holds its first value is answered with the rest:
+            HTTP status, headers, and body.
+        tokens: What came as ``Authorization``, of every request so far.
     """
 
     def __init__(self, repositories: Mapping[str, Repository]) -> None:
         self.repositories = dict(repositories)
         self.requests: list[str] = []
         self.status: int | None = None
+        self.answer: tuple[str, int, Mapping[str, str], bytes] | None = None
+        self.tokens: list[str | None] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.02,), daemon=True
@@ -124,12 +129,16 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         path = unquote(urlsplit(self.path).path)
         self.server_hub.requests.append(f"{self.command} {path}")
+        self.server_hub.tokens.append(self.headers.get("Authorization"))
         # A client that has what it wants, or breaks off itself, may be gone by now.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._route(path)
 
     def _route(self, path: str) -> None:
-        if self.server_hub.status is not None:
+        answer = self.server_hub.answer
+        if answer is not None and answer[0] in path:
+            self._as_told(*answer[1:])
+        elif self.server_hub.status is not None:
             self._error(self.server_hub.status, None, "as the test wishes")
         elif match := re.fullmatch(r"/cdn/([^/]+/[^/]+)/(.+)", path):
             self._content(self.server_hub.repositories[match[1]], match[2])
@@ -225,6 +234,16 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         self.wfile.write(data[first:])
+
+    def _as_told(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        if status != 204:
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
 
     def _json(self, values: object) -> None:
         data = json.dumps(values).encode()

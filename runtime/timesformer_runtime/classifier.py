@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -120,7 +121,8 @@ class VideoClassifier(Pipeline):
             provider_options=provider_options,
             session_options=dict(session_options or {}),
         )
-        source = model if isinstance(model, str | bytes) else Path(model)
+        # Of another type, which it may be all the same, ``find_model`` says what it must be.
+        source = Path(os.fsdecode(model)) if isinstance(model, PathLike) else model
         bundle = open_bundle(
             source, settings, dtype=dtype, revision=revision, local_files_only=local_files_only
         )
@@ -449,19 +451,19 @@ class VideoClassifier(Pipeline):
         return self._values(videos, "features")
 
     def fingerprint(self) -> str:
-        """Tells the model from another that was put in its place, for which its file is read.
+        """Tells the model from another that was put in its place, for which its files are read.
+
+        Weights in files beside the graph count too, and labels and preprocessing.
 
         Raises:
-            OSError: The file is not there any more.
+            InvalidModelError: One of the files was replaced after the model was loaded.
+            OSError: One is not there any more.
         """
-        bundle = self.model
-        # Weights in files beside the graph, as of models beyond 2 GB, do not count.
-        if isinstance(bundle.graph, bytes):
-            digest = hashlib.sha256(bundle.graph)
-        else:
-            with bundle.graph.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256")
-        digest.update(repr((bundle.labels, bundle.problem_type, bundle.preprocessing)).encode())
+        model = self.model
+        digest = hashlib.sha256(model.graph if isinstance(model.graph, bytes) else b"")
+        for file in model.session.files:
+            file.read(digest.update)
+        digest.update(repr((model.labels, model.problem_type, model.preprocessing)).encode())
         return digest.hexdigest()[:16]
 
     def verify(self) -> GoldenCheck:
@@ -478,7 +480,7 @@ class VideoClassifier(Pipeline):
             raise InvalidModelError(
                 f"{self.name}: it has no golden check; only files of timesformer-export do"
             )
-        plain = ModelInput(self.model, Views())
+        plain = ModelInput(self.model, Views(), self.limits.max_bytes)
         count, height, width, channels = golden.shape
 
         def converted(number: int) -> Converted:

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import mmap
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NamedTuple, Self
 
 from timesformer_runtime.errors import InvalidModelError, quoted
+from timesformer_runtime.function_calls import count_nodes
 from timesformer_runtime.mapped_weights import map_weights
 from timesformer_runtime.wire_format import DELIMITED, Buffer, Field, Reader
 
@@ -43,7 +45,9 @@ _ENTRY_KEY, _ENTRY_VALUE = 1, 2
 _KEY = b"location"  # of the entry that names the file
 
 _LONG = 1 << 12  # bytes, beyond which a text is not searched for in weights
+_CHUNK = 1 << 20
 _LARGEST = (1 << 31) - 1  # bytes; protobuf reads no more
+_MOST_NODES = 100_000  # a large model has some thousands
 _MOST_LINKS = 40  # as Linux follows
 
 
@@ -71,6 +75,22 @@ class FileVersion(NamedTuple):
         status = status or path.stat()
         contents = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
         return cls(path.absolute(), contents, status.st_ctime_ns)
+
+    def read(self, take: Callable[[bytes], object]) -> None:
+        """Reads the contents piece by piece.
+
+        Raises:
+            InvalidModelError: It is another file by now.
+            OSError: It is not there any more.
+        """
+        with self.path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                take(chunk)
+            found = FileVersion.of(self.path, os.fstat(file.fileno()))
+        if found.contents != self.contents:
+            raise InvalidModelError(
+                f"{self.path}: it was replaced after it was loaded: load the model again"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,6 +134,7 @@ def source_of_bytes(graph: bytes, folder: Path | None, name: str) -> GraphSource
         InvalidModelError: It has weights in files, and no folder or outside of it.
     """
     locations = _locations(graph, name)
+    _check_functions(graph, name)
     if not locations:
         return GraphSource(graph)
     if folder is None:
@@ -145,8 +166,9 @@ def source_of_file(graph: Path, name: str, *, maps: bool, copies: bool = False) 
         version = FileVersion.of(graph, status)
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             locations = _locations(data, name)
+            _check_functions(data, name)
             if locations:
-                paths = _linked(graph)
+                paths = linked_paths(graph)
                 folder, files = _files_beside(locations, [path.parent for path in paths], name)
                 near = next(path for path in paths if path.parent == folder)
                 return GraphSource(near, None, (version, *map(FileVersion.of, files)))
@@ -180,7 +202,7 @@ def _readable(name: str) -> Iterator[None]:
         ) from error
 
 
-def _linked(path: Path) -> list[Path]:
+def linked_paths(path: Path) -> list[Path]:
     """The path, and where it leads as a symbolic link, link by link."""
     paths = [path]
     while paths[-1].is_symlink() and len(paths) <= _MOST_LINKS:
@@ -238,6 +260,19 @@ def _unreadable(name: str, reason: str) -> InvalidModelError:
         f"{name}: cannot load it: it is not an ONNX model, or damaged ({reason}); give a complete "
         "file, or export it again"
     )
+
+
+def _check_functions(data: Buffer, name: str) -> None:
+    try:
+        count = count_nodes(Reader(data))
+    except (ValueError, IndexError):
+        return  # ONNX Runtime says what is wrong
+    if count > _MOST_NODES:
+        raise InvalidModelError(
+            f"{name}: cannot load it: with its functions written out it has "
+            f"{'no end of' if math.isinf(count) else f'{count:.3g}'} nodes; at most {_MOST_NODES} "
+            "can be run: do not trust it, or export it without functions"
+        )
 
 
 def _locations(data: Buffer, name: str) -> set[str]:

@@ -8,18 +8,35 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
+import os
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
 
-from timesformer_runtime.errors import HubError, MissingDependencyError, ModelNotFoundError
+from timesformer_runtime.errors import (
+    HubError,
+    MissingDependencyError,
+    ModelNotFoundError,
+    quoted,
+)
 
 _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?"
 _HUB_ID = re.compile(f"{_NAME}/{_NAME}")
 _FILE_SUFFIXES = (
     *(".bin", ".ckpt", ".json", ".onnx", ".ort", ".pt", ".pth", ".pyth", ".safetensors", ".zip"),
+    *(".gz", ".h5", ".npz", ".onnx_data", ".pkl", ".tar", ".tgz"),
     *(".avi", ".mkv", ".mov", ".mp4", ".webm"),
 )
+_ATTEMPTS = 2  # to get the list of files
+_PAUSE = 1.0  # seconds between them
+_PATIENCE = 5  # seconds for an answer, which HF_HUB_ETAG_TIMEOUT can make more
+_BUSY = {408, 429, 500, 502, 503, 504}  # HTTP statuses after which another attempt makes sense
+_LONGEST_REASON = 300  # characters of what a library says
+_SECRETS = re.compile(r"(?<=Bearer )[^\s'\"]+|(?<=//)[^/@\s]+(?=@)")
 _LOGIN = "run `hf auth login` or set HF_TOKEN"
 
 
@@ -53,6 +70,7 @@ def download(
         HubError: The Hub cannot be reached, refuses access, or broke off.
         MissingDependencyError: huggingface_hub is not installed.
     """
+    _check_name(repo_id, filename)
     with _translated(repo_id, revision, filename):
         from huggingface_hub import hf_hub_download  # noqa: PLC0415 (an optional dependency)
 
@@ -75,39 +93,77 @@ def list_files(
     """
     with _translated(repo_id, revision, None):
         # An optional dependency.
-        from huggingface_hub import HfApi, constants, snapshot_download  # noqa: PLC0415
+        from huggingface_hub import constants, snapshot_download  # noqa: PLC0415
 
-        if not local_files_only and not constants.HF_HUB_OFFLINE:
-            return HfApi().list_repo_files(repo_id, revision=revision)
-        folder = Path(
-            snapshot_download(repo_id, revision=revision, local_files_only=True, allow_patterns=[])
+        if local_files_only or constants.HF_HUB_OFFLINE:
+            folder = Path(
+                snapshot_download(
+                    repo_id, revision=revision, local_files_only=True, allow_patterns=[]
+                )
+            )
+            return sorted(
+                path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+            )
+        names = _listed(repo_id, revision)
+    for name in names:
+        _check_name(repo_id, name)
+    return names
+
+
+def _listed(repo_id: str, revision: str | None) -> list[str]:
+    """The files on the Hub, in one answer: what comes in pages is asked for where each page says.
+
+    Another attempt is made at once or not at all: huggingface_hub itself makes six in 23 seconds.
+    """
+    from huggingface_hub import HfApi, constants, errors  # noqa: PLC0415 (an optional dependency)
+
+    patience = _PATIENCE
+    if constants.HF_HUB_ETAG_TIMEOUT != constants.DEFAULT_ETAG_TIMEOUT:
+        patience = constants.HF_HUB_ETAG_TIMEOUT
+    attempts_left = _ATTEMPTS
+    while True:
+        attempts_left -= 1
+        start = time.monotonic()
+        try:
+            info = HfApi().model_info(repo_id, revision=revision, timeout=patience)
+            return [str(file.rfilename) for file in info.siblings or ()]
+        except _network_errors() as error:
+            is_final = isinstance(error, errors.HfHubHTTPError) and _status(error) not in _BUSY
+            is_slow = time.monotonic() - start > patience / 2
+            if is_final or is_slow or not attempts_left:
+                raise
+        time.sleep(_PAUSE)
+
+
+def _check_name(repo_id: str, name: str) -> None:
+    """Checks the name of a file, which becomes a path here."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or not {"..", "."}.isdisjoint(name.split("/")) or {*name} & {*"\\\0"}:
+        raise HubError(
+            f"{repo_id} names {quoted(name)} as a file of itself, which is outside of it: do not "
+            "trust it"
         )
-        return sorted(
-            path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
-        )
+
+
+def _network_errors() -> tuple[type[BaseException], ...]:
+    """OSErrors, and those of the HTTP library that this version of huggingface_hub uses.
+
+    And the RuntimeErrors of its other way to download, Xet.
+    """
+    from huggingface_hub import errors  # noqa: PLC0415 (an optional dependency)
+
+    return (OSError, RuntimeError, *errors.HfHubHTTPError.__bases__)
 
 
 @contextlib.contextmanager
 def _translated(repo_id: str, revision: str | None, filename: str | None) -> Iterator[None]:
     """Turns what huggingface_hub raises into our errors, in one line each."""
-    try:
-        from huggingface_hub import errors  # noqa: PLC0415 (an optional dependency)
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"{repo_id} is taken for a model on the Hugging Face Hub, which needs huggingface_hub; "
-            'run `pip install "timesformer-onnx[hub]"`'
-        ) from error
-
-    # OSErrors, those of the HTTP library that this version of huggingface_hub uses, and the
-    # RuntimeErrors of its other way to download, Xet.
-    network_errors: tuple[type[BaseException], ...] = (
-        OSError,
-        RuntimeError,
-        *errors.HfHubHTTPError.__bases__,
-    )
+    errors = _errors_of_the_library(repo_id)
     where = f"{repo_id} at revision {revision}" if revision else repo_id
+    what = f"{filename or 'the list of files'} of {where}"
     try:
-        yield
+        with _quiet():
+            yield
     except errors.GatedRepoError as error:  # before RepositoryNotFoundError, its base class
         raise HubError(
             f"{repo_id} is gated: ask for access on its page on the Hub, then {_LOGIN}"
@@ -128,8 +184,51 @@ def _translated(repo_id: str, revision: str | None, filename: str | None) -> Ite
         raise ModelNotFoundError(f"{repo_id} is no name of a model on the Hub: {error}") from error
     except errors.HfHubHTTPError as error:
         raise _refused(where, error) from error
-    except network_errors as error:
-        raise _broken_off(f"{filename or 'the list of files'} of {where}", error) from error
+    except Exception as error:  # whatever an answer of another kind makes of the library
+        raise _other_error(what, error) from error
+
+
+def _errors_of_the_library(repo_id: str) -> Any:
+    """Imports huggingface_hub; returns the module of its errors."""
+    _check_endpoint()
+    try:
+        from huggingface_hub import errors  # noqa: PLC0415 (an optional dependency)
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"{repo_id} is taken for a model on the Hugging Face Hub, which needs huggingface_hub; "
+            'run `pip install "timesformer-onnx[hub]"`'
+        ) from error
+    return errors
+
+
+def _check_endpoint() -> None:
+    """Checks HF_ENDPOINT, with which huggingface_hub fails while it is imported."""
+    endpoint = os.environ.get("HF_ENDPOINT")
+    if not endpoint:
+        return
+    try:
+        address = urlsplit(endpoint)
+        is_valid = address.scheme in {"http", "https"} and address.hostname and address.port != 0
+    except ValueError:
+        is_valid = False
+    if not is_valid:
+        raise HubError(
+            f"HF_ENDPOINT is {quoted(_SECRETS.sub('***', endpoint))}; it must be an address such "
+            "as https://huggingface.co"
+        )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps warnings about single attempts from the terminal, unless the user wants more."""
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    if level == logging.WARNING:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _not_cached(
@@ -145,15 +244,38 @@ def _not_cached(
         )
     return ModelNotFoundError(
         f"{what} is not in the Hub's cache, and downloads are switched off; "
-        "run it once without --local-files-only and HF_HUB_OFFLINE"
+        "run it once without local_files_only and HF_HUB_OFFLINE"
     )
 
 
 def _refused(where: str, error: BaseException | None) -> HubError:
-    status = getattr(getattr(error, "response", None), "status_code", None)
+    status = _status(error)
     if status in {401, 403}:
         return HubError(f"the Hub refused access to {where} (HTTP {status}): {_LOGIN}")
     return HubError(f"the Hub answered HTTP {status} for {where}; try again later")
+
+
+def _status(error: BaseException | None) -> int | None:
+    return getattr(getattr(error, "response", None), "status_code", None)
+
+
+def _other_error(what: str, error: Exception) -> HubError | MissingDependencyError:
+    if isinstance(error, ImportError):  # of a library for the kind of proxy that is set
+        return MissingDependencyError(
+            f"{what} cannot be downloaded ({_first_line(error)}): install what is missing, or "
+            "change ALL_PROXY, HTTPS_PROXY and HTTP_PROXY"
+        )
+    if isinstance(error, _network_errors()) and not isinstance(error, ValueError):
+        return _broken_off(what, error)
+    return _not_understood(what, error)
+
+
+def _not_understood(what: str, error: BaseException) -> HubError:
+    return HubError(
+        f"{what} cannot be downloaded, because the answer is not that of a Hub, or an address or "
+        f"token is not valid ({_first_line(error)}); check HF_ENDPOINT, HF_TOKEN and the proxy, "
+        "and whether the network wants a login in a browser first"
+    )
 
 
 def _broken_off(what: str, error: BaseException) -> HubError:
@@ -170,4 +292,5 @@ def _broken_off(what: str, error: BaseException) -> HubError:
 
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    line = _SECRETS.sub("***", lines[0]) if lines else type(error).__name__
+    return line if len(line) <= _LONGEST_REASON else f"{line[:_LONGEST_REASON]}..."

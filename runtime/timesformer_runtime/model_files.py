@@ -15,6 +15,7 @@ from timesformer_runtime.errors import (
     MissingDependencyError,
     ModelNotFoundError,
 )
+from timesformer_runtime.graph_file import linked_paths
 from timesformer_runtime.json_object import read_json_object
 from timesformer_runtime.preprocessor_files import (
     PREPROCESSOR_FILES,
@@ -83,7 +84,9 @@ def find_model(
 ) -> ModelFiles:
     """Finds a model's files; downloads them where the model is a Hub id.
 
-    A path that exists is never looked up on the Hub.
+    A path that exists is never looked up on the Hub. A name such as ``runs/last`` where a folder
+    ``runs`` is there is taken for a mistyped path, and looked up only in the Hub's cache, unless a
+    revision is given.
 
     Args:
         model: A folder, one ``.onnx`` file, a Hub id such as ``owner/name``, or the contents of
@@ -111,6 +114,8 @@ def find_model(
     if dtype is not None and dtype not in tuple(DTYPES):
         raise InvalidOptionError(f"dtype is {dtype!r}; it must be one of {', '.join(DTYPES)}")
     if isinstance(model, str) and not _exists(Path(model)) and hub.looks_like_hub_id(model):
+        if revision is None and not local_files_only and Path(model).parent.is_dir():
+            return _in_cache(model, device, dtype)
         return _on_hub(model, device, dtype, revision, local_files_only)
     name = "the model's bytes" if isinstance(model, bytes) else str(model)
     if revision is not None:
@@ -150,7 +155,7 @@ def _one_file(path: Path, name: str, dtype: str | None) -> ModelFiles:
     _check_dtype(name, found, dtype)
     # As named and as linked to: in the Hub's cache a file is a link to a folder of blobs.
     folders = []
-    for place in (path.absolute(), path.resolve()):
+    for place in (*(linked.absolute() for linked in linked_paths(path)), path.resolve()):
         folders.append(place.parent)
         if place.parent.name == "onnx":
             folders.append(place.parent.parent)
@@ -171,6 +176,18 @@ def _in_folder(folder: Path, name: str, device: str, dtype: str | None) -> Model
     graph, found = _pick(names, name, device, dtype)
     folders = ((folder / graph).parent, folder)
     return ModelFiles(name, folder / graph, found, *_beside(folders))
+
+
+def _in_cache(name: str, device: str, dtype: str | None) -> ModelFiles:
+    """Takes a model that was downloaded before, and never asks the Hub."""
+    try:
+        hub.list_files(name, local_files_only=True)
+    except (ModelNotFoundError, HubError, MissingDependencyError) as error:
+        raise ModelNotFoundError(
+            f"{name}: there is no such folder or file; because the folder {Path(name).parent} is "
+            "here, it is not looked for on the Hub: give a revision, such as main, for that"
+        ) from error
+    return _on_hub(name, device, dtype, None, local_files_only=True)
 
 
 def _on_hub(

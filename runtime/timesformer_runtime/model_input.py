@@ -10,11 +10,12 @@ import numpy.typing as npt
 
 from timesformer_runtime.bundle import Bundle
 from timesformer_runtime.crops import CENTER, CROPS
-from timesformer_runtime.errors import InvalidOptionError
+from timesformer_runtime.errors import InvalidOptionError, VideoLimitError
 from timesformer_runtime.facebook import FacebookPreprocessing
-from timesformer_runtime.preprocess import Frame, Preprocessing
+from timesformer_runtime.preprocess import MAX_CLIP_BYTES, Frame, Preprocessing
 from timesformer_runtime.sampling import FrameIndices
 from timesformer_runtime.video.decoder import stack_frames
+from timesformer_runtime.video.limits import DecodeLimits
 from timesformer_runtime.video.pixels import Rendering
 from timesformer_runtime.views import Views
 
@@ -31,12 +32,16 @@ class ModelInput:
     Args:
         bundle: The model.
         views: What it shall see of a video.
+        max_bytes: Memory that the frames of a clip may take.
 
     Raises:
         InvalidOptionError: The model cannot be given such views.
     """
 
-    def __init__(self, bundle: Bundle, views: Views) -> None:
+    def __init__(
+        self, bundle: Bundle, views: Views, max_bytes: int = DecodeLimits.max_bytes
+    ) -> None:
+        self._max_bytes = max_bytes
         self.num_frames = bundle.input.num_frames
         self.sampling = views.sampling.resolved(self.num_frames)
         self.crops = (CENTER,) if views.crops == 1 else CROPS
@@ -114,9 +119,11 @@ class ModelInput:
 
         Raises:
             InvalidVideoError: The frames have several sizes.
+            VideoLimitError: A clip takes too much memory.
         """
         for start in range(0, len(frames), self.num_frames):
             clip = frames[start : start + self.num_frames]
+            self._check_memory(clip)
             for crop in range(len(self.crops)):
                 yield self._batch(clip, crop)
 
@@ -126,6 +133,19 @@ class ModelInput:
             return height, width
         size = self._preprocessing.resized_size(height, width)
         return size if max(size) <= _MOST_SCALED else (height, width)
+
+    def _check_memory(self, clip: Sequence[Converted]) -> None:
+        """Checks the size of the model's input, which repeats frames where the video has few."""
+        if self._preprocessing is None:
+            size, limit = sum(frame.nbytes for frame in clip), self._max_bytes
+        else:  # of one crop, as it was preprocessed
+            size = len(clip) * clip[0][0].size * np.dtype(self._dtype).itemsize
+            limit = max(self._max_bytes, MAX_CLIP_BYTES)
+        if size > limit:
+            raise VideoLimitError(
+                f"the model's input takes {size} bytes for a clip of {len(clip)} frames, above the "
+                f"limit of {limit}; give a smaller video, or raise max_bytes"
+            )
 
     def _batch(self, clip: Sequence[Converted], crop: int) -> npt.NDArray[Any]:
         if self._preprocessing is None:

@@ -111,7 +111,7 @@ class Pipeline:
 
     def __init__(self, model: Bundle, views: Views, limits: DecodeLimits) -> None:
         self.model = model
-        self.input = ModelInput(model, views)
+        self.input = ModelInput(model, views, limits.max_bytes)
         self.views = dataclasses.replace(views, sampling=self.input.sampling)
         self.limits = limits
 

@@ -21,7 +21,9 @@ Planes = npt.NDArray[np.uint8]  # [C, h, w]
 # Far above any model's input; they keep a broken file from asking for terabytes.
 _MAX_SIDE = 8192  # pixels of a result
 _MAX_RESIZED = 1 << 24  # pixels of the longer side, of which a crop may keep a part
-_MAX_BYTES = 1 << 31  # of a clip as it is given to the model, and of what resizing a frame takes
+MAX_CLIP_BYTES = (
+    1 << 31
+)  # of a clip as it is given to the model, and of what resizing a frame takes
 _FLAGS = ("do_resize", "do_center_crop", "do_rescale", "do_normalize", "offset")
 _FILTERS = {
     resampling.NEAREST: "nearest",
@@ -181,11 +183,11 @@ class Preprocessing:
         """
         resized = self.resized_size(1, 1) if self.do_resize else None  # a square's
         for size in (self.output_size, resized):
-            if size is not None and self._bytes(num_frames, size) > _MAX_BYTES:
+            if size is not None and self._bytes(num_frames, size) > MAX_CLIP_BYTES:
                 raise InvalidModelError(
                     f"a clip of {num_frames} frames of {size[0]}x{size[1]} pixels would take more "
-                    f"than {_MAX_BYTES >> 20} MB; no model is for such clips: take fewer frames, "
-                    "or correct size and crop_size in preprocessor_config.json"
+                    f"than {MAX_CLIP_BYTES >> 20} MB; no model is for such clips: take fewer "
+                    "frames, or correct size and crop_size in preprocessor_config.json"
                 )
 
     def __call__(self, frames: npt.NDArray[np.uint8] | Sequence[Frame]) -> npt.NDArray[np.float32]:
@@ -243,10 +245,10 @@ class Preprocessing:
         """
         if len(planes) == 0:
             raise InvalidVideoError("there are no frames; a video needs at least one")
-        if self._bytes(len(planes), planes[0].shape[1:]) > _MAX_BYTES:
+        if self._bytes(len(planes), planes[0].shape[1:]) > MAX_CLIP_BYTES:
             raise InvalidVideoError(
                 f"{len(planes)} frames of {planes[0].shape[1]}x{planes[0].shape[2]} pixels take "
-                f"more than {_MAX_BYTES >> 20} MB; give a smaller video, or use a model with "
+                f"more than {MAX_CLIP_BYTES >> 20} MB; give a smaller video, or use a model with "
                 "do_center_crop"
             )
         table = self._table()
@@ -273,11 +275,11 @@ class Preprocessing:
                 f"a frame of {frame.shape[0]}x{frame.shape[1]} pixels becomes {size[0]}x{size[1]}, "
                 f"more than {_MAX_SIDE} a side; use a model with do_center_crop"
             )
-        if max(resized) > _MAX_RESIZED or self._bytes(1, size) > _MAX_BYTES:
+        if max(resized) > _MAX_RESIZED or self._bytes(1, size) > MAX_CLIP_BYTES:
             raise InvalidVideoError(
                 f"a frame of {frame.shape[0]}x{frame.shape[1]} pixels would be resized to "
-                f"{resized[0]}x{resized[1]}, which takes more than {_MAX_BYTES >> 20} MB; give a "
-                "smaller one, or use a model with do_center_crop"
+                f"{resized[0]}x{resized[1]}, which takes more than {MAX_CLIP_BYTES >> 20} MB; "
+                "give a smaller one, or use a model with do_center_crop"
             )
         return size
 

@@ -16,6 +16,7 @@ from timesformer_runtime.bundle import Bundle, open_bundle
 from timesformer_runtime.cli.model_options import load
 from timesformer_runtime.doctor import diagnose
 from timesformer_runtime.errors import (
+    HubError,
     InvalidModelError,
     InvalidOptionError,
     ModelNotFoundError,
@@ -284,6 +285,17 @@ def test_a_path_that_is_not_utf8(tmp_path: Path) -> None:
         opened(odd)
 
 
+def test_a_link_to_a_link_finds_the_files_between(tmp_path: Path) -> None:
+    """As a link to the Hub's cache, whose files are links themselves."""
+    blob, snapshot, here = (tmp_path / name for name in ("blobs/1", "snapshot", "here.onnx"))
+    TinyGraph().save(blob)
+    write_sidecars(snapshot)
+    (snapshot / "onnx").mkdir()
+    (snapshot / "onnx" / "model.onnx").symlink_to(blob)
+    here.symlink_to(snapshot / "onnx" / "model.onnx")
+    assert opened(here).labels == LABELS
+
+
 def test_a_link_finds_the_files_of_its_target(tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "bundle")
     link = tmp_path / "elsewhere" / "link.onnx"
@@ -394,17 +406,63 @@ def test_a_mistyped_path_that_looks_like_a_hub_id(hub_cache: Path) -> None:
     assert "there is no folder or file models/missing here" in message
 
 
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Hub is not asked."""
+
+    def fail(*_: object, local_files_only: bool = False, **__: object) -> None:
+        raise HubError("nothing is cached") if local_files_only else AssertionError("it was asked")
+
+    monkeypatch.setattr(hub, "list_files", fail)
+    monkeypatch.setattr(hub, "download", fail)
+
+
+@pytest.mark.usefixtures("no_network")
 def test_a_path_that_exists_is_never_looked_up_on_the_hub(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_network(*args: object, **kwargs: object) -> None:
-        raise AssertionError("the Hub was asked")
-
-    monkeypatch.setattr(hub, "list_files", no_network)
-    monkeypatch.setattr(hub, "download", no_network)
     monkeypatch.chdir(tmp_path)
     write_bundle(Path("owner/name"))
     assert opened("owner/name").labels == LABELS
+
+
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("demo/shot-transitions-dividd-onnx", "demo/x/y", "./demo/x", "../x/y", "~/x", "/no/such"),
+        *("demo\\x", "a\\b", "a/b.onnx", "a/b.ONNX", "a/b.onnx_data", "a/b.tar", "a/"),
+    ],
+)
+def test_what_can_only_be_a_path_is_never_looked_up_on_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_bundle(Path("demo/shot-transitions-divided-onnx"))
+    message = refusal(name, ModelNotFoundError)
+    assert message.startswith(f"{name}: there is no such folder or file")
+
+
+def test_a_hub_id_whose_owner_is_also_a_folder_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hub_cache: Path
+) -> None:
+    """What was downloaded before is found all the same, and the rest with a revision."""
+    monkeypatch.chdir(tmp_path)
+    cache_repository(hub_cache, "someone/shots", write_bundle(tmp_path / "files"))
+    (tmp_path / "someone").mkdir()
+    assert opened("someone/shots").labels == LABELS
+    asked: list[str | None] = []
+
+    def answer(_: str, *, revision: str | None = None, local_files_only: bool) -> list[str]:
+        if not local_files_only:
+            asked.append(revision)
+        raise HubError("nothing is there")
+
+    monkeypatch.setattr(hub, "list_files", answer)
+    assert "give a revision, such as main, for that" in refusal("someone/other", ModelNotFoundError)
+    assert not asked
+    refusal("someone/other", HubError, revision="main")
+    assert asked == ["main"]
 
 
 # --- What the graph and its files must say -------------------------------------------------------

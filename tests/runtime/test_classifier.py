@@ -6,6 +6,7 @@ import importlib.util
 import io
 import json
 import pickle
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -393,6 +394,35 @@ def test_a_fingerprint_tells_models_of_one_name_apart(tmp_path: Path) -> None:
         VideoClassifier.from_pretrained(tmp_path / "own.onnx"),
     )
     assert same[0].fingerprint() == same[1].fingerprint()
+
+
+def test_a_fingerprint_counts_weights_in_other_files(tmp_path: Path) -> None:
+    weights = {"save_as_external_data": True, "size_threshold": 80}
+    found = []
+    for number, scale in enumerate((1.0, 1.0, 2.0)):
+        folder = tmp_path / str(number)
+        write_sidecars(folder)
+        TinyGraph(scale=scale).save(folder / "model.onnx", **weights, location="w")
+        assert (folder / "w").exists()
+        found.append(VideoClassifier.from_pretrained(folder, device="cpu").fingerprint())
+    first = (tmp_path / "0" / "model.onnx").read_bytes()
+    assert first == (tmp_path / "2" / "model.onnx").read_bytes()  # only the other file tells
+    assert found[0] == found[1] != found[2]
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "w"])
+def test_a_fingerprint_is_that_of_the_model_that_was_loaded(tmp_path: Path, name: str) -> None:
+    write_sidecars(tmp_path)
+    TinyGraph().save(
+        tmp_path / "model.onnx", save_as_external_data=True, size_threshold=80, location="w"
+    )
+    classifier = VideoClassifier.from_pretrained(tmp_path, device="cpu")
+    before = classifier.fingerprint()
+    (tmp_path / name).rename(tmp_path / "old")
+    shutil.copy(tmp_path / "old", tmp_path / name)
+    with pytest.raises(InvalidModelError, match=f"{name}: it was replaced after it was loaded"):
+        classifier.fingerprint()
+    assert VideoClassifier.from_pretrained(tmp_path, device="cpu").fingerprint() == before
 
 
 # --- Processes and threads -----------------------------------------------------------------------

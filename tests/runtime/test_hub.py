@@ -9,8 +9,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import socket
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -287,3 +289,138 @@ def test_failures_of_the_other_ways_to_download(
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
     with pytest.raises(HubError, match=message):
         hub.download("owner/name", "model.safetensors")
+
+
+# --- What is not a Hub ---------------------------------------------------------------------------
+
+PAGE = b"<!DOCTYPE html><html><body>Please log in to this network</body></html>"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (200, {"Content-Type": "text/html"}, PAGE),
+        (200, {"Content-Type": "text/html", "ETag": '"1"', "X-Repo-Commit": "x"}, PAGE),
+        (200, {"Content-Type": "application/json"}, b"[1, 2]"),
+        (200, {"Content-Type": "application/json"}, b'{"siblings": 3}'),
+        (200, {"Content-Type": "application/json"}, b'{"id": "a/b", "siblings": [{}]}'),
+        (200, {"Content-Type": "application/json"}, b"\xff\xfe"),
+        (204, {}, b""),
+        (302, {"Location": "http://[::1"}, b""),
+        (302, {"Location": "ftp://host/x"}, b""),
+        (302, {"Location": "/api/models/a/b"}, b""),
+        (200, {"Content-Encoding": "gzip"}, b"not compressed"),
+    ],
+    ids=str,
+)
+def test_answers_that_are_not_those_of_a_hub(
+    server: HubServer, home: Path, answer: tuple[int, dict[str, str], bytes]
+) -> None:
+    server.answer = ("/", *answer)
+    listing, file = outcomes(server, home, files_of("a/b"), fetch("a/b", "config.json"))
+    assert listing[0] == "HubError"
+    assert "the list of files of a/b" in listing[1]
+    if file[0] is None:  # a page that looks like a file
+        assert home in Path(file[1]).parents
+    else:
+        assert file[0] in {"HubError", "ModelNotFoundError"}
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"ALL_PROXY": "socks5://127.0.0.1:9", "NO_PROXY": "", "no_proxy": ""},
+        {"HTTP_PROXY": "http://[::1", "http_proxy": "http://[::1", "NO_PROXY": "", "no_proxy": ""},
+        {"ALL_PROXY": "strange://a", "all_proxy": "strange://a", "NO_PROXY": "", "no_proxy": ""},
+        {"HF_TOKEN": "hf_caf\xe9_secret"},
+        {"HF_TOKEN": "hf_two\nlines_secret"},
+        {"HF_TOKEN": "hf_a\x01b_secret"},
+        {"HF_ENDPOINT": "http://[::1"},
+        {"HF_ENDPOINT": "127.0.0.1:9"},
+        {"HF_ENDPOINT": "http://127.0.0.1:99999"},
+        {"HF_ENDPOINT": "http://user:secret@127.0.0.1:99999"},
+        {"HF_ENDPOINT": "ftp://127.0.0.1"},
+        {"HF_ENDPOINT": "nonsense"},
+    ],
+    ids=str,
+)
+def test_settings_that_are_not_valid(
+    server: HubServer, home: Path, variables: dict[str, str]
+) -> None:
+    calls = (files_of("someone/private"), fetch("someone/private", "config.json"))
+    for error, message in outcomes(server, home, *calls, **variables):
+        assert error in {"HubError", "MissingDependencyError", "ModelNotFoundError"}
+        assert "secret" not in message
+
+
+@pytest.mark.parametrize(
+    "name", ["../../x.onnx", "onnx/../../x", "/etc/x", "..", "a/./b", "onnx\\..\\x", "a\0b"]
+)
+def test_files_that_are_named_outside_of_the_model(
+    server: HubServer, home: Path, name: str
+) -> None:
+    server.repositories["someone/odd"] = Repository({"config.json": CONFIG, name: WEIGHTS})
+    for error, message in outcomes(
+        server, home, files_of("someone/odd"), fetch("someone/odd", name)
+    ):
+        assert error == "HubError"
+        assert "someone/odd names " in message
+        assert "do not trust it" in message
+    assert not home.exists() or not list(home.rglob("x*"))
+
+
+@pytest.mark.parametrize("header", ["Link", "Location"])
+def test_the_token_stays_with_the_hub(server: HubServer, home: Path, header: str) -> None:
+    """Neither a next page of files nor another address for them gets it."""
+    with HubServer({}) as other:
+        where = f"{other.url}/api/models/someone/open"
+        headers = {header: f'<{where}>; rel="next"' if header == "Link" else where}
+        body = json.dumps({"id": "someone/open", "siblings": [{"rfilename": "config.json"}]})
+        status = 200 if header == "Link" else 302
+        server.answer = ("/api/", status, headers, body.encode())
+        outcomes(server, home, files_of("someone/open"), HF_TOKEN=TOKEN)
+        assert server.tokens == [f"Bearer {TOKEN}"]
+        assert set(other.tokens) <= {None}
+
+
+def test_without_a_network_it_fails_soon_and_quietly(server: HubServer, home: Path) -> None:
+    """huggingface_hub tries six times, waits 23 seconds for that, and prints twelve lines."""
+    code = """
+        import json, sys, time
+        from timesformer_runtime import hub
+        from timesformer_runtime.errors import HubError
+        paused = []
+        time.sleep = paused.append
+        try:
+            hub.list_files("someone/open")
+        except HubError as error:
+            print(json.dumps([sum(paused), str(error)]))
+    """
+    variables = server.environment(home) | {"HF_ENDPOINT": "http://127.0.0.1:9"}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    pauses, message = json.loads(done.stdout)
+    assert pauses < 5
+    assert "check the network" in message
+    assert done.stderr == ""
+
+
+def test_a_hub_that_is_busy_once(server: HubServer, home: Path) -> None:
+    server.status = 503
+    outcomes(server, home, files_of("someone/open"))
+    assert server.requests == ["GET /api/models/someone/open"] * 2
+
+
+def test_a_hub_that_does_not_answer(home: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent, HubServer({}) as server:
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        patience = {"HF_ENDPOINT": endpoint, "HF_HUB_ETAG_TIMEOUT": "1"}
+        ((error, message),) = outcomes(server, home, files_of("someone/open"), **patience)
+    assert error == "HubError"
+    assert "check the network" in message
