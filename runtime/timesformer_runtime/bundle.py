@@ -31,7 +31,6 @@ PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "r
 
 _MOST_FRAMES = 8192  # of a clip
 _MOST_CLASSES = 1_000_000
-_MOST_LISTED = 10  # inputs in an error
 _LONGEST_NAME = 32  # of a variant
 # Values of all golden frames, and of one of them, which is generated in 64 bits.
 _MOST_GOLDEN, _MOST_OF_A_FRAME = 1 << 28, 1 << 24
@@ -261,8 +260,9 @@ def _read_dtype(metadata: Mapping[str, str]) -> str | None:
 
 def _only_input(session: Session) -> TensorInfo:
     if len(session.inputs) != 1 or len(session.inputs[0].shape) != 5:
-        inputs = [f"{named(node.name)} {quoted(list(node.shape))}" for node in session.inputs]
-        found = "; ".join(inputs[:_MOST_LISTED]) + ("; ..." if len(inputs) > _MOST_LISTED else "")
+        found = "; ".join(
+            f"{named(node.name)} {quoted(list(node.shape))}" for node in session.inputs[:10]
+        )
         raise InvalidModelError(
             f"its inputs are {found or 'none'}; a video model has one, with 5 dimensions "
             "[batch, frames, channels, height, width]"

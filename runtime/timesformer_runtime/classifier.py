@@ -239,6 +239,7 @@ class VideoClassifier(Pipeline):
             InvalidVideoError: It is no video that can be decoded, or no array of frames.
             InvalidOptionError: ``top_k`` or ``function_to_apply`` is not valid.
             MissingOutputError: The model has no logits.
+            InferenceTimeoutError: The model takes longer than the limits allow.
         """
         if isinstance(videos, list | tuple):
             return [self._predictions(video, top_k, function_to_apply) for video in videos]

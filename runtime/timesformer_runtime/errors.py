@@ -1,6 +1,8 @@
 """What can go wrong: one base class, whose subclasses are also the matching built-in."""
 
+import itertools
 import reprlib
+from collections.abc import Iterable
 
 _QUOTES = reprlib.Repr()
 _QUOTES.maxstring = _QUOTES.maxother = 120  # characters
@@ -30,6 +32,12 @@ def quoted(value: object) -> str:
 def named(text: str) -> str:
     """A name from a file, for a message: as it is, or quoted where it is long or not plain."""
     return text if text.isprintable() and len(text) <= _QUOTES.maxstring else quoted(text)
+
+
+def listed(texts: Iterable[str], most: int = 10) -> str:
+    """Texts from a file for a message, of which there can be too many."""
+    first = list(itertools.islice(texts, most + 1))
+    return ", ".join([named(text) for text in first[:most]] + ["..."] * (len(first) > most))
 
 
 class MissingDependencyError(TimesformerError, ImportError):

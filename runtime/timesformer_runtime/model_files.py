@@ -14,6 +14,7 @@ from timesformer_runtime.errors import (
     InvalidOptionError,
     MissingDependencyError,
     ModelNotFoundError,
+    listed,
 )
 from timesformer_runtime.graph_file import linked_paths
 from timesformer_runtime.json_object import read_json_object
@@ -271,7 +272,7 @@ def _what_it_has(names: Sequence[str], model: str) -> str:
         remedy = f"download one with `hf download {model}` and give its path"
         if Path(model).exists():
             remedy = "give one of these files"
-        return f"it has {', '.join(graphs)}: {remedy}"
+        return f"it has {listed(graphs)}: {remedy}"
     if any(name.endswith(_WEIGHTS) for name in names):
         return f"it has PyTorch weights: {_export(model)}"
     if any(name.endswith(".onnx.rejected") for name in names):

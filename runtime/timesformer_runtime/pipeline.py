@@ -17,6 +17,7 @@ from timesformer_runtime.errors import (
     InvalidOptionError,
     InvalidVideoError,
     MissingOutputError,
+    listed,
     named,
 )
 from timesformer_runtime.json_object import parse_json_object
@@ -259,11 +260,10 @@ class Pipeline:
         return output == "logits" and self.views.protocol == "facebook"
 
     def _without_output(self, output: str) -> str:
-        names = [named(name) for name in self.model.outputs]
-        listed = ", ".join(names[:_MOST_LISTED] + ["..."] * (len(names) > _MOST_LISTED))
         return (
-            f"{self.model.name}: it has no output {output!r} (it has {listed}); export one that "
-            f"has it: timesformer-export {_export_option(output)} --model {self._checkpoint()}"
+            f"{self.model.name}: it has no output {output!r} (it has "
+            f"{listed(self.model.outputs, _MOST_LISTED)}); export one that has it: "
+            f"timesformer-export {_export_option(output)} --model {self._checkpoint()}"
         )
 
     def _checkpoint(self) -> str:

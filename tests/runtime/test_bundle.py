@@ -132,6 +132,14 @@ def test_the_only_graph_may_have_any_name(tmp_path: Path) -> None:
     assert "it has onnx/other.onnx, my-timesformer.onnx: give one of these files" in message
 
 
+def test_of_many_graphs_the_first_are_named(tmp_path: Path) -> None:
+    for number in range(2000):
+        (tmp_path / f"{number:04}.onnx").touch()
+    message = refusal(tmp_path, ModelNotFoundError)
+    assert "it has 0000.onnx, 0001.onnx" in message
+    assert "0009.onnx, ...: give one of these files" in message
+
+
 def test_external_data_beside_the_graph(tmp_path: Path) -> None:
     write_sidecars(tmp_path)
     TinyGraph().save(

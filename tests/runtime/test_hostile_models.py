@@ -90,10 +90,11 @@ def test_frames_of_a_clip(
     assert message in refusal(lambda: load(any_frames(graph)))
 
 
-def test_bytes_of_a_clip() -> None:
+@pytest.mark.parametrize("is_open", [True, False])
+def test_bytes_of_a_clip(is_open: bool) -> None:
     side = 4096
     graph = TinyGraph(
-        shape=("b", 64, 3, side, side),
+        shape=("b", 64, 3, "h", "w") if is_open else ("b", 64, 3, side, side),
         metadata=own_metadata(preprocessor_config=preprocessor_config(side)),
     )
     message = refusal(lambda: load(any_frames(graph)))
