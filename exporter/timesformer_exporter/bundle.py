@@ -13,7 +13,7 @@ import torch
 from timesformer_runtime.preprocess import Preprocessing
 from torch import nn
 
-from timesformer_exporter.bundle_writer import REPORT, write_json
+from timesformer_exporter.bundle_writer import REPORT, write_json, write_text
 from timesformer_exporter.calibration import readable_videos
 from timesformer_exporter.checkpoints import Checkpoint, build_model
 from timesformer_exporter.checkpoints.files import sha256
@@ -121,7 +121,7 @@ class Bundle:
             {v.dtype: own_operators(_variant_of(graph, v.dtype)) for v in proof.variants},
             self.notes,
         )
-        (self.folder / "README.md").write_text(card, encoding="utf-8")
+        write_text(self.folder / "README.md", card)
         return proof
 
     def _check_videos(self) -> None:

@@ -8,7 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from timesformer_exporter.bundle import Bundle, Steps
-from timesformer_exporter.bundle_writer import check_output, publish, staging_folder
+from timesformer_exporter.bundle_writer import (
+    check_output,
+    check_place,
+    clean_up,
+    publish,
+    staging_folder,
+)
 from timesformer_exporter.calibration import find_videos
 from timesformer_exporter.checkpoints import load_checkpoint
 from timesformer_exporter.checks import Proof
@@ -65,7 +71,7 @@ def export(
         ExportError: Bad input; nothing is written.
         timesformer_runtime.errors.TimesformerError: The model cannot be had from the Hub.
     """
-    _check_paths(options)
+    _check_paths(options, tell)
     videos = find_videos(options.calibration_videos)
     steps = Steps(announce, tell)
     announce(f"Loading {options.model}")
@@ -102,10 +108,13 @@ def export(
     )
 
 
-def _check_paths(options: ExportOptions) -> None:
+def _check_paths(options: ExportOptions, tell: Callable[[str], None]) -> None:
     """Refuses before any work what would fail, or destroy something, at its end."""
-    check_output(options.folder, force=options.force)
-    check_output(_rejected(options.folder), force=True)
+    for place, force in ((options.folder, options.force), (_rejected(options.folder), True)):
+        check_place(place)
+        if clean_up(place):
+            tell(f"{place} is back in its place: an export that was to replace it was killed.")
+        check_output(place, force=force)
     target = options.folder.resolve()
     for name, path in (("--model", Path(options.model)), ("--labels", options.labels)):
         if path is not None and path.exists() and path.resolve().is_relative_to(target):

@@ -19,6 +19,7 @@ from pathlib import Path
 import onnx
 import onnx_ir
 
+from timesformer_exporter.bundle_writer import writing
 from timesformer_exporter.fidelity import Array
 from timesformer_exporter.flash_attention import use_flash_attention
 from timesformer_exporter.four_bits import with_four_bits
@@ -59,6 +60,7 @@ def write_variant(
     Raises:
         UnquantizedWeightError: A weight that should be int8 is still float once ONNX Runtime has
             optimised the graph, or its products cannot be kept from overflowing.
+        OutputWriteError: The file, or a temporary one, cannot be written.
     """
     graph = onnx.load(source)
     metadata = {entry.key: entry.value for entry in graph.metadata_props} | {"dtype": dtype}
@@ -91,10 +93,15 @@ def own_operators(path: Path) -> tuple[str, ...]:
 
 
 def _int8(graph: onnx.ModelProto, bits: int) -> onnx.ModelProto:
+    """The float32 graph with weights of 7 or 8 bits."""
     from onnxruntime.quantization import QuantType, quantize_dynamic  # noqa: PLC0415 (see _quiet)
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "int8.onnx"
+    elsewhere = "set TMPDIR to a folder"  # where the quantizer writes further files
+    with (
+        writing(Path(tempfile.gettempdir()), elsewhere=elsewhere),
+        tempfile.TemporaryDirectory() as folder,
+        writing(path := Path(folder) / "int8.onnx", size=graph.ByteSize(), elsewhere=elsewhere),
+    ):
         quantize_dynamic(
             graph,
             path,
