@@ -46,6 +46,13 @@ def check_place(output: Path) -> None:
         raise InvalidOptionError(
             f"`output` {output} cannot be renamed into place; give a folder inside it"
         )
+    try:
+        str(output.absolute()).encode()
+    except UnicodeEncodeError as error:
+        raise InvalidOptionError(
+            f"`output` {output.absolute()} is not UTF-8, in which ONNX Runtime needs all paths; "
+            "give another `output`"
+        ) from error
     if not parent.is_dir():
         raise InvalidOptionError(f"`output` {output}: there is no folder {parent}; create it first")
     if not os.access(parent, os.W_OK):
@@ -183,6 +190,15 @@ def to_json(values: Any, indent: int | None = None) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
+def listed_files(report: Path) -> frozenset[str]:
+    """The files that a report lists; none where it is not the report of an export."""
+    try:
+        with report.open("rb") as file:
+            return frozenset(json.loads(file.read(_LONGEST_REPORT))["files"])
+    except (OSError, ValueError, RecursionError, LookupError, TypeError):
+        return frozenset()
+
+
 def _not_ours(folder: Path) -> str | None:
     """Why a folder is not an earlier export, or None. An empty folder may be replaced too."""
     if folder.is_symlink():
@@ -196,7 +212,8 @@ def _not_ours(folder: Path) -> str | None:
     if _is_folder(graphs):
         found.remove(graphs)
         found += graphs.iterdir()
-    written = _WRITTEN | _listed(folder / REPORT)
+    listed = listed_files(folder / REPORT)
+    written = _WRITTEN | listed | {f"{name}{REJECTED}" for name in listed}
     others = sorted(
         path.relative_to(folder).as_posix()
         for path in found
@@ -207,16 +224,6 @@ def _not_ours(folder: Path) -> str | None:
 
 def _is_folder(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
-
-
-def _listed(report: Path) -> frozenset[str]:
-    """The files that a report lists, also as they are named after a failed check."""
-    try:
-        with report.open("rb") as file:
-            names = frozenset(json.loads(file.read(_LONGEST_REPORT))["files"])
-    except (OSError, ValueError, RecursionError, LookupError, TypeError):
-        return frozenset()  # nothing but the files of every export is known to be ours
-    return names | {f"{name}{REJECTED}" for name in names}
 
 
 @contextmanager

@@ -10,6 +10,7 @@ __all__ = [
     "InvalidCheckpointError",
     "InvalidConfigError",
     "InvalidOptionError",
+    "NotEnoughMemoryError",
     "OutputExistsError",
     "OutputWriteError",
     "UnquantizedWeightError",
@@ -49,6 +50,10 @@ class OutputWriteError(TimesformerError, OSError):
 
     def __reduce__(self) -> tuple[type, tuple[object, ...]]:
         return type(self), (self.path, self.reason, self.remedy)  # worker processes pass it on
+
+
+class NotEnoughMemoryError(TimesformerError, MemoryError):
+    """The checkpoint, or the work of the export, does not fit into this machine's memory."""
 
 
 class UnquantizedWeightError(TimesformerError, RuntimeError):

@@ -32,8 +32,7 @@ from timesformer_exporter.integer_products import (
 )
 from timesformer_exporter.trace import save_graph
 
-DTYPES = ("fp32", "int8", "fp16", "q4")
-INT8_TARGETS = {"vnni": 8, "avx2": 7}  # bits of a weight
+_BITS = {"vnni": 8, "avx2": 7}  # of a weight
 
 
 def write_variant(
@@ -69,7 +68,7 @@ def write_variant(
     with _quiet():
         if dtype == "int8":
             metadata["int8_target"] = int8_target
-            graph = _int8(graph, INT8_TARGETS[int8_target])
+            graph = _int8(graph, _BITS[int8_target])
         elif dtype == "q4":
             graph = with_four_bits(graph, clips)
         else:
@@ -81,7 +80,7 @@ def write_variant(
     save_graph(model, target)
     if dtype != "int8":
         return None
-    if INT8_TARGETS[int8_target] == 8:
+    if _BITS[int8_target] == 8:
         check_against_overflow(target)
     return count_integer_products(target, products)
 

@@ -16,12 +16,10 @@ from timesformer_exporter.bundle_writer import writing
 from timesformer_exporter.config import TimesformerConfig
 from timesformer_exporter.frames_input import FramesInput
 from timesformer_exporter.model import TimesformerForVideoClassification, TimesformerOutput
+from timesformer_exporter.options import DEFAULT_OPSET
 
-OPSETS = range(18, 24)
 # It brings the standard Attention operator, ONNX Runtime's fastest form of attention on a CPU.
 ATTENTION_OPSET = 23
-DEFAULT_OPSET = ATTENTION_OPSET
-INPUTS = ("pixel_values", "frames")
 
 _ATTENTIONS = {
     "divided_space_time": ("spatial_attentions", "temporal_attentions"),
