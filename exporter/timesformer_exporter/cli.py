@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import signal
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn, get_args
+from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 import click
 from rich.console import Console
@@ -41,6 +42,9 @@ from timesformer_exporter.options import (
     Task,
 )
 from timesformer_exporter.summary import failure, summary
+
+if TYPE_CHECKING:  # it needs torch
+    from timesformer_exporter import ExportResult
 
 _NAME = "timesformer-export"
 _STARTED = time.perf_counter()  # before torch is imported, which is part of the wait
@@ -198,30 +202,32 @@ def command(**options: Any) -> int:
 
         result = export(parsed, progress.step, progress.line)
     code = 0 if result.passed else CHECK_FAILED
-    console = Console(markup=False)
-    with console.capture() as captured:  # for rich ends a process whose output is closed
-        summary(console, result, parsed, time.perf_counter() - _STARTED, _named)
     try:
-        _print(captured.get())
+        _print_summary(result, parsed)
     except BrokenPipeError:
         code = code or BROKEN_PIPE
     except OSError as error:
         code = code or BAD_INPUT
         say(
             f"{_NAME}: the summary cannot be written to standard output "
-            f"({error.strerror or error}); the export is whole, in {result.folder}"
+            f"({error.strerror or error}); the files are whole, in {result.folder}"
         )
     if not result.passed:
         _fail(f"check failed: {failure(result)}; the result is in {result.folder}", code)
     return code
 
 
-def _print(text: str) -> None:
-    """Prints on stdout; raises an OSError where it cannot take all of the text."""
+def _print_summary(result: ExportResult, options: ExportOptions) -> None:
+    """Prints the summary on stdout; raises an OSError where that cannot take all of it."""
     if sys.stdout is None:  # closed by the shell: >&-
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    # In memory first: rich itself ends a process whose output is closed.
+    memory = io.TextIOWrapper(io.BytesIO(), sys.stdout.encoding, sys.stdout.errors, newline="")
+    console = Console(file=memory, force_terminal=sys.stdout.isatty() or None, markup=False)
+    summary(console, result, options, time.perf_counter() - _STARTED, _named)
+    memory.seek(0)
     try:
-        sys.stdout.write(text)
+        sys.stdout.write(memory.read())
         sys.stdout.flush()
     except OSError:
         discard_output()
@@ -284,7 +290,7 @@ def main() -> None:
     except OSError as error:  # of the output, or of a file that has no error of its own
         discard_output()
         reason = error.strerror or str(error)
-        _fail(f"{error.filename}: {reason}" if error.filename else reason, BAD_INPUT)
+        _fail(f"{error.filename or 'writing the output'}: {reason}", BAD_INPUT)
 
 
 def _fail(message: str, code: int) -> NoReturn:

@@ -5,6 +5,7 @@ The standard variables (HF_ENDPOINT, HF_TOKEN, ...) are honoured by that library
 
 from __future__ import annotations
 
+import logging
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -86,7 +87,7 @@ def push(
         f"the export passed its checks and is in {folder}, but was not uploaded to {repo_id} "
         f"(later: hf upload {repo_id} {shlex.quote(str(folder))} .)"
     )
-    with _explained(failure):
+    with _explained(failure), _quiet():
         from huggingface_hub import (  # noqa: PLC0415 (an optional dependency)
             CommitOperationAdd,
             CommitOperationDelete,
@@ -98,16 +99,15 @@ def push(
         if revision is not None:
             api.create_branch(repo_id, branch=revision, exist_ok=True)
         outdated = _earlier_files(api, repo_id, revision) - set(files)
-        with _no_progress_bars():
-            api.create_commit(
-                repo_id,
-                [
-                    *(CommitOperationDelete(name) for name in sorted(outdated)),
-                    *(CommitOperationAdd(name, folder / name) for name in files),
-                ],
-                commit_message="Upload a TimeSformer exported by timesformer-onnx",
-                revision=revision,
-            )
+        api.create_commit(
+            repo_id,
+            [
+                *(CommitOperationDelete(name) for name in sorted(outdated)),
+                *(CommitOperationAdd(name, folder / name) for name in files),
+            ],
+            commit_message="Upload a TimeSformer exported by timesformer-onnx",
+            revision=revision,
+        )
     return str(url) if revision is None else f"{url}/tree/{revision}"
 
 
@@ -121,22 +121,25 @@ def _earlier_files(api: HfApi, repo_id: str, revision: str | None) -> set[str]:
 
 
 @contextmanager
-def _no_progress_bars() -> Iterator[None]:
-    """Keeps huggingface_hub's progress bars off the screen, which belongs to the caller."""
+def _quiet() -> Iterator[None]:
+    """Keeps huggingface_hub's progress bars and notes on retries off the screen."""
     from huggingface_hub.utils import (  # type: ignore[attr-defined]  # noqa: PLC0415
         are_progress_bars_disabled,
         disable_progress_bars,
         enable_progress_bars,
     )
+    from huggingface_hub.utils import logging as hub_logging  # noqa: PLC0415
 
-    if are_progress_bars_disabled():
-        yield
-        return
-    disable_progress_bars()
+    shown, verbosity = not are_progress_bars_disabled(), hub_logging.get_verbosity()
+    if shown:  # where a variable decides, the library warns of such calls
+        disable_progress_bars()
+    hub_logging.set_verbosity(logging.ERROR)
     try:
         yield
     finally:
-        enable_progress_bars()
+        hub_logging.set_verbosity(verbosity)
+        if shown:
+            enable_progress_bars()
 
 
 @contextmanager
@@ -148,14 +151,6 @@ def _explained(failure: str) -> Iterator[None]:
         raise MissingDependencyError(
             '`push_to_hub` needs huggingface_hub; run `pip install "timesformer-onnx[hub]"`'
         ) from error
-    # OSErrors and those of the HTTP library that this version of huggingface_hub uses; the
-    # RuntimeErrors of its uploads; the ValueErrors of answers that are not the Hub's.
-    all_errors: tuple[type[BaseException], ...] = (
-        OSError,
-        RuntimeError,
-        ValueError,
-        *errors.HfHubHTTPError.__bases__,
-    )
     try:
         yield
     except HubError:
@@ -164,7 +159,7 @@ def _explained(failure: str) -> Iterator[None]:
         raise HubError(f"{failure}: there is no token; {_LOGIN}") from error
     except errors.OfflineModeIsEnabled as error:
         raise HubError(f"{failure}: HF_HUB_OFFLINE forbids the network; unset it") from error
-    except all_errors as error:
+    except Exception as error:  # an answer that is not the Hub's raises anything in that library
         raise HubError(f"{failure}: {_reason(error)}") from error
 
 
@@ -175,8 +170,8 @@ def _reason(error: BaseException) -> str:
         error = error.__cause__
         response = getattr(error, "response", None)
     if response is None:
-        lines = str(error).split("\n", 1)
-        return f"{lines[0] or type(error).__name__}; check the network and try again"
+        first_line = str(error).split("\n", 1)[0]
+        return f"{type(error).__name__}: {first_line}; check the network and try again"
     said = getattr(error, "server_message", None)
     answer = f"HTTP {response.status_code}" + (f": {said}" if said else "")
     if response.status_code in {401, 403}:

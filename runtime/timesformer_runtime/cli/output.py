@@ -31,8 +31,10 @@ def prepare_output() -> None:
 
 def say(line: str) -> None:
     """Prints one line on stderr; where that is closed or full, nobody can be told."""
-    with contextlib.suppress(OSError):
-        click.echo(printable(line), err=True)
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError):
+            # Not by click, which takes a terminal of ASCII for one of UTF-8.
+            print(printable(line), file=sys.stderr, flush=True)
 
 
 def fail(message: str, code: int, name: str = "timesformer") -> NoReturn:
