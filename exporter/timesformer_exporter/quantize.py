@@ -18,9 +18,9 @@ from pathlib import Path
 
 import onnx
 import onnx_ir
+from timesformer_runtime.agreement import Array
 
 from timesformer_exporter.bundle_writer import writing
-from timesformer_exporter.fidelity import Array
 from timesformer_exporter.flash_attention import use_flash_attention
 from timesformer_exporter.four_bits import with_four_bits
 from timesformer_exporter.integer_products import (

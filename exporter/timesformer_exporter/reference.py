@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from timesformer_runtime.agreement import Array
 from timesformer_runtime.golden import golden_frames
 from timesformer_runtime.preprocess import Preprocessing
 
 from timesformer_exporter.config import TimesformerConfig
-from timesformer_exporter.fidelity import BATCHES, Array
+from timesformer_exporter.fidelity import BATCHES
 from timesformer_exporter.metadata import GOLDEN_SEED
 from timesformer_exporter.trace import TracedModel
 
