@@ -14,10 +14,10 @@ import numpy.typing as npt
 
 from timesformer_runtime.bundle import Bundle, open_bundle
 from timesformer_runtime.errors import InvalidModelError, InvalidOptionError
-from timesformer_runtime.golden import golden_frame
+from timesformer_runtime.golden import golden_frame, judge
 from timesformer_runtime.model_input import Converted, ModelInput
 from timesformer_runtime.pipeline import Pipeline, Video
-from timesformer_runtime.results import GoldenCheck, Prediction, Ranking, VideoResult, compare
+from timesformer_runtime.results import GoldenCheck, Prediction, Ranking, VideoResult
 from timesformer_runtime.sampling import uniform
 from timesformer_runtime.settings import SessionSettings
 from timesformer_runtime.video import DecodeLimits
@@ -493,7 +493,7 @@ class VideoClassifier(Pipeline):
         )
         values = self.run(view, [golden.output], self.limits.time, finite=False)
         exact = self.dtype in _FLOAT32_VARIANTS
-        return compare(values[golden.output], golden.values, golden.output, exact=exact)
+        return judge(values[golden.output], golden.values, golden.output, exact=exact)
 
     def _predictions(
         self, video: Video, top_k: int | None, function_to_apply: str | None
