@@ -14,10 +14,12 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.version import Version
 from timesformer_runtime import hub
 from timesformer_runtime.errors import HubError
 from timesformer_runtime.hub import looks_like_hub_id
@@ -209,6 +211,10 @@ def test_a_download_that_breaks_off(server: HubServer, home: Path) -> None:
     assert Path(mended[1]).read_bytes() == WEIGHTS
 
 
+@pytest.mark.skipif(
+    Version(version("huggingface_hub")) < Version("1.20"),
+    reason="this huggingface_hub does not resume; run again, the download goes on",
+)
 def test_a_download_that_breaks_off_once_is_resumed(server: HubServer, home: Path) -> None:
     (resumed,) = outcomes(server, home, fetch("someone/shaky", "onnx/model.onnx"))
     assert Path(resumed[1]).read_bytes() == WEIGHTS

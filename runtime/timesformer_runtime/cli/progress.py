@@ -36,11 +36,13 @@ class ProgressBar:
         self._task = self._progress.add_task("", total=total, facts="")
 
     def __enter__(self) -> Self:
-        self._progress.start()
+        if not self._progress.disable:  # rich 13.0 would end with an empty line all the same
+            self._progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        if not self._progress.disable:
+            self._progress.stop()
 
     def advance_to(self, done: float, total: float | None) -> None:
         """Moves the bar."""
