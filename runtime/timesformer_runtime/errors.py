@@ -50,6 +50,10 @@ class InvalidOptionError(TimesformerError, ValueError):
     """An option has a value that is not allowed here."""
 
 
+class OutputError(TimesformerError, OSError):
+    """An output cannot be written, or is not where it was written any more."""
+
+
 class DeviceError(TimesformerError, RuntimeError):
     """The device that was asked for cannot be had."""
 
