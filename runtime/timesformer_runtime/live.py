@@ -23,6 +23,7 @@ from timesformer_runtime.errors import InvalidOptionError, InvalidVideoError
 from timesformer_runtime.live_windows import ReadyWindow, Windowing
 from timesformer_runtime.pipeline import Pipeline
 from timesformer_runtime.results import PartResult, Seconds, count_duplicates
+from timesformer_runtime.source_names import shown
 from timesformer_runtime.timeline import decoding_threads
 from timesformer_runtime.video.limits import Watch
 from timesformer_runtime.video.live_address import is_url, live_address
@@ -164,7 +165,7 @@ def _check_of_live(pipeline: Pipeline) -> Callable[[int], None]:
 
 def _check_of_file(pipeline: Pipeline, source: str | os.PathLike[str]) -> Callable[[int], None]:
     """The same, and the time: all packets may be read long before the model is done."""
-    watch = Watch(os.fspath(source), pipeline.limits.for_long_videos())
+    watch = Watch(shown(os.fsdecode(source)), pipeline.limits.for_long_videos())
 
     def check(held: int) -> None:
         watch.check_bytes(held)
@@ -210,15 +211,16 @@ class _Replay:
         settings: LiveSettings,
         notify: Callable[[str], None],
     ) -> None:
+        self._name = shown(os.fsdecode(source))
         if _is_special(source):
             raise InvalidVideoError(
-                f"{os.fspath(source)} is not a video file; give one, a URL, or a device with its "
+                f"{self._name} is not a video file; give one, a URL, or a device with its "
                 "format, such as v4l2"
             )
         for name in _LIVE_ONLY:
             if getattr(settings, name) is not None:
                 raise InvalidOptionError(
-                    f"{name} is for live sources, and {os.fspath(source)} is a file; leave it out"
+                    f"{name} is for live sources, and {self._name} is a file; leave it out"
                 )
         self._pipeline = pipeline
         self._source = source
@@ -252,7 +254,7 @@ class _Replay:
                 start = time.perf_counter()
             self._problems = video.problems()
         if self._problems:
-            self._notify(f"{os.fspath(self._source)}: damaged: {'; '.join(self._problems)}")
+            self._notify(f"{self._name}: damaged: {'; '.join(self._problems)}")
 
 
 def _is_special(path: str | os.PathLike[str]) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from timesformer_runtime.errors import InvalidOptionError, OutputError
+from timesformer_runtime.source_names import shown
 from timesformer_runtime.video_list import location
 
 try:
@@ -42,6 +43,9 @@ class VideoFile(NamedTuple):
     @classmethod
     def of(cls, video: str) -> Self:
         """Looks at the file that a name means now, from the current folder."""
+        name = shown(video)
+        if name != video:  # a URL
+            return cls(name, None, None)
         path = location(video)
         try:
             status = Path(path).stat()
@@ -144,7 +148,7 @@ class ResultsFile:
             OutputError: The line cannot be written, or the file is not there any more.
         """
         file = self._noted.pop(video, None) or VideoFile.of(video)
-        record = {"video": video, "run": self._run, "file": file._asdict(), **outcome}
+        record = {"video": shown(video), "run": self._run, "file": file._asdict(), **outcome}
         self.check()
         self._write(json.dumps(record).encode() + b"\n")
         self._remember(video, file, succeeded="error" not in outcome)

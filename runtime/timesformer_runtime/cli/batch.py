@@ -21,6 +21,7 @@ from timesformer_runtime.cli.output import (
 )
 from timesformer_runtime.cli.view_options import view_options
 from timesformer_runtime.errors import OutputError, reason_of
+from timesformer_runtime.source_names import hide_secrets
 
 if TYPE_CHECKING:
     from timesformer_runtime.batch import Outcome
@@ -131,7 +132,7 @@ def batch(
 def _keep(outcome: Outcome, results: ResultsFile, progress: ProgressBar) -> None:
     video = str(outcome.video)
     if outcome.error is not None:
-        message = reason_of(outcome.error)
+        message = hide_secrets(reason_of(outcome.error), video)
         results.append(video, {"error": one_line(message)})
         progress.say(f"timesformer: {about(video, message)}")
     if outcome.result is not None:

@@ -10,6 +10,7 @@ from typing import NoReturn
 
 import click
 
+from timesformer_runtime.source_names import hide_secrets, shown
 from timesformer_runtime.terminal import printable
 
 CHECK_FAILED, BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
@@ -17,7 +18,12 @@ CHECK_FAILED, BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
 
 def say(line: str) -> None:
     """Prints one line on stderr."""
-    click.echo(printable(line), err=True)
+    click.echo(told(line), err=True)
+
+
+def told(line: str) -> str:
+    """A line as it may be printed: others' names in it cannot act, and secrets are left out."""
+    return printable(hide_secrets(line, *sys.argv[1:]))
 
 
 def fail(message: str, code: int) -> None:
@@ -41,6 +47,7 @@ def one_line(message: str) -> str:
 
 def about(video: str, message: str) -> str:
     """The message with the name of its video in front, once, and otherwise on one line."""
+    video = shown(video)
     names = ("<stdin>", "standard input") if video == "-" else (video, repr(video))
     for name in names:
         if name and message.startswith((f"{name} ", f"{name}:")):
