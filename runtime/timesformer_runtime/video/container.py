@@ -19,7 +19,7 @@ import av
 import av.container
 import av.stream
 
-from timesformer_runtime.errors import InvalidVideoError
+from timesformer_runtime.errors import InvalidVideoError, unreadable
 from timesformer_runtime.video.limits import DecodeLimits, Watch
 from timesformer_runtime.video.opening import READABLE, InputContainer, open_container
 from timesformer_runtime.video.units import CountedFile, SeekableFile, check_packet
@@ -85,16 +85,30 @@ class Media:
             yield OpenVideo(container, stream, self.watch, file)
 
     def size(self) -> int:
-        """Number of bytes."""
+        """Number of bytes.
+
+        Raises:
+            InvalidVideoError: It cannot be read any more.
+        """
         if isinstance(self.target, str):
-            return Path(self.target).stat().st_size
+            try:
+                return Path(self.target).stat().st_size
+            except OSError as error:
+                raise unreadable(self.name, error) from error
         return self.target.seek(0, os.SEEK_END)
 
     def first_bytes(self, count: int) -> bytes:
-        """The beginning of the file."""
+        """The beginning of the file.
+
+        Raises:
+            InvalidVideoError: It cannot be read any more.
+        """
         if isinstance(self.target, str):
-            with Path(self.target).open("rb") as file:
-                return file.read(count)
+            try:
+                with Path(self.target).open("rb") as file:
+                    return file.read(count)
+            except OSError as error:
+                raise unreadable(self.name, error) from error
         place = self.target.tell()  # a container may be reading it
         self.watch.seconds_left()  # a file object may be slow
         self.target.seek(0)
@@ -119,8 +133,14 @@ class Media:
                     target = self.target
                 container, file = open_container(self, target)
             except OSError as error:  # it was there a moment ago
-                raise InvalidVideoError(f"{self.name} cannot be read: {error.strerror}") from error
-            yield stack.enter_context(container), file
+                raise unreadable(self.name, error) from error
+            stack.enter_context(container)
+            try:
+                yield container, file
+            except Exception:
+                file.raise_error()
+                raise
+            file.raise_error()
 
 
 def prepare(
@@ -173,12 +193,15 @@ def packets(
             if packet.size > 0:
                 yield packet
     except IndexError:
-        # PyAV's own end of a file in which another stream began after its header.
-        return
+        pass  # PyAV's own end of a file in which another stream began after its header
     except av.FFmpegError:
+        if file is not None:
+            file.raise_error()
         if watch is not None:  # the time is over, and FFmpeg calls it another error
             watch.seconds_left()
         raise
+    if file is not None:  # FFmpeg may have taken an error for the end
+        file.raise_error()
 
 
 def _best_video_stream(container: InputContainer, name: str) -> VideoStream:

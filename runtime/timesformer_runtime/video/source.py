@@ -13,9 +13,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from timesformer_runtime.errors import InvalidVideoError, TimesformerError, VideoNotFoundError
+from timesformer_runtime.errors import (
+    InvalidVideoError,
+    TimesformerError,
+    VideoNotFoundError,
+    unreadable,
+)
 from timesformer_runtime.source_names import shown
 from timesformer_runtime.video.container import Media
+from timesformer_runtime.video.file_objects import CheckedFile, checked_bytes
 from timesformer_runtime.video.limits import DecodeLimits, Watch
 from timesformer_runtime.video.mp4_tables import check_tables
 from timesformer_runtime.video.opening import READABLE
@@ -53,14 +59,13 @@ def locate(source: Source, limits: DecodeLimits | None = None) -> Iterator[Media
     except TimesformerError:
         raise
     except (OSError, ValueError) as error:  # ValueError: a closed file object
-        reason = getattr(error, "strerror", None) or error
-        raise InvalidVideoError(f"{name} cannot be read: {reason}") from error
+        raise unreadable(name, error) from error
     with resources:
         media = Media(name, target, watch)
         try:
             check_tables(media)
         except OSError as error:
-            raise InvalidVideoError(f"{name} cannot be read: {error.strerror or error}") from error
+            raise unreadable(name, error) from error
         yield media
 
 
@@ -146,9 +151,10 @@ def _refuse_endless_device(file: io.FileIO, name: str) -> None:
 def _seekable(file: BinaryIO, name: str, stack: contextlib.ExitStack, watch: Watch) -> SeekableFile:
     if not (hasattr(file, "seekable") and file.seekable()):
         return _copied(file, name, stack, watch)
-    if file.seek(0, os.SEEK_END) == 0:
+    checked = CheckedFile(file, name)
+    if checked.seek(0, os.SEEK_END) == 0:
         raise InvalidVideoError(f"{name} is empty; {READABLE}")
-    return file
+    return checked
 
 
 def _copied(file: BinaryIO, name: str, stack: contextlib.ExitStack, watch: Watch) -> BinaryIO:
@@ -169,10 +175,10 @@ def _next_chunk(file: BinaryIO, watch: Watch) -> bytes:
         if isinstance(file, io.FileIO) and hasattr(select, "poll"):
             _wait(file, watch)
         # Of a buffered one what is there: a whole chunk may take hours.
-        chunk: bytes | None
+        chunk: object
         chunk = file.read1(_CHUNK) if isinstance(file, io.BufferedReader) else file.read(_CHUNK)
         if chunk is not None:
-            return chunk
+            return checked_bytes(chunk, watch.name)
         watch.seconds_left()
         time.sleep(_PAUSE)  # another reader took what was there
 
