@@ -10,6 +10,7 @@ from typing import BinaryIO, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from timesformer_runtime.errors import InvalidVideoError
 from timesformer_runtime.model_input import ModelInput
 from timesformer_runtime.results import Answer, Seconds, VideoResult, View
 from timesformer_runtime.timing import Timed
@@ -75,6 +76,11 @@ def read_video(
         chosen = dict(zip(clip.indices, clip.frames, strict=True))
         kept = {index: convert(frame) for index, frame in chosen.items()}
         clip = dataclasses.replace(clip, frames=tuple(kept[index] for index in clip.indices))
+    elif isinstance(video, list | tuple) or hasattr(video, "__array__"):
+        raise InvalidVideoError(
+            f"a video cannot be a {type(video).__name__}; give its frames as one array, uint8 RGB "
+            "[T, height, width, 3], such as numpy.stack(frames), a path, or a binary file object"
+        )
     else:
         rendering = model_input.rendering(convert)
         clip = read_clip(

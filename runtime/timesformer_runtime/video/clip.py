@@ -89,8 +89,9 @@ class Clip:
                 f"the video is an array of {kind}; give uint8 RGB frames [T, height, width, 3]"
             )
         if frames.ndim != 4 or frames.shape[3] != 3 or 0 in frames.shape:
+            hint = ": one frame, so that numpy.stack(frames) is a video" if frames.ndim == 3 else ""
             raise InvalidVideoError(
-                f"the video is an array of shape {frames.shape}; "
+                f"the video is an array of shape {frames.shape}{hint}; "
                 "give uint8 RGB frames [T, height, width, 3]"
             )
         indices = _chosen(choose, FrameCount(len(frames), ARRAY_RATE))
