@@ -2,7 +2,7 @@
 
 import dataclasses
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -37,19 +37,20 @@ def write_video(
     options: Mapping[str, str] | None = None,
     container_options: Mapping[str, str] | None = None,
     times: Sequence[int] | None = None,
+    rate: int = RATE,
 ) -> Path:
-    """Encodes frames uint8 [T, H, W, 3]; ``times`` are their timestamps in units of 1/RATE s."""
+    """Encodes frames uint8 [T, H, W, 3]; ``times`` are their timestamps in units of 1/rate s."""
     settings = dict(container_options or {})
     with av.open(str(path), "w", format=container, options=settings) as output:
-        stream = output.add_stream(codec, rate=RATE, options=dict(options or {}))
+        stream = output.add_stream(codec, rate=rate, options=dict(options or {}))
         assert isinstance(stream, av.video.stream.VideoStream)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = pixels
-        stream.codec_context.time_base = Fraction(1, RATE)
+        stream.codec_context.time_base = Fraction(1, rate)
         stream.codec_context.thread_count = 1
         for time, pixel_values in zip(times or range(len(frames)), frames, strict=True):
             frame = av.VideoFrame.from_ndarray(pixel_values, format="rgb24")
-            frame.pts, frame.time_base = time, Fraction(1, RATE)
+            frame.pts, frame.time_base = time, Fraction(1, rate)
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
     return path
@@ -93,18 +94,32 @@ def _number(value: int) -> bytes:
 
 
 def remux(
-    source: Path, path: Path, *, shift: int = 0, container_options: Mapping[str, str] | None = None
+    source: Path,
+    path: Path,
+    *,
+    shift: int = 0,
+    container_options: Mapping[str, str] | None = None,
+    same_times: Collection[int] = (),
 ) -> Path:
-    """Copies the packets of a video into another file, shifted by frames of 1/RATE s."""
+    """Copies the packets of a video into another file, shifted by frames of 1/RATE s.
+
+    Those with the numbers ``same_times`` are shown when the ones before them are; all of them are
+    then decoded three frames earlier, as muxers want times of decoding to ascend.
+    """
     settings = dict(container_options or {})
     with av.open(str(source)) as given, av.open(str(path), "w", options=settings) as output:
         stream = given.streams.video[0]
         copy = output.add_stream_from_template(stream)
-        for packet in given.demux(stream):
+        before = None
+        for number, packet in enumerate(given.demux(stream)):
             if packet.dts is None or packet.pts is None or packet.time_base is None:
                 continue
             ticks = int(Fraction(shift, RATE) / packet.time_base)
             packet.pts, packet.dts = packet.pts + ticks, packet.dts + ticks
+            if same_times:
+                packet.dts -= int(Fraction(3, RATE) / packet.time_base)
+                packet.pts = before if number in same_times else packet.pts
+            before = packet.pts
             packet.stream = copy
             output.mux(packet)
     return path

@@ -226,7 +226,8 @@ class VideoClassifier(Pipeline):
         """Classifies one video, or a list of them.
 
         Args:
-            videos: A video, or a list of videos.
+            videos: A video, or a list of videos. Frames are one array: ``numpy.stack(frames)``
+                where they are a list.
             top_k: How many labels; None gives all of them.
             function_to_apply: ``softmax``, ``sigmoid`` or ``none``; by default what the model's
                 ``problem_type`` says, else softmax.

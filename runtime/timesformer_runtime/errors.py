@@ -64,6 +64,11 @@ class InvalidVideoError(TimesformerError, ValueError):
     """A video cannot be opened or decoded, or an array is not a video."""
 
 
+def unreadable(name: str, error: OSError | ValueError) -> InvalidVideoError:
+    """The error for a video that the system, or a file object, does not read."""
+    return InvalidVideoError(f"{name} cannot be read: {getattr(error, 'strerror', None) or error}")
+
+
 class VideoLimitError(InvalidVideoError):
     """Reading a video would cost more than the limits allow."""
 
@@ -74,6 +79,10 @@ class SourceLostError(TimesformerError, ConnectionError):
 
 class InvalidOptionError(TimesformerError, ValueError):
     """An option has a value that is not allowed here."""
+
+
+class OutputError(TimesformerError, OSError):
+    """An output cannot be written, or is not where it was written any more."""
 
 
 class DeviceError(TimesformerError, RuntimeError):

@@ -25,6 +25,7 @@ from timesformer_runtime.errors import InvalidOptionError, InvalidVideoError
 from timesformer_runtime.live_windows import LiveWindow, LiveWindows
 from timesformer_runtime.pipeline import Pipeline
 from timesformer_runtime.results import PartResult, Ranking, Seconds, count_duplicates
+from timesformer_runtime.source_names import shown
 from timesformer_runtime.timeline import (
     WindowReader,
     classified_windows,
@@ -212,7 +213,7 @@ class _NewestWindows:
 
 def _check_of_file(pipeline: Pipeline, source: str | os.PathLike[str]) -> Callable[[int], None]:
     """Checks how many bytes are held, and the time: packets may be read long before the end."""
-    watch = Watch(os.fspath(source), pipeline.limits.for_long_videos())
+    watch = Watch(shown(os.fsdecode(source)), pipeline.limits.for_long_videos())
 
     def check(held: int) -> None:
         watch.check_bytes(held)
@@ -244,15 +245,16 @@ def _check_file(source: str | os.PathLike[str], settings: LiveSettings) -> None:
         InvalidVideoError: It is a device, a pipe or a folder.
         InvalidOptionError: A setting is for live sources.
     """
+    source_name = shown(os.fsdecode(source))
     if _is_special(source):
         raise InvalidVideoError(
-            f"{os.fspath(source)} is not a video file; give one, a URL, or a device with its "
-            "format, such as v4l2"
+            f"{source_name} is not a video file; give one, a URL, or a device with its format, "
+            "such as v4l2"
         )
     for name in _LIVE_ONLY:
         if getattr(settings, name) is not None:
             raise InvalidOptionError(
-                f"{name} is for live sources, and {os.fspath(source)} is a file; leave it out"
+                f"{name} is for live sources, and {source_name} is a file; leave it out"
             )
 
 
@@ -288,7 +290,7 @@ def _notify_of(
     source: str | os.PathLike[str], problems: tuple[str, ...], notify: Callable[[str], None]
 ) -> None:
     if problems:
-        notify(f"{os.fspath(source)}: damaged: {'; '.join(problems)}")
+        notify(f"{shown(os.fsdecode(source))}: damaged: {'; '.join(problems)}")
 
 
 def _is_special(path: str | os.PathLike[str]) -> bool:

@@ -146,6 +146,12 @@ class Pipeline:
         """
         if isinstance(video, np.ndarray):
             return _read_array(video, self.input)
+        if isinstance(video, list | tuple) or hasattr(video, "__array__"):
+            raise InvalidVideoError(
+                f"a video cannot be a {type(video).__name__}; give its frames as one array, uint8 "
+                "RGB [T, height, width, 3], such as numpy.stack(frames), a path, or a binary file "
+                "object"
+            )
         threads = self.model.session.threads if threads is None else threads
         return _read_file(video, self.input, threads=threads, limits=self.limits)
 
@@ -378,8 +384,9 @@ def check_array(video: npt.NDArray[np.uint8]) -> None:
             f"the video is an array of {video.dtype}; give uint8 RGB frames [T, height, width, 3]"
         )
     if video.ndim != 4 or video.shape[3] != 3 or 0 in video.shape:
+        hint = ": one frame, so that numpy.stack(frames) is a video" if video.ndim == 3 else ""
         raise InvalidVideoError(
-            f"the video is an array of shape {video.shape}; "
+            f"the video is an array of shape {video.shape}{hint}; "
             "give uint8 RGB frames [T, height, width, 3]"
         )
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from timesformer_runtime.errors import InvalidOptionError
+from timesformer_runtime.source_names import shown
 
 # What counts as a video in a folder; a file that is named may have any suffix.
 SUFFIXES = frozenset(
@@ -71,9 +72,10 @@ def _why_there_is_none(without_videos: list[str]) -> str:
     if not without_videos:
         return "no video was named; give files, folders, patterns or a list"
     first = without_videos[0]
+    name = shown(first)
     if os.path.isdir(first):  # noqa: PTH112
-        return f"{first} has no file that is named like a video (.mp4, .mkv, ...); name the files"
-    return f"{first} matches no video; name the files"
+        return f"{name} has no file that is named like a video (.mp4, .mkv, ...); name the files"
+    return f"{name} matches no video; name the files"
 
 
 def location(path: str) -> str:

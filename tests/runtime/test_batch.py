@@ -178,7 +178,7 @@ def test_a_line_per_video(folder: Path, tmp_path: Path, classifier: VideoClassif
         assert line["run"]["dtype"] == "fp32"
         assert line["run"]["sampling"]["method"] == "uniform"
         if video in failed:
-            assert set(line) == {"video", "run", "error"}
+            assert set(line) == {"video", "run", "file", "error"}
             assert f"timesformer: {line['error']}" in result.stderr
         else:
             expected = classifier.classify(folder / video, 2).to_dict()
@@ -205,6 +205,71 @@ def test_what_is_there_is_not_done_again(folder: Path, tmp_path: Path) -> None:
     other = batch(folder, "clips", "--output", path, "--top-k", 1)
     assert other.returncode == 2
     assert "line 1 was made with top_k 5, not 1; give another output" in other.stderr
+
+
+def test_a_second_folder_with_the_same_names_is_done_too(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    for name, frames in (("one", moving_frames(8)), ("two", 255 - moving_frames(9))):
+        write_video(tmp_path / name / "a.mp4", frames)
+    ends = []
+    for name in ("one", "two", "one", "two"):
+        run = arguments(folder, "a.mp4", "--output", path)
+        run[run.index("shots")] = str(folder / "shots")
+        ends.append(subprocess.run(run, cwd=tmp_path / name, capture_output=True, check=False))
+    assert [end.returncode for end in ends] == [0, 0, 0, 0]
+    lines = read_lines(path)
+    assert [line["video"] for line in lines] == ["a.mp4", "a.mp4"]
+    assert [line["frames"]["count"] for line in lines] == [8, 9]
+    paths = [line["file"]["path"] for line in lines]
+    assert paths == [str(tmp_path / name / "a.mp4") for name in ("one", "two")]
+
+
+def test_a_video_that_was_replaced_is_done_again(folder: Path, tmp_path: Path) -> None:
+    path, video = tmp_path / "results.jsonl", tmp_path / "a.mp4"
+    for count in (8, 9):
+        write_video(video, moving_frames(count))
+        assert batch(folder, video, "--output", path).returncode == 0
+    assert [line["frames"]["count"] for line in read_lines(path)] == [8, 9]
+
+
+def test_lines_of_an_earlier_version_count(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    assert batch(folder, "clips/a.mp4", "--output", path).returncode == 0
+    (line,) = read_lines(path)
+    del line["file"]
+    path.write_text(json.dumps(line) + "\n")
+    result = batch(folder, "clips/a.mp4", "--output", path)
+    assert result.returncode == 0
+    assert read_lines(path) == [line]
+    assert "1 of its lines, of an earlier version, have names without a folder" in result.stderr
+
+
+@pytest.mark.parametrize("content", ['{"video": "mine"}', '{"video": "mine"}\n', "[1, 2]", "\0"])
+def test_a_file_of_somebody_else_is_not_touched(folder: Path, tmp_path: Path, content: str) -> None:
+    (tmp_path / "notes.json").write_text(content)
+    result = batch(folder, "clips/a.mp4", "--output", tmp_path / "notes.json")
+    assert result.returncode == 2
+    assert "notes.json: line 1 is no result of this command" in result.stderr.splitlines()[-1]
+    assert (tmp_path / "notes.json").read_text() == content
+
+
+@pytest.mark.skipif(os.name != "posix", reason="this system keeps others from open files")
+@pytest.mark.parametrize("change", ["removed", "renamed", "cut"])
+def test_an_output_that_is_changed_meanwhile_is_told(
+    folder: Path, tmp_path: Path, change: str
+) -> None:
+    path = tmp_path / "results.jsonl"
+    process = started(folder, path, lines=3)
+    if change == "removed":
+        path.unlink()
+    elif change == "renamed":
+        path.rename(tmp_path / "elsewhere")
+    else:
+        os.truncate(path, 100)
+    _, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 2
+    assert errors.splitlines()[-1].startswith(f"timesformer: {path}: ")
+    assert errors.splitlines()[-1].endswith("leave it alone while it is written, and start again")
 
 
 def test_results_of_a_model_that_was_replaced_are_refused(folder: Path, tmp_path: Path) -> None:

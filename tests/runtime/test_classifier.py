@@ -202,6 +202,16 @@ def test_arrays_that_are_no_video(
 def test_videos_that_are_none(classifier: VideoClassifier, tmp_path: Path) -> None:
     with pytest.raises(VideoNotFoundError, match=r"missing\.mp4"):
         classifier(tmp_path / "missing.mp4")
+    frames = list(moving_frames(5))
+    message = r"array of shape \(48, 64, 3\): one frame, so that numpy.stack\(frames\) is a video; "
+    with pytest.raises(InvalidVideoError, match=message):
+        classifier(frames)
+    for videos in ([frames], (tuple(frames),)):
+        with pytest.raises(InvalidVideoError, match=r"cannot be a (list|tuple); .*numpy\.stack"):
+            classifier(videos)
+    (outcome,) = classifier.batch([frames])  # type: ignore[list-item]
+    assert "numpy.stack(frames)" in str(outcome.error)
+    assert classifier(np.stack(frames)) == classifier([np.stack(frames)])[0]
     with pytest.raises(InvalidVideoError, match="folder"):
         classifier(tmp_path)
     (tmp_path / "text.mp4").write_text("no video")

@@ -66,10 +66,10 @@ def test_what_is_refused(
 @pytest.mark.parametrize(
     ("url", "name"),
     [
-        ("rtsp://admin:secret@camera/live", "rtsp://admin:***@camera/live"),
-        ("rtsp://admin:se@cret@camera/live", "rtsp://admin:***@camera/live"),
-        ("rtsp://admin@camera:554/live", "rtsp://admin@camera:554/live"),
-        ("http://host:80/a:b@c", "http://host:80/a:b@c"),
+        ("rtsp://admin:secret@camera/live", "rtsp://***@camera/live"),
+        ("rtsp://admin:se@cret@camera/live", "rtsp://***@camera/live"),
+        ("rtsp://token@camera:554/live", "rtsp://***@camera:554/live"),
+        ("http://host:80/live", "http://host:80/live"),
     ],
 )
 def test_messages_hide_the_password(url: str, name: str) -> None:
@@ -82,7 +82,12 @@ def test_refusals_hide_the_password() -> None:
     assert "secret" not in str(caught.value)
 
 
+def test_blanks_around_a_url_are_left_out() -> None:
+    assert live_address("\t rtsp://camera/live \n").target == "rtsp://camera/live"
+
+
 def test_what_is_a_url() -> None:
     assert is_url("udp://127.0.0.1:5000")
+    assert is_url(" udp://127.0.0.1:5000\n")
     assert not is_url("clip.mp4")
     assert not is_url(Path("udp://127.0.0.1:5000"))

@@ -39,6 +39,17 @@ def test_after_a_jump_timestamps_count_again() -> None:
     assert times(stamps, arrivals) == pytest.approx([0.0, 0.04, 1.04, 1.08, 1.12])
 
 
+def test_frames_with_one_timestamp_do_not_shift_the_next() -> None:
+    stamps: list[float | None] = [5.0, 5.0, 5.04, 5.04, 5.04, 5.08]
+    arrivals = [10.0, 10.02, 10.04, 10.05, 10.06, 10.08]
+    assert times(stamps, arrivals) == pytest.approx([0.0, 0.02, 0.04, 0.05, 0.06, 0.08])
+
+
+def test_timestamps_that_stood_still_for_long_count_again() -> None:
+    stamps: list[float | None] = [5.0, 5.0, 5.04, 5.08]
+    assert times(stamps, [10.0, 12.0, 12.04, 12.08]) == pytest.approx([0.0, 2.0, 2.0, 2.04])
+
+
 def test_frames_that_are_rare_may_be_far_apart() -> None:
     assert times([0.0, 60.0, 120.0], [1.0, 61.0, 121.0]) == pytest.approx([0.0, 60.0, 120.0])
 

@@ -1,5 +1,6 @@
 """What is wrong with a file is said; of a sound file nothing is."""
 
+import itertools
 import os
 import struct
 from pathlib import Path
@@ -9,8 +10,9 @@ import av
 import numpy as np
 import pytest
 from timesformer_runtime.sampling import FrameIndices
+from timesformer_runtime.video.playback import play
 
-from tests.video_files import Clip, moving_pictures, read_clip, remux, write_video
+from tests.video_files import RATE, Clip, moving_pictures, read_clip, remux, write_video
 
 FRAMES = moving_pictures(40)
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 48, 64, 3), dtype=np.uint8)
@@ -141,6 +143,36 @@ def test_timestamps_that_are_not_in_order(tmp_path: Path) -> None:
     again = tmp_path / "again.ts"
     again.write_bytes(first.read_bytes() * 2)
     assert read(again).problems == ("its timestamps are not in order",)
+
+
+@pytest.mark.parametrize("name", ["video.mkv", "video.flv", "video.mp4"])
+def test_frames_with_one_timestamp_are_no_damage(name: str, tmp_path: Path) -> None:
+    """As where a recorder is faster than the unit of its times."""
+    options = {"x264-params": "keyint=12:bframes=0"}
+    path = write_video(tmp_path / name, FRAMES, options=options)
+    same = remux(path, tmp_path / f"same_{name}", same_times={5, 6, 20, 39})
+    with av.open(str(same)) as container:
+        stamps = [packet.pts for packet in container.demux(video=0) if packet.pts is not None]
+    assert sum(b == a for a, b in itertools.pairwise(stamps)) == 4
+    clip = read(same)
+    assert (clip.count, clip.problems) == (40, ())
+    with play(same) as video:
+        times = [frame.seconds for frame in video.frames()]
+        assert video.problems() == ()
+    assert times == sorted(times)
+    assert times[6] == times[4] < times[7] == pytest.approx(7 / RATE, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["video.mkv", "video.mp4"])
+def test_ten_thousand_frames_a_second_are_no_damage(name: str, tmp_path: Path) -> None:
+    path = write_video(tmp_path / name, FRAMES, options=OPTIONS, rate=10_000)
+    clip = read(path)
+    assert (clip.count, clip.problems) == (40, ())
+    with play(path) as video:
+        assert [frame.seconds for frame in video.frames()] == pytest.approx(
+            [number / 10_000 for number in range(40)], abs=0.0006
+        )
+        assert video.problems() == ()
 
 
 def test_sizes_that_change(tmp_path: Path) -> None:

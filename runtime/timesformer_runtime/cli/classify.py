@@ -16,6 +16,7 @@ from timesformer_runtime.cli.output import BAD_INPUT, about, one_line, say
 from timesformer_runtime.cli.sources import STDIN, source
 from timesformer_runtime.cli.view_options import view_options
 from timesformer_runtime.errors import TimesformerError, reason_of
+from timesformer_runtime.source_names import hide_secrets, shown
 
 if TYPE_CHECKING:
     from timesformer_runtime.classifier import VideoClassifier
@@ -56,21 +57,21 @@ def classify(
         features_file.check_path(features)
     classifier = load(**options)
     outputs = _wanted_outputs(classifier, features)
-    table = None if as_json else PredictionTable(videos, classifier)
+    table = None if as_json else PredictionTable([*map(shown, videos)], classifier)
     done: list[tuple[str, VideoResult]] = []
     for video in videos:
         result = _try_video(classifier, video, top_k, outputs, as_json=as_json)
         if result is None:
             continue
         if table is None:
-            click.echo(json.dumps({"video": video, **result.to_dict()}))
+            click.echo(json.dumps({"video": shown(video), **result.to_dict()}))
         else:
-            table.add(video, result)
+            table.add(shown(video), result)
         _tell_damage(video, result)
         done.append((video, result))
     if features is not None and done:
         rows = [result.outputs["features"] for _, result in done]
-        features_file.write(features, [video for video, _ in done], rows)
+        features_file.write(features, [shown(video) for video, _ in done], rows)
         say(f"{features}: {len(rows)} x {len(rows[0])} features")
     if len(done) < len(videos):
         sys.exit(BAD_INPUT)
@@ -95,9 +96,9 @@ def _try_video(
     try:
         return classifier.classify(source(video), top_k, outputs=outputs)
     except (TimesformerError, OSError, MemoryError) as error:
-        message = reason_of(error)
+        message = hide_secrets(reason_of(error), video)
     if as_json:
-        click.echo(json.dumps({"video": video, "error": one_line(message)}))
+        click.echo(json.dumps({"video": shown(video), "error": one_line(message)}))
     say(f"timesformer: {about(video, message)}")
     return None
 

@@ -10,6 +10,7 @@ from typing import NoReturn
 
 import click
 
+from timesformer_runtime.source_names import hide_secrets, shown
 from timesformer_runtime.terminal import printable
 
 CHECK_FAILED, BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
@@ -34,7 +35,12 @@ def say(line: str) -> None:
     if sys.stderr is not None:
         with contextlib.suppress(OSError):
             # Not by click, which takes a terminal of ASCII for one of UTF-8.
-            print(printable(line), file=sys.stderr, flush=True)
+            print(told(line), file=sys.stderr, flush=True)
+
+
+def told(line: str) -> str:
+    """A line as it may be printed: others' names in it cannot act, and secrets are left out."""
+    return printable(hide_secrets(line, *sys.argv[1:]))
 
 
 def fail(message: str, code: int, name: str = "timesformer") -> NoReturn:
@@ -81,6 +87,7 @@ def one_line(message: str) -> str:
 
 def about(video: str, message: str) -> str:
     """The message with the name of its video in front, once, and otherwise on one line."""
+    video = shown(video)
     names = ("<stdin>", "standard input") if video == "-" else (video, repr(video))
     for name in names:
         if name and message.startswith((f"{name} ", f"{name}:")):

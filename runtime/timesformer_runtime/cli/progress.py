@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from timesformer_runtime.terminal import printable
+from timesformer_runtime.cli.output import told
 
 
 class ProgressBar:
@@ -65,8 +65,8 @@ class ProgressBar:
     def say(self, line: str) -> None:
         """Prints a line on stderr, above the bar."""
         if self._progress.disable:
-            click.echo(printable(line), err=True)
+            click.echo(told(line), err=True)
         else:
             self._progress.console.print(
-                printable(line), markup=False, highlight=False, soft_wrap=True, emoji=False
+                told(line), markup=False, highlight=False, soft_wrap=True, emoji=False
             )

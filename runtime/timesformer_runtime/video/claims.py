@@ -137,6 +137,7 @@ def _last_end(container: InputContainer, file: CountedFile, video_file: VideoFil
             if packet.pts is not None and packet.time_base is not None:
                 end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
     except (av.FFmpegError, IndexError):
+        file.raise_error()
         video_file.watch.seconds_left()
     return end
 

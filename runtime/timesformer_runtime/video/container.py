@@ -16,7 +16,7 @@ import av
 import av.container
 import av.stream
 
-from timesformer_runtime.errors import InvalidVideoError
+from timesformer_runtime.errors import InvalidVideoError, unreadable
 from timesformer_runtime.video.file import VideoFile
 from timesformer_runtime.video.limits import DecodeLimits, Watch
 from timesformer_runtime.video.opening import READABLE, InputContainer, open_container
@@ -91,10 +91,14 @@ def open_streams(video_file: VideoFile) -> Iterator[tuple[InputContainer, Counte
             target = stack.enter_context(video_file.opened())
             container, file = open_container(video_file, target)
         except OSError as error:  # it was there a moment ago
-            raise InvalidVideoError(
-                f"{video_file.name} cannot be read: {error.strerror}"
-            ) from error
-        yield stack.enter_context(container), file
+            raise unreadable(video_file.name, error) from error
+        stack.enter_context(container)
+        try:
+            yield container, file
+        except Exception:
+            file.raise_error()
+            raise
+        file.raise_error()
 
 
 def prepare(
@@ -147,12 +151,15 @@ def packets(
             if packet.size > 0:
                 yield packet
     except IndexError:
-        # PyAV's own end of a file in which another stream began after its header.
-        return
+        pass  # PyAV's own end of a file in which another stream began after its header
     except av.FFmpegError:
+        if file is not None:
+            file.raise_error()
         if watch is not None:  # the time is over, and FFmpeg calls it another error
             watch.seconds_left()
         raise
+    if file is not None:  # FFmpeg may have taken an error for the end
+        file.raise_error()
 
 
 def _best_video_stream(container: InputContainer, name: str) -> VideoStream:

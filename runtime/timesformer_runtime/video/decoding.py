@@ -40,7 +40,7 @@ class Decoded:
         failed_packets: Number of packets that did not decode.
         patched: Number of frames that decoded in spite of damage.
         sizes: Heights and widths of the frames; those of the wanted ones where only they are known.
-        in_order: Whether the timestamps of the frames ascend.
+        in_order: Whether no timestamp of a frame is before that of the frame before.
         interlaced: Whether a wanted frame consists of two fields.
         times: When each frame is shown, in seconds from the first; only where all were decoded.
         spare: Frames as decoded that were not wanted, of a small video that was decoded in whole.
@@ -173,7 +173,7 @@ def decode_in_order(
             decoded.patched += picture.is_corrupt
             yield picture
             time = picture.pts if tells_times else None
-            if time is not None and previous is not None and time <= previous:
+            if time is not None and previous is not None and time < previous:
                 decoded.in_order = False
             previous = time
             decoded.count += 1

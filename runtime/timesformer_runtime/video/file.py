@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
+from timesformer_runtime.errors import unreadable
 from timesformer_runtime.video.limits import Watch
 
 ReadAt = Callable[[int, int], bytes]  # an offset, and how many bytes
@@ -42,16 +43,30 @@ class VideoFile:
     watch: Watch
 
     def size(self) -> int:
-        """Number of bytes."""
+        """Number of bytes.
+
+        Raises:
+            InvalidVideoError: It cannot be read any more.
+        """
         if isinstance(self.target, str):
-            return Path(self.target).stat().st_size
+            try:
+                return Path(self.target).stat().st_size
+            except OSError as error:
+                raise unreadable(self.name, error) from error
         return self.target.seek(0, os.SEEK_END)
 
     def first_bytes(self, count: int) -> bytes:
-        """The beginning of the file."""
+        """The beginning of the file.
+
+        Raises:
+            InvalidVideoError: It cannot be read any more.
+        """
         if isinstance(self.target, str):
-            with Path(self.target).open("rb") as file:
-                return file.read(count)
+            try:
+                with Path(self.target).open("rb") as file:
+                    return file.read(count)
+            except OSError as error:
+                raise unreadable(self.name, error) from error
         offset = self.target.tell()  # a container may be reading it
         self.watch.seconds_left()  # a file object may be slow
         self.target.seek(0)

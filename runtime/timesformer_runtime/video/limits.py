@@ -77,11 +77,15 @@ class Watch:
     Args:
         name: The video's name, for errors.
         limits: The limits.
+
+    Attributes:
+        name: As given.
+        limits: As given.
     """
 
     def __init__(self, name: str, limits: DecodeLimits) -> None:
         self.limits = limits
-        self._name = name
+        self.name = name
         self._deadline = time.monotonic() + limits.time
 
     def seconds_left(self) -> float:
@@ -93,7 +97,7 @@ class Watch:
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise VideoLimitError(
-                f"{self._name} takes longer than {self.limits.time:g} seconds to read; "
+                f"{self.name} takes longer than {self.limits.time:g} seconds to read; "
                 "give a shorter or smaller video, or raise max_seconds"
             )
         return left
@@ -106,7 +110,7 @@ class Watch:
         """
         if count > self.limits.max_packets:
             raise VideoLimitError(
-                f"{self._name} has more than {self.limits.max_packets} packets; "
+                f"{self.name} has more than {self.limits.max_packets} packets; "
                 "give a shorter video, or raise max_packets"
             )
         self.seconds_left()
@@ -119,7 +123,7 @@ class Watch:
         """
         if count > self.limits.max_bytes:
             raise VideoLimitError(
-                f"the frames of {self._name} take more than {self.limits.max_bytes} bytes; "
+                f"the frames of {self.name} take more than {self.limits.max_bytes} bytes; "
                 "choose fewer of them, give a smaller video, or raise max_bytes"
             )
 
@@ -131,7 +135,7 @@ class Watch:
         """
         if count > self.limits.max_pipe_bytes:
             raise VideoLimitError(
-                f"{self._name} cannot seek and has more than {self.limits.max_pipe_bytes} bytes, "
+                f"{self.name} cannot seek and has more than {self.limits.max_pipe_bytes} bytes, "
                 "which would be copied; give the path of a file, or raise max_pipe_bytes"
             )
         self.seconds_left()
@@ -144,7 +148,7 @@ class Watch:
         """
         if count > limit:
             raise VideoLimitError(
-                f"{self._name} has more than {limit} NAL units in a picture, which would take "
+                f"{self.name} has more than {limit} NAL units in a picture, which would take "
                 "gigabytes of memory; no encoder makes such files: check where it comes from"
             )
 
@@ -156,6 +160,6 @@ class Watch:
         """
         if width * height > self.limits.max_pixels:
             raise VideoLimitError(
-                f"{self._name} has pictures of {width}x{height} pixels, above the limit of "
+                f"{self.name} has pictures of {width}x{height} pixels, above the limit of "
                 f"{self.limits.max_pixels}; scale it down first, or raise max_pixels"
             )

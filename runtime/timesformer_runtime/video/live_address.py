@@ -10,11 +10,11 @@ from collections.abc import Mapping
 import av
 
 from timesformer_runtime.errors import InvalidOptionError, InvalidVideoError
+from timesformer_runtime.source_names import shown
 
 RTSP_TRANSPORTS = ("tcp", "udp")
 
-_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
-_PASSWORD = re.compile(r"(?<=://)([^/@:]*):[^/]*@")
+_URL = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]*)://(.*?)\s*", re.DOTALL)
 
 # Containers that hold their pictures themselves; playlists have to be asked for by name.
 _CONTAINERS = (
@@ -49,19 +49,19 @@ class LiveAddress:
         options: FFmpeg's options, the fences among them.
     """
 
-    target: str
+    target: str = dataclasses.field(repr=False)  # it may have a password
     format: str | None
     options: Mapping[str, str]
 
     @property
     def name(self) -> str:
-        """The address for messages: without a password."""
-        return _shown(self.target)
+        """The address for messages: without what is secret in it."""
+        return shown(self.target)
 
 
 def is_url(source: str | os.PathLike[str]) -> bool:
     """Whether this is a URL and not a path."""
-    return isinstance(source, str) and _URL.match(source) is not None
+    return isinstance(source, str) and _URL.fullmatch(source) is not None
 
 
 def live_address(
@@ -81,13 +81,13 @@ def live_address(
         InvalidVideoError: It is no URL of a known scheme, and no format says what else it is.
         InvalidOptionError: The format is unknown, or an option does not apply.
     """
-    target = os.fspath(source)
+    target = os.fsdecode(source)
     _check_format(format)
-    match = _URL.match(target)
+    match = _URL.fullmatch(target)
     if match is None:
         if format is None:
             raise InvalidVideoError(
-                f"{_shown(target)} is not a URL; give one, a video file, or a device with its "
+                f"{shown(target)} is not a URL; give one, a video file, or a device with its "
                 "format, such as v4l2"
             )
         scheme, protocols, formats = "", "file", format
@@ -95,7 +95,7 @@ def live_address(
         scheme = match[1].lower()
         if scheme not in _SCHEMES or not match[2]:
             raise InvalidVideoError(
-                f"{_shown(target)} is not a URL that can be read live; the schemes are "
+                f"{shown(target)} is not a URL that can be read live; the schemes are "
                 f"{', '.join(_SCHEMES)}"
             )
         protocols, formats = _SCHEMES[scheme]
@@ -136,7 +136,3 @@ def _transport(scheme: str, name: str | None) -> dict[str, str]:
             f"rtsp_transport is {name!r}, but this is no RTSP address; leave it out"
         )
     return {}
-
-
-def _shown(target: str) -> str:
-    return _PASSWORD.sub(r"\1:***@", target)

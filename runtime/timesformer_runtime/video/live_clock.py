@@ -9,11 +9,13 @@ class LiveClock:
     """Seconds from a stream's first frame, ascending also where its timestamps are not.
 
     A timestamp counts by how far it is from the one before. Where that is missing, goes back or
-    jumps ahead, as after a sender's restart, the time that passed here counts instead.
+    jumps ahead, as after a sender's restart, the time that passed here counts instead; also
+    between frames with one timestamp, of which the next one takes no notice.
     """
 
     def __init__(self) -> None:
         self._stamp: float | None = None
+        self._stamp_seconds = 0.0  # of the first frame with that timestamp
         self._arrived: float | None = None
         self._seconds = 0.0
 
@@ -27,9 +29,13 @@ class LiveClock:
         if self._arrived is not None:
             passed = arrived - self._arrived
             step = None if stamp is None or self._stamp is None else stamp - self._stamp
-            believed = step is not None and 0 < step <= passed + _AHEAD
-            self._seconds += step if believed and step is not None else passed
-        self._stamp, self._arrived = stamp, arrived
+            if step is not None and 0 < step <= passed + _AHEAD:
+                self._seconds = max(self._seconds, self._stamp_seconds + step)
+            else:
+                self._seconds += passed
+        if stamp != self._stamp:
+            self._stamp, self._stamp_seconds = stamp, self._seconds
+        self._arrived = arrived
         return self._seconds
 
     def restart(self) -> None:

@@ -18,6 +18,7 @@ from timesformer_runtime.errors import (
     SourceLostError,
     TimesformerError,
 )
+from timesformer_runtime.source_names import hide_secrets
 from timesformer_runtime.video.container import (
     MAX_PIXELS,
     VideoStream,
@@ -177,6 +178,7 @@ class LiveSource:
     @contextlib.contextmanager
     def _open(self) -> Iterator[tuple[InputContainer, VideoStream]]:
         """Connects, and finds the video stream."""
+        reason = None
         try:
             container = av.open(
                 self._address.target,
@@ -187,7 +189,9 @@ class LiveSource:
                 metadata_errors="replace",
             )
         except (av.FFmpegError, OSError) as error:
-            raise _LostError(self._why(error)) from error
+            reason = self._why(error)
+        if reason is not None:  # told out here: PyAV's error quotes the address in a traceback
+            raise _LostError(reason)
         with container:
             # One thread: with several the decoder would hold frames back.
             stream = prepare(container, self._address.name, max_pixels=self._limits.max_pixels)
@@ -242,7 +246,7 @@ class LiveSource:
     def _why(self, error: av.FFmpegError | OSError) -> str:
         if isinstance(error, av.ExitError):
             return f"no video came for {self._timeout:g} s"
-        return error.strerror or str(error)
+        return hide_secrets(error.strerror or str(error), self._address.target)
 
     def _error(self, reason: str) -> TimesformerError:
         if self._connections == 0:

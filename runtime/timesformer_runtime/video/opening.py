@@ -10,6 +10,7 @@ import av.container
 
 from timesformer_runtime.errors import InvalidVideoError
 from timesformer_runtime.video.file import SeekableFile, VideoFile
+from timesformer_runtime.video.file_objects import Callbacks
 from timesformer_runtime.video.mp4_boxes import find_tables
 from timesformer_runtime.video.units import (
     MOST_UNITS,
@@ -121,13 +122,14 @@ class _Opening:
             options |= _UNPARSED
         try:
             container = av.open(
-                file,
+                Callbacks(file),
                 mode="r",
                 container_options=options,
                 metadata_errors="replace",  # titles are not always UTF-8, and nobody reads them
                 timeout=self._video_file.watch.seconds_left(),
             )
         except (av.FFmpegError, OSError) as error:
+            file.raise_error()
             if file.names_av1:
                 raise _NamesAv1Error from error
             if isinstance(error, av.ArgumentError) and self._formats == _TELLING_FORMATS:
@@ -137,8 +139,9 @@ class _Opening:
             raise InvalidVideoError(
                 f"{self._video_file.name} cannot be opened as a video ({reason}); {READABLE}"
             ) from error
-        if file.names_av1:
+        if file.error is not None or file.names_av1:
             container.close()
+            file.raise_error()
             raise _NamesAv1Error
         return container
 

@@ -13,8 +13,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from timesformer_runtime.errors import InvalidVideoError, TimesformerError, VideoNotFoundError
+from timesformer_runtime.errors import (
+    InvalidVideoError,
+    TimesformerError,
+    VideoNotFoundError,
+    unreadable,
+)
+from timesformer_runtime.source_names import shown
 from timesformer_runtime.video.file import SeekableFile, VideoFile
+from timesformer_runtime.video.file_objects import CheckedFile, checked_bytes
 from timesformer_runtime.video.limits import DecodeLimits, Watch
 from timesformer_runtime.video.mp4_tables import check_tables
 from timesformer_runtime.video.opening import READABLE
@@ -44,21 +51,20 @@ def locate(source: Source, limits: DecodeLimits | None = None) -> Iterator[Video
         VideoLimitError: Copying a pipe takes too long, or it has too much to be copied; or the
             file announces far more packets than the limit.
     """
-    name = _name(source)
+    name = _name(source)  # for messages
     watch = Watch(name, limits or DecodeLimits())
     try:
         target, resources = _acquire(source, name, watch)
     except TimesformerError:
         raise
     except (OSError, ValueError) as error:  # ValueError: a closed file object
-        reason = getattr(error, "strerror", None) or error
-        raise InvalidVideoError(f"{name} cannot be read: {reason}") from error
+        raise unreadable(name, error) from error
     with resources:
         video_file = VideoFile(name, target, watch)
         try:
             check_tables(video_file)
         except OSError as error:
-            raise InvalidVideoError(f"{name} cannot be read: {error.strerror or error}") from error
+            raise unreadable(name, error) from error
         yield video_file
 
 
@@ -67,11 +73,11 @@ def _name(source: Source) -> str:
         name = os.fsdecode(source)
         if not name:
             raise InvalidVideoError("the path of a video is empty; give a file")
-        return name
+        return shown(name)
     if isinstance(source, io.TextIOBase):
         raise InvalidVideoError("the file object was opened in text mode; open it with mode 'rb'")
     if hasattr(source, "read"):
-        return str(getattr(source, "name", "the file object"))
+        return shown(str(getattr(source, "name", "the file object")))
     raise InvalidVideoError(
         f"a video cannot be a {type(source).__name__}; give a path or a binary file object"
     )
@@ -85,29 +91,31 @@ def _acquire(
         target: str | SeekableFile
         if not isinstance(source, str | os.PathLike):
             target = _seekable(source, name, stack, watch)
-        elif _is_regular_file(name):
+        elif _is_regular_file(os.fsdecode(source), name):
             # An absolute path cannot be taken for one of FFmpeg's own prefixes ("concat:").
-            target = str(Path(name).absolute())
+            target = str(Path(os.fsdecode(source)).absolute())
         else:
-            with _opened_pipe(name) as pipe:
+            with _opened_pipe(os.fsdecode(source)) as pipe:
                 _refuse_endless_device(pipe, name)
                 target = _copied(pipe, name, stack, watch)
         return target, stack.pop_all()
 
 
-def _is_regular_file(name: str) -> bool:
-    if "://" in name:
+def _is_regular_file(path: str, name: str) -> bool:
+    if "://" in path:
         raise InvalidVideoError(f"{name} is a URL; download it first and give the file's path")
     try:
-        status = Path(name).stat()
+        status = Path(path).stat()
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise VideoNotFoundError(f"{name}: there is no such file; check the path") from error
+        cause: Exception | None = error if name == path else None  # its traceback has the path
+        raise VideoNotFoundError(f"{name}: there is no such file; check the path") from cause
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise InvalidVideoError(f"{name!r} is not a path that can be read: {reason}") from error
+        cause = error if name == path else None
+        raise InvalidVideoError(f"{name!r} is not a path that can be read: {reason}") from cause
     mode = status.st_mode
     if stat.S_ISDIR(mode):
-        if not os.access(name, os.R_OK | os.X_OK):
+        if not os.access(path, os.R_OK | os.X_OK):
             raise InvalidVideoError(
                 f"{name} is a folder that cannot be read; check its permissions"
             )
@@ -116,18 +124,18 @@ def _is_regular_file(name: str) -> bool:
         raise InvalidVideoError(f"{name} is not a regular file; give the path of a video file")
     if stat.S_ISREG(mode) and status.st_size == 0:
         raise InvalidVideoError(f"{name} is empty; {READABLE}")
-    if not os.access(name, os.R_OK):
+    if not os.access(path, os.R_OK):
         raise InvalidVideoError(f"{name} cannot be read; check its permissions")
     return stat.S_ISREG(mode)
 
 
-def _opened_pipe(name: str) -> io.FileIO:
+def _opened_pipe(path: str) -> io.FileIO:
     """Opens a pipe or a device without waiting for someone to write to it."""
 
-    def opener(path: str, flags: int) -> int:
-        return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    def opener(file: str, flags: int) -> int:
+        return os.open(file, flags | getattr(os, "O_NONBLOCK", 0))
 
-    return io.FileIO(name, opener=opener)
+    return io.FileIO(path, opener=opener)
 
 
 def _refuse_endless_device(file: io.FileIO, name: str) -> None:
@@ -142,9 +150,10 @@ def _refuse_endless_device(file: io.FileIO, name: str) -> None:
 def _seekable(file: BinaryIO, name: str, stack: contextlib.ExitStack, watch: Watch) -> SeekableFile:
     if not (hasattr(file, "seekable") and file.seekable()):
         return _copied(file, name, stack, watch)
-    if file.seek(0, os.SEEK_END) == 0:
+    checked = CheckedFile(file, name)
+    if checked.seek(0, os.SEEK_END) == 0:
         raise InvalidVideoError(f"{name} is empty; {READABLE}")
-    return file
+    return checked
 
 
 def _copied(file: BinaryIO, name: str, stack: contextlib.ExitStack, watch: Watch) -> BinaryIO:
@@ -165,10 +174,10 @@ def _next_chunk(file: BinaryIO, watch: Watch) -> bytes:
         if isinstance(file, io.FileIO) and hasattr(select, "poll"):
             _wait(file, watch)
         # Of a buffered one what is there: a whole chunk may take hours.
-        chunk: bytes | None
+        chunk: object
         chunk = file.read1(_CHUNK) if isinstance(file, io.BufferedReader) else file.read(_CHUNK)
         if chunk is not None:
-            return chunk
+            return checked_bytes(chunk, watch.name)
         watch.seconds_left()
         time.sleep(_PAUSE)  # another reader took what was there
 

@@ -10,8 +10,10 @@ are decoded: there units are also counted by their lengths.
 from __future__ import annotations
 
 import errno
+import os
 from typing import TYPE_CHECKING, Any
 
+from timesformer_runtime.errors import TimesformerError, unreadable
 from timesformer_runtime.video.file import SeekableFile
 from timesformer_runtime.video.limits import Watch
 
@@ -46,6 +48,7 @@ class CountedFile:
     Attributes:
         is_over: Whether there were more than the limit.
         names_av1: Whether it ended there.
+        error: What went wrong first while FFmpeg read it, which may have passed over it.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class CountedFile:
     ) -> None:
         self.name = name
         self.is_over = self.names_av1 = False
+        self.error: BaseException | None = None
         self.tell = file.tell
         self._file = file
         self._watch = watch
@@ -90,18 +94,32 @@ class CountedFile:
         return b"" if self.is_over or self.names_av1 else data
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
-        """Goes to a place and gives it; -1 where there is none, as before the beginning.
-
-        PyAV would print a traceback for an error at which FFmpeg does not stop.
-        """
+        """Goes to a place and gives it; -1 where there is none, as before the beginning."""
+        if whence == os.SEEK_SET and offset < 0:
+            return -1
         try:
             return self._file.seek(offset, whence)
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
-        except ValueError:  # of bytes in memory, and of a closed file, which reading will tell
-            pass
         return -1
+
+    def note(self, error: BaseException) -> None:
+        """Keeps an error, unless there was another one before."""
+        self.error = self.error or error
+
+    def raise_error(self) -> None:
+        """Raises the error that was noted, such as an interrupt.
+
+        Raises:
+            InvalidVideoError: The file cannot be read.
+            BaseException: What else was noted.
+        """
+        error = self.error
+        if isinstance(error, OSError | ValueError) and not isinstance(error, TimesformerError):
+            raise unreadable(self._watch.name, error) from error
+        if error is not None:
+            raise error
 
     def stop_counting(self) -> None:
         """Reads all of it from now on."""
