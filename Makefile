@@ -28,6 +28,7 @@ help:
 	@echo "make accuracy     what int8, fp16 and q4 cost over 2,700 held-out clips"
 	@echo "make check-without-vnni  int8 on an emulated CPU without VNNI (needs qemu-user)"
 	@echo "make fuzz    damaged videos for ten minutes"
+	@echo "make docs    the documentation as HTML, in build/docs"
 	@echo "make train   train the bundled models again (hours)"
 
 setup: $(VENV)/.installed
@@ -123,3 +124,13 @@ train-divided train-joint train-space: train-%:
 
 clean:
 	rm -rf $(VENV) $(RUNTIME_VENV) demo
+
+# The pages of docs/ as HTML. A broken link, anchor or reference fails.
+$(VENV)/.docs-installed: $(VENV)/.installed
+	$(BIN)/pip install --quiet -e ".[docs]"
+	@touch $@
+
+.PHONY: docs
+docs: $(VENV)/.docs-installed
+	$(BIN)/sphinx-build --fail-on-warning --quiet docs build/docs
+	@echo "build/docs/index.html"
