@@ -32,12 +32,15 @@ help:
 	@echo "make test    all tests"
 	@echo "make test-versions  all tests with the newest versions, then with the oldest"
 	@echo "make lint    ruff and mypy"
+	@echo "make coverage  all tests, and which lines they reach, in build/coverage"
+	@echo "make check-wheel  build wheel and sdist, and run them in an empty environment"
 	@echo "make bench   speed and memory against the plain recipe and PyTorch (an hour, 6 GB)"
 	@echo "make bench-peers  the same, and against all others, in an environment of their own"
 	@echo "make bench-video  decoding, timeline, batch and stream against plain decoding"
 	@echo "make accuracy     what int8, fp16 and q4 cost over 2,700 held-out clips"
 	@echo "make check-without-vnni  int8 on an emulated CPU without VNNI (needs qemu-user)"
 	@echo "make fuzz    damaged videos for ten minutes"
+	@echo "make docs    the documentation as HTML, in build/docs"
 	@echo "make train   train the bundled models again (hours)"
 
 setup: $(VENV)/.installed
@@ -99,6 +102,28 @@ lint: setup
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+.PHONY: docs coverage check-wheel
+
+# The pages of docs/ as HTML. A broken link, anchor or reference fails.
+docs: $(VENV)/.docs-installed
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs build/docs
+	@echo "build/docs/index.html"
+
+# The tests, and which lines and branches they reach, also in the processes that they start.
+coverage: $(VENV)/.coverage-installed $(RUNTIME_VENV)/.installed
+	TIMESFORMER_RUNTIME_PYTHON=$(RUNTIME_VENV)/bin/python $(BIN)/pytest -n $(JOBS) \
+	  --cov --cov-report=term --cov-report=html $(PYTEST_ARGS)
+	@echo "build/coverage/index.html"
+
+# Tools that only some targets need are installed with the first of these.
+$(VENV)/.%-installed: $(VENV)/.installed
+	$(BIN)/pip install --quiet $(CONSTRAINTS:%=-c %) -e ".[$*]"
+	@touch $@
+
+# The wheel and the sdist, in an empty environment outside this folder.
+check-wheel: demo
+	$(BIN)/python -m tests.end_to_end.check_wheel $(DEMO)
 
 # Arguments of the benchmarks, such as BENCH_ARGS=--help.
 BENCH_ARGS ?=
