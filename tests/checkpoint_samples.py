@@ -7,8 +7,8 @@ import math
 from typing import Any
 
 import torch
-from timesformer_exporter.config import TimesformerConfig
-from timesformer_exporter.model import TimesformerForVideoClassification
+from timesformer_exporter.model.config import TimesformerConfig
+from timesformer_exporter.model.timesformer import TimesformerForVideoClassification
 from torch import Tensor
 
 State = dict[str, Tensor]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
-from timesformer_exporter.config import TimesformerConfig
+from timesformer_exporter.model.config import TimesformerConfig
 from torch import Tensor
 
 _SELU_ALPHA = 1.6732632423543772

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from timesformer_exporter.config import TimesformerConfig
-from timesformer_exporter.model import TimesformerForVideoClassification
+from timesformer_exporter.model.config import TimesformerConfig
+from timesformer_exporter.model.timesformer import TimesformerForVideoClassification
 
 ATTENTION_TYPES = ("divided_space_time", "joint_space_time", "space_only")
 

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from timesformer_runtime.errors import TimesformerError
-from timesformer_runtime.preprocess import Preprocessing
+from timesformer_runtime.input.preprocess import Preprocessing
 from torch import nn
 
-from timesformer_exporter.bundle_writer import (
+from timesformer_exporter.checkpoints import Checkpoint, build_model, load_checkpoint
+from timesformer_exporter.errors import InvalidOptionError, NotEnoughMemoryError
+from timesformer_exporter.folder import (
     REJECTED,
     REPORT,
     check_output,
@@ -27,27 +29,41 @@ from timesformer_exporter.bundle_writer import (
     write_text,
     writing,
 )
-from timesformer_exporter.calibration import find_videos, readable_videos
-from timesformer_exporter.checkpoints import Checkpoint, build_model, load_checkpoint
-from timesformer_exporter.checks import Proof, check_graph, check_variant
-from timesformer_exporter.errors import InvalidOptionError, NotEnoughMemoryError
-from timesformer_exporter.fidelity import BATCHES
-from timesformer_exporter.frames_input import FramesInput
-from timesformer_exporter.gate import VariantFidelity
-from timesformer_exporter.gate_clips import CALIBRATION, GateReference, gate_clips, gate_reference
-from timesformer_exporter.inference_form import InferenceForm
-from timesformer_exporter.integer_products import IntegerProducts
-from timesformer_exporter.metadata import golden_check, metadata, source_dict
-from timesformer_exporter.model import TimesformerForVideoClassification
-from timesformer_exporter.model_card import model_card
-from timesformer_exporter.multiply_adds import MultiplyAdds, count_multiply_adds
+from timesformer_exporter.graph.calibration import find_videos, readable_videos
+from timesformer_exporter.graph.frames_input import FramesInput
+from timesformer_exporter.graph.integer_products import IntegerProducts
+from timesformer_exporter.graph.metadata import golden_check, metadata, source_dict
+from timesformer_exporter.graph.multiply_adds import MultiplyAdds, count_multiply_adds
+from timesformer_exporter.graph.quantize import own_operators, write_variant
+from timesformer_exporter.graph.smoothing import STRENGTH, ChannelPeaks, smooth
+from timesformer_exporter.graph.trace import (
+    ATTENTION_OPSET,
+    GraphOutputs,
+    TracedModel,
+    save_graph,
+    trace,
+)
+from timesformer_exporter.model.inference_form import InferenceForm
+from timesformer_exporter.model.timesformer import TimesformerForVideoClassification
 from timesformer_exporter.options import ExportOptions
+from timesformer_exporter.proof.checks import Proof, check_graph, check_variant
+from timesformer_exporter.proof.fidelity import BATCHES
+from timesformer_exporter.proof.gate import VariantFidelity
+from timesformer_exporter.proof.gate_clips import (
+    CALIBRATION,
+    GateReference,
+    gate_clips,
+    gate_reference,
+)
+from timesformer_exporter.proof.model_card import model_card
+from timesformer_exporter.proof.reference import (
+    Reference,
+    compute_reference,
+    golden_clips,
+    native_size,
+)
+from timesformer_exporter.proof.report import export_report
 from timesformer_exporter.push import check_push, push
-from timesformer_exporter.quantize import own_operators, write_variant
-from timesformer_exporter.reference import Reference, compute_reference, golden_clips, native_size
-from timesformer_exporter.report import export_report
-from timesformer_exporter.smoothing import STRENGTH, ChannelPeaks, smooth
-from timesformer_exporter.trace import ATTENTION_OPSET, GraphOutputs, TracedModel, save_graph, trace
 
 _log = logging.getLogger("timesformer_exporter")
 

@@ -9,7 +9,7 @@ import dataclasses
 from pathlib import Path
 from typing import Literal, get_args
 
-from timesformer_runtime.hub import is_hub_id
+from timesformer_runtime.model.hub import is_hub_id
 
 from timesformer_exporter.errors import InvalidOptionError
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from timesformer_runtime.errors import HubError, MissingDependencyError
 
-from timesformer_exporter.bundle_writer import REPORT, listed_files
 from timesformer_exporter.errors import InvalidOptionError
+from timesformer_exporter.folder import REPORT, listed_files
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from timesformer_runtime.terminal import printable
+from timesformer_runtime.cli.terminal import printable
 
 if TYPE_CHECKING:  # they need torch
     from timesformer_exporter.export import ExportResult
-    from timesformer_exporter.integer_products import IntegerProducts
+    from timesformer_exporter.graph.integer_products import IntegerProducts
     from timesformer_exporter.options import ExportOptions
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file, save_file
-from timesformer_exporter.config import TimesformerConfig
-from timesformer_exporter.model import TimesformerForVideoClassification
+from timesformer_exporter.model.config import TimesformerConfig
+from timesformer_exporter.model.timesformer import TimesformerForVideoClassification
 
 from models.shot_transitions.augment import MEAN, STD
 

@@ -10,7 +10,7 @@ import click
 import numpy as np
 import numpy.typing as npt
 import torch
-from timesformer_exporter.model import TimesformerForVideoClassification
+from timesformer_exporter.model.timesformer import TimesformerForVideoClassification
 
 from models.shot_transitions.augment import normalised
 from models.shot_transitions.card import EVALUATION, between_markers

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from timesformer_exporter.config import TimesformerConfig
-from timesformer_exporter.model import (
+from timesformer_exporter.model.config import TimesformerConfig
+from timesformer_exporter.model.timesformer import (
     Attention,
     DividedLayer,
     Layer,

@@ -11,7 +11,7 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from timesformer_exporter.model import TimesformerForVideoClassification
+from timesformer_exporter.model.timesformer import TimesformerForVideoClassification
 from torch import Tensor
 from torch.nn import functional
 

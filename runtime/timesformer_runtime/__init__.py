@@ -28,14 +28,14 @@ from timesformer_runtime.errors import (
 )
 
 if TYPE_CHECKING:
-    from timesformer_runtime.batch import Outcome
     from timesformer_runtime.classifier import VideoClassifier
-    from timesformer_runtime.live import LiveResult
+    from timesformer_runtime.input.sampling import Sampling
+    from timesformer_runtime.input.views import Views
     from timesformer_runtime.results import GoldenCheck, Prediction, Seconds, VideoResult, View
-    from timesformer_runtime.sampling import Sampling
-    from timesformer_runtime.timeline import Segment, Timeline
     from timesformer_runtime.video.limits import DecodeLimits
-    from timesformer_runtime.views import Views
+    from timesformer_runtime.workloads.batch import Outcome
+    from timesformer_runtime.workloads.stream import LiveResult
+    from timesformer_runtime.workloads.timeline import Segment, Timeline
 
     __version__: str
 
@@ -73,16 +73,16 @@ _LAZY = {
     "VideoClassifier": "timesformer_runtime.classifier",
     "DecodeLimits": "timesformer_runtime.video.limits",
     "GoldenCheck": "timesformer_runtime.results",
-    "LiveResult": "timesformer_runtime.live",
-    "Outcome": "timesformer_runtime.batch",
+    "LiveResult": "timesformer_runtime.workloads.stream",
+    "Outcome": "timesformer_runtime.workloads.batch",
     "Prediction": "timesformer_runtime.results",
     "Seconds": "timesformer_runtime.results",
     "VideoResult": "timesformer_runtime.results",
-    "Sampling": "timesformer_runtime.sampling",
-    "Segment": "timesformer_runtime.timeline",
-    "Timeline": "timesformer_runtime.timeline",
+    "Sampling": "timesformer_runtime.input.sampling",
+    "Segment": "timesformer_runtime.workloads.timeline",
+    "Timeline": "timesformer_runtime.workloads.timeline",
     "View": "timesformer_runtime.results",
-    "Views": "timesformer_runtime.views",
+    "Views": "timesformer_runtime.input.views",
 }
 
 

@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeAlias, overload
 import numpy as np
 import numpy.typing as npt
 
-from timesformer_runtime.bundle import Bundle, open_bundle
 from timesformer_runtime.errors import InvalidModelError, InvalidOptionError
-from timesformer_runtime.golden import golden_frame, judge
-from timesformer_runtime.model_input import Converted, ModelInput
+from timesformer_runtime.input.model_input import Converted, ModelInput
+from timesformer_runtime.input.sampling import uniform
+from timesformer_runtime.input.views import Views
+from timesformer_runtime.model.golden import golden_frame, judge
+from timesformer_runtime.model.loaded import Bundle, open_bundle
+from timesformer_runtime.model.settings import SessionSettings
 from timesformer_runtime.pipeline import Pipeline, Video
 from timesformer_runtime.results import GoldenCheck, Prediction, Ranking, VideoResult
-from timesformer_runtime.sampling import uniform
-from timesformer_runtime.settings import SessionSettings
 from timesformer_runtime.video import DecodeLimits
-from timesformer_runtime.views import Views
 
 if TYPE_CHECKING:  # imported where they are used: without them a single video has its answer sooner
-    from timesformer_runtime.batch import Outcome
-    from timesformer_runtime.live import LiveResult
-    from timesformer_runtime.timeline import Timeline
+    from timesformer_runtime.workloads.batch import Outcome
+    from timesformer_runtime.workloads.stream import LiveResult
+    from timesformer_runtime.workloads.timeline import Timeline
 
 _FLOAT32_VARIANTS = (None, "fp32")  # None: an unnamed file, which is float32 unless it says so
 
@@ -328,8 +328,8 @@ class VideoClassifier(Pipeline):
             InvalidOptionError: An option is not valid, or does not apply to this source.
             TimesformerError: As for ``classify``.
         """
-        from timesformer_runtime.live import LiveSettings, stream  # noqa: PLC0415
-        from timesformer_runtime.windows import WindowSettings  # noqa: PLC0415
+        from timesformer_runtime.workloads.stream import LiveSettings, stream  # noqa: PLC0415
+        from timesformer_runtime.workloads.windows import WindowSettings  # noqa: PLC0415
 
         ranking = Ranking(top_k, function_to_apply)
         settings = LiveSettings(
@@ -374,7 +374,7 @@ class VideoClassifier(Pipeline):
             InvalidOptionError: An option is not valid.
             MissingOutputError: The model has no logits.
         """
-        from timesformer_runtime.batch import classify_all  # noqa: PLC0415
+        from timesformer_runtime.workloads.batch import classify_all  # noqa: PLC0415
 
         return classify_all(self, videos, Ranking(top_k, function_to_apply), workers)
 
@@ -417,8 +417,8 @@ class VideoClassifier(Pipeline):
             InvalidOptionError: An option is not valid.
             TimesformerError: As for ``classify``, from the iterator.
         """
-        from timesformer_runtime.timeline import Timeline  # noqa: PLC0415
-        from timesformer_runtime.windows import WindowSettings  # noqa: PLC0415
+        from timesformer_runtime.workloads.timeline import Timeline  # noqa: PLC0415
+        from timesformer_runtime.workloads.windows import WindowSettings  # noqa: PLC0415
 
         return Timeline(
             self,

@@ -11,7 +11,6 @@ from typing import Any, BinaryIO, Generic, ParamSpec, TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from timesformer_runtime.bundle import Bundle
 from timesformer_runtime.errors import (
     InvalidModelError,
     InvalidOptionError,
@@ -20,12 +19,13 @@ from timesformer_runtime.errors import (
     listed,
     named,
 )
+from timesformer_runtime.input.model_input import Converted, ModelInput
+from timesformer_runtime.input.views import Views
 from timesformer_runtime.json_object import parse_json_object
-from timesformer_runtime.model_input import Converted, ModelInput
+from timesformer_runtime.model.loaded import Bundle
+from timesformer_runtime.model.session import as_float32
 from timesformer_runtime.results import Answer, Prediction, Ranking, Seconds, VideoResult, View
-from timesformer_runtime.session import as_float32
 from timesformer_runtime.video import DecodedFrames, DecodeLimits, VideoDecoder
-from timesformer_runtime.views import Views
 
 ARRAY_RATE = 30.0  # frames per second of arrays, which do not tell
 

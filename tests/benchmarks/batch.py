@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 
 from timesformer_runtime import VideoClassifier
-from timesformer_runtime.cpu import granted_threads
-from timesformer_runtime.workers import shared_threads, usual_workers
+from timesformer_runtime.model.cpu import granted_threads
+from timesformer_runtime.workloads.workers import shared_threads, usual_workers
 
 from tests.benchmarks import footage
 from tests.benchmarks.turns import take_turns

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 import numpy as np
-from timesformer_runtime.preprocess import Preprocessing
+from timesformer_runtime.input.preprocess import Preprocessing
 
 from models.shot_transitions.clips import encode
 from models.shot_transitions.scenes import Scene

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from timesformer_runtime import VideoClassifier
-from timesformer_runtime.live import LiveResult
+from timesformer_runtime.workloads.stream import LiveResult
 
 from tests.live_sources import free_udp_url, sender
 

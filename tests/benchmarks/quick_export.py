@@ -9,9 +9,9 @@ from pathlib import Path
 
 import click
 from timesformer_exporter.checkpoints import build_model, load_checkpoint
-from timesformer_exporter.inference_form import InferenceForm
-from timesformer_exporter.quantize import write_variant
-from timesformer_exporter.trace import save_graph, trace
+from timesformer_exporter.graph.quantize import write_variant
+from timesformer_exporter.graph.trace import save_graph, trace
+from timesformer_exporter.model.inference_form import InferenceForm
 
 _TASK = "video-classification"
 

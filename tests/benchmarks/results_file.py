@@ -12,7 +12,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from timesformer_runtime.cpu import granted_threads, instruction_sets
+from timesformer_runtime.model.cpu import granted_threads, instruction_sets
 
 from tests.benchmarks.processes import ROOT
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import click
 from rich.console import Console
-from timesformer_runtime.cpu import granted_threads
+from timesformer_runtime.model.cpu import granted_threads
 
 from tests.benchmarks import attention_types, choices, growth, large, speed, tables, whole_process
 from tests.benchmarks import results_file as results

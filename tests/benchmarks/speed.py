@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from timesformer_runtime.cpu import instruction_sets
+from timesformer_runtime.model.cpu import instruction_sets
 
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.competitors import Competitor

@@ -23,10 +23,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from timesformer_runtime import VideoClassifier
-from timesformer_runtime.cpu import granted_threads
-from timesformer_runtime.timeline import WindowReader
-from timesformer_runtime.windows import WindowSettings
-from timesformer_runtime.workers import shared_threads
+from timesformer_runtime.model.cpu import granted_threads
+from timesformer_runtime.workloads.timeline import WindowReader
+from timesformer_runtime.workloads.windows import WindowSettings
+from timesformer_runtime.workloads.workers import shared_threads
 
 from tests.benchmarks import footage
 from tests.benchmarks.turns import take_turns

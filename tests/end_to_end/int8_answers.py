@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 from timesformer_runtime import VideoClassifier
-from timesformer_runtime.cpu import saturates_int8
-from timesformer_runtime.device import choose_device
-from timesformer_runtime.session import Session
-from timesformer_runtime.settings import SessionSettings
+from timesformer_runtime.model.cpu import saturates_int8
+from timesformer_runtime.model.device import choose_device
+from timesformer_runtime.model.session import Session
+from timesformer_runtime.model.settings import SessionSettings
 
 
 def answers(video: str, products: str, models: list[str], entries: dict[str, str]) -> Any:

@@ -13,8 +13,8 @@ import numpy.typing as npt
 import pytest
 import timesformer_runtime
 import torch
-from timesformer_runtime.preprocess import Preprocessing
-from timesformer_runtime.sampling import uniform
+from timesformer_runtime.input.preprocess import Preprocessing
+from timesformer_runtime.input.sampling import uniform
 
 from models.shot_transitions.accuracy import Cost
 from models.shot_transitions.checkpoint import load_model

@@ -15,7 +15,7 @@ import pytest
 import torch
 from timesformer_exporter.export import export
 from timesformer_exporter.options import ExportOptions
-from timesformer_runtime.preprocess import Preprocessing
+from timesformer_runtime.input.preprocess import Preprocessing
 
 from tests.tiny_models import ATTENTION_TYPES, tiny_config, write_checkpoint
 from tests.video_files import decode_plainly, moving_pictures, write_video

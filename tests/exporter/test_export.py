@@ -24,13 +24,13 @@ from timesformer_exporter import (
     OutputWriteError,
     export,
 )
-from timesformer_exporter import trace as trace_module
-from timesformer_exporter.bundle_writer import staging_folder
-from timesformer_exporter.config import TimesformerConfig
-from timesformer_exporter.inference_form import InferenceForm
-from timesformer_exporter.model import TimesformerForVideoClassification
-from timesformer_runtime.golden import golden_frames
-from timesformer_runtime.preprocess import Preprocessing
+from timesformer_exporter.folder import staging_folder
+from timesformer_exporter.graph import trace as trace_module
+from timesformer_exporter.model.config import TimesformerConfig
+from timesformer_exporter.model.inference_form import InferenceForm
+from timesformer_exporter.model.timesformer import TimesformerForVideoClassification
+from timesformer_runtime.input.preprocess import Preprocessing
+from timesformer_runtime.model.golden import golden_frames
 
 from tests.tiny_models import ATTENTION_TYPES, random_model, tiny_config, write_checkpoint
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from timesformer_runtime.preprocess import Preprocessing
+from timesformer_runtime.input.preprocess import Preprocessing
 
 from tests.tiny_models import tiny_config, write_checkpoint
 

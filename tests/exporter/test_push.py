@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from timesformer_runtime.preprocess import Preprocessing
+from timesformer_runtime.input.preprocess import Preprocessing
 
 from tests.hub_server import READER, TOKEN, HubServer, Repository
 from tests.tiny_models import tiny_config, write_checkpoint

@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from timesformer_runtime.errors import TimesformerError
-from timesformer_runtime.timeline import WindowReader
 from timesformer_runtime.video import DecodeLimits
 from timesformer_runtime.video.pixels import Rendering
-from timesformer_runtime.windows import WindowSettings
+from timesformer_runtime.workloads.timeline import WindowReader
+from timesformer_runtime.workloads.windows import WindowSettings
 
 from tests.fuzz.mutations import mutate
 from tests.video_files import read_clip

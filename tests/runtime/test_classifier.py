@@ -26,8 +26,8 @@ from timesformer_runtime import (
     VideoResult,
     Views,
 )
-from timesformer_runtime.golden import GENERATOR, golden_frames, judge
-from timesformer_runtime.preprocess import Preprocessing
+from timesformer_runtime.input.preprocess import Preprocessing
+from timesformer_runtime.model.golden import GENERATOR, golden_frames, judge
 from timesformer_runtime.results import Ranking
 
 from tests.tiny_graphs import (

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from timesformer_exporter.config import TimesformerConfig
 from timesformer_exporter.errors import InvalidCheckpointError, InvalidOptionError
+from timesformer_exporter.model.config import TimesformerConfig
 
 _PROJECTION = "timesformer.embeddings.patch_embeddings.projection.weight"
 _POSITIONS = "timesformer.embeddings.position_embeddings"

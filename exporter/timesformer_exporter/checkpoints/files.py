@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from timesformer_runtime import hub
 from timesformer_runtime.errors import InvalidModelError, ModelNotFoundError, quoted
+from timesformer_runtime.input.preprocessor_files import PREPROCESSOR_FILES
 from timesformer_runtime.json_object import read_json_object
-from timesformer_runtime.preprocessor_files import PREPROCESSOR_FILES
+from timesformer_runtime.model import hub
 
 from timesformer_exporter.errors import (
     CheckpointNotFoundError,

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from timesformer_runtime.errors import InvalidModelError
-from timesformer_runtime.preprocess import Preprocessing
-from timesformer_runtime.preprocessor_files import PreprocessorConfig
+from timesformer_runtime.input.preprocess import Preprocessing
+from timesformer_runtime.input.preprocessor_files import PreprocessorConfig
 from torch import Tensor
 
 from timesformer_exporter.checkpoints.architecture import (
@@ -41,14 +41,14 @@ from timesformer_exporter.checkpoints.tensor_check import (
     to_float32,
 )
 from timesformer_exporter.checkpoints.tensor_files import TensorFile, read_tensor_file
-from timesformer_exporter.config import TimesformerConfig
-from timesformer_exporter.embedding_resize import resize_positions, resize_times
 from timesformer_exporter.errors import (
     InvalidCheckpointError,
     InvalidConfigError,
     InvalidOptionError,
 )
-from timesformer_exporter.model import TimesformerForVideoClassification
+from timesformer_exporter.model.config import TimesformerConfig
+from timesformer_exporter.model.embedding_resize import resize_positions, resize_times
+from timesformer_exporter.model.timesformer import TimesformerForVideoClassification
 
 TASKS = ("video-classification", "feature-extraction")
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from timesformer_runtime.errors import InvalidModelError
-from timesformer_runtime.preprocess import Preprocessing
-from timesformer_runtime.preprocessor_files import PreprocessorConfig, choose_preprocessor
+from timesformer_runtime.input.preprocess import Preprocessing
+from timesformer_runtime.input.preprocessor_files import PreprocessorConfig, choose_preprocessor
 
 from timesformer_exporter.checkpoints.facebook_settings import FacebookSettings
-from timesformer_exporter.config import TimesformerConfig
 from timesformer_exporter.errors import InvalidCheckpointError
+from timesformer_exporter.model.config import TimesformerConfig
 
 # What a file may say about the processor and its arithmetic, besides the steps themselves.
 _SETTLED = (

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from timesformer_exporter.checkpoints.key_maps import KeyMap
-from timesformer_exporter.config import TimesformerConfig
 from timesformer_exporter.errors import InvalidCheckpointError
-from timesformer_exporter.model import TimesformerForVideoClassification
+from timesformer_exporter.model.config import TimesformerConfig
+from timesformer_exporter.model.timesformer import TimesformerForVideoClassification
 
 _LISTED = 10  # so many names stand in a message
 

@@ -21,12 +21,12 @@ from timesformer_runtime.cli.output import (
 )
 from timesformer_runtime.cli.view_options import view_options
 from timesformer_runtime.errors import OutputError, reason_of
-from timesformer_runtime.source_names import hide_secrets
+from timesformer_runtime.video.source_names import hide_secrets
 
 if TYPE_CHECKING:
-    from timesformer_runtime.batch import Outcome
     from timesformer_runtime.cli.progress import ProgressBar
-    from timesformer_runtime.results_file import ResultsFile
+    from timesformer_runtime.cli.results_file import ResultsFile
+    from timesformer_runtime.workloads.batch import Outcome
 
 
 @click.command()
@@ -77,9 +77,9 @@ def batch(
     written; one that holds anything else is not touched.
     """
     from timesformer_runtime.cli.progress import ProgressBar  # noqa: PLC0415
-    from timesformer_runtime.results_file import ResultsFile  # noqa: PLC0415
-    from timesformer_runtime.video_list import find_videos  # noqa: PLC0415
-    from timesformer_runtime.workers import check_workers, usual_workers  # noqa: PLC0415
+    from timesformer_runtime.cli.results_file import ResultsFile  # noqa: PLC0415
+    from timesformer_runtime.cli.video_list import find_videos  # noqa: PLC0415
+    from timesformer_runtime.workloads.workers import check_workers, usual_workers  # noqa: PLC0415
 
     if str(output) == "-":
         raise click.UsageError("results cannot go to standard output; give --output a file")

@@ -16,7 +16,7 @@ from timesformer_runtime.cli.output import BAD_INPUT, about, one_line, say
 from timesformer_runtime.cli.sources import STDIN, source
 from timesformer_runtime.cli.view_options import view_options
 from timesformer_runtime.errors import TimesformerError, reason_of
-from timesformer_runtime.source_names import hide_secrets, shown
+from timesformer_runtime.video.source_names import hide_secrets, shown
 
 if TYPE_CHECKING:
     from timesformer_runtime.classifier import VideoClassifier
@@ -48,8 +48,8 @@ def classify(
 
     MODEL is a folder that timesformer-export wrote, one .onnx file, or a Hub id.
     """
-    from timesformer_runtime import features_file  # noqa: PLC0415
-    from timesformer_runtime.tables import PredictionTable  # noqa: PLC0415
+    from timesformer_runtime.cli import features_file  # noqa: PLC0415
+    from timesformer_runtime.cli.tables import PredictionTable  # noqa: PLC0415
 
     if videos.count(STDIN) > 1:
         raise click.UsageError('standard input can be read only once; give "-" once')

@@ -12,7 +12,7 @@ from timesformer_runtime.cli.output import CHECK_FAILED
 @click.command()
 def doctor() -> None:
     """Show versions, providers, instruction sets and threads."""
-    from timesformer_runtime.doctor import diagnose  # noqa: PLC0415
+    from timesformer_runtime.cli.diagnosis import diagnose  # noqa: PLC0415
 
     diagnosis = diagnose()
     width = max(len(name) for name in diagnosis.facts)

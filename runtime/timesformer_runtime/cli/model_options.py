@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from timesformer_runtime.cli.output import say
-from timesformer_runtime.settings import DEVICES
+from timesformer_runtime.model.settings import DEVICES
 
 if TYPE_CHECKING:
     from timesformer_runtime.classifier import VideoClassifier
+    from timesformer_runtime.input.views import Views
     from timesformer_runtime.video.limits import DecodeLimits
-    from timesformer_runtime.views import Views
 
 
 def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -90,7 +90,7 @@ def load(  # noqa: PLR0913 (the options of the command, by name)
     Of ``share_of`` threads a run may have only a part, and the others other runs.
     """
     from timesformer_runtime.classifier import VideoClassifier  # noqa: PLC0415
-    from timesformer_runtime.views import Views  # noqa: PLC0415
+    from timesformer_runtime.input.views import Views  # noqa: PLC0415
 
     classifier = VideoClassifier.from_pretrained(
         model,
@@ -126,8 +126,8 @@ def load_to_share(*, threads: int | None, **options: Any) -> tuple[VideoClassifi
     Returns:
         The model, and the number of threads for all of its runs together.
     """
-    from timesformer_runtime.cpu import granted_threads  # noqa: PLC0415
-    from timesformer_runtime.workers import shared_threads  # noqa: PLC0415
+    from timesformer_runtime.model.cpu import granted_threads  # noqa: PLC0415
+    from timesformer_runtime.workloads.workers import shared_threads  # noqa: PLC0415
 
     cores = threads or granted_threads()
     return load(threads=shared_threads(cores), share_of=cores, **options), cores

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 
 from rich.cells import cell_len
 
+from timesformer_runtime.cli.terminal import printable
 from timesformer_runtime.results import PartResult
-from timesformer_runtime.terminal import printable
 
 _WIDEST = 64  # columns; a longer label only shifts its own line
 

@@ -14,7 +14,7 @@ from timesformer_runtime.cli.view_options import view_options
 from timesformer_runtime.cli.window_options import window_options
 
 if TYPE_CHECKING:
-    from timesformer_runtime.live import LiveResult
+    from timesformer_runtime.workloads.stream import LiveResult
 
 _LIVE = ("window", "stride", "timeout", "drop", "format", "rtsp_transport")
 _FILES_ONLY = ("max_packets", "max_seconds")
@@ -74,7 +74,7 @@ def stream(
     may redirect to any other host, also one in your own network: name only those that you trust.
     """
     from timesformer_runtime.cli.segment_lines import JsonLines, Rows  # noqa: PLC0415
-    from timesformer_runtime.live import is_live  # noqa: PLC0415
+    from timesformer_runtime.workloads.stream import is_live  # noqa: PLC0415
 
     if no_reconnect and reconnect is not None:
         raise click.UsageError("--reconnect and --no-reconnect contradict each other: give one")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from timesformer_runtime.option_values import (
+from timesformer_runtime.input.option_values import (
     CHANNEL_ORDERS,
     CROPS,
     METHODS,
@@ -18,7 +18,7 @@ from timesformer_runtime.option_values import (
 )
 
 if TYPE_CHECKING:
-    from timesformer_runtime.views import Views
+    from timesformer_runtime.input.views import Views
 
 
 def view_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -116,8 +116,8 @@ def _views(
     protocol: str,
     **others: Any,
 ) -> Views:
-    from timesformer_runtime.sampling import Sampling  # noqa: PLC0415
-    from timesformer_runtime.views import Views  # noqa: PLC0415
+    from timesformer_runtime.input.sampling import Sampling  # noqa: PLC0415
+    from timesformer_runtime.input.views import Views  # noqa: PLC0415
 
     facebook = protocol == "facebook"
     frames = Sampling(

@@ -18,9 +18,9 @@ import av.stream
 
 from timesformer_runtime.errors import InvalidVideoError, unreadable
 from timesformer_runtime.video.file import VideoFile
+from timesformer_runtime.video.guard.units import CountedFile, check_packet
 from timesformer_runtime.video.limits import DecodeLimits, Watch
 from timesformer_runtime.video.opening import READABLE, InputContainer, open_container
-from timesformer_runtime.video.units import CountedFile, check_packet
 
 MAX_PIXELS = DecodeLimits.max_pixels
 

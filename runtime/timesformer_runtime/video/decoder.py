@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from timesformer_runtime.errors import InvalidOptionError, InvalidVideoError
-from timesformer_runtime.video.claims import Verdict, judge, read_claims
 from timesformer_runtime.video.container import OpenVideo, open_video
 from timesformer_runtime.video.decoding import (
     SPARE_PIXELS,
@@ -21,10 +20,11 @@ from timesformer_runtime.video.decoding import (
     decode_all,
     frame_rate,
 )
-from timesformer_runtime.video.frame_index import scan
+from timesformer_runtime.video.index.frame_index import scan
 from timesformer_runtime.video.limits import DecodeLimits
 from timesformer_runtime.video.pixels import Frame, Kept, Rendering, Size
 from timesformer_runtime.video.seeking import decode_selected
+from timesformer_runtime.video.soundness import Verdict, judge, read_claims
 from timesformer_runtime.video.source import Source, locate
 
 if TYPE_CHECKING:

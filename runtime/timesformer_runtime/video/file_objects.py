@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator
 from typing import BinaryIO
 
 from timesformer_runtime.errors import InvalidVideoError, TimesformerError, unreadable
-from timesformer_runtime.video.units import CountedFile
+from timesformer_runtime.video.guard.units import CountedFile
 
 _LARGEST = 1 << 63
 _GOAL = struct.Struct("=qi")  # of a seek: offset and whence

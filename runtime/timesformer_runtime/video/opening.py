@@ -11,8 +11,8 @@ import av.container
 from timesformer_runtime.errors import InvalidVideoError
 from timesformer_runtime.video.file import SeekableFile, VideoFile
 from timesformer_runtime.video.file_objects import Callbacks
-from timesformer_runtime.video.mp4_boxes import find_tables
-from timesformer_runtime.video.units import (
+from timesformer_runtime.video.guard.mp4_boxes import find_tables
+from timesformer_runtime.video.guard.units import (
     MOST_UNITS,
     CountedFile,
     has_units,

@@ -13,7 +13,6 @@ import av
 import numpy as np
 
 from timesformer_runtime.errors import InvalidOptionError
-from timesformer_runtime.video.claims import judge, oddities, read_claims
 from timesformer_runtime.video.container import OpenVideo, open_video
 from timesformer_runtime.video.decoding import (
     Decoded,
@@ -22,9 +21,10 @@ from timesformer_runtime.video.decoding import (
     frame_rate,
 )
 from timesformer_runtime.video.file import VideoFile
-from timesformer_runtime.video.frame_index import Extent, FrameIndex, scan
+from timesformer_runtime.video.index.frame_index import Extent, FrameIndex, scan
 from timesformer_runtime.video.limits import DecodeLimits
 from timesformer_runtime.video.pixels import Kept, Rendering
+from timesformer_runtime.video.soundness import judge, oddities, read_claims
 from timesformer_runtime.video.source import Source, locate
 
 if TYPE_CHECKING:

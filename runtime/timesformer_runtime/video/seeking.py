@@ -11,7 +11,7 @@ import av
 
 from timesformer_runtime.video.container import OpenVideo
 from timesformer_runtime.video.decoding import Decoded, Keeper
-from timesformer_runtime.video.frame_index import FrameIndex
+from timesformer_runtime.video.index.frame_index import FrameIndex
 from timesformer_runtime.video.pixels import Rendering
 
 if TYPE_CHECKING:

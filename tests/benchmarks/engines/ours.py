@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from timesformer_runtime.device import choose_device, load_onnxruntime
-from timesformer_runtime.session import Session
-from timesformer_runtime.settings import SessionSettings
+from timesformer_runtime.model.device import choose_device, load_onnxruntime
+from timesformer_runtime.model.session import Session
+from timesformer_runtime.model.settings import SessionSettings
 
 from tests.benchmarks.worker import Run
 

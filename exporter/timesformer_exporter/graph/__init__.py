@@ -1,0 +1,1 @@
+"""From a PyTorch model to ONNX files: tracing, metadata, quantization."""

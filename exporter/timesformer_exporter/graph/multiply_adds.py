@@ -1,0 +1,43 @@
+"""How much work a model is: multiply-adds of its matrix products, without running it."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from timesformer_exporter.model.config import TimesformerConfig
+from timesformer_exporter.model.inference_form import InferenceForm
+from timesformer_exporter.model.timesformer import TimesformerForVideoClassification
+
+
+@dataclass(frozen=True)
+class MultiplyAdds:
+    """Multiply-adds for one clip.
+
+    Matrix products and convolutions count, attention's included; what is done element by
+    element does not.
+
+    Attributes:
+        original: Of the model as published.
+        exported: Of the graph.
+    """
+
+    original: int
+    exported: int
+
+
+def count_multiply_adds(config: TimesformerConfig, task: str, *, rewritten: bool) -> MultiplyAdds:
+    """Counts for a model, and for its graph: in the inference form if ``rewritten``."""
+    with torch.device("meta"):
+        model = TimesformerForVideoClassification(config).eval()
+        original = _count(model, config)
+        exported = _count(InferenceForm(model, task), config) if rewritten else original
+    return MultiplyAdds(original, exported)
+
+
+def _count(module: nn.Module, config: TimesformerConfig) -> int:
+    clip = torch.zeros(1, config.num_frames, config.num_channels, *config.image_hw, device="meta")
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        module(clip)
+    return int(counter.get_total_flops()) // 2

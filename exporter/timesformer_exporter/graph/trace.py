@@ -1,0 +1,196 @@
+"""From a PyTorch TimeSformer to an ONNX graph: torch.onnx with a dynamic batch axis."""
+
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx_ir
+import torch
+from torch import Tensor, nn
+
+from timesformer_exporter.folder import writing
+from timesformer_exporter.graph.frames_input import FramesInput
+from timesformer_exporter.model.config import TimesformerConfig
+from timesformer_exporter.model.timesformer import (
+    TimesformerForVideoClassification,
+    TimesformerOutput,
+)
+from timesformer_exporter.options import DEFAULT_OPSET
+
+# It brings the standard Attention operator, ONNX Runtime's fastest form of attention on a CPU.
+ATTENTION_OPSET = 23
+
+_ATTENTIONS = {
+    "divided_space_time": ("spatial_attentions", "temporal_attentions"),
+    "joint_space_time": ("attentions",),
+    "space_only": ("spatial_attentions",),
+}
+_LARGEST_SINGLE_FILE = 1_900_000_000
+# A batch of 1 would be taken for a constant.
+_TRACED_BATCH = 2
+
+
+@dataclass(frozen=True)
+class GraphOutputs:
+    """Which outputs a graph has.
+
+    Attributes:
+        task: ``video-classification`` (logits) or ``feature-extraction`` (last_hidden_state,
+            features).
+        hidden_states: Also the hidden states of all layers.
+        attentions: Also the attention probabilities of all layers.
+    """
+
+    task: str = "video-classification"
+    hidden_states: bool = False
+    attentions: bool = False
+
+    @property
+    def only_the_task(self) -> bool:
+        """Whether the model's insides are not asked for."""
+        return not (self.hidden_states or self.attentions)
+
+    def names(self, config: TimesformerConfig) -> tuple[str, ...]:
+        """The names of the outputs, in order."""
+        layers = config.num_hidden_layers
+        classifies = self.task == "video-classification"
+        names = ["logits"] if classifies else ["last_hidden_state", "features"]
+        if self.hidden_states:
+            names += [f"hidden_states.{i}" for i in range(layers + 1)]
+        if self.attentions:
+            kinds = _ATTENTIONS[config.attention_type]
+            names += [f"{kind}.{i}" for kind in kinds for i in range(layers)]
+        return tuple(names)
+
+
+class TracedModel(nn.Module):
+    """The model as it is, from one input tensor to a flat tuple of named outputs.
+
+    Attributes:
+        output_names: The names of the outputs, in order.
+    """
+
+    def __init__(
+        self,
+        model: TimesformerForVideoClassification,
+        outputs: GraphOutputs,
+        frames_input: FramesInput | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.outputs = outputs
+        self.frames_input = frames_input
+        self.output_names = outputs.names(model.config)
+        self.eval()
+
+    def forward(self, clips: Tensor) -> tuple[Tensor, ...]:
+        """The outputs, in the order of ``output_names``."""
+        if self.frames_input is not None:
+            clips = self.frames_input(clips)
+        output: TimesformerOutput = self.model.timesformer(
+            clips, self.outputs.hidden_states, self.outputs.attentions
+        )
+        features = output.last_hidden_state[:, 0]
+        if self.outputs.task == "video-classification":
+            outputs: tuple[Tensor, ...] = (self.model.classifier(features),)
+        else:
+            outputs = (output.last_hidden_state, features)
+        return (
+            *outputs,
+            *output.hidden_states,
+            *output.spatial_attentions,
+            *output.temporal_attentions,
+            *output.attentions,
+        )
+
+
+def trace(
+    module: nn.Module,
+    config: TimesformerConfig,
+    *,
+    input_name: str = "pixel_values",
+    output_names: tuple[str, ...] = ("logits",),
+    opset: int = DEFAULT_OPSET,
+) -> torch.onnx.ONNXProgram:
+    """Traces a module into ONNX; the batch axis is dynamic, the number of frames static.
+
+    Args:
+        module: Takes one tensor, gives a tuple of them.
+        config: The configuration, for the shape of the input.
+        input_name: ``pixel_values`` (float32 [B, T, C, h, w]) or ``frames`` (uint8
+            [B, T, H, W, 3]).
+        output_names: A name for each output.
+        opset: The ONNX operator set, 18 to 23.
+    """
+    example, axes = _example(config, input_name)
+    with _quiet(), tempfile.TemporaryDirectory() as artifacts, torch.no_grad():
+        program = torch.onnx.export(
+            module,
+            (example,),
+            dynamo=True,
+            dynamic_shapes=(axes,),
+            input_names=[input_name],
+            output_names=list(output_names),
+            opset_version=opset,
+            verbose=False,
+            artifacts_dir=artifacts,  # a failed export writes a report there, else beside the user
+        )
+    assert program is not None  # noqa: S101 (None is only returned by the legacy exporter)
+    _forget_where_it_was_traced(program)
+    return program
+
+
+def save_graph(graph: onnx_ir.Model, path: Path) -> None:
+    """Writes one file; only where that would pass protobuf's 2 GiB, the weights go beside it.
+
+    Raises:
+        OutputWriteError: It cannot be written.
+    """
+    size = sum(
+        value.const_value.nbytes
+        for value in graph.graph.initializers.values()
+        if value.const_value is not None
+    )
+    external = f"{path.name}.data" if size > _LARGEST_SINGLE_FILE else None
+    with writing(path):
+        onnx_ir.save(graph, path, external_data=external)
+
+
+def _forget_where_it_was_traced(program: torch.onnx.ONNXProgram) -> None:
+    """Drops the stack traces that torch notes at every node: half of a small file, and paths."""
+    for node in program.model.graph.all_nodes():
+        node.metadata_props.clear()
+    for value in program.model.graph.initializers.values():
+        value.metadata_props.clear()
+
+
+def _example(
+    config: TimesformerConfig, input_name: str
+) -> tuple[Tensor, dict[int, torch.export.Dim]]:
+    height, width = config.image_hw
+    axes = {0: torch.export.Dim("batch")}
+    if input_name == "pixel_values":
+        shape = (_TRACED_BATCH, config.num_frames, config.num_channels, height, width)
+        return torch.zeros(shape), axes
+    axes |= {2: torch.export.Dim("height", min=1), 3: torch.export.Dim("width", min=1)}
+    # Sides that differ from each other and from the model's, so that none is taken for a constant.
+    shape = (_TRACED_BATCH, config.num_frames, height + 10, width + 22, 3)
+    return torch.zeros(shape, dtype=torch.uint8), axes
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps torch's notes about itself (no torchvision, deprecations) off the screen."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

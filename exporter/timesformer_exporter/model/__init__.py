@@ -1,0 +1,1 @@
+"""TimeSformer as in the paper, its configuration, and its exact inference form."""

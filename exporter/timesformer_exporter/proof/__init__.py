@@ -1,0 +1,1 @@
+"""How an export is checked against PyTorch, and what it reports."""

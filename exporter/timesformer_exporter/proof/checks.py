@@ -1,0 +1,133 @@
+"""Runs the written files through the runtime's own session and compares them with PyTorch."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from timesformer_runtime.errors import InvalidModelError
+from timesformer_runtime.model.agreement import Array
+from timesformer_runtime.model.device import choose_device
+from timesformer_runtime.model.session import Session
+from timesformer_runtime.model.settings import SessionSettings
+
+from timesformer_exporter.proof.fidelity import Fidelity, Outputs, compare, failure
+from timesformer_exporter.proof.gate import VariantFidelity, measure
+from timesformer_exporter.proof.gate_clips import GateReference
+from timesformer_exporter.proof.reference import Reference
+
+# A resize in the graph rounds to whole grey levels a little differently from the runtime's own;
+# for frames of another size the outputs agree to this share of the largest value.
+_RESIZED_TOLERANCE = 5e-3
+
+
+@dataclasses.dataclass(frozen=True)
+class Proof:
+    """How the files of an export compare with PyTorch.
+
+    Attributes:
+        fidelity: The float32 graph, value by value.
+        variants: The variants in reduced precision.
+        gated: Whether the variants had to reach their thresholds.
+        gate_clips: The kinds of clips that the variants were measured on, and how many of each.
+    """
+
+    fidelity: Fidelity
+    variants: tuple[VariantFidelity, ...] = ()
+    gated: bool = True
+    gate_clips: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        """Whether the export may be used."""
+        return self.fidelity.passed and (
+            not self.gated or all(variant.passed for variant in self.variants)
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """For export_report.json."""
+        return {
+            "fidelity": self.fidelity.to_dict(),
+            "variants": [variant.to_dict() for variant in self.variants],
+            "gate": "on" if self.gated else "off",
+            "gate_clips": dict(self.gate_clips),
+        }
+
+
+def check_graph(
+    path: Path, input_name: str, reference: Reference, resized: Reference | None, atol: float
+) -> Fidelity:
+    """Compares a float32 graph with PyTorch at several batch sizes.
+
+    Args:
+        path: The graph.
+        input_name: ``pixel_values`` or ``frames``.
+        reference: Clips of the model's own size.
+        resized: A clip of another size, for a graph that takes frames.
+        atol: Absolute tolerance.
+    """
+    try:
+        run = _runner(path, input_name)
+        return _compare_all(run, input_name, reference, resized, atol)
+    except InvalidModelError as error:  # it cannot be loaded or run: the plainest failure of all
+        return failure(next(iter(reference.outputs)), str(error).replace(str(path), path.name))
+
+
+def _compare_all(
+    run: Callable[[Array], Outputs],
+    input_name: str,
+    reference: Reference,
+    resized: Reference | None,
+    atol: float,
+) -> Fidelity:
+    clips = _inputs(reference, input_name)
+    fidelity = compare(
+        reference.outputs, run, np.stack(clips), atol=atol, batches=reference.batches
+    )
+    if resized is None:
+        return fidelity
+    other = compare(
+        resized.outputs,
+        run,
+        np.stack(_inputs(resized, input_name)),
+        atol=atol,
+        rtol=_RESIZED_TOLERANCE,
+        batches=(1,),
+        kind="resized",
+    )
+    return Fidelity(fidelity.comparisons + other.comparisons)
+
+
+def check_variant(
+    path: Path, dtype: str, input_name: str, answer: str, reference: GateReference
+) -> VariantFidelity:
+    """Measures a variant in reduced precision, a clip at a time, as the runtime runs it.
+
+    Args:
+        path: The graph.
+        dtype: Its precision.
+        input_name: ``pixel_values`` or ``frames``.
+        answer: ``logits`` or ``features``.
+        reference: The clips, and PyTorch's answers.
+    """
+    run = _runner(path, input_name)
+    found = [run(clip[None])[answer] for clip in reference.inputs(input_name)]
+    return measure(dtype, reference.answers, np.concatenate(found), logits=answer == "logits")
+
+
+def _inputs(reference: Reference, input_name: str) -> tuple[Array, ...]:
+    return reference.frames if input_name == "frames" else reference.pixel_values
+
+
+def _runner(path: Path, input_name: str) -> Callable[[Array], Outputs]:
+    settings = SessionSettings(device="cpu")
+    session = Session(path, choose_device(settings), settings)
+    names = [output.name for output in session.outputs]
+
+    def run(clips: Array) -> Outputs:
+        return dict(zip(names, session.run(names, {input_name: clips}), strict=True))
+
+    return run

@@ -1,0 +1,157 @@
+"""How far an ONNX file is from PyTorch: numbers and a verdict."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from timesformer_runtime.model.agreement import Agreement, Array, incomparable
+
+Outputs = Mapping[str, Array]
+
+BATCHES = (1, 2, 3, 5)
+RELATIVE_TOLERANCE = 1e-4
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """One output of the ONNX file against PyTorch's, for one batch.
+
+    Attributes:
+        output: The output's name.
+        clips: Which clips: ``native`` (of the model's own size) or ``resized``.
+        batch: Number of clips in the batch.
+        max_abs: Largest absolute difference.
+        relative: The same, divided by the largest absolute value of PyTorch's output.
+        cosine: Cosine of the angle between the two outputs, flattened.
+        limit: The largest difference that passes.
+        top1: Share of clips with the same first label; None for outputs that are not logits.
+        top5: Share of clips with the same five first labels, in any order; likewise.
+        problem: Why the values cannot be compared, or None.
+    """
+
+    output: str
+    clips: str
+    batch: int
+    max_abs: float
+    relative: float
+    cosine: float
+    limit: float
+    top1: float | None = None
+    top5: float | None = None
+    problem: str | None = None
+
+    @property
+    def title(self) -> str:
+        """The output's name, and which clips if they are not the usual ones."""
+        return self.output if self.clips == "native" else f"{self.output} ({self.clips})"
+
+    @property
+    def passed(self) -> bool:
+        """Whether the outputs agree."""
+        return self.problem is None and self.max_abs <= self.limit
+
+
+@dataclasses.dataclass(frozen=True)
+class Fidelity:
+    """All comparisons of a file."""
+
+    comparisons: tuple[Comparison, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every output agrees at every batch size."""
+        return all(comparison.passed for comparison in self.comparisons)
+
+    @property
+    def worst(self) -> Comparison:
+        """The comparison that is furthest from passing, or nearest to failing."""
+
+        def badness(comparison: Comparison) -> tuple[bool, bool, float]:
+            ratio = comparison.max_abs / comparison.limit if comparison.limit else 0.0
+            return not comparison.passed, comparison.problem is not None, ratio
+
+        return max(self.comparisons, key=badness)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For export_report.json."""
+        rows = [
+            json_fields(comparison) | {"passed": comparison.passed}
+            for comparison in self.comparisons
+        ]
+        return {"passed": self.passed, "comparisons": rows}
+
+
+def json_fields(values: Any) -> dict[str, Any]:
+    """A dataclass's fields; what is not finite becomes null, as JSON has no name for it."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in dataclasses.asdict(values).items()
+    }
+
+
+def compare(
+    reference: Outputs,
+    run: Callable[[Array], Outputs],
+    clips: Array,
+    *,
+    atol: float,
+    rtol: float = RELATIVE_TOLERANCE,
+    batches: tuple[int, ...] = BATCHES,
+    kind: str = "native",
+) -> Fidelity:
+    """Runs a file at several batch sizes and compares each output with PyTorch's.
+
+    Args:
+        reference: PyTorch's outputs for all ``clips``; the first axis of an output is the clip,
+            or the clip and something within it (frames, patches), clip-major.
+        run: Runs the file on a batch of clips.
+        clips: The inputs, clip by clip on the first axis; at least as many as a batch needs.
+        atol: Absolute tolerance, on top of the relative one.
+        rtol: Tolerance relative to PyTorch's largest value.
+        batches: The batch sizes; each takes the last clips, so that every batch differs.
+        kind: The name of these clips in the result.
+    """
+    comparisons = []
+    for batch in batches:
+        start = len(clips) - batch
+        outputs = run(clips[start:])
+        for name, expected in reference.items():
+            rows = len(expected) // len(clips)
+            selected = expected[start * rows :]
+            limit = atol + rtol * float(np.abs(selected).max())
+            comparisons.append(_compare_one(name, kind, batch, limit, selected, outputs.get(name)))
+    return Fidelity(tuple(comparisons))
+
+
+def failure(output: str, problem: str) -> Fidelity:
+    """The verdict on a file that cannot be compared at all."""
+    infinite = float("inf")
+    return Fidelity(
+        (Comparison(output, "native", 1, infinite, infinite, 0.0, 0.0, problem=problem),)
+    )
+
+
+def _compare_one(
+    name: str, kind: str, batch: int, limit: float, expected: Array, found: Array | None
+) -> Comparison:
+    problem = incomparable(expected, found)
+    if found is None or problem is not None:
+        infinite = float("inf")
+        return Comparison(name, kind, batch, infinite, infinite, 0.0, limit, problem=problem)
+    agreement = Agreement(expected, found)
+    is_logits = name == "logits"
+    return Comparison(
+        output=name,
+        clips=kind,
+        batch=batch,
+        max_abs=agreement.max_abs,
+        relative=agreement.of_largest,
+        cosine=agreement.cosine,
+        limit=limit,
+        top1=agreement.same_labels(1) if is_logits else None,
+        top5=agreement.same_labels(5) if is_logits else None,
+    )

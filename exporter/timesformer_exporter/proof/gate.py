@@ -1,0 +1,146 @@
+"""The gate for reduced precision: how far a variant is from PyTorch in float32, and a verdict.
+
+A variant is not equal to PyTorch, so what counts is what users see: whether clips keep their
+order against each other and their first labels.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from timesformer_runtime.model.agreement import Agreement, Array
+
+from timesformer_exporter.proof.fidelity import json_fields
+
+
+@dataclasses.dataclass(frozen=True)
+class Threshold:
+    """What a dtype must reach.
+
+    Attributes:
+        cosine: Least cosine of the centred outputs.
+        relative: Largest difference, as a share of the range of PyTorch's outputs.
+        top1: Least share of the clips that keep their first label, of those where it counts.
+        top5: The same for the first five labels.
+        score_change: Largest mean change of the first label's score.
+    """
+
+    cosine: float
+    relative: float
+    top1: float
+    top5: float
+    score_change: float
+
+
+THRESHOLDS = {
+    "fp16": Threshold(cosine=0.9999, relative=0.02, top1=1.0, top5=0.9, score_change=0.005),
+    "int8": Threshold(cosine=0.99, relative=0.2, top1=0.9, top5=0.8, score_change=0.05),
+    "q4": Threshold(cosine=0.97, relative=0.4, top1=0.8, top5=0.7, score_change=0.1),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class VariantFidelity:
+    """A variant against PyTorch in float32, over at least 16 different clips.
+
+    Attributes:
+        dtype: ``int8``, ``fp16`` or ``q4``.
+        clips: Number of clips.
+        cosine: Mean over the clips of the cosine between the two outputs, centred.
+        max_abs: Largest absolute difference.
+        relative: The same as a share of the range of PyTorch's outputs over all clips.
+        typical_error: Median over the clips of a clip's largest difference.
+        top1: Share of clips with the same first label; None for features.
+        decided_top1: The same among the clips where PyTorch's first label leads the second by
+            more than the error of such a lead, twice the typical error of a label; 1 where there
+            is no such clip. (The largest error would not do: a clip that went wrong would excuse
+            itself.) None for features.
+        top5: Share of clips with the same five first labels, in any order; None for features.
+        decided_top5: The same among the clips where the fifth label leads the sixth by as much.
+        score_change: Mean absolute change of the first label's softmax score; None for features.
+    """
+
+    dtype: str
+    clips: int
+    cosine: float
+    max_abs: float
+    relative: float
+    typical_error: float
+    top1: float | None = None
+    decided_top1: float | None = None
+    top5: float | None = None
+    decided_top5: float | None = None
+    score_change: float | None = None
+
+    @property
+    def threshold(self) -> Threshold:
+        """What this dtype must reach."""
+        return THRESHOLDS[self.dtype]
+
+    @property
+    def missed(self) -> tuple[str, ...]:
+        """What falls short of the dtype's thresholds, one phrase each."""
+        needed = self.threshold
+        # Conditions are of what is right, so that a NaN is not.
+        at_least = [
+            ("cosine", self.cosine, needed.cosine),
+            ("share of clear first labels kept", self.decided_top1, needed.top1),
+            ("share of clear first five labels kept", self.decided_top5, needed.top5),
+        ]
+        at_most = [
+            ("largest difference, as a share of the range,", self.relative, needed.relative),
+            ("mean change of the first score", self.score_change, needed.score_change),
+        ]
+        return tuple(
+            f"{name} is {value:.4g} (at least {limit:g})"
+            for name, value, limit in at_least
+            if value is not None and not value >= limit
+        ) + tuple(
+            f"{name} is {value:.4g} (at most {limit:g})"
+            for name, value, limit in at_most
+            if value is not None and not value <= limit
+        )
+
+    @property
+    def passed(self) -> bool:
+        """Whether the dtype's thresholds are reached."""
+        return not self.missed
+
+    def to_dict(self) -> dict[str, Any]:
+        """For export_report.json."""
+        return json_fields(self) | {
+            "thresholds": dataclasses.asdict(self.threshold),
+            "passed": self.passed,
+        }
+
+
+def measure(dtype: str, expected: Array, found: Array, *, logits: bool) -> VariantFidelity:
+    """Compares a variant's outputs with PyTorch's.
+
+    Args:
+        dtype: The variant.
+        expected: PyTorch's outputs, float32 [clips, labels] or [clips, hidden].
+        found: The variant's.
+        logits: Whether these are logits; else they are features.
+    """
+    agreement = Agreement(expected, found)
+    fidelity = VariantFidelity(
+        dtype=dtype,
+        clips=len(expected),
+        cosine=agreement.centred_cosine,
+        max_abs=agreement.max_abs,
+        relative=agreement.of_range,
+        typical_error=agreement.typical_error,
+    )
+    if not logits:
+        return fidelity
+    lead = 2 * agreement.typical_error
+    return dataclasses.replace(
+        fidelity,
+        top1=agreement.same_labels(1),
+        decided_top1=agreement.same_labels(1, lead),
+        top5=agreement.same_labels(5),
+        decided_top5=agreement.same_labels(5, lead),
+        score_change=agreement.score_change,
+    )

@@ -1,0 +1,178 @@
+"""Which videos are meant: files, folders, patterns and lists become one list of paths."""
+
+from __future__ import annotations
+
+import functools
+import glob
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from timesformer_runtime.errors import InvalidOptionError
+from timesformer_runtime.video.source_names import shown
+
+# What counts as a video in a folder; a file that is named may have any suffix.
+SUFFIXES = frozenset(
+    f".{name}"
+    for name in (
+        *("mp4", "m4v", "mov", "3gp", "3g2", "mkv", "webm", "avi", "flv", "gif", "ivf", "asf"),
+        *("wmv", "mpg", "mpeg", "ts", "mts", "m2ts", "ogg", "ogv"),
+        *("264", "h264", "265", "h265", "hevc"),
+    )
+)
+_LIST = "-"
+
+
+def find_videos(arguments: Iterable[str], standard_input: BinaryIO | None) -> list[str]:
+    """Turns what a user named into paths of videos, each of them once, in order.
+
+    A file that is named in several ways, as ``a.mp4`` and ``./a.mp4``, keeps the first of them;
+    a symbolic link to a file is another one.
+
+    Args:
+        arguments: Paths of files and folders, which are searched with all that is in them, also
+            behind symbolic links; patterns such as ``clips/**/*.mp4``, of which the folders that
+            match are searched as well; and ``-`` for paths on standard input, one a line. A path
+            that does not exist stays as it is, and so does a folder that cannot be read or has no
+            video, beside others that have: opening it has the error. In folders and among the
+            matches of patterns only regular files count: no pipes, no devices.
+        standard_input: Where that list comes from; None where there is none.
+
+    Raises:
+        InvalidOptionError: There is no standard input, or not one video.
+    """
+    found: dict[str, str] = {}
+    without_videos: list[str] = []
+    for argument in arguments:
+        paths = list(_listed(standard_input) if argument == _LIST else _expanded(argument))
+        if not paths and argument != _LIST:
+            without_videos.append(argument)
+            paths = [argument]
+        for path in paths:
+            found.setdefault(location(path), path)
+    if not set(found.values()).difference(without_videos):
+        raise InvalidOptionError(_why_there_is_none(without_videos))
+    return list(found.values())
+
+
+def videos_in(folder: str) -> Iterator[str]:
+    """The videos in a folder, then those in its folders; folders that cannot be read stay."""
+    for parent, paths in _folders(folder):
+        if paths is None:
+            yield parent
+            continue
+        for path, mode in paths.items():
+            if Path(path).suffix.lower() in SUFFIXES and _may_be_video(mode):
+                yield path
+
+
+def _why_there_is_none(without_videos: list[str]) -> str:
+    if not without_videos:
+        return "no video was named; give files, folders, patterns or a list"
+    first = without_videos[0]
+    name = shown(first)
+    if os.path.isdir(first):  # noqa: PTH112
+        return f"{name} has no file that is named like a video (.mp4, .mkv, ...); name the files"
+    return f"{name} matches no video; name the files"
+
+
+def location(path: str) -> str:
+    """The same for all ways to write one path, also through links to folders."""
+    try:
+        folder, name = os.path.split(path)
+        return os.path.join(_real(os.path.join(os.getcwd(), folder)), name)  # noqa: PTH109, PTH118
+    except (OSError, ValueError):
+        return path
+
+
+@functools.lru_cache(maxsize=1024)
+def _real(folder: str) -> str:
+    return os.path.realpath(folder)
+
+
+def _expanded(argument: str) -> Iterable[str]:
+    if glob.has_magic(argument) and not os.path.lexists(argument):
+        matches = sorted({*_matching(argument)})
+        if matches:
+            return [video for match in matches for video in _videos_at(match)]
+    # A Path raises errors for names that are too long or behind a folder that cannot be entered.
+    return videos_in(argument) if os.path.isdir(argument) else [argument]  # noqa: PTH112
+
+
+def _matching(pattern: str) -> Iterator[str]:
+    """As ``glob.glob``, which follows links in circles, and leaves out what it cannot read."""
+    pattern = pattern.replace(os.sep, "/")
+    head, deep, tail = f"/{pattern}/".partition("/**/")
+    if not deep:
+        yield from glob.glob(pattern)  # noqa: PTH207
+        return
+    while tail.startswith("**/"):
+        tail = tail.removeprefix("**/")
+    start = head[1:] or ("/" if pattern.startswith("/") else "")
+    for folder in glob.glob(start) if start else [os.curdir]:  # noqa: PTH207
+        for parent, paths in _folders(folder):
+            if paths is None:
+                yield parent
+            else:
+                yield from _matching(_joined(glob.escape(parent), tail.rstrip("/") or "*"))
+
+
+def _videos_at(match: str) -> Iterator[str]:
+    mode = _mode(match)
+    if stat.S_ISDIR(mode):
+        yield from videos_in(match)
+    elif _may_be_video(mode):
+        yield match
+
+
+def _folders(folder: str) -> Iterator[tuple[str, dict[str, int] | None]]:
+    """A folder and those below it, and the paths in each with their modes.
+
+    Each is visited once, although links can lead in circles. None stands for what cannot be read.
+    """
+    visited = set()
+    waiting = [folder]
+    while waiting:
+        parent = waiting.pop()
+        try:
+            status = Path(parent).stat()
+            if (status.st_dev, status.st_ino) in visited:
+                continue
+            visited.add((status.st_dev, status.st_ino))
+            names = sorted(name for name in os.listdir(parent) if not name.startswith("."))  # noqa: PTH208
+        except OSError:
+            names = None
+        if names is None or not os.access(parent, os.X_OK):
+            yield parent, None
+            continue
+        paths = {path: _mode(path) for path in (_joined(parent, name) for name in names)}
+        waiting += [path for path in reversed(paths) if stat.S_ISDIR(paths[path])]
+        yield parent, paths
+
+
+def _joined(folder: str, name: str) -> str:
+    return name if folder == os.curdir else str(Path(folder, name))
+
+
+def _mode(path: str) -> int:
+    """What is behind a path; 0 where nothing tells."""
+    try:
+        return Path(path).stat().st_mode
+    except (OSError, ValueError):
+        return 0
+
+
+def _may_be_video(mode: int) -> bool:
+    """Not a pipe, for instance; what nothing is known about has its error when it is opened."""
+    return stat.S_ISREG(mode) or mode == 0
+
+
+def _listed(standard_input: BinaryIO | None) -> Iterator[str]:
+    if standard_input is None:  # as after "<&-"
+        raise InvalidOptionError("standard input is closed; pipe a list into it, or leave out '-'")
+    for line in standard_input:
+        path = os.fsdecode(line).rstrip("\r\n")
+        if path:
+            yield path

@@ -1,0 +1,67 @@
+"""Which part of a resized frame a model sees, when it does not see all of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from timesformer_runtime.input.resample import Window
+
+START, CENTER, END = CROPS = ("start", "center", "end")  # left or top, middle, right or bottom
+
+
+@dataclasses.dataclass(frozen=True)
+class _Overlap:
+    """Along one axis: what a crop takes from an image, and where it goes."""
+
+    first: int  # in the image
+    length: int
+    place: int  # in the crop
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """What a crop takes from a resized frame, and where in its result that goes."""
+
+    rows: _Overlap
+    columns: _Overlap
+    size: tuple[int, int]  # height and width of the result
+
+    @classmethod
+    def of(cls, resized: tuple[int, int], size: tuple[int, int], crop: str) -> Self:
+        """The part that a crop of a size takes: of the longer side its start, middle or end.
+
+        Args:
+            resized: Height and width of the resized frame.
+            size: Height and width of the crop; what is missing there is black.
+            crop: One of ``CROPS``.
+        """
+        tall = resized[0] > resized[1]
+        rows = _overlap(resized[0], size[0], crop if tall else CENTER)
+        columns = _overlap(resized[1], size[1], CENTER if tall else crop)
+        return cls(rows, columns, size)
+
+    @property
+    def window(self) -> Window:
+        """The part as a rectangle of the resized frame."""
+        rows, columns = self.rows, self.columns
+        return Window(rows.first, columns.first, rows.length, columns.length)
+
+    def padded(self, planes: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The crop [C, h, w], of which ``planes`` [C, H, W] is the window."""
+        if planes.shape[1:] == self.size:
+            return planes
+        result = np.zeros((len(planes), *self.size), dtype=planes.dtype)
+        inner = result[:, self.rows.place : self.rows.place + self.rows.length]
+        inner[:, :, self.columns.place : self.columns.place + self.columns.length] = planes
+        return result
+
+
+def _overlap(image: int, length: int, crop: str) -> _Overlap:
+    offset = (image - length) // 2  # negative where the crop is larger: then it is in the middle
+    if image > length:
+        offset = {START: 0, CENTER: offset, END: image - length}[crop]
+    return _Overlap(max(offset, 0), min(image, length), max(-offset, 0))

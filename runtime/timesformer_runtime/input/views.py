@@ -1,0 +1,104 @@
+"""Which parts of a video a model gets to see, and how they are brought to its size."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Self
+
+from timesformer_runtime.errors import InvalidOptionError
+from timesformer_runtime.input.option_values import CHANNEL_ORDERS, CROPS, PROTOCOLS, RESIZES
+from timesformer_runtime.input.sampling import Sampling
+
+
+@dataclasses.dataclass(frozen=True)
+class Views:
+    """The views of a video: its clips times the crops of their frames.
+
+    A model runs on each view alone, and the answers are averaged.
+
+    Attributes:
+        sampling: Which frames each clip has.
+        crops: 1 for the middle of the frames; 3 for the start, the middle and the end of their
+            longer side, which together show nearly all of it.
+        protocol: How pixels become the input: as in ``huggingface`` transformers, or as in the
+            authors' own test (``facebook``): a resize without antialiasing, and the logits of the
+            views are summed. ``Views.facebook()`` is that test in whole.
+        channel_order: ``bgr`` for models that were trained on frames as OpenCV reads them; the
+            model's mean and standard deviation are then of blue, green and red.
+        resize: ``exact`` equals Pillow; ``fast`` lets FFmpeg resize files while it decodes them
+            (arrays of frames are always resized exactly).
+        square_pixels: Whether the frames of files whose pixels are not square are corrected first;
+            training pipelines do not.
+
+    Raises:
+        InvalidOptionError: A value is not allowed, or does not go together with another.
+    """
+
+    sampling: Sampling = dataclasses.field(default_factory=Sampling)
+    crops: int = 1
+    protocol: str = "huggingface"
+    channel_order: str = "rgb"
+    resize: str = "exact"
+    square_pixels: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.sampling, Sampling):
+            raise InvalidOptionError(
+                f"sampling is {self.sampling!r}; give a Sampling, such as Sampling('center')"
+            )
+        for name, allowed in (
+            ("crops", CROPS),
+            ("protocol", PROTOCOLS),
+            ("channel_order", CHANNEL_ORDERS),
+            ("resize", RESIZES),
+            ("square_pixels", (False, True)),
+        ):
+            value = getattr(self, name)
+            if type(value) is not type(allowed[0]) or value not in allowed:
+                choices = " or ".join(str(choice) for choice in allowed)
+                raise InvalidOptionError(f"{name} is {value!r}; it must be {choices}")
+        if self.protocol == "facebook" and self.resize == "fast":
+            raise InvalidOptionError(
+                "protocol facebook has a resize of its own; leave out resize fast"
+            )
+
+    @classmethod
+    def facebook(cls, sampling: Sampling | None = None, crops: int = 3, **options: Any) -> Self:
+        """The authors' test on Kinetics: one clip from the start, three crops, summed logits.
+
+        Their test on Something-Something v2 is the same with ``Sampling("segments")`` and
+        ``channel_order="bgr"``.
+
+        Args:
+            sampling: Other frames than the Kinetics test's.
+            crops: 1 is their test of the middle alone, cut from a larger frame.
+            options: Other fields.
+
+        Raises:
+            InvalidOptionError: As for the class.
+        """
+        sampling = Sampling("facebook") if sampling is None else sampling
+        return cls(sampling, crops, protocol="facebook", **options)
+
+    @property
+    def count(self) -> int:
+        """How many times the model runs on a video."""
+        return self.sampling.clips * self.crops
+
+    def describe(self) -> str:
+        """The views in words, as for a line of the terminal."""
+        rate = "" if self.sampling.rate is None else f" at rate {self.sampling.rate}"
+        words = {
+            f"{self.sampling.method} frames{rate}": True,
+            f"short {self.sampling.short}": self.sampling.short != "repeat_last",
+            f"{self.count} views (clips {self.sampling.clips}, crops {self.crops})": self.count > 1,
+            f"protocol {self.protocol}": self.protocol != "huggingface",
+            self.channel_order: self.channel_order != "rgb",
+            f"{self.resize} resize": self.resize != "exact",
+            "square pixels": self.square_pixels,
+        }
+        return ", ".join(word for word, is_said in words.items() if is_said)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The options as JSON types."""
+        return dataclasses.asdict(self)

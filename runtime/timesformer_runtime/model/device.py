@@ -1,0 +1,220 @@
+"""Where to run: ONNX Runtime's import, its devices, and why one cannot be had."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import dataclasses
+import functools
+import importlib.metadata
+import inspect
+import io
+import logging
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from timesformer_runtime.errors import DeviceError, MissingDependencyError
+from timesformer_runtime.model.settings import SessionSettings
+
+_CPU = "CPUExecutionProvider"
+_CUDA = "CUDAExecutionProvider"
+# Severities of ONNX Runtime's logs.
+WARNINGS, FATAL = 2, 4
+
+# The smallest ONNX model, y = Identity(x) for a float32 [1]: starting it tells whether a provider
+# really works, before a large file is chosen for it.
+_PROBE = bytes.fromhex(
+    "08083a3b0a100a017812017922084964656e74697479120570726f62655a0f0a0178120a0a08080112040a020801"
+    "620f0a0179120a0a08080112040a02080142040a00100d"
+)
+
+_log = logging.getLogger("timesformer_runtime")
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+    """What was chosen to run on.
+
+    Attributes:
+        name: ``cpu``, ``cuda``, or another provider's name without ``ExecutionProvider``, in
+            lower case.
+        providers: ONNX Runtime's names of the providers that the session must have.
+        options: Their options.
+        reason: Why it was chosen, where it was not simply asked for; else empty.
+    """
+
+    name: str
+    providers: tuple[str, ...]
+    options: tuple[Mapping[str, Any], ...]
+    reason: str = ""
+
+
+def load_onnxruntime() -> Any:
+    """The ``onnxruntime`` module, imported on first use.
+
+    Raises:
+        MissingDependencyError: It is not installed, or cannot be loaded.
+    """
+    # Some versions tell Microsoft what they run, from a thread that is not there any more when a
+    # forked process ends and waits for it.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    remedy = 'pip install "timesformer-onnx[cpu]" (or "timesformer-onnx[gpu]" for NVIDIA GPUs)'
+    try:
+        import onnxruntime  # noqa: PLC0415  # importing this package must work without it
+    except ModuleNotFoundError as error:
+        if error.name != "onnxruntime":
+            raise MissingDependencyError(
+                f"ONNX Runtime cannot be loaded ({error}): {remedy}"
+            ) from error
+        raise MissingDependencyError(f"ONNX Runtime is not installed: {remedy}") from error
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"ONNX Runtime cannot be loaded ({one_line(error)}): {remedy}"
+        ) from error
+    if not hasattr(onnxruntime, "InferenceSession"):
+        # What stays when one of the two wheels, which share a folder, is uninstalled.
+        raise MissingDependencyError(
+            "ONNX Runtime is only half installed: pip uninstall -y onnxruntime onnxruntime-gpu, "
+            f"then {remedy}"
+        )
+    return onnxruntime
+
+
+def choose_device(settings: SessionSettings) -> Device:
+    """Decides what to run on, by starting it where it could fail.
+
+    Raises:
+        DeviceError: What was asked for cannot be had; the message quotes why.
+        MissingDependencyError: ONNX Runtime is not installed.
+    """
+    onnxruntime = load_onnxruntime()
+    if settings.providers is not None:
+        return _named_providers(onnxruntime, settings)
+    if settings.device == "cpu":
+        return Device("cpu", (_CPU,), ({},))
+    problem = cuda_problem()
+    if problem is None:
+        reason = "CUDA works" if settings.device == "auto" else ""
+        # Full float32 products: TF32 would keep 10 bits of the mantissa.
+        return Device("cuda", (_CUDA, _CPU), ({"use_tf32": "0"}, {}), reason)
+    if settings.device == "cuda":
+        raise DeviceError(f"device 'cuda' cannot be had: {problem}; or use device 'cpu'")
+    if _CUDA not in onnxruntime.get_available_providers():
+        return Device("cpu", (_CPU,), ({},), "this ONNX Runtime is built without CUDA")
+    _log.warning("running on the CPU: %s", problem)
+    return Device("cpu", (_CPU,), ({},), problem)
+
+
+@functools.cache
+def cuda_problem() -> str | None:
+    """Why CUDA cannot be used, with the remedy; None when a session really starts on it.
+
+    ONNX Runtime lists the provider as available even where its libraries cannot load, and then
+    silently uses the CPU; hence the trial. The answer is kept for the life of the process.
+    """
+    onnxruntime = load_onnxruntime()
+    if _CUDA not in onnxruntime.get_available_providers():
+        return (
+            f"ONNX Runtime {onnxruntime.__version__} as installed has no {_CUDA}: "
+            "pip uninstall -y onnxruntime onnxruntime-gpu, "
+            'then pip install "timesformer-onnx[gpu]"'
+        )
+    notes = io.StringIO()  # preload_dlls() prints what it does not find
+    if hasattr(onnxruntime, "preload_dlls"):
+        with contextlib.redirect_stdout(notes):
+            onnxruntime.preload_dlls()
+    remedy = (
+        f"install an NVIDIA driver, CUDA {getattr(onnxruntime, 'cuda_version', '')} and cuDNN, "
+        'e.g. pip install "onnxruntime-gpu[cuda,cudnn]"'
+    )
+    try:
+        with quiet(onnxruntime):
+            session = onnxruntime.InferenceSession(
+                _PROBE, quiet_options(onnxruntime), providers=[_CUDA, _CPU], enable_fallback=0
+            )
+    except ort_errors() as error:
+        return f"{one_line(error)} ({remedy})"
+    if _CUDA in session.get_providers():
+        return None
+    return f"{_library_problem(onnxruntime, notes.getvalue())} ({remedy})"
+
+
+def installed_wheels() -> dict[str, str]:
+    """Versions of the installed ONNX Runtime wheels; more than one overwrite each other."""
+    versions = {}
+    for name in ("onnxruntime", "onnxruntime-gpu"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions
+
+
+def _named_providers(onnxruntime: Any, settings: SessionSettings) -> Device:
+    wanted = tuple(settings.providers or ())
+    available = onnxruntime.get_available_providers()
+    for name in wanted:
+        if name not in available:
+            raise DeviceError(
+                f"provider {name!r} is not in ONNX Runtime {onnxruntime.__version__} as "
+                f"installed; it has {', '.join(available)}"
+            )
+    problem = cuda_problem() if _CUDA in wanted else None
+    if problem is not None:
+        raise DeviceError(f"provider {_CUDA!r} cannot be had: {problem}")
+    options = settings.provider_options or [{}] * len(wanted)
+    name = wanted[0].removesuffix("ExecutionProvider").lower()
+    return Device(name, wanted, tuple(options))
+
+
+def _library_problem(onnxruntime: Any, notes: str) -> str:
+    """What the system says when the CUDA provider's library is loaded once more, to be quoted.
+
+    Only after ONNX Runtime has tried: loaded before it, the library would never work.
+    """
+    suffix = ".dll" if sys.platform == "win32" else ".so"
+    prefix = "" if sys.platform == "win32" else "lib"
+    folder = Path(inspect.getfile(onnxruntime)).parent / "capi"
+    try:
+        ctypes.CDLL(str(folder / f"{prefix}onnxruntime_providers_cuda{suffix}"))
+    except OSError as error:
+        return f"its CUDA provider cannot load: {one_line(error)}"
+    reason = one_line(notes) or "ONNX Runtime gives no reason"
+    return f"its CUDA provider does not start: {reason}"
+
+
+@contextlib.contextmanager
+def quiet(onnxruntime: Any) -> Iterator[None]:
+    """Keeps ONNX Runtime's default logger from the user's terminal: failures are raised here."""
+    onnxruntime.set_default_logger_severity(FATAL)
+    try:
+        yield
+    finally:
+        onnxruntime.set_default_logger_severity(WARNINGS)
+
+
+def quiet_options(onnxruntime: Any) -> Any:
+    """``SessionOptions`` that leave the log to exceptions, which say the same."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = FATAL
+    return options
+
+
+@functools.cache
+def ort_errors() -> tuple[type[Exception], ...]:
+    """ONNX Runtime's exceptions, which share no base class, and those of its Python part."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state  # noqa: PLC0415
+
+    native = (value for value in vars(state).values() if inspect.isclass(value))
+    errors = (value for value in native if issubclass(value, Exception))
+    return (*errors, ValueError, RuntimeError)
+
+
+def one_line(message: object) -> str:
+    """An error's message without line breaks and ONNX Runtime's numeric prefix."""
+    text = " ".join(str(message).split())
+    prefix, _, rest = text.partition(" : ")
+    if prefix == "[ONNXRuntimeError]":
+        text = rest.split(" : ", 2)[-1]
+    return text[:600].rstrip(" .")

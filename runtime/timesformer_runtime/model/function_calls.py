@@ -1,0 +1,94 @@
+"""How large a graph becomes once its functions are written out, which ONNX Runtime does first.
+
+A graph of a few kilobytes can have thirty functions of which each calls the one before it twice.
+"""
+
+from __future__ import annotations
+
+import collections
+import math
+from collections.abc import Iterator, Mapping
+
+from timesformer_runtime.model.wire_format import Field, Reader
+
+# Field numbers of onnx.proto.
+_MODEL_GRAPH, _MODEL_FUNCTION = 7, 25
+_GRAPH_NODE = 1
+_FUNCTION_NAME, _FUNCTION_NODE, _FUNCTION_DOMAIN, _FUNCTION_OVERLOAD = 1, 7, 10, 13
+_NODE_OPERATOR, _NODE_ATTRIBUTE, _NODE_DOMAIN, _NODE_OVERLOAD = 4, 5, 7, 8
+_ATTRIBUTE_GRAPHS = (6, 11)
+
+_Name = tuple[bytes, ...]  # of an operator or function: domain, name, overload
+_Calls = collections.Counter[_Name]
+
+_OF_ONNX = b"ai.onnx"  # the default domain, which may also be left out
+
+
+def count_nodes(reader: Reader) -> float:
+    """How many nodes the graph has with all functions written out; infinite if they never end.
+
+    Raises:
+        ValueError, IndexError: It is not a model.
+    """
+    functions = {
+        _name(reader, function, _FUNCTION_DOMAIN, _FUNCTION_NAME, _FUNCTION_OVERLOAD): _calls(
+            reader, function, _FUNCTION_NODE
+        )
+        for function in reader.messages(None, _MODEL_FUNCTION)
+    }
+    if not functions:
+        return 0
+    graphs = [_calls(reader, graph, _GRAPH_NODE) for graph in reader.messages(None, _MODEL_GRAPH)]
+    sizes = _sizes(functions)
+    return sum(_size(calls, sizes) for calls in graphs)
+
+
+def _name(reader: Reader, message: Field, *numbers: int) -> _Name:
+    texts = dict.fromkeys(numbers, b"")
+    for field in reader.fields(message):
+        if field.number in texts:
+            texts[field.number] = reader.contents(field)
+    domain, *rest = texts.values()
+    return (b"" if domain == _OF_ONNX else domain, *rest)
+
+
+def _calls(reader: Reader, body: Field, number: int) -> _Calls:
+    """What the nodes of a graph or function call, those of the graphs inside of it included."""
+    calls: _Calls = collections.Counter()
+    bodies = [(body, number)]
+    while bodies:
+        for node in reader.messages(*bodies.pop()):
+            calls[_name(reader, node, _NODE_DOMAIN, _NODE_OPERATOR, _NODE_OVERLOAD)] += 1
+            bodies += [(graph, _GRAPH_NODE) for graph in _graphs_of(reader, node)]
+    return calls
+
+
+def _graphs_of(reader: Reader, node: Field) -> Iterator[Field]:
+    for attribute in reader.messages(node, _NODE_ATTRIBUTE):
+        for number in _ATTRIBUTE_GRAPHS:
+            yield from reader.messages(attribute, number)
+
+
+def _sizes(functions: Mapping[_Name, _Calls]) -> dict[_Name, float]:
+    """The nodes of each function with all that it calls written out."""
+    sizes: dict[_Name, float] = {}
+    waiting = list(functions)
+    begun: set[_Name] = set()
+    while waiting:
+        name = waiting[-1]
+        missing = [
+            called for called in functions[name] if called in functions and called not in sizes
+        ]
+        if name in sizes or not missing or name in begun:
+            # Begun before, and something is still missing: it calls itself.
+            size = math.inf if missing else _size(functions[name], sizes)
+            sizes.setdefault(name, size)
+            waiting.pop()
+        else:
+            begun.add(name)
+            waiting += missing
+    return sizes
+
+
+def _size(calls: _Calls, sizes: Mapping[_Name, float]) -> float:
+    return sum((count * sizes.get(name, 1.0) for name, count in calls.items()), 0.0)

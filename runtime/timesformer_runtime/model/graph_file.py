@@ -1,0 +1,330 @@
+"""An ``.onnx`` file on its way into ONNX Runtime: which files it consists of, and that they stay.
+
+Weights can be in other files beside the graph, which ONNX calls external data: any tensor of it can
+name a file. ONNX Runtime opens them by path, and some versions open any path: for a graph that
+comes from a stranger they are looked at before. It also opens the graph by path again, after its
+structure was read here; so both are compared afterwards with what was read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import mmap
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import NamedTuple, Self
+
+from timesformer_runtime.errors import InvalidModelError, quoted
+from timesformer_runtime.model.function_calls import count_nodes
+from timesformer_runtime.model.mapped_weights import map_weights
+from timesformer_runtime.model.wire_format import DELIMITED, Buffer, Field, Reader
+
+# Which messages of onnx.proto hold tensors, or other messages that do: field numbers.
+_PARTS = {
+    "model": {7: "graph", 20: "training info", 25: "function"},
+    "training info": {1: "graph", 2: "graph"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse tensor"},
+    "function": {7: "node", 11: "attribute"},
+    "node": {5: "attribute"},
+    "attribute": {
+        5: "tensor",
+        6: "graph",
+        10: "tensor",
+        11: "graph",
+        22: "sparse tensor",
+        23: "sparse tensor",
+    },
+    "sparse tensor": {1: "tensor", 2: "tensor"},
+}
+_MODEL_GRAPH, _GRAPH_INITIALIZER = 7, 5
+_TENSOR_EXTERNAL, _TENSOR_LOCATION = 13, 14
+_ENTRY_KEY, _ENTRY_VALUE = 1, 2
+_KEY = b"location"  # of the entry that names the file
+
+_LONG = 1 << 12  # bytes, beyond which a text is not searched for in weights
+_CHUNK = 1 << 20
+_LARGEST = (1 << 31) - 1  # bytes; protobuf reads no more
+_MOST_NODES = 100_000  # a large model has some thousands
+_MOST_LINKS = 40  # as Linux follows
+
+
+class FileVersion(NamedTuple):
+    """A file as it was when it was read.
+
+    Attributes:
+        path: Its absolute path.
+        contents: What changes when it is written to, or another takes its place.
+        name_changed: When it was renamed, linked or allowed for somebody last: files that take
+            turns under one path keep all the rest.
+    """
+
+    path: Path
+    contents: tuple[int, ...]
+    name_changed: int
+
+    @classmethod
+    def of(cls, path: Path, status: os.stat_result | None = None) -> Self:
+        """The file that is under a path now, or the open one of that status.
+
+        Raises:
+            OSError: It is not there.
+        """
+        status = status or path.stat()
+        contents = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+        return cls(path.absolute(), contents, status.st_ctime_ns)
+
+    def read(self, take: Callable[[bytes], object]) -> None:
+        """Reads the contents piece by piece.
+
+        Raises:
+            InvalidModelError: It is another file by now.
+            OSError: It is not there any more.
+        """
+        with self.path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                take(chunk)
+            found = FileVersion.of(self.path, os.fstat(file.fileno()))
+        if found.contents != self.contents:
+            raise InvalidModelError(
+                f"{self.path}: it was replaced after it was loaded: load the model again"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class GraphSource:
+    """What ONNX Runtime is given.
+
+    Attributes:
+        model: The path of a graph, or its contents.
+        folder: Where a model of contents has its weights; None where they are in it.
+        files: What it was read from, the ``.onnx`` file first; none for contents that were given.
+        is_mapped: Whether large weights of the ``.onnx`` file were left out of the contents.
+    """
+
+    model: Path | bytes
+    folder: Path | None = None
+    files: tuple[FileVersion, ...] = ()
+    is_mapped: bool = False
+
+    def was_replaced(self) -> bool:
+        """Whether ONNX Runtime may have opened other files than those that were read here."""
+        is_complete = isinstance(self.model, bytes) and self.folder is None
+        return not is_complete and not all(_is_current(file) for file in self.files)
+
+
+def _is_current(file: FileVersion) -> bool:
+    try:
+        return file == FileVersion.of(file.path)
+    except OSError:
+        return False
+
+
+def source_of_bytes(graph: bytes, folder: Path | None, name: str) -> GraphSource:
+    """Looks at a graph whose contents are given.
+
+    Args:
+        graph: The contents.
+        folder: Where its weights may be; None for nowhere.
+        name: The model's name, for errors.
+
+    Raises:
+        InvalidModelError: It has weights in files, and no folder or outside of it.
+    """
+    locations = _locations(graph, name)
+    _check_functions(graph, name)
+    if not locations:
+        return GraphSource(graph)
+    if folder is None:
+        raise InvalidModelError(
+            f"{name}: weights are in another file, {quoted(min(locations))}, which "
+            "contents without a folder cannot name: give the path of the .onnx file instead"
+        )
+    with _readable(name):
+        files = _files_beside(locations, (folder,), name)[1]
+        return GraphSource(graph, folder, tuple(map(FileVersion.of, files)))
+
+
+def source_of_file(graph: Path, name: str, *, maps: bool, copies: bool = False) -> GraphSource:
+    """Looks at a graph in a file; all that is read of it comes from one opening.
+
+    Args:
+        graph: Its path.
+        name: The model's name, for errors.
+        maps: Whether large weights may stay in the file; see ``map_weights``.
+        copies: Whether to take the contents instead of the path, unless weights are elsewhere.
+
+    Raises:
+        InvalidModelError: It cannot be read, or its weights are where they may not be.
+    """
+    with _readable(name), graph.open("rb") as file:
+        status = os.fstat(file.fileno())
+        if not 0 < status.st_size <= _LARGEST:
+            raise _unreadable(name, f"it has {status.st_size} bytes")
+        version = FileVersion.of(graph, status)
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            locations = _locations(data, name)
+            _check_functions(data, name)
+            if locations:
+                paths = linked_paths(graph)
+                folder, files = _files_beside(locations, [path.parent for path in paths], name)
+                near = next(path for path in paths if path.parent == folder)
+                return GraphSource(near, None, (version, *map(FileVersion.of, files)))
+            if copies:
+                contents = data[:]
+                if FileVersion.of(graph, os.fstat(file.fileno())).contents != version.contents:
+                    raise being_written(name)
+                return GraphSource(contents, None, (version,))
+            mapped = map_weights(graph, Reader(data)) if maps else None
+    if mapped is None:
+        return GraphSource(graph, None, (version,))
+    return GraphSource(mapped.graph, mapped.folder, (version,), is_mapped=True)
+
+
+def being_written(name: str) -> InvalidModelError:
+    """The error of a model that does not hold still."""
+    return InvalidModelError(
+        f"{name}: its files change while they are read: wait until they are complete; replace a "
+        "model by renaming a new file to its name"
+    )
+
+
+@contextlib.contextmanager
+def _readable(name: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InvalidModelError(
+            f"{name}: cannot load it ({error.strerror or error}); check the file and its "
+            "permissions"
+        ) from error
+
+
+def linked_paths(path: Path) -> list[Path]:
+    """The path, and where it leads as a symbolic link, link by link."""
+    paths = [path]
+    while paths[-1].is_symlink() and len(paths) <= _MOST_LINKS:
+        paths.append(paths[-1].parent / paths[-1].readlink())
+    return paths
+
+
+def _files_beside(
+    locations: set[str], folders: Sequence[Path], name: str
+) -> tuple[Path, list[Path]]:
+    """The first folder that has all of the files, and the files.
+
+    Raises:
+        InvalidModelError: None has them, or they are not in it.
+    """
+    for location in sorted(locations):
+        _check_location(location, name)
+    folder = next(
+        (
+            folder
+            for folder in folders
+            if all((folder / location).is_file() for location in locations)
+        ),
+        None,
+    )
+    if folder is None:
+        missing = next(place for place in locations if not (folders[0] / place).is_file())
+        raise InvalidModelError(
+            f"{name}: cannot load it: its weights are in {quoted(missing)}, which is not "
+            f"in {folders[0]}; put that file there too"
+        )
+    # The Hub's cache has the files of a folder as links into another one, where all of them are.
+    homes = {place.resolve() for place in (folder, folders[-1])}
+    for location in sorted(locations):
+        if not any((folder / location).resolve().is_relative_to(home) for home in homes):
+            raise _outside(location, name)
+    return folder, [folder / location for location in sorted(locations)]
+
+
+def _check_location(location: str, name: str) -> None:
+    for path in (PurePosixPath(location), PureWindowsPath(location)):
+        if path.anchor or not path.parts or ".." in path.parts or "*" in path.parts:
+            raise _outside(location, name)
+
+
+def _outside(location: str, name: str) -> InvalidModelError:
+    return InvalidModelError(
+        f"{name}: it names {quoted(location)} as a file of weights, which is outside of "
+        "its folder: do not trust it, or put that file into the folder and export it again"
+    )
+
+
+def _unreadable(name: str, reason: str) -> InvalidModelError:
+    return InvalidModelError(
+        f"{name}: cannot load it: it is not an ONNX model, or damaged ({reason}); give a complete "
+        "file, or export it again"
+    )
+
+
+def _check_functions(data: Buffer, name: str) -> None:
+    try:
+        count = count_nodes(Reader(data))
+    except (ValueError, IndexError):
+        return  # ONNX Runtime says what is wrong
+    if count > _MOST_NODES:
+        raise InvalidModelError(
+            f"{name}: cannot load it: with its functions written out it has "
+            f"{'no end of' if math.isinf(count) else f'{count:.3g}'} nodes; at most {_MOST_NODES} "
+            "can be run: do not trust it, or export it without functions"
+        )
+
+
+def _locations(data: Buffer, name: str) -> set[str]:
+    """The files that tensors of a graph name.
+
+    Raises:
+        InvalidModelError: It cannot be told.
+    """
+    try:
+        reader = Reader(data)
+        if not _may_name_files(reader):
+            return set()
+        return {location for tensor in _tensors(reader) for location in _files_of(reader, tensor)}
+    except (ValueError, IndexError) as error:
+        if data.find(_KEY) < 0:
+            return set()  # ONNX Runtime says what is wrong
+        raise _unreadable(name, str(error)) from error
+
+
+def _may_name_files(reader: Reader) -> bool:
+    """Whether a look into every node is due, which takes ten times as long as this."""
+    for field in reader.fields():
+        is_graph = (field.number, field.wire_type) == (_MODEL_GRAPH, DELIMITED)
+        for part in reader.fields(field) if is_graph else (field,):
+            if is_graph and part.number == _GRAPH_INITIALIZER and part.end - part.start > _LONG:
+                if any(inner.number == _TENSOR_LOCATION for inner in reader.fields(part)):
+                    return True
+            elif reader.data.find(_KEY, part.contents, part.end) >= 0:
+                return True
+    return False
+
+
+def _tensors(reader: Reader) -> Iterator[Field]:
+    waiting: list[tuple[str, Field | None]] = [("model", None)]
+    while waiting:
+        kind, message = waiting.pop()
+        for field in reader.fields(message):
+            part = _PARTS[kind].get(field.number) if field.wire_type == DELIMITED else None
+            if part == "tensor":
+                yield field
+            elif part is not None:
+                waiting.append((part, field))
+
+
+def _files_of(reader: Reader, tensor: Field) -> Iterator[str]:
+    """The file of a tensor, or several where it contradicts itself; nothing for most tensors."""
+    fields = list(reader.fields(tensor))
+    if not any(reader.integer(field) for field in fields if field.number == _TENSOR_LOCATION):
+        return
+    for entry in fields:
+        if (entry.number, entry.wire_type) != (_TENSOR_EXTERNAL, DELIMITED):
+            continue
+        if any(reader.contents(key) == _KEY for key in reader.messages(entry, _ENTRY_KEY)):
+            for value in reader.messages(entry, _ENTRY_VALUE):
+                yield os.fsdecode(reader.contents(value))

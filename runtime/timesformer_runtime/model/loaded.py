@@ -1,0 +1,412 @@
+"""A model that is ready to run: its graph, what goes in and comes out, labels, golden check.
+
+An ``.onnx`` file of timesformer-export says all of it in its ``metadata_props``; for other files
+``config.json`` and ``preprocessor_config.json`` beside them do.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from timesformer_runtime.errors import InvalidModelError, named, quoted
+from timesformer_runtime.input.preprocess import Preprocessing
+from timesformer_runtime.json_object import parse_json_object, whole_number
+from timesformer_runtime.model.class_names import class_names
+from timesformer_runtime.model.device import choose_device
+from timesformer_runtime.model.golden import GENERATOR
+from timesformer_runtime.model.locate import ModelFiles, find_model
+from timesformer_runtime.model.session import Session, TensorInfo
+from timesformer_runtime.model.settings import SessionSettings
+
+_log = logging.getLogger("timesformer_runtime")
+
+PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
+
+_MOST_FRAMES = 8192  # of a clip
+_MOST_CLASSES = 1_000_000
+_LONGEST_NAME = 32  # of a variant
+# Values of all golden frames, and of one of them, which is generated in 64 bits.
+_MOST_GOLDEN, _MOST_OF_A_FRAME = 1 << 28, 1 << 24
+_FORMAT_KEY = "timesformer_onnx.format"
+_FORMAT = "1"
+_FLOAT_TYPES: Mapping[str, type[np.generic]] = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+}
+_NUMBERS = tuple(
+    f"tensor({name})"
+    for name in (
+        *("float", "double", "float16", "bool"),
+        *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+    )
+)
+_ANSWERS = ("logits", "features")
+_FRAMES_TYPE = "tensor(uint8)"
+
+
+@dataclasses.dataclass(frozen=True)
+class GraphInput:
+    """The one input of the graph.
+
+    Attributes:
+        name: Its name in the graph.
+        takes_frames: True for uint8 RGB frames [1, T, H, W, 3] of any size, which the graph
+            preprocesses; False for preprocessed ``pixel_values`` [1, T, C, h, w].
+        dtype: What its array must hold.
+        num_frames: T.
+    """
+
+    name: str
+    takes_frames: bool
+    dtype: type[np.generic]
+    num_frames: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Golden:
+    """The golden check of a file: what PyTorch answered for generated frames.
+
+    Attributes:
+        seed: Seed of the generator in ``golden.py``.
+        shape: Frames, height, width and channels of its frames.
+        output: Name of the output, ``logits`` or ``features``.
+        values: PyTorch's float32 values of it.
+    """
+
+    seed: int
+    shape: tuple[int, int, int, int]
+    output: str
+    values: npt.NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 1 << 64:
+            raise ValueError(f"seed {self.seed}")
+        t, height, width, channels = self.shape
+        if min(self.shape) < 1 or channels not in (1, 3):
+            raise ValueError(f"frames of {self.shape}")
+        frame = height * width * channels
+        if t > _MOST_FRAMES or frame > _MOST_OF_A_FRAME or t * frame > _MOST_GOLDEN:
+            raise ValueError(f"frames of {self.shape}, which take too much memory")
+        if self.output not in ("logits", "features"):
+            raise ValueError(f"output {self.output!r}")
+        if self.values.ndim != 1 or not self.values.size or not np.isfinite(self.values).all():
+            raise ValueError("values that are no list of finite numbers")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Reads the metadata entry ``golden``.
+
+        Raises:
+            InvalidModelError: It is not one, or of a generator that is not known here.
+        """
+        if values.get("generator") != GENERATOR:
+            raise InvalidModelError(
+                f"the golden check is of generator {quoted(values.get('generator'))}; this version "
+                f"knows {GENERATOR!r}: pip install -U timesformer-onnx"
+            )
+        try:
+            t, height, width, channels = (int(length) for length in values["shape"])
+            with np.errstate(over="ignore"):  # what is beyond float32 is refused as infinite
+                answer = np.array(values["values"], dtype=np.float32)
+            seed, output = int(values["seed"]), str(values["output"])
+            return cls(seed, (t, height, width, channels), output, answer)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise InvalidModelError(
+                f"the golden check in the file's metadata is broken ({named(str(error))}); export "
+                "it again"
+            ) from error
+
+
+@dataclasses.dataclass(frozen=True)
+class Bundle:
+    """A loaded model and everything that is known about it.
+
+    Attributes:
+        name: The model as it was asked for.
+        graph: The ``.onnx`` file, or its contents.
+        dtype: The variant that was loaded, such as ``int8``; None where nothing tells.
+        session: The loaded graph.
+        input: What the graph takes.
+        preprocessing: From frames to the input; None where the graph does that itself.
+        outputs: The graph's outputs by the names used here: ``logits``, ``features``, ...; the
+            value is the name in the graph.
+        labels: Names of the classes; None where the model has no classes.
+        problem_type: As in Hugging Face's configuration.
+        golden: The golden check, where the file has one.
+        metadata: The file's own metadata, strings.
+        notes: A sentence for each thing about the files beside it that the user may not expect.
+    """
+
+    name: str
+    graph: Path | bytes
+    dtype: str | None
+    session: Session
+    input: GraphInput
+    preprocessing: Preprocessing | None
+    outputs: Mapping[str, str]
+    labels: tuple[str, ...] | None
+    problem_type: str | None
+    golden: Golden | None
+    metadata: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+
+
+def open_bundle(
+    model: str | Path | bytes,
+    settings: SessionSettings,
+    *,
+    dtype: str | None = None,
+    revision: str | None = None,
+    local_files_only: bool = False,
+) -> Bundle:
+    """Finds, loads and checks a model; see ``find_model`` for what it can be.
+
+    Raises:
+        TimesformerError: It cannot be found or loaded, is no video model, or its files
+            contradict each other.
+    """
+    device = choose_device(settings)
+    files = find_model(
+        model,
+        device=device.name,
+        dtype=dtype,
+        revision=revision,
+        local_files_only=local_files_only,
+    )
+    session = Session(files.graph, device, settings)
+    try:
+        return _describe(files, session)
+    except InvalidModelError as error:
+        graph = files.graph if isinstance(files.graph, Path) else files.name
+        raise InvalidModelError(f"{graph}: {error}") from error
+
+
+def _describe(files: ModelFiles, session: Session) -> Bundle:
+    metadata = _own_metadata(session.metadata)
+    config = _json_entry(metadata, "config") or files.config or {}
+    _check_sampling(metadata)
+    tensor = _only_input(session)
+    graph_input = _read_input(tensor, config)
+    preprocessing: Preprocessing | None = None
+    notes: tuple[str, ...] = ()
+    if not graph_input.takes_frames:
+        preprocessing, notes = _read_preprocessing(metadata, files)
+        _check_preprocessing(preprocessing, tensor, config)
+        preprocessing.check_clip(graph_input.num_frames)
+    outputs = _read_outputs(session)
+    entry = _json_entry(metadata, "golden")
+    golden = None if entry is None else Golden.from_dict(entry)
+    if golden is not None and golden.output not in outputs:
+        raise InvalidModelError(f"its golden check is of {golden.output}, which it does not give")
+    return Bundle(
+        name=files.name,
+        graph=files.graph,
+        dtype=_read_dtype(metadata) or files.dtype,
+        session=session,
+        input=graph_input,
+        preprocessing=preprocessing,
+        outputs=outputs,
+        labels=_read_labels(config, session, outputs),
+        problem_type=_read_problem_type(config),
+        golden=golden,
+        metadata=metadata,
+        notes=notes,
+    )
+
+
+def _own_metadata(metadata: Mapping[str, str]) -> Mapping[str, str]:
+    """What timesformer-export wrote; nothing for the files of other tools, whose keys differ."""
+    version = metadata.get(_FORMAT_KEY)
+    if version is None:
+        return {}
+    if version != _FORMAT:
+        raise InvalidModelError(
+            f"its metadata has format {quoted(version)}; this version reads {_FORMAT!r}: "
+            "pip install -U timesformer-onnx"
+        )
+    return metadata
+
+
+def _json_entry(metadata: Mapping[str, str], key: str) -> Mapping[str, Any] | None:
+    if key not in metadata:
+        return None
+    return parse_json_object(metadata[key], f"its metadata entry {key!r}")
+
+
+def _check_sampling(metadata: Mapping[str, str]) -> None:
+    sampling = _json_entry(metadata, "frame_sampling")
+    if sampling is not None and sampling.get("method") != "uniform":
+        raise InvalidModelError(
+            f"it wants frame sampling {quoted(sampling.get('method'))}; this version knows "
+            "'uniform': pip install -U timesformer-onnx"
+        )
+
+
+def _read_dtype(metadata: Mapping[str, str]) -> str | None:
+    dtype = metadata.get("dtype")
+    if dtype is not None and not (dtype.isprintable() and 0 < len(dtype) <= _LONGEST_NAME):
+        raise InvalidModelError(
+            f"its metadata has dtype {quoted(dtype)}; it must be a short name such as int8"
+        )
+    return dtype
+
+
+def _only_input(session: Session) -> TensorInfo:
+    if len(session.inputs) != 1 or len(session.inputs[0].shape) != 5:
+        found = "; ".join(
+            f"{named(node.name)} {quoted(list(node.shape))}" for node in session.inputs[:10]
+        )
+        raise InvalidModelError(
+            f"its inputs are {found or 'none'}; a video model has one, with 5 dimensions "
+            "[batch, frames, channels, height, width]"
+        )
+    tensor = session.inputs[0]
+    if tensor.shape[0] != 1 and isinstance(tensor.shape[0], int):
+        raise InvalidModelError(
+            f"its batch size is fixed at {tensor.shape[0]}; clips run one by one: export it with "
+            "a dynamic batch axis"
+        )
+    return tensor
+
+
+def _read_input(tensor: TensorInfo, config: Mapping[str, Any]) -> GraphInput:
+    shape = list(tensor.shape)
+    takes_frames = tensor.type == _FRAMES_TYPE
+    if not takes_frames and tensor.type not in _FLOAT_TYPES:
+        raise InvalidModelError(
+            f"its input {named(tensor.name)} is a {named(tensor.type)}; float32, float16 and uint8 "
+            "can be fed"
+        )
+    axis, allowed = (4, (3,)) if takes_frames else (2, (1, 3))
+    if isinstance(shape[axis], int) and shape[axis] not in allowed:
+        order = "frames, height, width, 3" if takes_frames else "frames, channels, height, width"
+        raise InvalidModelError(
+            f"its input {named(tensor.name)} is {quoted(shape)}; axis {axis} must hold the "
+            f"channels: export it as [batch, {order}]"
+        )
+    if takes_frames and any(isinstance(side, int) for side in shape[2:4]):
+        raise InvalidModelError(
+            f"its input {named(tensor.name)} is {quoted(shape)}; height and width of uint8 frames "
+            "must be dynamic"
+        )
+    dtype: type[np.generic] = np.uint8 if takes_frames else _FLOAT_TYPES[tensor.type]
+    return GraphInput(tensor.name, takes_frames, dtype, _read_num_frames(tensor, config))
+
+
+def _read_num_frames(tensor: TensorInfo, config: Mapping[str, Any]) -> int:
+    """What the graph was made for; the configuration only counts where that is open."""
+    frames = tensor.shape[1]
+    if not isinstance(frames, int):
+        stated = whole_number(config.get("num_frames"))
+        if type(stated) is not int or not 1 <= stated <= _MOST_FRAMES:
+            raise InvalidModelError(
+                f"its input {quoted(list(tensor.shape))} leaves the number of frames open, and "
+                f"num_frames in config.json is {quoted(stated)}: set it there, from 1 to "
+                f"{_MOST_FRAMES}"
+            )
+        frames = stated
+    if not 1 <= frames <= _MOST_FRAMES:
+        raise InvalidModelError(
+            f"it takes {quoted(frames)} frames; it must be 1 to {_MOST_FRAMES}: export it for fewer"
+        )
+    return frames
+
+
+def _read_preprocessing(
+    metadata: Mapping[str, str], files: ModelFiles
+) -> tuple[Preprocessing, tuple[str, ...]]:
+    """The preprocessing, and what is to be said about where it is from."""
+    entry = _json_entry(metadata, "preprocessor_config")
+    if entry:
+        return Preprocessing.from_dict(entry), ()
+    config = files.preprocessor
+    if config is None:
+        raise InvalidModelError(
+            "nothing says how to preprocess frames; put the checkpoint's preprocessor_config.json "
+            "beside it, or export it with timesformer-export"
+        )
+    for note in config.notes:
+        _log.warning("%s: %s", files.name, note)
+    return config.read(), config.notes
+
+
+def _check_preprocessing(
+    preprocessing: Preprocessing, tensor: TensorInfo, config: Mapping[str, Any]
+) -> None:
+    channels = tensor.shape[2]
+    if not isinstance(channels, int):
+        channels = config.get("num_channels")
+    if channels is not None and channels != preprocessing.num_channels:
+        raise InvalidModelError(
+            f"it takes {quoted(channels)} channels, but preprocessor_config.json has image_mean "
+            f"for {preprocessing.num_channels}: correct image_mean and image_std"
+        )
+    size = preprocessing.output_size
+    if size is None:
+        return
+    for wanted, given in zip(tensor.shape[3:], size, strict=True):
+        if isinstance(wanted, int) and wanted != given:
+            raise InvalidModelError(
+                f"it takes frames of {tensor.shape[3]}x{tensor.shape[4]} (height x width), but "
+                f"preprocessor_config.json makes {size[0]}x{size[1]}: correct crop_size and size"
+            )
+
+
+def _read_outputs(session: Session) -> Mapping[str, str]:
+    outputs = {node.name: node.name for node in session.outputs if node.type in _NUMBERS}
+    others = [node for node in session.outputs if node.name not in outputs]
+    if not outputs or any(node.name in _ANSWERS for node in others):
+        found = "; ".join(f"{named(node.name)}, a {named(node.type)}" for node in others[:2])
+        raise InvalidModelError(
+            f"its outputs are {found or 'none'}; a video model gives tensors of numbers: export "
+            "it with timesformer-export"
+        )
+    if len(session.outputs) == 1 and len(session.outputs[0].shape) == 2:
+        name = session.outputs[0].name
+        if name not in _ANSWERS:
+            outputs = {"logits": name}  # other exporters name the only output as they like
+    for answer in _ANSWERS:
+        length = _length(session, outputs[answer]) if answer in outputs else None
+        if length is not None and not 1 <= length <= _MOST_CLASSES:
+            raise InvalidModelError(
+                f"its {answer} have {length} values; it must be 1 to {_MOST_CLASSES}"
+            )
+    return outputs
+
+
+def _length(session: Session, output: str) -> int | None:
+    """The last dimension of an output; None where the graph leaves it open."""
+    shape = next(node.shape for node in session.outputs if node.name == output)
+    return shape[-1] if shape and isinstance(shape[-1], int) else None
+
+
+def _read_labels(
+    config: Mapping[str, Any], session: Session, outputs: Mapping[str, str]
+) -> tuple[str, ...] | None:
+    if "logits" not in outputs:
+        return None
+    classes = _length(session, outputs["logits"])
+    labels = class_names(config)
+    if labels is None:
+        return None if classes is None else tuple(f"LABEL_{i}" for i in range(classes))
+    if classes is not None and classes != len(labels):
+        raise InvalidModelError(
+            f"it has {classes} classes, but config.json names {len(labels)}: correct id2label"
+        )
+    return labels
+
+
+def _read_problem_type(config: Mapping[str, Any]) -> str | None:
+    problem_type = config.get("problem_type")
+    if problem_type is not None and problem_type not in PROBLEM_TYPES:
+        raise InvalidModelError(
+            f"problem_type is {quoted(problem_type)}; it must be one of {', '.join(PROBLEM_TYPES)}"
+        )
+    return problem_type

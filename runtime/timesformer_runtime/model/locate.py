@@ -1,0 +1,304 @@
+"""Which files make up a model: a bundle folder, one .onnx file, a Hub id, or bytes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from timesformer_runtime.errors import (
+    HubError,
+    InvalidModelError,
+    InvalidOptionError,
+    MissingDependencyError,
+    ModelNotFoundError,
+    listed,
+)
+from timesformer_runtime.input.preprocessor_files import (
+    PREPROCESSOR_FILES,
+    PreprocessorConfig,
+    choose_preprocessor,
+)
+from timesformer_runtime.json_object import read_json_object
+from timesformer_runtime.model import hub
+from timesformer_runtime.model.graph_file import linked_paths
+
+# The names that the Hub and transformers.js use, in onnx/ or at the root.
+DTYPES: Mapping[str, str] = {
+    "fp32": "model.onnx",
+    "fp16": "model_fp16.onnx",
+    "int8": "model_int8.onnx",
+    "uint8": "model_uint8.onnx",
+    "q8": "model_quantized.onnx",
+    "q4": "model_q4.onnx",
+    "q4f16": "model_q4f16.onnx",
+    "bnb4": "model_bnb4.onnx",
+}
+
+_GRAPH_FOLDERS = ("onnx", "")  # "" is the root; the first one wins
+_EXTERNAL_DATA = ("_data", ".data")  # what exporters append to the graph's name
+_CONFIG = "config.json"
+_ROOT = PurePosixPath()
+_WEIGHTS = (".safetensors", ".bin", ".pth", ".pyth", ".pt")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelFiles:
+    """What was found for a model.
+
+    Attributes:
+        name: The model as it was asked for.
+        graph: The ``.onnx`` file, or its contents.
+        dtype: The variant that the file's name tells; None where it tells nothing.
+        config_file: The ``config.json`` beside it, if there is one.
+        preprocessor_files: What lies beside it of ``PREPROCESSOR_FILES``, nearest folder first.
+    """
+
+    name: str
+    graph: Path | bytes
+    dtype: str | None = None
+    config_file: Path | None = None
+    preprocessor_files: tuple[Path, ...] = ()
+
+    # Read only when asked for: a graph that says everything itself needs none of them, and what
+    # lies beside it may have nothing to do with it.
+
+    @property
+    def config(self) -> Mapping[str, Any] | None:
+        """Contents of ``config_file``; InvalidModelError where it is broken."""
+        return None if self.config_file is None else read_json_object(self.config_file)
+
+    @property
+    def preprocessor(self) -> PreprocessorConfig | None:
+        """Which of ``preprocessor_files`` counts; InvalidModelError where one is broken."""
+        return choose_preprocessor(self.preprocessor_files)
+
+
+def find_model(
+    model: str | Path | bytes,
+    *,
+    device: str,
+    dtype: str | None = None,
+    revision: str | None = None,
+    local_files_only: bool = False,
+) -> ModelFiles:
+    """Finds a model's files; downloads them where the model is a Hub id.
+
+    A path that exists is never looked up on the Hub. A name such as ``runs/last`` where a folder
+    ``runs`` is there is taken for a mistyped path, and looked up only in the Hub's cache, unless a
+    revision is given.
+
+    Args:
+        model: A folder, one ``.onnx`` file, a Hub id such as ``owner/name``, or the contents of
+            an ``.onnx`` file.
+        device: Name of the device it will run on; it decides which variant is the default.
+        dtype: One of ``DTYPES``. By default on the CPU ``int8``, on CUDA ``fp16``, else ``fp32``.
+        revision: Branch, tag or commit of a Hub id.
+        local_files_only: Whether only files that were downloaded before may be used.
+
+    Raises:
+        ModelNotFoundError: There is no such model, or not in that variant.
+        InvalidModelError: A file that belongs to it is broken.
+        InvalidOptionError: An option does not apply to this model.
+        HubError: The Hub cannot be reached or refuses access.
+        MissingDependencyError: The model is on the Hub and ``huggingface_hub`` is not installed.
+    """
+    if not isinstance(model, str | Path | bytes):
+        raise InvalidOptionError(
+            f"model is a {type(model).__name__}; give a path, a Hub id or an .onnx file's bytes"
+        )
+    if not isinstance(model, Path) and not model:
+        raise ModelNotFoundError(
+            "the model is empty; give a bundle folder, an .onnx file or a Hub id"
+        )
+    if dtype is not None and dtype not in tuple(DTYPES):
+        raise InvalidOptionError(f"dtype is {dtype!r}; it must be one of {', '.join(DTYPES)}")
+    if isinstance(model, str) and not _exists(Path(model)) and hub.looks_like_hub_id(model):
+        if revision is None and not local_files_only and Path(model).parent.is_dir():
+            return _in_cache(model, device, dtype)
+        return _on_hub(model, device, dtype, revision, local_files_only)
+    name = "the model's bytes" if isinstance(model, bytes) else str(model)
+    if revision is not None:
+        raise InvalidOptionError(
+            f"revision is {revision!r}, but {name} is no Hub id: leave revision out"
+        )
+    if isinstance(model, bytes):
+        _check_dtype(name, None, dtype)
+        return ModelFiles(name, model)
+    path = Path(model)
+    _exists(path)
+    if path.is_dir():
+        return _in_folder(path, name, device, dtype)
+    if path.is_file():
+        return _one_file(path, name, dtype)
+    raise ModelNotFoundError(
+        f"{name}: there is no such folder or file; give a bundle folder, an .onnx file or a Hub "
+        "id such as onnx-community/timesformer-base-finetuned-k400"
+    )
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        raise ModelNotFoundError(
+            f"{path}: cannot be looked at ({error.strerror}); check its name and permissions"
+        ) from error
+
+
+def _one_file(path: Path, name: str, dtype: str | None) -> ModelFiles:
+    if path.suffix in _WEIGHTS:
+        raise InvalidModelError(f"{name}: PyTorch weights cannot run here; {_export(name)}")
+    if path.suffix != ".onnx":
+        raise InvalidModelError(f"{name}: a model file must end in .onnx")
+    found = _dtype_of(path.name)
+    _check_dtype(name, found, dtype)
+    # As named and as linked to: in the Hub's cache a file is a link to a folder of blobs.
+    folders = []
+    for place in (*(linked.absolute() for linked in linked_paths(path)), path.resolve()):
+        folders.append(place.parent)
+        if place.parent.name == "onnx":
+            folders.append(place.parent.parent)
+    return ModelFiles(name, path, found, *_beside(folders))
+
+
+def _in_folder(folder: Path, name: str, device: str, dtype: str | None) -> ModelFiles:
+    try:
+        names = [
+            path.relative_to(folder).as_posix()
+            for part in _GRAPH_FOLDERS
+            if (folder / part).is_dir()
+            for path in sorted((folder / part).iterdir())
+            if path.is_file()
+        ]
+    except OSError as error:
+        raise ModelNotFoundError(f"{name}: cannot be read ({error.strerror})") from error
+    graph, found = _pick(names, name, device, dtype)
+    folders = ((folder / graph).parent, folder)
+    return ModelFiles(name, folder / graph, found, *_beside(folders))
+
+
+def _in_cache(name: str, device: str, dtype: str | None) -> ModelFiles:
+    """Takes a model that was downloaded before, and never asks the Hub."""
+    try:
+        hub.list_files(name, local_files_only=True)
+    except (ModelNotFoundError, HubError, MissingDependencyError) as error:
+        raise ModelNotFoundError(
+            f"{name}: there is no such folder or file; because the folder {Path(name).parent} is "
+            "here, it is not looked for on the Hub: give a revision, such as main, for that"
+        ) from error
+    return _on_hub(name, device, dtype, None, local_files_only=True)
+
+
+def _on_hub(
+    name: str, device: str, dtype: str | None, revision: str | None, local_files_only: bool
+) -> ModelFiles:
+    def download(file: str) -> Path:
+        return hub.download(name, file, revision=revision, local_files_only=local_files_only)
+
+    try:
+        names = hub.list_files(name, revision=revision, local_files_only=local_files_only)
+    except (ModelNotFoundError, HubError, MissingDependencyError) as error:
+        # A mistyped path can look like a Hub id: say both readings.
+        raise type(error)(f"{error}; and there is no folder or file {name} here") from error
+    graph, found = _pick(names, name, device, dtype)
+    folder = PurePosixPath(graph).parent
+
+    def sidecars(*files: str) -> Iterator[Path]:
+        places = dict.fromkeys(str(place / file) for place in (folder, _ROOT) for file in files)
+        return (download(place) for place in places if place in names)
+
+    config = next(sidecars(_CONFIG), None)
+    preprocessors = tuple(sidecars(*PREPROCESSOR_FILES))
+    for file in names:
+        if file.startswith(tuple(graph + suffix for suffix in _EXTERNAL_DATA)):
+            download(file)
+    return ModelFiles(name, download(graph), found, config, preprocessors)
+
+
+def _pick(
+    names: Sequence[str], model: str, device: str, dtype: str | None
+) -> tuple[str, str | None]:
+    """Chooses the graph among a model's files; returns its name and its dtype."""
+    variants = {
+        known: place
+        for known, file in DTYPES.items()
+        for place in [_in_graph_folders(names, file)]
+        if place is not None
+    }
+    if dtype is not None:
+        if dtype in variants:
+            return variants[dtype], dtype
+        has = f"it has {', '.join(variants)}" if variants else _what_it_has(names, model)
+        raise ModelNotFoundError(f"{model}: there is no {dtype} ({DTYPES[dtype]}); {has}")
+    for preferred in _preferences(device):
+        if preferred in variants:
+            return variants[preferred], preferred
+    if len(variants) == 1:
+        ((only, place),) = variants.items()
+        return place, only
+    if variants:
+        raise InvalidOptionError(f"{model}: it has {', '.join(variants)}; choose one by dtype")
+    graphs = _graphs(names)
+    if len(graphs) != 1:
+        raise ModelNotFoundError(f"{model}: no onnx/model.onnx; {_what_it_has(names, model)}")
+    return graphs[0], None
+
+
+def _preferences(device: str) -> tuple[str, ...]:
+    if device == "cpu":
+        return ("int8", "fp32")
+    return ("fp16", "fp32") if device == "cuda" else ("fp32",)
+
+
+def _in_graph_folders(names: Sequence[str], file: str) -> str | None:
+    places = (f"{folder}/{file}".lstrip("/") for folder in _GRAPH_FOLDERS)
+    return next((place for place in places if place in names), None)
+
+
+def _graphs(names: Sequence[str]) -> list[str]:
+    """The .onnx files that may be a model's graph."""
+    return [
+        name
+        for name in names
+        if name.endswith(".onnx") and str(PurePosixPath(name).parent) in {"onnx", "."}
+    ]
+
+
+def _what_it_has(names: Sequence[str], model: str) -> str:
+    graphs = _graphs(names)
+    if graphs:
+        remedy = f"download one with `hf download {model}` and give its path"
+        if Path(model).exists():
+            remedy = "give one of these files"
+        return f"it has {listed(graphs)}: {remedy}"
+    if any(name.endswith(_WEIGHTS) for name in names):
+        return f"it has PyTorch weights: {_export(model)}"
+    if any(name.endswith(".onnx.rejected") for name in names):
+        return "it holds an export that failed its check: see export_report.json, and export again"
+    return "it has no .onnx file"
+
+
+def _export(model: str) -> str:
+    return f"export it first: timesformer-export --model {model}"
+
+
+def _dtype_of(file: str) -> str | None:
+    return next((dtype for dtype, name in DTYPES.items() if name == file), None)
+
+
+def _check_dtype(name: str, found: str | None, wanted: str | None) -> None:
+    if wanted is not None and wanted != found:
+        raise InvalidOptionError(
+            f"dtype is {wanted!r}, but {name} is one given file: leave dtype out, or give the "
+            "folder"
+        )
+
+
+def _beside(folders: Sequence[Path]) -> tuple[Path | None, tuple[Path, ...]]:
+    """The configuration, and the files that may describe the preprocessing."""
+    config = next((folder / _CONFIG for folder in folders if (folder / _CONFIG).is_file()), None)
+    # A graph may be named by a link in the folder that it leads to: each file once.
+    places = dict.fromkeys(folder / file for folder in folders for file in PREPROCESSOR_FILES)
+    return config, tuple(place for place in places if place.is_file())

@@ -1,0 +1,108 @@
+"""Large weights of an ``.onnx`` file as references into it, so that they are mapped, not copied.
+
+Weights that go through the protobuf parser are copied before they are packed for the processor,
+which is half of the time that loading an int8 model takes. Those in a file beside the graph
+("external data") are mapped into memory instead. This gives ONNX Runtime the same file as both: its
+structure without the large weights, which say at which byte of it they are.
+
+Only integer weights: those in floats have to lie at multiples of their size, and ONNX Runtime's
+optimiser copies them all the same, which takes longer than parsing them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from timesformer_runtime.model.wire_format import VARINT, Field, Reader, encoded, message
+
+# Field numbers of onnx.proto.
+_MODEL_GRAPH = 7
+_GRAPH_INITIALIZER = 5
+_TENSOR_TYPE, _TENSOR_BYTES, _TENSOR_EXTERNAL, _TENSOR_LOCATION = 2, 9, 13, 14
+_ENTRY_KEY, _ENTRY_VALUE = 1, 2
+_EXTERNAL = 1  # a value of TensorProto.DataLocation
+
+_LARGE = 1 << 16  # bytes; what is smaller costs no time
+_BYTES = {2, 3, 21, 22}  # TensorProto.DataType: uint8, int8, uint4, int4
+
+
+class MappedModel(NamedTuple):
+    """A model whose large weights are in a file.
+
+    Attributes:
+        graph: The model without them, serialized.
+        folder: Where the file is; ONNX Runtime has to be told.
+    """
+
+    graph: bytes
+    folder: Path
+
+
+def map_weights(path: Path, reader: Reader) -> MappedModel | None:
+    """Reads where the weights of a model are.
+
+    Args:
+        path: The model's file, which ONNX Runtime will open for the weights.
+        reader: Reads its contents.
+
+    Returns:
+        None for a file that has no large integer weights, has weights elsewhere already, or is no
+        sound model: ONNX Runtime can load it as it is, or says what is wrong.
+    """
+    try:
+        file = path.resolve(strict=True)  # symbolic links may lead to other folders
+        str(file).encode()  # ONNX Runtime opens only paths in UTF-8
+        name = file.name.encode()
+        graph = next(reader.messages(None, _MODEL_GRAPH))
+        weights = _large_weights(reader, graph)
+        if not weights:
+            return None
+        data = reader.data
+        parts = (
+            _reference(reader, field, weights[field.start], name)
+            if field.start in weights
+            else data[field.start : field.end]
+            for field in reader.fields(graph)
+        )
+        lean = message(_MODEL_GRAPH, b"".join(parts))
+        return MappedModel(data[: graph.start] + lean + data[graph.end :], file.parent)
+    except (OSError, ValueError, LookupError, StopIteration):
+        return None
+
+
+def _large_weights(reader: Reader, graph: Field) -> dict[int, Field]:
+    """The bytes of the initializers that are to be mapped, by where the initializers start.
+
+    Raises:
+        ValueError: Some are in other files already, relative to the folder of this one.
+    """
+    found = {}
+    for tensor in reader.messages(graph, _GRAPH_INITIALIZER):
+        fields = {field.number: field for field in reader.fields(tensor)}
+        if _TENSOR_EXTERNAL in fields:
+            raise ValueError("external data")
+        weights = fields.get(_TENSOR_BYTES)
+        if weights is None or weights.end - weights.contents < _LARGE:
+            continue
+        if reader.integer(fields[_TENSOR_TYPE]) in _BYTES:
+            found[tensor.start] = weights
+    return found
+
+
+def _reference(reader: Reader, tensor: Field, weights: Field, name: bytes) -> bytes:
+    """A tensor without its bytes, which are where they are in the file of this name."""
+    return message(
+        _GRAPH_INITIALIZER,
+        reader.data[tensor.contents : weights.start]
+        + reader.data[weights.end : tensor.end]
+        + _entry(b"location", name)
+        + _entry(b"offset", b"%d" % weights.contents)
+        + _entry(b"length", b"%d" % (weights.end - weights.contents))
+        + encoded(_TENSOR_LOCATION << 3 | VARINT)
+        + encoded(_EXTERNAL),
+    )
+
+
+def _entry(key: bytes, value: bytes) -> bytes:
+    return message(_TENSOR_EXTERNAL, message(_ENTRY_KEY, key) + message(_ENTRY_VALUE, value))

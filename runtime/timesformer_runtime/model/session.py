@@ -1,0 +1,313 @@
+"""One loaded ONNX graph: inputs, outputs, metadata and runs, with errors that say what to do."""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import math
+import os
+import threading
+import weakref
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from timesformer_runtime.errors import (
+    DeviceError,
+    InferenceTimeoutError,
+    InvalidModelError,
+    named,
+)
+from timesformer_runtime.model import cpu
+from timesformer_runtime.model.device import (
+    FATAL,
+    Device,
+    load_onnxruntime,
+    one_line,
+    ort_errors,
+    quiet,
+    quiet_options,
+)
+from timesformer_runtime.model.graph_file import (
+    FileVersion,
+    GraphSource,
+    being_written,
+    source_of_bytes,
+    source_of_file,
+)
+from timesformer_runtime.model.settings import SWITCHES, SessionSettings
+from timesformer_runtime.model.watchdog import time_limit
+
+_LOAD_SECONDS = 600.0  # far more than the largest model takes from the slowest disk
+
+_SPINNING = "session.intra_op.allow_spinning"
+_MEMORY_PATTERN = "enable_mem_pattern"
+_INT8_PRECISION = "session.x64quantprecision"
+_PARALLEL_PACKING = "session.prepack.enable_parallel"
+_ATTEMPTS = 5  # to load a model that is replaced again and again
+_WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorInfo:
+    """A graph input or output: dimensions are integers where static, else names or None."""
+
+    name: str
+    type: str
+    shape: tuple[int | str | None, ...]
+
+
+class Session:
+    """One loaded graph. Calls of ``run`` may come from several threads at once.
+
+    A process that is forked later loads the graph again when it runs it.
+
+    Args:
+        graph: The ``.onnx`` file, or its contents.
+        device: Where to run, from ``choose_device``.
+        settings: Threads and session options.
+
+    Attributes:
+        device: As given.
+        providers: The providers that the session really has.
+        threads: CPU threads that one run uses.
+        inputs: What the graph takes.
+        outputs: What the graph gives.
+        metadata: The file's ``metadata_props``.
+        files: The graph's file and those of its weights, as they were loaded; of a graph that was
+            given as bytes only the latter.
+        wide_products: Whether the signed 8-bit weights of an int8 file are computed in 16 bits,
+            because 8-bit products overflow on this processor. It is slower than 8 bits, but right.
+
+    Raises:
+        InvalidModelError: It is not an ONNX model that this ONNX Runtime can load.
+        DeviceError: The session came up without a provider that was asked for.
+        MissingDependencyError: ONNX Runtime is not installed.
+    """
+
+    def __init__(self, graph: Path | bytes, device: Device, settings: SessionSettings) -> None:
+        self.device = device
+        self.threads = settings.threads or cpu.granted_threads()
+        self._settings = settings
+        self._graph: Path | bytes = graph
+        self._name = str(graph) if isinstance(graph, Path) else "the model's bytes"
+        self._entries = _config_entries(settings)
+        self._lock = threading.Lock()  # held while it is loaded again in a forked process
+        self._runs: set[Any] = set()  # the options of runs that are going on
+        source, session = self._load()
+        self.files: tuple[FileVersion, ...] = source.files
+        if isinstance(graph, Path):
+            self._graph = graph.absolute()  # should it be loaded again from another folder
+        self.providers: tuple[str, ...] = tuple(session.get_providers())
+        missing = [name for name in device.providers if name not in self.providers]
+        if missing:
+            raise DeviceError(
+                f"{self._name}: the session runs without {', '.join(missing)} "
+                f"(it has {', '.join(self.providers)}); use device 'cpu' or other providers"
+            )
+        try:
+            self.inputs = tuple(_tensor_info(node) for node in session.get_inputs())
+            self.outputs = tuple(_tensor_info(node) for node in session.get_outputs())
+            self.metadata: dict[str, str] = dict(session.get_modelmeta().custom_metadata_map)
+        except UnicodeDecodeError as error:
+            raise InvalidModelError(
+                f"{self._name}: its metadata, or a name in it, is not text in UTF-8 "
+                f"({error.reason}); export it again"
+            ) from error
+        # Weights of 7 bits cannot overflow: ONNX Runtime leaves them as they are.
+        self.wide_products = (
+            self._entries.get(_INT8_PRECISION) == "1" and self.metadata.get("int8_target") != "avx2"
+        )
+        self._session = session
+        _sessions.add(self)
+
+    def run(
+        self,
+        outputs: Sequence[str],
+        feeds: Mapping[str, npt.NDArray[Any]],
+        seconds: float = math.inf,
+    ) -> list[npt.NDArray[Any]]:
+        """Computes the named outputs.
+
+        Args:
+            outputs: Names in the graph.
+            feeds: Arrays by the names of the graph's inputs.
+            seconds: How long it may take; a single operation is not interrupted.
+
+        Raises:
+            InvalidModelError: The graph failed on this input on the CPU.
+            DeviceError: It failed on another device.
+            InferenceTimeoutError: It was not done in time.
+        """
+        session = self._session or self._loaded_again()
+        options = load_onnxruntime().RunOptions()
+        options.log_severity_level = FATAL
+        self._runs.add(options)
+        try:
+            with time_limit(seconds, lambda: setattr(options, "terminate", True)) as alarm:
+                return list(session.run(list(outputs), dict(feeds), options))
+        except ort_errors() as error:
+            if alarm.rang:
+                raise InferenceTimeoutError(
+                    f"{self._name}: one run of the model is not done after {seconds:.3g} seconds; "
+                    "allow more with max_seconds, or do not trust a model that never ends"
+                ) from error
+            shapes = ", ".join(
+                f"{named(name)} {list(array.shape)}" for name, array in feeds.items()
+            )
+            kind = InvalidModelError if self.device.name == "cpu" else DeviceError
+            raise kind(
+                f"{self._name} failed on {self.device.name} for {shapes}: {one_line(error)}; "
+                "check that config.json and preprocessor_config.json belong to this graph"
+            ) from error
+        finally:
+            self._runs.discard(options)
+
+    def leave_to_parent(self) -> None:
+        """Gives up the session in a forked process, which has none of its parent's threads.
+
+        Weights of a session without threads of its own stay shared with the parent, unless a run
+        was going on there: its locks would stay locked.
+        """
+        self._lock = threading.Lock()
+        if self.threads == 1 and self.device.name == "cpu" and not self._runs:
+            return
+        self._runs.clear()
+        # Its destructor would wait for the threads: it must never run.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._session))
+        self._session = None
+
+    def _loaded_again(self) -> Any:
+        """The session of a forked process, which is started when it is needed."""
+        with self._lock:
+            if self._session is None:
+                if self.device.name == "cuda":
+                    raise DeviceError(
+                        f"{self._name}: CUDA does not work in a process that is forked after the "
+                        "model was loaded; load it after the fork, or start processes by 'spawn'"
+                    )
+                source, session = self._load()
+                if [file.contents for file in source.files] != [
+                    file.contents for file in self.files
+                ]:
+                    raise InvalidModelError(
+                        f"{self._name}: it was replaced after it was loaded, and before this "
+                        "process was forked from the one that did; load it again"
+                    )
+                self._session = session
+            return self._session
+
+    def _load(self) -> tuple[GraphSource, Any]:
+        """Starts ONNX Runtime's session, and again where the model was replaced meanwhile."""
+        for attempt in range(_ATTEMPTS):
+            source = self._source(copies=attempt > 0)
+            try:
+                session = self._start(source)
+            except InvalidModelError:
+                if not source.was_replaced():
+                    raise
+                continue
+            if not source.was_replaced():
+                _give_back_freed_memory()
+                return source, session
+        raise being_written(self._name)
+
+    def _source(self, *, copies: bool) -> GraphSource:
+        if isinstance(self._graph, bytes):
+            folder = self._entries.get(_WEIGHTS_FOLDER)
+            return source_of_bytes(self._graph, Path(folder) if folder else None, self._name)
+        try:
+            str(self._graph).encode()
+        except UnicodeEncodeError as error:
+            raise InvalidModelError(
+                f"{self._graph!a}: ONNX Runtime opens only paths in UTF-8; rename it"
+            ) from error
+        maps = self.device.name == "cpu"
+        return source_of_file(self._graph, self._name, maps=maps, copies=copies)
+
+    def _start(self, source: GraphSource) -> Any:
+        onnxruntime = load_onnxruntime()
+        entries = self._entries
+        if source.is_mapped:
+            # Weights that are not mapped would all be kept until the last of them is packed.
+            entries = {_PARALLEL_PACKING: "1", **entries, _WEIGHTS_FOLDER: str(source.folder)}
+        model = source.model
+        options = self._options(onnxruntime, entries)
+        cancel = options.set_load_cancellation_flag
+        try:
+            with (
+                quiet(onnxruntime),
+                time_limit(_LOAD_SECONDS, lambda: cancel(True)) as alarm,
+            ):
+                return onnxruntime.InferenceSession(
+                    str(model) if isinstance(model, Path) else model,
+                    options,
+                    providers=list(self.device.providers),
+                    provider_options=[dict(options) for options in self.device.options],
+                    enable_fallback=0,
+                )
+        except ort_errors() as error:
+            if alarm.rang:
+                raise InvalidModelError(
+                    f"{self._name}: cannot load it: ONNX Runtime is not done with it after "
+                    f"{_LOAD_SECONDS:g} seconds; do not trust it, or export it again"
+                ) from error
+            raise InvalidModelError(
+                f"{self._name}: ONNX Runtime {onnxruntime.__version__} cannot load it "
+                f"on {self.device.name} ({one_line(error)}); give a complete file, or export it "
+                "again"
+            ) from error
+
+    def _options(self, onnxruntime: Any, entries: Mapping[str, str]) -> Any:
+        options = quiet_options(onnxruntime)
+        options.intra_op_num_threads = self.threads
+        for key, value in entries.items():
+            if key in SWITCHES:
+                setattr(options, key, value == "1")
+            else:
+                options.add_session_config_entry(key, value)
+        return options
+
+
+_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+
+
+def _leave_all_to_parent() -> None:
+    for session in tuple(_sessions):
+        session.leave_to_parent()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_all_to_parent)
+
+
+def _config_entries(settings: SessionSettings) -> dict[str, str]:
+    """ONNX Runtime's session options: defaults, and over them what the user wants."""
+    entries = {_SPINNING: "0", _MEMORY_PATTERN: "0"}
+    if cpu.saturates_int8():
+        entries[_INT8_PRECISION] = "1"
+    return {**entries, **settings.session_options}
+
+
+def _give_back_freed_memory() -> None:
+    """What loading took to parse and pack weights would stay with the process.
+
+    For a float32 base model this is 45 MB of 520, for an int8 one given as bytes 100 of 250. Only
+    glibc has the function, and needs it.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if trim is not None:
+        trim(0)
+
+
+def _tensor_info(node: Any) -> TensorInfo:
+    return TensorInfo(node.name, node.type, tuple(node.shape))
+
+
+def as_float32(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """An output as float32, whatever type the graph computes in; infinite where it is too large."""
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32, copy=False)

@@ -1,0 +1,1 @@
+"""What is refused before FFmpeg sees it."""

@@ -1,0 +1,1 @@
+"""Which packet of a file gives which frame."""

@@ -1,0 +1,1 @@
+"""Video sources that do not end."""

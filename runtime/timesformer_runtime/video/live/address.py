@@ -1,0 +1,138 @@
+"""Where a live video comes from, and what FFmpeg may do to get it: no more than was asked for."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Mapping
+
+import av
+
+from timesformer_runtime.errors import InvalidOptionError, InvalidVideoError
+from timesformer_runtime.video.source_names import shown
+
+RTSP_TRANSPORTS = ("tcp", "udp")
+
+_URL = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]*)://(.*?)\s*", re.DOTALL)
+
+# Containers that hold their pictures themselves; playlists have to be asked for by name.
+_CONTAINERS = (
+    "mpegts,flv,live_flv,matroska,mov,mpjpeg,mjpeg,mpeg,mpegvideo,ogg,avi,asf,ivf,h264,hevc"
+)
+_WEB = "http,https,httpproxy,tcp,tls,crypto"
+
+# The protocols that FFmpeg needs for a URL of this scheme, and the formats that come that way.
+_SCHEMES = {
+    "rtsp": ("rtsp,rtp,udp,tcp", "rtsp"),
+    "rtsps": ("rtsps,rtsp,rtp,srtp,udp,tcp,tls", "rtsp"),
+    "rtp": ("rtp,udp", "rtp,sdp"),
+    "rtmp": ("rtmp,tcp", _CONTAINERS),
+    "rtmps": ("rtmps,rtmp,tls,tcp", _CONTAINERS),
+    "udp": ("udp", _CONTAINERS),
+    "tcp": ("tcp", _CONTAINERS),
+    "tls": ("tls,tcp", _CONTAINERS),
+    "http": (_WEB, _CONTAINERS),
+    "https": (_WEB, _CONTAINERS),
+}
+# Where the reader is slow, packets are lost instead of the connection.
+_SCHEME_OPTIONS = {"udp": {"overrun_nonfatal": "1"}}
+
+
+@dataclasses.dataclass(frozen=True)
+class LiveAddress:
+    """A stream's URL, or a device.
+
+    Attributes:
+        target: What FFmpeg opens.
+        format: FFmpeg's name of the format; None: one of those that are usual for the scheme.
+        options: FFmpeg's options, the fences among them.
+    """
+
+    target: str = dataclasses.field(repr=False)  # it may have a password
+    format: str | None
+    options: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """The address for messages: without what is secret in it."""
+        return shown(self.target)
+
+
+def is_url(source: str | os.PathLike[str]) -> bool:
+    """Whether this is a URL and not a path."""
+    return isinstance(source, str) and _URL.fullmatch(source) is not None
+
+
+def live_address(
+    source: str | os.PathLike[str],
+    *,
+    format: str | None = None,  # noqa: A002  # FFmpeg's word
+    rtsp_transport: str | None = None,
+) -> LiveAddress:
+    """Reads an address, and allows what it says and nothing else.
+
+    Args:
+        source: A URL; with ``format`` also a device or a path.
+        format: FFmpeg's name of a device or format, such as ``v4l2``, ``hls`` or ``mjpeg``.
+        rtsp_transport: ``tcp`` (the default) or ``udp``, for RTSP.
+
+    Raises:
+        InvalidVideoError: It is no URL of a known scheme, and no format says what else it is.
+        InvalidOptionError: The format is unknown, or an option does not apply.
+    """
+    target = os.fsdecode(source)
+    _check_format(format)
+    match = _URL.fullmatch(target)
+    if match is None:
+        if format is None:
+            raise InvalidVideoError(
+                f"{shown(target)} is not a URL; give one, a video file, or a device with its "
+                "format, such as v4l2"
+            )
+        scheme, protocols, formats = "", "file", format
+    else:
+        scheme = match[1].lower()
+        if scheme not in _SCHEMES or not match[2]:
+            raise InvalidVideoError(
+                f"{shown(target)} is not a URL that can be read live; the schemes are "
+                f"{', '.join(_SCHEMES)}"
+            )
+        protocols, formats = _SCHEMES[scheme]
+        target = f"{scheme}://{match[2]}"  # FFmpeg knows the schemes in lower case only
+    options = {
+        "protocol_whitelist": protocols,
+        # A playlist's own parts are plain containers.
+        "format_whitelist": f"{format},{_CONTAINERS}" if format else formats,
+        **_SCHEME_OPTIONS.get(scheme, {}),
+        **_transport(scheme, rtsp_transport),
+    }
+    return LiveAddress(target, format, options)
+
+
+def _check_format(name: str | None) -> None:
+    if name is None:
+        return
+    try:
+        readable = av.ContainerFormat(name, "r").is_input
+    except (TypeError, ValueError):
+        readable = False
+    if not readable:
+        raise InvalidOptionError(
+            f"format is {name!r}; it must be the name of an FFmpeg format or device that can be "
+            "read here, such as v4l2, hls, mpegts or mjpeg"
+        )
+
+
+def _transport(scheme: str, name: str | None) -> dict[str, str]:
+    if scheme in {"rtsp", "rtsps"}:
+        if name not in {None, *RTSP_TRANSPORTS}:
+            raise InvalidOptionError(
+                f"rtsp_transport is {name!r}; it must be one of {', '.join(RTSP_TRANSPORTS)}"
+            )
+        return {"rtsp_transport": name or RTSP_TRANSPORTS[0]}
+    if name is not None:
+        raise InvalidOptionError(
+            f"rtsp_transport is {name!r}, but this is no RTSP address; leave it out"
+        )
+    return {}

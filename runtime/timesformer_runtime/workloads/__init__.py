@@ -1,0 +1,1 @@
+"""More than one clip: long videos, many videos, live streams."""

@@ -1,0 +1,88 @@
+"""Many videos: some are decoded while the model is busy with others."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+
+from timesformer_runtime.errors import reason_of
+from timesformer_runtime.pipeline import Pipeline, Video
+from timesformer_runtime.results import Ranking, VideoResult
+from timesformer_runtime.workloads.workers import check_workers, usual_workers
+
+_ON_A_GPU = 2  # runs at once: one fills the gaps of the other
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What came out of one video: a result or an error.
+
+    Attributes:
+        video: The video as it was given.
+        result: The result; None where there is an error.
+        error: Why there is no result.
+    """
+
+    video: Video
+    result: VideoResult | None = None
+    error: Exception | None = None
+
+
+def classify_all(
+    pipeline: Pipeline, videos: Iterable[Video], ranking: Ranking, workers: int | None
+) -> Generator[Outcome, None, None]:
+    """See ``VideoClassifier.batch``."""
+    pipeline.check_outputs(["logits"])
+    if workers is None:
+        workers = usual_workers(pipeline.model.session.threads)
+    check_workers(workers)
+    model = threading.Semaphore(_runs_at_once(pipeline, workers))
+
+    def classify(video: Video) -> Outcome:
+        try:
+            reading = pipeline.read(video, threads=1)
+            with model:
+                answer = pipeline.predict(reading.frames, ranking, spent=reading.seconds)
+        except MemoryError as error:  # which often has no message
+            return Outcome(video, error=MemoryError(reason_of(error)))
+        except Exception as error:  # whatever a file brings to light does not end the others
+            return Outcome(video, error=error)
+        return Outcome(video, reading.result(answer))
+
+    return _as_they_are_done(classify, videos, workers)
+
+
+def _runs_at_once(pipeline: Pipeline, workers: int) -> int:
+    if pipeline.model.session.device.name != "cpu":
+        return _ON_A_GPU
+    return max(1, (workers - 1) // pipeline.model.session.threads)  # one reads ahead
+
+
+def _as_they_are_done(
+    classify: Callable[[Video], Outcome], videos: Iterable[Video], workers: int
+) -> Generator[Outcome, None, None]:
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="batch")
+    waiting: list[Future[Outcome]] = []
+
+    def done() -> Iterator[Outcome]:
+        finished, _ = wait(waiting, return_when=FIRST_COMPLETED)
+        ready = [future for future in waiting if future in finished]
+        waiting[:] = [future for future in waiting if future not in finished]
+        for future in ready:
+            yield future.result()
+
+    is_patient = True
+    try:
+        for video in videos:
+            waiting.append(pool.submit(classify, video))
+            if len(waiting) > workers:  # one is ready for whoever is free first
+                yield from done()
+        while waiting:
+            yield from done()
+    except KeyboardInterrupt:
+        is_patient = False  # a video may take as long as the limits allow
+        raise
+    finally:
+        pool.shutdown(wait=is_patient, cancel_futures=True)

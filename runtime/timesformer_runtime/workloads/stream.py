@@ -1,0 +1,337 @@
+"""Live streams: the newest complete window is classified, again and again.
+
+One thread reads and decodes, one converts the frames that windows need, and the caller's runs the
+model. What a later step cannot keep up with is dropped before it, and counted. A file in place of
+a live source gives its timeline.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import logging
+import math
+import os
+import stat
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from timesformer_runtime.errors import InvalidOptionError, InvalidVideoError
+from timesformer_runtime.pipeline import Pipeline
+from timesformer_runtime.results import PartResult, Ranking, Seconds, count_duplicates
+from timesformer_runtime.video.limits import Watch
+from timesformer_runtime.video.live.address import is_url, live_address
+from timesformer_runtime.video.live.source import Connection, LiveFrame, LiveSource
+from timesformer_runtime.video.playback import play
+from timesformer_runtime.video.source_names import shown
+from timesformer_runtime.workloads.queue import Channel
+from timesformer_runtime.workloads.stream_windows import LiveWindow, LiveWindows
+from timesformer_runtime.workloads.timeline import (
+    WindowReader,
+    classified_windows,
+    decoding_threads,
+    segment_of,
+)
+from timesformer_runtime.workloads.windows import WindowSettings
+
+_WAITING_FRAMES = 1 << 26  # bytes; enough for the bursts in which networks deliver
+_TIMEOUT, _ATTEMPTS = 10.0, 10  # unless something else is asked for
+_LIVE_ONLY = ("timeout", "reconnect", "rtsp_transport")
+
+_Read: TypeAlias = Callable[[threading.Event], Generator[LiveFrame, None, None]]
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class LiveSettings:
+    """How a source is read.
+
+    Attributes:
+        timeout: After how many seconds without a frame it counts as lost; by default 10.
+        reconnect: How often in a row to try to connect again, after 0.5 seconds, 1, 2, ... up to
+            30; by default 10. With 0 the stream ends where the source does.
+        drop: Whether only the newest window counts when the model cannot keep up. By default so
+            for live sources, and not for files.
+        format: FFmpeg's name of a device or format, such as ``v4l2``, ``hls`` or ``mjpeg``.
+        rtsp_transport: ``tcp`` (the default) or ``udp``.
+
+    Raises:
+        InvalidOptionError: A value is not allowed.
+    """
+
+    timeout: float | None = None
+    reconnect: int | None = None
+    drop: bool | None = None
+    format: str | None = None
+    rtsp_transport: str | None = None
+
+    def __post_init__(self) -> None:
+        timeout, reconnect = self.timeout, self.reconnect
+        if timeout is not None and not (type(timeout) in {int, float} and 0 < timeout < math.inf):
+            raise InvalidOptionError(
+                f"timeout is {timeout!r}; it must be a number of seconds above 0"
+            )
+        if reconnect is not None and (type(reconnect) is not int or reconnect < 0):
+            raise InvalidOptionError(
+                f"reconnect is {reconnect!r}; it must be an integer of at least 0"
+            )
+        if not isinstance(self.drop, bool | None):
+            raise InvalidOptionError(f"drop is {self.drop!r}; it must be True or False")
+
+
+@dataclasses.dataclass(frozen=True)
+class LiveResult(PartResult):
+    """What the model says to one window of a stream.
+
+    Attributes:
+        latency: Seconds from the arrival of the window's last frame to this result.
+        dropped_frames: Frames since the result before that came too fast to be used.
+        skipped_windows: Windows since the result before that were replaced by newer ones.
+        reconnects: How often the source was lost and found again so far.
+    """
+
+    latency: float
+    dropped_frames: int
+    skipped_windows: int
+    reconnects: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as JSON types."""
+        return {**super().to_dict(), "latency": round(self.latency, 6)}
+
+
+def is_live(source: str | os.PathLike[str], format: str | None) -> bool:  # noqa: A002
+    """Whether this is a URL or a device, and not a file that can be replayed."""
+    return is_url(source) or format is not None
+
+
+def stream(
+    pipeline: Pipeline,
+    source: str | os.PathLike[str],
+    windows: WindowSettings,
+    settings: LiveSettings,
+    ranking: Ranking,
+    notify: Callable[[str], None] | None = None,
+) -> Generator[LiveResult, None, None]:
+    """Classifies the windows of a stream as they come; see ``VideoClassifier.stream``."""
+    pipeline.check_outputs(["logits"])
+    if not isinstance(source, str | os.PathLike):
+        raise InvalidVideoError(
+            f"a stream cannot be a {type(source).__name__}; give a URL, a device or a path"
+        )
+    if not os.fspath(source):
+        raise InvalidVideoError("the source is empty; give a URL, a device or a path")
+    notify = notify or _logger.warning
+    if is_live(source, settings.format):
+        frames = _connect(pipeline, source, settings, notify).frames
+        watch = Watch("the stream", pipeline.limits)
+        drop = settings.drop is not False
+        newest = _NewestWindows(pipeline, windows, frames, drop=drop, check=watch.check_bytes)
+        return newest.results(ranking)
+    _check_file(source, settings)
+    if not settings.drop:
+        return _replay(pipeline, source, windows, ranking, notify)
+    played = functools.partial(_played_frames, pipeline, source, notify)
+    check = _check_of_file(pipeline, source)
+    newest = _NewestWindows(pipeline, windows, played, drop=True, check=check)
+    return newest.results(ranking)
+
+
+def _replay(
+    pipeline: Pipeline,
+    source: str | os.PathLike[str],
+    windows: WindowSettings,
+    ranking: Ranking,
+    notify: Callable[[str], None],
+) -> Generator[LiveResult, None, None]:
+    """Gives a file's timeline as the results of a stream."""
+    reading = WindowReader(pipeline, source, windows)
+    with contextlib.closing(classified_windows(reading)) as classified:
+        for window in classified:
+            segment = segment_of(pipeline, [window], ranking)
+            values = {
+                field.name: getattr(segment, field.name) for field in dataclasses.fields(PartResult)
+            }
+            latency = time.monotonic() - window.read.read_at
+            yield LiveResult(
+                **values, latency=latency, dropped_frames=0, skipped_windows=0, reconnects=0
+            )
+    _notify_of(source, reading.problems, notify)
+
+
+class _NewestWindows:
+    """Reads a source in one thread, makes windows in another, and classifies the newest ones.
+
+    Args:
+        pipeline: The model.
+        settings: Length and stride of the windows.
+        read: Gives the source's frames until its event is set.
+        drop: Whether frames and windows that nobody has time for give way to newer ones.
+        check: Is told how many bytes of frames are held; may raise.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        settings: WindowSettings,
+        read: _Read,
+        *,
+        drop: bool,
+        check: Callable[[int], None],
+    ) -> None:
+        self._pipeline = pipeline
+        self._read = read
+        self._windows = LiveWindows(pipeline, settings, check)
+        self._frames: Channel[LiveFrame] = Channel(
+            _WAITING_FRAMES, drop=drop, size=lambda frame: frame.size
+        )
+        self._ready: Channel[LiveWindow] = Channel(1, drop=drop)
+
+    def results(self, ranking: Ranking) -> Generator[LiveResult, None, None]:
+        """The results; nothing is read before the first one is asked for."""
+        frames, ready = self._frames, self._ready
+        threads = [
+            frames.fill(self._read(frames.closed), "stream: reading"),
+            ready.fill(self._windows.of(frames), "stream: preparing"),
+        ]
+        try:
+            yield from results_of(self._pipeline, ready, ranking)
+        except KeyboardInterrupt:
+            threads.clear()  # nobody waits for the network: they end within the timeout, or at exit
+            raise
+        finally:
+            ready.close()
+            frames.close()
+            for thread in threads:
+                thread.join()
+
+
+def _check_of_file(pipeline: Pipeline, source: str | os.PathLike[str]) -> Callable[[int], None]:
+    """Checks how many bytes are held, and the time: packets may be read long before the end."""
+    watch = Watch(shown(os.fsdecode(source)), pipeline.limits.for_long_videos())
+
+    def check(held: int) -> None:
+        watch.check_bytes(held)
+        watch.seconds_left()
+
+    return check
+
+
+def _connect(
+    pipeline: Pipeline,
+    source: str | os.PathLike[str],
+    settings: LiveSettings,
+    notify: Callable[[str], None],
+) -> LiveSource:
+    address = live_address(source, format=settings.format, rtsp_transport=settings.rtsp_transport)
+    return LiveSource(
+        address,
+        timeout=_TIMEOUT if settings.timeout is None else settings.timeout,
+        reconnect=_ATTEMPTS if settings.reconnect is None else settings.reconnect,
+        notify=notify,
+        max_pixels=pipeline.limits.max_pixels,
+    )
+
+
+def _check_file(source: str | os.PathLike[str], settings: LiveSettings) -> None:
+    """Makes sure that a source that is not live is a file, and that all settings are for files.
+
+    Raises:
+        InvalidVideoError: It is a device, a pipe or a folder.
+        InvalidOptionError: A setting is for live sources.
+    """
+    source_name = shown(os.fsdecode(source))
+    if _is_special(source):
+        raise InvalidVideoError(
+            f"{source_name} is not a video file; give one, a URL, or a device with its format, "
+            "such as v4l2"
+        )
+    for name in _LIVE_ONLY:
+        if getattr(settings, name) is not None:
+            raise InvalidOptionError(
+                f"{name} is for live sources, and {source_name} is a file; leave it out"
+            )
+
+
+def _played_frames(
+    pipeline: Pipeline,
+    source: str | os.PathLike[str],
+    notify: Callable[[str], None],
+    _: threading.Event,
+) -> Generator[LiveFrame, None, None]:
+    """Plays a file as if it were live: its frames, each as soon as it is wanted."""
+    limits = pipeline.limits.for_long_videos()
+    start, decoding = time.perf_counter(), 0.0
+    with play(source, threads=decoding_threads(pipeline), limits=limits) as video:
+        connection = Connection(0, video.rate, video.duration)
+        for frame in video.frames():
+            decoding += time.perf_counter() - start
+            yield LiveFrame(
+                picture=frame.picture,
+                pixel_shape=frame.pixel_shape,
+                seconds=frame.seconds,
+                arrived=time.monotonic(),
+                number=frame.index,
+                failed_packets=video.failed_packets,
+                decoding=decoding,
+                connection=connection,
+                problems=video.problems_so_far(),
+            )
+            start = time.perf_counter()
+        _notify_of(source, video.problems(), notify)
+
+
+def _notify_of(
+    source: str | os.PathLike[str], problems: tuple[str, ...], notify: Callable[[str], None]
+) -> None:
+    if problems:
+        notify(f"{shown(os.fsdecode(source))}: damaged: {'; '.join(problems)}")
+
+
+def _is_special(path: str | os.PathLike[str]) -> bool:
+    """Whether it is there, but is a device, a pipe or a folder."""
+    try:
+        return not stat.S_ISREG(Path(path).stat().st_mode)
+    except (OSError, ValueError):
+        return False  # whoever opens it says what is wrong
+
+
+def results_of(
+    pipeline: Pipeline,
+    ready: Iterable[LiveWindow],
+    ranking: Ranking,
+) -> Generator[LiveResult, None, None]:
+    """Classifies the windows that were not skipped."""
+    before: LiveWindow | None = None
+    for item in ready:
+        window, newest = item.window, item.newest
+        answer = pipeline.predict(window.values, ranking)
+        skipped = item.number - (before.number + 1 if before else 0)
+        unseen = max(0, item.first - (before.stop if before else 0)) if skipped else 0
+        yield LiveResult(
+            start=window.start + item.offset,
+            end=window.end + item.offset,
+            predictions=answer.predictions,
+            indices=window.indices,
+            times=tuple(seconds + item.offset for seconds in window.times),
+            duplicates=count_duplicates(window.indices, pipeline.input.num_frames),
+            latency=time.monotonic() - newest.arrived,
+            dropped_frames=unseen + item.missing - (before.missing if before else 0),
+            skipped_windows=skipped,
+            failed_packets=newest.failed_packets - (before.newest.failed_packets if before else 0),
+            problems=newest.problems,
+            seconds=Seconds(
+                decode=item.decoding - (before.decoding if before else 0.0),
+                preprocess=item.converting
+                - (before.converting if before else 0.0)
+                + answer.preprocess,
+                inference=answer.inference,
+            ),
+            reconnects=newest.connection.number,
+        )
+        before = item

@@ -1,0 +1,109 @@
+"""Windows of live frames: of one connection each, numbered, so that what is dropped shows."""
+
+from __future__ import annotations
+
+import collections
+import itertools
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import NamedTuple
+
+from timesformer_runtime.input.model_input import Converted
+from timesformer_runtime.pipeline import Pipeline, Timed
+from timesformer_runtime.video.live.source import LiveFrame
+from timesformer_runtime.workloads.windows import SlidingWindows, Window, WindowSettings
+
+_ROUNDING = 1e-6  # seconds
+
+
+class LiveWindow(NamedTuple):
+    """A window whose frames are converted, and the state of the stream at its last frame.
+
+    Attributes:
+        window: The window.
+        offset: Seconds from the stream's first frame to the first of the window's connection.
+        number: How many windows were complete before.
+        first: How many frames were used before the window starts.
+        stop: How many frames were used up to the window's last one, which counts.
+        missing: How many frames were dropped before they were looked at.
+        newest: The frame that completed it.
+        decoding: Seconds that the decoding took so far, to pictures in RGB.
+        converting: Seconds that the conversion of these took so far.
+    """
+
+    window: Window[Converted]
+    offset: float
+    number: int
+    first: int
+    stop: int
+    missing: int
+    newest: LiveFrame
+    decoding: float
+    converting: float
+
+
+class LiveWindows:
+    """Makes windows of live frames; none of them spans two connections.
+
+    Args:
+        pipeline: Chooses and converts the frames.
+        settings: Length and stride.
+        check: Is told how many bytes of frames are held; may raise.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        settings: WindowSettings,
+        check: Callable[[int], None] | None = None,
+    ) -> None:
+        self._pipeline = pipeline
+        self._settings = settings
+        self._check = check
+        self._convert = Timed(pipeline.input.convert)
+        self._render = Timed(pipeline.input.rendering(self._convert))
+        self._used = self._missing = self._count = 0
+
+    def of(self, frames: Iterable[LiveFrame]) -> Generator[LiveWindow, None, None]:
+        """Gives the windows of these frames, each as soon as its last frame is there."""
+        for _, connected in itertools.groupby(frames, lambda frame: frame.connection):
+            yield from self._of_connection(connected)
+
+    def _of_connection(self, frames: Iterator[LiveFrame]) -> Generator[LiveWindow, None, None]:
+        first = next(frames)
+        windows: SlidingWindows[LiveFrame, Converted] = SlidingWindows(
+            self._settings,
+            first.connection.rate,
+            self._pipeline.input.choose,
+            lambda frame: self._render(frame.picture, frame.pixel_shape),
+            first.connection.duration,
+            self._check,
+        )
+        times: collections.deque[float] = collections.deque()  # from the oldest open window's start
+        for frame in itertools.chain([first], frames):
+            self._missing = frame.number - self._used
+            self._used += 1
+            times.append(frame.seconds - first.seconds)
+            for window in windows.push(times[-1], frame, frame.number):
+                yield self._complete(window, first.seconds, times, frame)
+
+    def _complete(
+        self,
+        window: Window[Converted],
+        offset: float,
+        times: collections.deque[float],
+        newest: LiveFrame,
+    ) -> LiveWindow:
+        while times and times[0] < window.start - _ROUNDING:
+            times.popleft()
+        self._count += 1
+        return LiveWindow(
+            window=window,
+            offset=offset,
+            number=self._count - 1,
+            first=self._used - len(times),
+            stop=self._used,
+            missing=self._missing,
+            newest=newest,
+            decoding=newest.decoding + self._render.seconds - self._convert.seconds,
+            converting=self._convert.seconds,
+        )

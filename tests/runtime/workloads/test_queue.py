@@ -1,0 +1,117 @@
+"""The hand-over between threads: bounded, ended from both sides, nothing left waiting."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+import threading
+from collections.abc import Generator
+
+import pytest
+from timesformer_runtime.workloads.queue import Channel
+
+PATIENCE = 60.0  # seconds
+
+
+def test_everything_arrives_in_order() -> None:
+    channel: Channel[int] = Channel(2, drop=False)
+    thread = channel.fill((number for number in range(1000)), "numbers")
+    assert list(channel) == list(range(1000))
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+
+
+def test_a_full_channel_makes_the_producer_wait() -> None:
+    given: list[int] = []
+
+    def numbers() -> Generator[int, None, None]:
+        for number in range(10):
+            given.append(number)
+            yield number
+
+    channel: Channel[int] = Channel(3, drop=False)
+    thread = channel.fill(numbers(), "numbers")
+    assert next(iter(channel)) == 0
+    thread.join(0.2)
+    assert thread.is_alive()
+    assert len(given) <= 5  # one was taken, three wait in the channel, one in the producer's hand
+    channel.close()
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+
+
+def test_a_dropping_channel_keeps_the_newest() -> None:
+    channel: Channel[int] = Channel(3, drop=True)
+    channel.fill((number for number in range(10)), "numbers").join(PATIENCE)
+    assert list(channel) == [7, 8, 9]
+
+
+def test_an_error_comes_after_what_was_made_before_it() -> None:
+    def numbers() -> Generator[int, None, None]:
+        yield 1
+        raise KeyError("two")
+
+    channel: Channel[int] = Channel(5, drop=False)
+    thread = channel.fill(numbers(), "numbers")
+    received = iter(channel)
+    assert next(received) == 1
+    with pytest.raises(KeyError, match="two"):
+        next(received)
+    thread.join(PATIENCE)
+
+
+def test_closing_ends_an_endless_producer_and_a_waiting_consumer() -> None:
+    channel: Channel[int] = Channel(1, drop=True)
+    producer = channel.fill((number for number in itertools.count()), "numbers")
+    idle: Channel[int] = Channel(1, drop=True)
+    consumer = threading.Thread(target=list, args=(idle,))
+    consumer.start()
+    for each in (channel, idle):
+        each.close()
+    for thread in (producer, consumer):
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+    assert list(channel) == []
+    assert not channel.put(1)
+
+
+def test_items_have_sizes() -> None:
+    channel: Channel[int] = Channel(10, drop=True, size=lambda item: item)
+    channel.fill((number for number in (5, 3, 2, 6)), "numbers").join(PATIENCE)
+    assert list(channel) == [2, 6]
+
+
+def test_one_item_always_fits() -> None:
+    channel: Channel[int] = Channel(10, drop=False, size=lambda item: item)
+    channel.fill((number for number in (11, 12)), "numbers")
+    assert list(channel) == [11, 12]
+
+
+def test_an_interpreter_that_ends_waits_for_its_threads() -> None:
+    """Nothing closes this channel: its producer runs on until the interpreter ends."""
+    program = """
+import itertools, time
+from timesformer_runtime.workloads.queue import Channel
+
+def numbers():
+    try:
+        for number in itertools.count():
+            time.sleep(0.01)
+            yield number
+    finally:
+        time.sleep(0.3)
+        print("closed", flush=True)
+
+channel = Channel(1, drop=True)
+channel.fill(numbers(), "numbers")
+print(next(iter(channel)), flush=True)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert (result.returncode, result.stdout.split()) == (0, ["0", "closed"]), result.stderr
