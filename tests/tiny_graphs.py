@@ -156,7 +156,7 @@ def write_sidecars(
     )
 
 
-def write_bundle(folder: Path, dtypes: Sequence[str] = ("fp32",)) -> Path:
+def write_exported_model(folder: Path, dtypes: Sequence[str] = ("fp32",)) -> Path:
     """A folder in the layout of the Hub; each dtype's logits are scaled so that they differ."""
     names = {"fp32": "model.onnx"}
     for number, dtype in enumerate(dtypes):

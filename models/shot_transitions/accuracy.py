@@ -105,12 +105,12 @@ def measure(folder: Path, renders: Path, threads: int) -> tuple[str, tuple[Cost,
     pytorch = logits_of(model, clips).argmax(1)
     costs = []
     with tempfile.TemporaryDirectory() as scratch:
-        bundle = Path(scratch) / "bundle"
+        exported = Path(scratch) / "bundle"
         # Without the gate: this is the judgement, and a table of what is too bad is wanted too.
-        export(ExportOptions(str(folder), output=bundle, dtypes=get_args(Dtype), gate=False))
+        export(ExportOptions(str(folder), output=exported, dtypes=get_args(Dtype), gate=False))
         for dtype in MOST_LOST:
             classifier = VideoClassifier.from_pretrained(
-                bundle, dtype=dtype, device="cpu", threads=threads
+                exported, dtype=dtype, device="cpu", threads=threads
             )
             found = np.array([classifier.logits(clip).argmax() for clip in clips])
             costs.append(cost(dtype, true, pytorch, found))

@@ -1,6 +1,6 @@
 """Checks that an exported model names the transition in every sample clip.
 
-python -m models.shot_transitions.check_samples BUNDLE
+python -m models.shot_transitions.check_samples MODEL
 """
 
 from pathlib import Path
@@ -14,9 +14,9 @@ SAMPLES = Path(timesformer_runtime.__file__).parent / "sample_clips"
 
 @click.command()
 @click.argument("bundle")
-def main(bundle: str) -> None:
+def main(exported: str) -> None:
     """Exits with 1 when a sample clip is not named after the transition rendered in it."""
-    classifier = VideoClassifier.from_pretrained(bundle, device="cpu")
+    classifier = VideoClassifier.from_pretrained(exported, device="cpu")
     clips = sorted(SAMPLES.glob("*.mp4"))
     wrong = []
     for clip in clips:

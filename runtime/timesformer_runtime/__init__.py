@@ -2,7 +2,7 @@
 
     from timesformer_runtime import VideoClassifier
 
-    classifier = VideoClassifier.from_pretrained("my-bundle")
+    classifier = VideoClassifier.from_pretrained("my-model")
     classifier("clip.mp4")  # [{"label": ..., "score": ...}, ...], best first
 
 Importing this package is cheap and works without ONNX Runtime; the classes load on first use.

@@ -13,15 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 from timesformer_runtime.errors import InvalidModelError, InvalidOptionError
-from timesformer_runtime.input.model_input import Converted, ModelInput
+from timesformer_runtime.input.model_input import ModelInput
 from timesformer_runtime.input.sampling import uniform
 from timesformer_runtime.input.views import Views
 from timesformer_runtime.model.golden import golden_frame, judge
-from timesformer_runtime.model.loaded import Bundle, open_bundle
+from timesformer_runtime.model.loaded import LoadedModel, load_model
 from timesformer_runtime.model.settings import SessionSettings
 from timesformer_runtime.pipeline import Pipeline, Video
 from timesformer_runtime.results import GoldenCheck, Prediction, Ranking, VideoResult
 from timesformer_runtime.video import DecodeLimits
+from timesformer_runtime.video.pixels import ConvertedFrame
 
 if TYPE_CHECKING:  # imported where they are used: without them a single video has its answer sooner
     from timesformer_runtime.workloads.batch import Outcome
@@ -46,23 +47,23 @@ class VideoClassifier(Pipeline):
     travel.
 
     Example:
-        >>> classifier = VideoClassifier.from_pretrained("my-bundle")
+        >>> classifier = VideoClassifier.from_pretrained("my-model")
         >>> classifier("clip.mp4", top_k=1)
         [{'label': 'dissolve', 'score': 0.98}]
     """
 
-    def __init__(self, bundle: Bundle, views: Views, arguments: Mapping[str, Any]) -> None:
+    def __init__(self, model: LoadedModel, views: Views, arguments: Mapping[str, Any]) -> None:
         """Wraps a loaded model.
 
         Args:
-            bundle: The model.
+            model: The model.
             views: What it shall see of a video.
             arguments: What ``from_pretrained`` must be given to load it again.
 
         Raises:
             InvalidOptionError: The model cannot be given such views.
         """
-        super().__init__(bundle, views, arguments.get("limits") or DecodeLimits())
+        super().__init__(model, views, arguments.get("limits") or DecodeLimits())
         self._arguments = dict(arguments)
 
     @classmethod
@@ -84,11 +85,11 @@ class VideoClassifier(Pipeline):
         """Loads a model.
 
         Args:
-            model: A bundle folder, one ``.onnx`` file, the bytes of one, or a Hub id. A path
-                that exists is never looked up on the Hub.
+            model: An exported model's folder, one ``.onnx`` file, the bytes of one, or a Hub id.
+                A path that exists is never looked up on the Hub.
             device: ``auto``, ``cpu`` or ``cuda``. ``cuda`` is an error where it cannot be had;
                 ``auto`` then takes the CPU and says why in ``device_reason``.
-            dtype: Which file of a bundle: ``fp32``, ``fp16``, ``int8``, ``q4``, ``uint8``,
+            dtype: Which file of an exported model: ``fp32``, ``fp16``, ``int8``, ``q4``, ``uint8``,
                 ``q8``, ``q4f16`` or ``bnb4``. By default on the CPU ``int8``, on CUDA ``fp16``;
                 else ``fp32``.
             threads: CPU threads for one clip; by default as many as affinity and the container's
@@ -123,7 +124,7 @@ class VideoClassifier(Pipeline):
         )
         # Of another type, which it may be all the same, ``find_model`` says what it must be.
         source = Path(os.fsdecode(model)) if isinstance(model, PathLike) else model
-        bundle = open_bundle(
+        loaded = load_model(
             source, settings, dtype=dtype, revision=revision, local_files_only=local_files_only
         )
         arguments = {
@@ -139,7 +140,7 @@ class VideoClassifier(Pipeline):
             "views": views,
             "limits": limits,
         }
-        return cls(bundle, views or Views(), arguments)
+        return cls(loaded, views or Views(), arguments)
 
     @property
     def name(self) -> str:
@@ -482,10 +483,12 @@ class VideoClassifier(Pipeline):
             raise InvalidModelError(
                 f"{self.name}: it has no golden check; only files of timesformer-export do"
             )
-        plain = ModelInput(self.model, Views(), self.limits.max_bytes)
+        plain = ModelInput(
+            self.model.input, self.model.preprocessing, Views(), self.limits.max_bytes
+        )
         count, height, width, channels = golden.shape
 
-        def converted(number: int) -> Converted:
+        def converted(number: int) -> ConvertedFrame:
             frame = golden_frame(golden.seed, number, (height, width, channels))
             return plain.convert(np.repeat(frame, 3 // channels, axis=2))  # grey as RGB, exactly
 
@@ -514,7 +517,7 @@ class VideoClassifier(Pipeline):
         return self.classify(video, outputs=[output]).outputs[output]
 
 
-def _length(model: Bundle, output: str) -> int:
+def _length(model: LoadedModel, output: str) -> int:
     """Last dimension of an output; 0 where the graph leaves it open."""
     name = model.outputs[output]
     shape = next(node.shape for node in model.session.outputs if node.name == name)

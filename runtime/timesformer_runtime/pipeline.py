@@ -19,13 +19,14 @@ from timesformer_runtime.errors import (
     listed,
     named,
 )
-from timesformer_runtime.input.model_input import Converted, ModelInput
+from timesformer_runtime.input.model_input import ModelInput
 from timesformer_runtime.input.views import Views
 from timesformer_runtime.json_object import parse_json_object
-from timesformer_runtime.model.loaded import Bundle
+from timesformer_runtime.model.loaded import LoadedModel
 from timesformer_runtime.model.session import as_float32
 from timesformer_runtime.results import Answer, Prediction, Ranking, Seconds, VideoResult, View
 from timesformer_runtime.video import DecodedFrames, DecodeLimits, VideoDecoder
+from timesformer_runtime.video.pixels import ConvertedFrame
 
 ARRAY_RATE = 30.0  # frames per second of arrays, which do not tell
 
@@ -56,7 +57,7 @@ class Reading:
         preprocess: Seconds that the conversion took.
     """
 
-    frames: tuple[Converted, ...]
+    frames: tuple[ConvertedFrame, ...]
     views: tuple[View, ...]
     count: int
     decode: float
@@ -110,9 +111,9 @@ class Pipeline:
         InvalidOptionError: The model cannot be given such views.
     """
 
-    def __init__(self, model: Bundle, views: Views, limits: DecodeLimits) -> None:
+    def __init__(self, model: LoadedModel, views: Views, limits: DecodeLimits) -> None:
         self.model = model
-        self.input = ModelInput(model, views, limits.max_bytes)
+        self.input = ModelInput(model.input, model.preprocessing, views, limits.max_bytes)
         self.views = dataclasses.replace(views, sampling=self.input.sampling)
         self.limits = limits
 
@@ -157,7 +158,7 @@ class Pipeline:
 
     def predict(
         self,
-        frames: Sequence[Converted],
+        frames: Sequence[ConvertedFrame],
         ranking: Ranking | None = None,
         outputs: Sequence[str] = ("logits",),
         *,

@@ -70,7 +70,7 @@ class Bench:
         )
 
     def ours(self, checkpoint: Path) -> Path:
-        """The bundle, fp32 and int8, that ``timesformer-export`` makes of a checkpoint."""
+        """The loaded, fp32 and int8, that ``timesformer-export`` makes of a checkpoint."""
         return made(
             self.work / "ours" / checkpoint.name,
             [

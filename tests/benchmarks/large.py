@@ -56,27 +56,27 @@ def measure(bench: Bench) -> list[Large]:
     found = []
     for name, (frames, side) in _VARIANTS.items():
         checkpoint = bench.checkpoint(num_frames=frames, side=side)
-        bundle = bench.work / "large" / name
+        loaded = bench.work / "large" / name
         bench.announce(f"Exporting {name}: this takes a quarter of an hour")
-        remove(bundle)
-        bundle.parent.mkdir(parents=True, exist_ok=True)
+        remove(loaded)
+        loaded.parent.mkdir(parents=True, exist_ok=True)
         try:
-            found.append(_measure(name, checkpoint, bundle, bench, frames, side))
+            found.append(_measure(name, checkpoint, loaded, bench, frames, side))
         finally:
-            remove(bundle)
+            remove(loaded)
     return found
 
 
 def _measure(
-    name: str, checkpoint: Path, bundle: Path, bench: Bench, frames: int, side: int
+    name: str, checkpoint: Path, loaded: Path, bench: Bench, frames: int, side: int
 ) -> Large:
     command = [
         *(sys.executable, "-m", "timesformer_exporter", "--model", str(checkpoint)),
-        *("--output", str(bundle), "--dtype", "int8", "--no-gate"),
+        *("--output", str(loaded), "--dtype", "int8", "--no-gate"),
     ]
     seconds, megabytes = cost(command, bench.threads, bench.logs / f"export-{name}.log")
-    report = json.loads((bundle / "export_report.json").read_text(encoding="utf-8"))
-    one = Competitor(f"{name} int8", "ours", bundle / "onnx" / "model_int8.onnx")
+    report = json.loads((loaded / "export_report.json").read_text(encoding="utf-8"))
+    one = Competitor(f"{name} int8", "ours", loaded / "onnx" / "model_int8.onnx")
     clips = bench.clip_file(frames, side, count=1)
     with Worker(one, clips, bench.threads, bench.logs) as worker:
         runs = [worker.seconds() for _ in range(_RUNS)]

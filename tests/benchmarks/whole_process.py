@@ -31,14 +31,14 @@ def measure(bench: Bench) -> tuple[dict[str, dict[str, list[float]]], list[Row]]
         For each its seconds and its peak memory in 10^6 bytes, per round; and the table's rows.
     """
     checkpoint, video = bench.checkpoint(), str(bench.video())
-    bundle = bench.ours(checkpoint)
+    loaded = bench.ours(checkpoint)
     commands = {
         _OURS: [
             sys.executable,
             "-m",
             "timesformer_runtime",
             "classify",
-            str(bundle),
+            str(loaded),
             video,
             *("--dtype", "int8", "--threads", str(bench.threads)),
         ],

@@ -1,4 +1,4 @@
-"""A bundle made by the exporter, run where only the runtime's dependencies are installed.
+"""A loaded made by the exporter, run where only the runtime's dependencies are installed.
 
 ``make test`` makes that environment and names its interpreter in TIMESFORMER_RUNTIME_PYTHON.
 """

@@ -1,4 +1,4 @@
-"""Whole exports: what is in a bundle, and what happens when something is wrong."""
+"""Whole exports: what is in a loaded, and what happens when something is wrong."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_the_files_of_a_bundle(tmp_path: Path) -> None:
     assert set(report["seconds"]) == {"load", "pytorch", "trace", "write", "check"}
     card = (result.folder / "README.md").read_text()
     assert card.startswith("---\n")
-    assert "timesformer classify bundle video.mp4" in card
+    assert "timesformer classify loaded video.mp4" in card
     assert "divided space-time attention" in card
     # Nothing of the machine that it was made on.
     for path in result.folder.rglob("*"):

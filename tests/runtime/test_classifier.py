@@ -42,7 +42,7 @@ from tests.tiny_graphs import (
     moving_frames,
     own_metadata,
     preprocessor_config,
-    write_bundle,
+    write_exported_model,
     write_sidecars,
     write_video,
 )
@@ -376,7 +376,7 @@ def test_a_model_without_a_head() -> None:
 
 
 def test_what_a_classifier_tells_about_itself(tmp_path: Path) -> None:
-    folder = write_bundle(tmp_path / "shots", ("fp32", "fp16"))
+    folder = write_exported_model(tmp_path / "shots", ("fp32", "fp16"))
     classifier = VideoClassifier.from_pretrained(folder, device="cpu", threads=2, dtype="fp16")
     assert classifier.name == str(folder)
     assert (classifier.dtype, classifier.device, classifier.device_reason) == ("fp16", "cpu", "")
@@ -441,7 +441,7 @@ def test_a_fingerprint_is_that_of_the_model_that_was_loaded(tmp_path: Path, name
 def test_pickles_by_its_configuration(
     tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_bundle(tmp_path / "shots", ("fp32", "fp16"))
+    write_exported_model(tmp_path / "shots", ("fp32", "fp16"))
     monkeypatch.chdir(tmp_path)
     classifier = VideoClassifier.from_pretrained("shots", device="cpu", threads=1, dtype="fp16")
     monkeypatch.chdir("/")  # a worker's working directory is another one
@@ -552,7 +552,7 @@ def test_the_golden_check_by_hand() -> None:
 
 @pytest.fixture(scope="module")
 def timesformer(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
-    """A bundle of a small divided model, and that model in PyTorch."""
+    """A loaded of a small divided model, and that model in PyTorch."""
     pytest.importorskip("torch")
     from timesformer_exporter.export import export  # noqa: PLC0415
     from timesformer_exporter.options import ExportOptions  # noqa: PLC0415

@@ -138,7 +138,7 @@ def sha256(path: Path) -> str:
 
 
 def _names(folder: Path) -> list[str]:
-    """The files in a folder, and the graphs of a bundle."""
+    """The files in a folder, and the graphs of an exported model."""
     graphs = [item.relative_to(folder).as_posix() for item in folder.glob("onnx/*.onnx")]
     return [item.name for item in folder.iterdir() if item.is_file()] + graphs
 

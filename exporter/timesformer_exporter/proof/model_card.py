@@ -1,4 +1,4 @@
-"""The README.md of a bundle: what it came from, how it was checked and how to run it."""
+"""The README.md of an exported model: what it came from, how it was checked and how to run it."""
 
 import shlex
 from collections.abc import Mapping, Sequence

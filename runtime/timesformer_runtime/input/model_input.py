@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -14,14 +15,29 @@ from timesformer_runtime.input.facebook import FacebookPreprocessing
 from timesformer_runtime.input.preprocess import MAX_CLIP_BYTES, Frame, Preprocessing
 from timesformer_runtime.input.sampling import FrameIndices
 from timesformer_runtime.input.views import Views
-from timesformer_runtime.model.loaded import Bundle
 from timesformer_runtime.video.decoder import stack_frames
 from timesformer_runtime.video.limits import DecodeLimits
-from timesformer_runtime.video.pixels import Rendering
-
-Converted = npt.NDArray[Any]  # a frame as it is kept until its clip is complete
+from timesformer_runtime.video.pixels import ConvertedFrame, Rendering
 
 _MOST_SCALED = 8192  # pixels of the longer side; what is longer is resized only where it is seen
+
+
+@dataclasses.dataclass(frozen=True)
+class GraphInput:
+    """The one input of the graph.
+
+    Attributes:
+        name: Its name in the graph.
+        takes_frames: True for uint8 RGB frames [1, T, H, W, 3] of any size, which the graph
+            preprocesses; False for preprocessed ``pixel_values`` [1, T, C, h, w].
+        dtype: What its array must hold.
+        num_frames: T.
+    """
+
+    name: str
+    takes_frames: bool
+    dtype: type[np.generic]
+    num_frames: int
 
 
 class ModelInput:
@@ -30,7 +46,8 @@ class ModelInput:
     Frames are converted one by one, each to no more than the model sees of it, in any thread.
 
     Args:
-        bundle: The model.
+        graph_input: What the graph takes.
+        preprocessing: From frames to that; None where the graph preprocesses frames itself.
         views: What it shall see of a video.
         max_bytes: Memory that the frames of a clip may take.
 
@@ -39,26 +56,30 @@ class ModelInput:
     """
 
     def __init__(
-        self, bundle: Bundle, views: Views, max_bytes: int = DecodeLimits.max_bytes
+        self,
+        graph_input: GraphInput,
+        preprocessing: Preprocessing | None,
+        views: Views,
+        max_bytes: int = DecodeLimits.max_bytes,
     ) -> None:
         self._max_bytes = max_bytes
-        self.num_frames = bundle.input.num_frames
+        self.num_frames = graph_input.num_frames
         self.sampling = views.sampling.resolved(self.num_frames)
         self.crops = (CENTER,) if views.crops == 1 else CROPS
-        self._dtype = bundle.input.dtype
+        self._dtype = graph_input.dtype
         self._views = views
         self._flips = views.channel_order == "bgr"
-        self._preprocessing = bundle.preprocessing
+        self._preprocessing = preprocessing
         self._facebook: FacebookPreprocessing | None = None
-        if bundle.preprocessing is None:
+        if preprocessing is None:
             _check_frames_input(views)
             return
-        if self._flips and bundle.preprocessing.num_channels == 1:
+        if self._flips and preprocessing.num_channels == 1:
             raise InvalidOptionError("channel_order bgr is for colour models; this one is grey")
         if views.protocol == "facebook":
-            self._facebook = FacebookPreprocessing.of(bundle.preprocessing, views.crops)
+            self._facebook = FacebookPreprocessing.of(preprocessing, views.crops)
         elif views.crops > 1:
-            _check_crops(bundle.preprocessing)
+            _check_crops(preprocessing)
 
     def choose(self, count: int, rate: float) -> FrameIndices:
         """Chooses the frames that are needed of a video: those of all clips, one after another.
@@ -75,7 +96,7 @@ class ModelInput:
         """
         return self.sampling.indices(count, self.num_frames, rate).ravel()
 
-    def rendering(self, convert: Callable[[Frame], Converted] | None = None) -> Rendering:
+    def rendering(self, convert: Callable[[Frame], ConvertedFrame] | None = None) -> Rendering:
         """How decoded pictures become what is kept of them.
 
         Args:
@@ -87,7 +108,7 @@ class ModelInput:
             square_pixels=self._views.square_pixels,
         )
 
-    def convert(self, frame: Frame) -> Converted:
+    def convert(self, frame: Frame) -> ConvertedFrame:
         """What to keep of a frame.
 
         Args:
@@ -108,7 +129,7 @@ class ModelInput:
             return np.stack([self._facebook.pixels(frame, crop) for crop in self.crops])
         return np.stack(self._preprocessing.planes(frame, self.crops))
 
-    def views(self, frames: Sequence[Converted]) -> Iterator[npt.NDArray[Any]]:
+    def views(self, frames: Sequence[ConvertedFrame]) -> Iterator[npt.NDArray[Any]]:
         """The input of each view: all crops of the first clip, then those of the next.
 
         Args:
@@ -134,7 +155,7 @@ class ModelInput:
         size = self._preprocessing.resized_size(height, width)
         return size if max(size) <= _MOST_SCALED else (height, width)
 
-    def _check_memory(self, clip: Sequence[Converted]) -> None:
+    def _check_memory(self, clip: Sequence[ConvertedFrame]) -> None:
         """Checks the size of the model's input, which repeats frames where the video has few."""
         if self._preprocessing is None:
             size, limit = sum(frame.nbytes for frame in clip), self._max_bytes
@@ -147,7 +168,7 @@ class ModelInput:
                 f"limit of {limit}; give a smaller video, or raise max_bytes"
             )
 
-    def _batch(self, clip: Sequence[Converted], crop: int) -> npt.NDArray[Any]:
+    def _batch(self, clip: Sequence[ConvertedFrame], crop: int) -> npt.NDArray[Any]:
         if self._preprocessing is None:
             return stack_frames(clip)[None]
         if self._facebook is not None:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from timesformer_runtime.errors import InvalidModelError, named, quoted
+from timesformer_runtime.input.model_input import GraphInput
 from timesformer_runtime.input.preprocess import Preprocessing
 from timesformer_runtime.json_object import parse_json_object, whole_number
 from timesformer_runtime.model.class_names import class_names
@@ -49,24 +50,6 @@ _NUMBERS = tuple(
 )
 _ANSWERS = ("logits", "features")
 _FRAMES_TYPE = "tensor(uint8)"
-
-
-@dataclasses.dataclass(frozen=True)
-class GraphInput:
-    """The one input of the graph.
-
-    Attributes:
-        name: Its name in the graph.
-        takes_frames: True for uint8 RGB frames [1, T, H, W, 3] of any size, which the graph
-            preprocesses; False for preprocessed ``pixel_values`` [1, T, C, h, w].
-        dtype: What its array must hold.
-        num_frames: T.
-    """
-
-    name: str
-    takes_frames: bool
-    dtype: type[np.generic]
-    num_frames: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +108,7 @@ class Golden:
 
 
 @dataclasses.dataclass(frozen=True)
-class Bundle:
+class LoadedModel:
     """A loaded model and everything that is known about it.
 
     Attributes:
@@ -158,14 +141,14 @@ class Bundle:
     notes: tuple[str, ...] = ()
 
 
-def open_bundle(
+def load_model(
     model: str | Path | bytes,
     settings: SessionSettings,
     *,
     dtype: str | None = None,
     revision: str | None = None,
     local_files_only: bool = False,
-) -> Bundle:
+) -> LoadedModel:
     """Finds, loads and checks a model; see ``find_model`` for what it can be.
 
     Raises:
@@ -188,7 +171,7 @@ def open_bundle(
         raise InvalidModelError(f"{graph}: {error}") from error
 
 
-def _describe(files: ModelFiles, session: Session) -> Bundle:
+def _describe(files: ModelFiles, session: Session) -> LoadedModel:
     metadata = _own_metadata(session.metadata)
     config = _json_entry(metadata, "config") or files.config or {}
     _check_sampling(metadata)
@@ -205,7 +188,7 @@ def _describe(files: ModelFiles, session: Session) -> Bundle:
     golden = None if entry is None else Golden.from_dict(entry)
     if golden is not None and golden.output not in outputs:
         raise InvalidModelError(f"its golden check is of {golden.output}, which it does not give")
-    return Bundle(
+    return LoadedModel(
         name=files.name,
         graph=files.graph,
         dtype=_read_dtype(metadata) or files.dtype,

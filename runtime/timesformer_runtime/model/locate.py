@@ -1,4 +1,4 @@
-"""Which files make up a model: a bundle folder, one .onnx file, a Hub id, or bytes."""
+"""Which files make up a model: an exported model's folder, one .onnx file, a Hub id, or bytes."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def find_model(
         )
     if not isinstance(model, Path) and not model:
         raise ModelNotFoundError(
-            "the model is empty; give a bundle folder, an .onnx file or a Hub id"
+            "the model is empty; give the folder of an exported model, an .onnx file or a Hub id"
         )
     if dtype is not None and dtype not in tuple(DTYPES):
         raise InvalidOptionError(f"dtype is {dtype!r}; it must be one of {', '.join(DTYPES)}")
@@ -133,8 +133,8 @@ def find_model(
     if path.is_file():
         return _one_file(path, name, dtype)
     raise ModelNotFoundError(
-        f"{name}: there is no such folder or file; give a bundle folder, an .onnx file or a Hub "
-        "id such as onnx-community/timesformer-base-finetuned-k400"
+        f"{name}: there is no such folder or file; give the folder of an exported model, an "
+        ".onnx file or a Hub id such as onnx-community/timesformer-base-finetuned-k400"
     )
 
 

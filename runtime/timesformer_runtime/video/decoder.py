@@ -22,9 +22,9 @@ from timesformer_runtime.video.decoding import (
 )
 from timesformer_runtime.video.index.frame_index import scan
 from timesformer_runtime.video.limits import DecodeLimits
-from timesformer_runtime.video.pixels import Frame, Kept, Rendering, Size
+from timesformer_runtime.video.pixels import ConvertedFrame, Frame, Rendering, Size
 from timesformer_runtime.video.seeking import decode_selected
-from timesformer_runtime.video.soundness import Verdict, judge, read_claims
+from timesformer_runtime.video.soundness import Verdict, judge, read_stated
 from timesformer_runtime.video.source import Source, locate
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class DecodedFrames:
         interlaced: Whether frames consist of two fields; they are kept as they are.
     """
 
-    pixels: tuple[Kept, ...]
+    pixels: tuple[ConvertedFrame, ...]
     indices: tuple[int, ...]
     times: tuple[float, ...]
     interlaced: bool
@@ -107,7 +107,7 @@ class VideoDecoder:
         *,
         threads: int = 1,
         limits: DecodeLimits | None = None,
-        convert: Callable[[Frame], Kept] | None = None,
+        convert: Callable[[Frame], ConvertedFrame] | None = None,
         scale_to: Callable[[int, int], Size] | None = None,
         square_pixels: bool = False,
     ) -> None:
@@ -118,11 +118,11 @@ class VideoDecoder:
         with contextlib.ExitStack() as stack:
             self._video_file = stack.enter_context(locate(source, limits))
             self._video = stack.enter_context(open_video(self._video_file, threads=threads))
-            self._claims = read_claims(self._video_file, self._video)
+            self._stated = read_stated(self._video_file, self._video)
             self._scan = scan(self._video)
             self._resources = stack.pop_all()
         self.rate = frame_rate(self._video.stream)
-        self.duration = self._claims.seconds
+        self.duration = self._stated.seconds
         self._index = self._scan.index
         self._packets = self._scan.kept  # while the decoder has not seen them
         self._decoded: Decoded | None = None  # the newest
@@ -174,7 +174,7 @@ class VideoDecoder:
     def verdict(self) -> Verdict:
         """The file's problems, and whether its end is missing."""
         decoded = self._decoded or Decoded(self._scan.packets)
-        return judge(self._video_file, self._claims, self._scan.extent, decoded)
+        return judge(self._video_file, self._stated, self._scan.extent, decoded)
 
     def frames(self, indices: Indices) -> DecodedFrames:
         """Decodes frames.
@@ -280,7 +280,7 @@ class VideoDecoder:
         return True
 
 
-def stack_frames(frames: Sequence[Kept]) -> npt.NDArray[np.uint8]:
+def stack_frames(frames: Sequence[ConvertedFrame]) -> npt.NDArray[np.uint8]:
     """Frames [H, W, 3] as one array [T, H, W, 3].
 
     Raises:

@@ -12,7 +12,7 @@ import av.error
 from timesformer_runtime.errors import InvalidVideoError
 from timesformer_runtime.video.container import OpenVideo, VideoStream
 from timesformer_runtime.video.limits import Watch
-from timesformer_runtime.video.pixels import Kept, Rendering
+from timesformer_runtime.video.pixels import ConvertedFrame, Rendering
 
 if TYPE_CHECKING:
     from timesformer_runtime.video.container import Packet
@@ -26,7 +26,7 @@ _HOPELESS = 100  # after so many failed packets, more than frames, reading on is
 class Picture(NamedTuple):
     """What is kept of a frame, and its time in seconds from the video's first frame."""
 
-    pixels: Kept
+    pixels: ConvertedFrame
     seconds: float
 
 
@@ -218,6 +218,6 @@ def frame_seconds(stream: VideoStream, number: int, time: int | None, start: int
 
 
 def frame_rate(stream: VideoStream) -> float:
-    """Frames per second, as the file claims, unless no video would have so few."""
+    """Frames per second, as the file stated, unless no video would have so few."""
     claimed = float(stream.average_rate or stream.guessed_rate or _USUAL_RATE)
     return claimed if claimed >= _LOWEST_RATE else _USUAL_RATE

@@ -16,7 +16,7 @@ from timesformer_runtime.errors import InvalidVideoError
 from timesformer_runtime.input import resample
 
 Frame = npt.NDArray[np.uint8]  # [H, W, 3], RGB
-Kept = npt.NDArray[Any]
+ConvertedFrame = npt.NDArray[Any]
 Size = tuple[int, int]  # height, width
 
 _RESERVED_COLOUR_SPACE, _UNSPECIFIED_COLOUR_SPACE = 3, 2
@@ -39,11 +39,11 @@ class Rendering:
         square_pixels: Whether the width is corrected where the pixels are not square.
     """
 
-    convert: Callable[[Frame], Kept] | None = None
+    convert: Callable[[Frame], ConvertedFrame] | None = None
     scale_to: Callable[[int, int], Size] | None = None
     square_pixels: bool = False
 
-    def __call__(self, picture: av.VideoFrame, shape: Fraction | None) -> Kept:
+    def __call__(self, picture: av.VideoFrame, shape: Fraction | None) -> ConvertedFrame:
         """Renders one picture; ``shape`` is the width of its pixels divided by their height.
 
         Raises:

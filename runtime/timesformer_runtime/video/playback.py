@@ -23,8 +23,8 @@ from timesformer_runtime.video.decoding import (
 from timesformer_runtime.video.file import VideoFile
 from timesformer_runtime.video.index.frame_index import Extent, FrameIndex, scan
 from timesformer_runtime.video.limits import DecodeLimits
-from timesformer_runtime.video.pixels import Kept, Rendering
-from timesformer_runtime.video.soundness import judge, oddities, read_claims
+from timesformer_runtime.video.pixels import ConvertedFrame, Rendering
+from timesformer_runtime.video.soundness import judge, oddities, read_stated
 from timesformer_runtime.video.source import Source, locate
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class PlayedFrame:
     picture: av.VideoFrame
     pixel_shape: Fraction | None
 
-    def render(self, rendering: Rendering) -> Kept:
+    def render(self, rendering: Rendering) -> ConvertedFrame:
         """Makes an array of it.
 
         Raises:
@@ -69,7 +69,7 @@ class Playback:
 
     Attributes:
         name: The file's name.
-        rate: Frames per second, as the file claims.
+        rate: Frames per second, as the file stated.
         duration: Seconds, as the file claims; None where it does not.
     """
 
@@ -79,8 +79,8 @@ class Playback:
         self.rate = frame_rate(video.stream)
         self._video_file = video_file
         self._video = video
-        self._claims = read_claims(video_file, video)
-        self.duration = self._claims.seconds
+        self._stated = read_stated(video_file, video)
+        self.duration = self._stated.seconds
         self._decoded = Decoded()
         self._clock = FrameClock(self.rate)
         self._packets = 0
@@ -164,7 +164,7 @@ class Playback:
         extent = Extent(self._packets, None, None)
         if unit is not None and self._first is not None and self._end is not None:
             extent = Extent(self._packets, float(self._first * unit), float(self._end * unit))
-        return judge(self._video_file, self._claims, extent, self._decoded).problems
+        return judge(self._video_file, self._stated, extent, self._decoded).problems
 
     def _chosen_packets(self, wanted: frozenset[int]) -> Iterator[Packet]:
         decoder = self._video.stream.codec_context

@@ -21,7 +21,7 @@ _TOLERANCE_SECONDS, _TOLERANCE_RATIO = 0.2, 0.03
 _TOO_MUCH = 1.5  # muxers understate the duration of videos with a variable rate
 
 
-class Claims(NamedTuple):
+class Stated(NamedTuple):
     """What a file says before anything of it is decoded.
 
     Attributes:
@@ -49,7 +49,7 @@ class Verdict(NamedTuple):
     truncated: bool
 
 
-def read_claims(video_file: VideoFile, video: OpenVideo) -> Claims:
+def read_stated(video_file: VideoFile, video: OpenVideo) -> Stated:
     """Reads what a file says about itself and its video stream."""
     container, stream = video.container, video.stream
     name = container.format.name
@@ -57,34 +57,34 @@ def read_claims(video_file: VideoFile, video: OpenVideo) -> Claims:
     listed = len(stream.index_entries) if name.startswith("mov") and stream.frames else None
     size = _riff_size(video_file) if name == "avi" else None
     if name.startswith(_STREAM_DURATION):
-        return Claims(_seconds(stream), listed, size, is_common=False)
+        return Stated(_seconds(stream), listed, size, is_common=False)
     if name.startswith(_COMMON_DURATION) and container.duration:
         is_common = len(container.streams) > 1
-        return Claims(container.duration / av.time_base, listed, size, is_common)
-    return Claims(None, listed, size, is_common=False)
+        return Stated(container.duration / av.time_base, listed, size, is_common)
+    return Stated(None, listed, size, is_common=False)
 
 
-def judge(video_file: VideoFile, claims: Claims, extent: Extent, decoded: Decoded) -> Verdict:
+def judge(video_file: VideoFile, stated: Stated, extent: Extent, decoded: Decoded) -> Verdict:
     """Compares what a file says with what was found in it."""
     problems = []
     truncated = False
     size = video_file.size()
-    if claims.bytes is not None and size < claims.bytes:
+    if stated.bytes is not None and size < stated.bytes:
         truncated = True
-        problems.append(f"it ends after {size} of {claims.bytes} bytes")
-    if claims.packets is not None and extent.packets < claims.packets:
+        problems.append(f"it ends after {size} of {stated.bytes} bytes")
+    if stated.packets is not None and extent.packets < stated.packets:
         truncated = True
-        problems.append(f"it ends after {extent.packets} of {claims.packets} packets")
-    found = _found_seconds(claims.seconds, extent)
-    if claims.seconds is not None and found is not None:
-        tolerance = max(_TOLERANCE_SECONDS, _TOLERANCE_RATIO * claims.seconds)
-        if found < claims.seconds - tolerance and not _others_last(video_file, claims, tolerance):
+        problems.append(f"it ends after {extent.packets} of {stated.packets} packets")
+    found = _found_seconds(stated.seconds, extent)
+    if stated.seconds is not None and found is not None:
+        tolerance = max(_TOLERANCE_SECONDS, _TOLERANCE_RATIO * stated.seconds)
+        if found < stated.seconds - tolerance and not _others_last(video_file, stated, tolerance):
             truncated = True
             problems.append(
-                f"it ends after {found:.2f} of the {claims.seconds:.2f} seconds that it states"
+                f"it ends after {found:.2f} of the {stated.seconds:.2f} seconds that it states"
             )
-        elif found > _TOO_MUCH * claims.seconds + tolerance:
-            problems.append(f"it states {claims.seconds:.2f} seconds and has {found:.2f}")
+        elif found > _TOO_MUCH * stated.seconds + tolerance:
+            problems.append(f"it states {stated.seconds:.2f} seconds and has {found:.2f}")
     return Verdict((*problems, *_flaws(decoded)), truncated)
 
 
@@ -119,12 +119,12 @@ def _found_seconds(claimed: float | None, extent: Extent) -> float | None:
     return with_start if abs(with_start - claimed) < abs(without - claimed) else without
 
 
-def _others_last(video_file: VideoFile, claims: Claims, tolerance: float) -> bool:
+def _others_last(video_file: VideoFile, stated: Stated, tolerance: float) -> bool:
     """Whether another stream, such as the sound, has the duration that the file states."""
-    if not claims.is_common or claims.seconds is None:
+    if not stated.is_common or stated.seconds is None:
         return False
     with open_streams(video_file) as (container, file):
-        return _last_end(container, file, video_file) >= claims.seconds - tolerance
+        return _last_end(container, file, video_file) >= stated.seconds - tolerance
 
 
 def _last_end(container: InputContainer, file: CountedFile, video_file: VideoFile) -> float:

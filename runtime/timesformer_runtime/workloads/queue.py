@@ -1,4 +1,4 @@
-"""Channel: hands items from one thread to another, and never holds more than a few of them."""
+"""BoundedQueue: hands items from one thread to another, and never holds more than a few of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Channel(Generic[T]):
+class BoundedQueue(Generic[T]):
     """A bounded queue between one producer and one consumer, that either of them can end.
 
     Args:

@@ -28,7 +28,7 @@ from timesformer_runtime.video.live.address import is_url, live_address
 from timesformer_runtime.video.live.source import Connection, LiveFrame, LiveSource
 from timesformer_runtime.video.playback import play
 from timesformer_runtime.video.source_names import shown
-from timesformer_runtime.workloads.queue import Channel
+from timesformer_runtime.workloads.queue import BoundedQueue
 from timesformer_runtime.workloads.stream_windows import LiveWindow, LiveWindows
 from timesformer_runtime.workloads.timeline import (
     WindowReader,
@@ -187,10 +187,10 @@ class _NewestWindows:
         self._pipeline = pipeline
         self._read = read
         self._windows = LiveWindows(pipeline, settings, check)
-        self._frames: Channel[LiveFrame] = Channel(
+        self._frames: BoundedQueue[LiveFrame] = BoundedQueue(
             _WAITING_FRAMES, drop=drop, size=lambda frame: frame.size
         )
-        self._ready: Channel[LiveWindow] = Channel(1, drop=drop)
+        self._ready: BoundedQueue[LiveWindow] = BoundedQueue(1, drop=drop)
 
     def results(self, ranking: Ranking) -> Generator[LiveResult, None, None]:
         """The results; nothing is read before the first one is asked for."""

@@ -7,9 +7,9 @@ import itertools
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import NamedTuple
 
-from timesformer_runtime.input.model_input import Converted
 from timesformer_runtime.pipeline import Pipeline, Timed
 from timesformer_runtime.video.live.source import LiveFrame
+from timesformer_runtime.video.pixels import ConvertedFrame
 from timesformer_runtime.workloads.windows import SlidingWindows, Window, WindowSettings
 
 _ROUNDING = 1e-6  # seconds
@@ -30,7 +30,7 @@ class LiveWindow(NamedTuple):
         converting: Seconds that the conversion of these took so far.
     """
 
-    window: Window[Converted]
+    window: Window[ConvertedFrame]
     offset: float
     number: int
     first: int
@@ -70,7 +70,7 @@ class LiveWindows:
 
     def _of_connection(self, frames: Iterator[LiveFrame]) -> Generator[LiveWindow, None, None]:
         first = next(frames)
-        windows: SlidingWindows[LiveFrame, Converted] = SlidingWindows(
+        windows: SlidingWindows[LiveFrame, ConvertedFrame] = SlidingWindows(
             self._settings,
             first.connection.rate,
             self._pipeline.input.choose,
@@ -88,7 +88,7 @@ class LiveWindows:
 
     def _complete(
         self,
-        window: Window[Converted],
+        window: Window[ConvertedFrame],
         offset: float,
         times: collections.deque[float],
         newest: LiveFrame,

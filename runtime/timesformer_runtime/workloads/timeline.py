@@ -19,13 +19,12 @@ from typing import NamedTuple, Self, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from timesformer_runtime.input.model_input import Converted
 from timesformer_runtime.pipeline import Pipeline, Timed
 from timesformer_runtime.results import PartResult, Ranking, Seconds, count_duplicates
-from timesformer_runtime.video.pixels import Kept
+from timesformer_runtime.video.pixels import ConvertedFrame
 from timesformer_runtime.video.playback import BrokenPromiseError, Playback, PlayedFrame, play
 from timesformer_runtime.video.source import Source
-from timesformer_runtime.workloads.queue import Channel
+from timesformer_runtime.workloads.queue import BoundedQueue
 from timesformer_runtime.workloads.windows import SlidingWindows, Window, WindowSettings
 from timesformer_runtime.workloads.workers import check_workers
 
@@ -163,10 +162,10 @@ def segment_of(pipeline: Pipeline, alike: list[ClassifiedWindow], ranking: Ranki
 def classified_windows(reading: WindowReader) -> Generator[ClassifiedWindow, None, None]:
     """Runs the model on each window, in order; a thread reads ahead."""
     runs = reading.workers if reading.pipeline.model.session.device.name == "cpu" else 1
-    windows: Channel[ReadWindow] = Channel(_AHEAD, drop=False)
+    windows: BoundedQueue[ReadWindow] = BoundedQueue(_AHEAD, drop=False)
     reader = windows.fill(reading.windows(), "timeline: reading")
     pool = ThreadPoolExecutor(runs, thread_name_prefix="timeline: model")
-    answers: Channel[Future[ClassifiedWindow]] = Channel(runs, drop=False)
+    answers: BoundedQueue[Future[ClassifiedWindow]] = BoundedQueue(runs, drop=False)
     begun = _begun(iter(windows), reading.pipeline, pool, threading.Semaphore(runs))
     feeder = answers.fill(begun, "timeline: feeding")
     is_patient = True
@@ -231,7 +230,7 @@ class ReadWindow(NamedTuple):
         preprocess: Seconds since the window before that converting frames took.
     """
 
-    window: Window[Converted]
+    window: Window[ConvertedFrame]
     read_at: float
     failed_packets: int
     problems: tuple[str, ...]
@@ -308,7 +307,9 @@ class WindowReader:
                 start, failed_packets = time.perf_counter(), playback.failed_packets
                 converted = self._convert.seconds
 
-    def _windows(self, playback: Playback, threads: int) -> Iterator[tuple[Playback, Window[Kept]]]:
+    def _windows(
+        self, playback: Playback, threads: int
+    ) -> Iterator[tuple[Playback, Window[ConvertedFrame]]]:
         """The windows, and what plays their frames; no more is decoded than they need."""
         given = 0
         times = playback.times()
@@ -350,9 +351,9 @@ class WindowReader:
 
     def _windows_of(
         self, playback: Playback, frames: Iterator[PlayedFrame]
-    ) -> Iterator[Window[Kept]]:
+    ) -> Iterator[Window[ConvertedFrame]]:
         rendering = self.pipeline.input.rendering(self._convert)
-        windows: SlidingWindows[PlayedFrame, Kept] = SlidingWindows(
+        windows: SlidingWindows[PlayedFrame, ConvertedFrame] = SlidingWindows(
             self._settings,
             playback.rate,
             self.pipeline.input.choose,

@@ -102,7 +102,7 @@ def test_clips_are_never_held_together() -> None:
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The divided shot-transition model in int8, fp16 and q4, all of which passed."""
     output = tmp_path_factory.mktemp("gate") / "bundle"
     result = export(ExportOptions(str(MODEL), output=output, dtypes=("int8", "fp16", "q4")))
@@ -128,13 +128,13 @@ def _verdict(
 
 @pytest.mark.parametrize(("dtype", "most_missed"), [("int8", 0), ("fp16", 0), ("q4", 1)])
 def test_a_file_with_one_broken_matrix_does_not_pass(
-    dtype: str, most_missed: int, bundle: Path, reference: GateReference, tmp_path: Path
+    dtype: str, most_missed: int, loaded: Path, reference: GateReference, tmp_path: Path
 ) -> None:
     """Its rows are one off, as by a wrong layout; every value is a plausible weight.
 
     Four bits may be as far off as a broken matrix that matters little: 3 of all 41 would pass.
     """
-    graph = onnx.load(bundle / "onnx" / f"model_{dtype}.onnx")
+    graph = onnx.load(loaded / "onnx" / f"model_{dtype}.onnx")
     assert _verdict(graph, dtype, reference, tmp_path).passed
     matrices = [
         tensor
@@ -154,10 +154,10 @@ def test_a_file_with_one_broken_matrix_does_not_pass(
 
 
 def test_a_file_with_all_weights_a_little_off_does_not_pass(
-    bundle: Path, reference: GateReference, tmp_path: Path
+    loaded: Path, reference: GateReference, tmp_path: Path
 ) -> None:
     """Noise of 3 % on every weight, which each may have in fewer bits, is not what 16 bits give."""
-    graph = onnx.load(bundle / "onnx" / "model_fp16.onnx")
+    graph = onnx.load(loaded / "onnx" / "model_fp16.onnx")
     random = np.random.default_rng(0)
     for tensor in graph.graph.initializer:
         if len(tensor.dims) == 2:

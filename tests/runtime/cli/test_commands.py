@@ -29,7 +29,7 @@ from tests.tiny_graphs import (
     moving_frames,
     own_metadata,
     preprocessor_config,
-    write_bundle,
+    write_exported_model,
     write_sidecars,
     write_video,
 )
@@ -42,9 +42,9 @@ Result = subprocess.CompletedProcess[str]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle ``shots``, and the videos ``a.mp4``, ``b.mkv`` and the text ``broken.mp4``."""
+    """An exported model ``shots``, videos ``a.mp4`` and ``b.mkv``, and the text ``broken.mp4``."""
     folder = tmp_path_factory.mktemp("cli")
-    write_bundle(folder / "shots")
+    write_exported_model(folder / "shots")
     write_video(folder / "a.mp4", moving_frames(21))
     write_video(folder / "b.mkv", 255 - moving_frames(9))
     (folder / "broken.mp4").write_text("no video")

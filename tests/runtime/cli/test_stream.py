@@ -16,7 +16,7 @@ from timesformer_runtime import VideoClassifier
 from timesformer_runtime.cli.stream import stream
 
 from tests.live_sources import free_udp_url, sender
-from tests.tiny_graphs import LABELS, write_bundle
+from tests.tiny_graphs import LABELS, write_exported_model
 from tests.video_files import moving_pictures, write_video
 
 PATIENCE = 60.0  # seconds; machines that run tests can be busy
@@ -25,9 +25,9 @@ COMMAND = [sys.executable, "-m", "timesformer_runtime", "stream"]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle ``shots`` and the video ``clip.mp4`` of 4.4 seconds."""
+    """An exported model ``shots`` and the video ``clip.mp4`` of 4.4 seconds."""
     folder = tmp_path_factory.mktemp("stream")
-    write_bundle(folder / "shots")
+    write_exported_model(folder / "shots")
     write_video(folder / "clip.mp4", moving_pictures(110, seed=1))
     return folder
 

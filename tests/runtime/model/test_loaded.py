@@ -22,7 +22,7 @@ from timesformer_runtime.errors import (
 )
 from timesformer_runtime.input.preprocess import Preprocessing
 from timesformer_runtime.model import cpu, hub
-from timesformer_runtime.model.loaded import Bundle, open_bundle
+from timesformer_runtime.model.loaded import LoadedModel, load_model
 from timesformer_runtime.model.locate import find_model
 from timesformer_runtime.model.settings import SessionSettings
 
@@ -34,15 +34,15 @@ from tests.tiny_graphs import (
     model_config,
     own_metadata,
     preprocessor_config,
-    write_bundle,
+    write_exported_model,
     write_sidecars,
 )
 
 ON_CPU = SessionSettings(device="cpu", threads=1)
 
 
-def opened(model: str | Path | bytes, **options: Any) -> Bundle:
-    return open_bundle(model, ON_CPU, **options)
+def opened(model: str | Path | bytes, **options: Any) -> LoadedModel:
+    return load_model(model, ON_CPU, **options)
 
 
 def refusal(model: str | Path | bytes, error: type[TimesformerError], **options: Any) -> str:
@@ -52,10 +52,10 @@ def refusal(model: str | Path | bytes, error: type[TimesformerError], **options:
     return str(caught.value)
 
 
-def logits_at_one(bundle: Bundle) -> float:
-    """A number that tells which of the files of ``write_bundle`` was loaded."""
+def logits_at_one(loaded: LoadedModel) -> float:
+    """A number that tells which of the files of ``write_exported_model`` was loaded."""
     shape = (1, FRAMES, 3, SIZE, SIZE)
-    (logits,) = bundle.session.run(["logits"], {"pixel_values": np.ones(shape, np.float32)})
+    (logits,) = loaded.session.run(["logits"], {"pixel_values": np.ones(shape, np.float32)})
     return float(logits[0, 0])
 
 
@@ -63,15 +63,15 @@ def logits_at_one(bundle: Bundle) -> float:
 
 
 def test_a_folder_in_the_hub_layout(tmp_path: Path) -> None:
-    bundle = opened(write_bundle(tmp_path / "shots"))
-    assert bundle.dtype == "fp32"
-    assert bundle.labels == LABELS
-    assert bundle.input.name == "pixel_values"
-    assert bundle.input.num_frames == FRAMES
-    assert bundle.preprocessing is not None
-    assert bundle.preprocessing.output_size == (SIZE, SIZE)
-    assert bundle.preprocessing.image_mean == (0.45, 0.4, 0.5)
-    assert bundle.metadata == {}
+    loaded = opened(write_exported_model(tmp_path / "shots"))
+    assert loaded.dtype == "fp32"
+    assert loaded.labels == LABELS
+    assert loaded.input.name == "pixel_values"
+    assert loaded.input.num_frames == FRAMES
+    assert loaded.preprocessing is not None
+    assert loaded.preprocessing.output_size == (SIZE, SIZE)
+    assert loaded.preprocessing.image_mean == (0.45, 0.4, 0.5)
+    assert loaded.metadata == {}
 
 
 @pytest.mark.parametrize(
@@ -86,11 +86,11 @@ def test_a_folder_in_the_hub_layout(tmp_path: Path) -> None:
     ],
 )
 def test_default_dtype(tmp_path: Path, dtypes: tuple[str, ...], device: str, chosen: str) -> None:
-    assert find_model(write_bundle(tmp_path, dtypes), device=device).dtype == chosen
+    assert find_model(write_exported_model(tmp_path, dtypes), device=device).dtype == chosen
 
 
 def test_dtype_picks_the_file(tmp_path: Path) -> None:
-    write_bundle(tmp_path, ("fp32", "fp16", "quantized"))
+    write_exported_model(tmp_path, ("fp32", "fp16", "quantized"))
     answers = {dtype: logits_at_one(opened(tmp_path, dtype=dtype)) for dtype in ("fp32", "fp16")}
     answers["q8"] = logits_at_one(opened(tmp_path, dtype="q8"))
     fp32, fp16, q8 = answers["fp32"] - 0.1, answers["fp16"] - 0.1, answers["q8"] - 0.1
@@ -99,18 +99,18 @@ def test_dtype_picks_the_file(tmp_path: Path) -> None:
 
 
 def test_dtype_that_is_not_there_says_what_is(tmp_path: Path) -> None:
-    write_bundle(tmp_path, ("fp32", "int8"))
+    write_exported_model(tmp_path, ("fp32", "int8"))
     message = refusal(tmp_path, ModelNotFoundError, dtype="fp16")
     assert message == f"{tmp_path}: there is no fp16 (model_fp16.onnx); it has fp32, int8"
 
 
 def test_dtype_that_does_not_exist(tmp_path: Path) -> None:
-    message = refusal(write_bundle(tmp_path), InvalidOptionError, dtype="int4")
+    message = refusal(write_exported_model(tmp_path), InvalidOptionError, dtype="int4")
     assert message.startswith("dtype is 'int4'; it must be one of fp32, fp16, int8")
 
 
 def test_a_choice_that_is_not_obvious_must_be_made(tmp_path: Path) -> None:
-    write_bundle(tmp_path, ("q4", "uint8"))
+    write_exported_model(tmp_path, ("q4", "uint8"))
     message = refusal(tmp_path, InvalidOptionError)
     assert message == f"{tmp_path}: it has uint8, q4; choose one by dtype"
 
@@ -124,9 +124,9 @@ def test_graph_at_the_root_of_the_folder(tmp_path: Path) -> None:
 def test_the_only_graph_may_have_any_name(tmp_path: Path) -> None:
     write_sidecars(tmp_path)
     TinyGraph().save(tmp_path / "my-timesformer.onnx")
-    bundle = opened(tmp_path)
-    assert bundle.dtype is None
-    assert bundle.labels == LABELS
+    loaded = opened(tmp_path)
+    assert loaded.dtype is None
+    assert loaded.labels == LABELS
     TinyGraph().save(tmp_path / "onnx" / "other.onnx")
     message = refusal(tmp_path, ModelNotFoundError)
     assert "it has onnx/other.onnx, my-timesformer.onnx: give one of these files" in message
@@ -149,7 +149,7 @@ def test_external_data_beside_the_graph(tmp_path: Path) -> None:
         size_threshold=80,
     )
     assert (tmp_path / "onnx" / "model.onnx_data").exists()
-    plain = write_bundle(tmp_path / "plain")
+    plain = write_exported_model(tmp_path / "plain")
     assert logits_at_one(opened(tmp_path)) == logits_at_one(opened(plain))
 
 
@@ -173,35 +173,35 @@ def test_folders_without_a_graph(tmp_path: Path, files: list[str], remedy: str) 
 
 
 def test_one_file_copied_away_is_enough(tmp_path: Path) -> None:
-    bundle = opened(TinyGraph(metadata=own_metadata()).save(tmp_path / "alone.onnx"))
-    assert bundle.labels == LABELS
-    assert bundle.preprocessing is not None
-    assert bundle.preprocessing.image_std == (0.225, 0.25, 0.2)
-    assert bundle.dtype is None
-    assert bundle.metadata["task"] == "video-classification"
+    loaded = opened(TinyGraph(metadata=own_metadata()).save(tmp_path / "alone.onnx"))
+    assert loaded.labels == LABELS
+    assert loaded.preprocessing is not None
+    assert loaded.preprocessing.image_std == (0.225, 0.25, 0.2)
+    assert loaded.dtype is None
+    assert loaded.metadata["task"] == "video-classification"
 
 
 def test_bytes(tmp_path: Path) -> None:
-    bundle = opened(TinyGraph(metadata=own_metadata()).proto().SerializeToString())
-    assert bundle.labels == LABELS
-    assert bundle.name == "the model's bytes"
+    loaded = opened(TinyGraph(metadata=own_metadata()).proto().SerializeToString())
+    assert loaded.labels == LABELS
+    assert loaded.name == "the model's bytes"
 
 
 def test_metadata_wins_over_files_beside(tmp_path: Path) -> None:
     other = {str(index): f"other {index}" for index in range(4)}
     write_sidecars(tmp_path, model_config(id2label=other), preprocessor_config(size=99))
-    bundle = opened(TinyGraph(metadata=own_metadata()).save(tmp_path / "model.onnx"))
-    assert bundle.labels == LABELS
-    assert bundle.preprocessing is not None
-    assert bundle.preprocessing.output_size == (SIZE, SIZE)
+    loaded = opened(TinyGraph(metadata=own_metadata()).save(tmp_path / "model.onnx"))
+    assert loaded.labels == LABELS
+    assert loaded.preprocessing is not None
+    assert loaded.preprocessing.output_size == (SIZE, SIZE)
 
 
 def test_metadata_of_other_tools_is_not_taken_for_ours(tmp_path: Path) -> None:
     foreign = {"task": "detect", "config": "yaml: no", "golden": "yes"}
     write_sidecars(tmp_path)
-    bundle = opened(TinyGraph(metadata=foreign).save(tmp_path / "model.onnx"))
-    assert bundle.labels == LABELS
-    assert bundle.metadata == {}
+    loaded = opened(TinyGraph(metadata=foreign).save(tmp_path / "model.onnx"))
+    assert loaded.labels == LABELS
+    assert loaded.metadata == {}
 
 
 @pytest.mark.parametrize("place", ["beside", "one up"])
@@ -211,11 +211,11 @@ def test_a_third_party_export(tmp_path: Path, place: str) -> None:
     folder = tmp_path if place == "beside" else tmp_path / "onnx"
     graph = TinyGraph(input_name="video", shape=shape, output="output_0").save(folder / "net.onnx")
     write_sidecars(tmp_path)
-    bundle = opened(graph)
-    assert bundle.input.name == "video"
-    assert bundle.input.num_frames == FRAMES  # of config.json
-    assert bundle.outputs == {"logits": "output_0"}
-    assert bundle.labels == LABELS
+    loaded = opened(graph)
+    assert loaded.input.name == "video"
+    assert loaded.input.num_frames == FRAMES  # of config.json
+    assert loaded.outputs == {"logits": "output_0"}
+    assert loaded.labels == LABELS
 
 
 @pytest.mark.parametrize("place", ["beside", "one up"])
@@ -236,9 +236,9 @@ def test_a_third_party_export_with_the_files_of_transformers_5(
     (tmp_path / "preprocessor_config.json").unlink()
     values = preprocessor_config() | {"image_std": [0.1, 0.2, 0.3]}
     (tmp_path / file).write_text(json.dumps(values if key is None else {key: values}))
-    bundle = opened(graph)
-    assert bundle.preprocessing == Preprocessing.from_dict(values)
-    assert bundle.notes == ()
+    loaded = opened(graph)
+    assert loaded.preprocessing == Preprocessing.from_dict(values)
+    assert loaded.notes == ()
 
 
 def test_files_that_disagree_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -246,9 +246,9 @@ def test_files_that_disagree_are_told(tmp_path: Path, caplog: pytest.LogCaptureF
     write_sidecars(tmp_path)
     values = preprocessor_config() | {"image_std": [0.1, 0.2, 0.3]}
     (tmp_path / "video_preprocessor_config.json").write_text(json.dumps(values))
-    bundle = opened(graph)
-    assert bundle.preprocessing == Preprocessing.from_dict(values)
-    (note,) = bundle.notes
+    loaded = opened(graph)
+    assert loaded.preprocessing == Preprocessing.from_dict(values)
+    (note,) = loaded.notes
     assert "video_preprocessor_config.json counts" in note
     assert note in caplog.text
 
@@ -282,7 +282,7 @@ def test_a_name_that_is_too_long(tmp_path: Path) -> None:
 
 def test_a_model_of_another_type() -> None:
     with pytest.raises(InvalidOptionError, match="model is a NoneType; give a path"):
-        open_bundle(None, ON_CPU)  # type: ignore[arg-type]
+        load_model(None, ON_CPU)  # type: ignore[arg-type]
 
 
 def test_a_path_that_is_not_utf8(tmp_path: Path) -> None:
@@ -305,15 +305,15 @@ def test_a_link_to_a_link_finds_the_files_between(tmp_path: Path) -> None:
 
 
 def test_a_link_finds_the_files_of_its_target(tmp_path: Path) -> None:
-    bundle = write_bundle(tmp_path / "bundle")
+    loaded = write_exported_model(tmp_path / "bundle")
     link = tmp_path / "elsewhere" / "link.onnx"
     link.parent.mkdir()
-    link.symlink_to(bundle / "onnx" / "model.onnx")
+    link.symlink_to(loaded / "onnx" / "model.onnx")
     assert opened(link).labels == LABELS
 
 
 def test_dtype_of_a_single_file(tmp_path: Path) -> None:
-    write_bundle(tmp_path, ("fp32", "int8"))
+    write_exported_model(tmp_path, ("fp32", "int8"))
     graph = tmp_path / "onnx" / "model_int8.onnx"
     assert opened(graph).dtype == "int8"
     assert opened(graph, dtype="int8").dtype == "int8"
@@ -324,7 +324,7 @@ def test_dtype_of_a_single_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("option", [{"revision": "main"}])
 def test_options_of_the_hub_for_a_local_model(tmp_path: Path, option: dict[str, str]) -> None:
-    message = refusal(write_bundle(tmp_path), InvalidOptionError, **option)
+    message = refusal(write_exported_model(tmp_path), InvalidOptionError, **option)
     assert message == f"revision is 'main', but {tmp_path} is no Hub id: leave revision out"
 
 
@@ -349,8 +349,8 @@ def test_paths_that_are_no_model(
 
 @pytest.mark.parametrize("model", ["", b""])
 def test_an_empty_name_is_no_model(model: str | bytes) -> None:
-    with pytest.raises(ModelNotFoundError, match="the model is empty; give a bundle folder"):
-        open_bundle(model, SessionSettings(device="cpu"))
+    with pytest.raises(ModelNotFoundError, match="the model is empty; give the folder of"):
+        load_model(model, SessionSettings(device="cpu"))
 
 
 # --- The Hub's cache -----------------------------------------------------------------------------
@@ -379,9 +379,11 @@ def cache_repository(cache: Path, repo_id: str, files: Path) -> None:
 
 
 def test_a_hub_id_in_the_cache(tmp_path: Path, hub_cache: Path) -> None:
-    cache_repository(hub_cache, "someone/shots", write_bundle(tmp_path / "b", ("fp32", "int8")))
-    bundle = opened("someone/shots", local_files_only=True)
-    assert (bundle.name, bundle.dtype, bundle.labels) == ("someone/shots", "int8", LABELS)
+    cache_repository(
+        hub_cache, "someone/shots", write_exported_model(tmp_path / "b", ("fp32", "int8"))
+    )
+    loaded = opened("someone/shots", local_files_only=True)
+    assert (loaded.name, loaded.dtype, loaded.labels) == ("someone/shots", "int8", LABELS)
     assert opened("someone/shots", local_files_only=True, dtype="fp32").dtype == "fp32"
 
 
@@ -395,9 +397,9 @@ def test_external_data_behind_the_links_of_the_cache(tmp_path: Path, hub_cache: 
         size_threshold=80,
     )
     cache_repository(hub_cache, "someone/large", files)
-    bundle = opened("someone/large", local_files_only=True)
-    plain = opened(write_bundle(tmp_path / "plain"))
-    assert logits_at_one(bundle) == logits_at_one(plain)
+    loaded = opened("someone/large", local_files_only=True)
+    plain = opened(write_exported_model(tmp_path / "plain"))
+    assert logits_at_one(loaded) == logits_at_one(plain)
 
 
 def test_a_hub_id_with_weights_only(tmp_path: Path, hub_cache: Path) -> None:
@@ -430,7 +432,7 @@ def test_a_path_that_exists_is_never_looked_up_on_the_hub(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    write_bundle(Path("owner/name"))
+    write_exported_model(Path("owner/name"))
     assert opened("owner/name").labels == LABELS
 
 
@@ -446,7 +448,7 @@ def test_what_can_only_be_a_path_is_never_looked_up_on_the_hub(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    write_bundle(Path("demo/shot-transitions-divided-onnx"))
+    write_exported_model(Path("demo/shot-transitions-divided-onnx"))
     message = refusal(name, ModelNotFoundError)
     assert message.startswith(f"{name}: there is no such folder or file")
 
@@ -456,7 +458,7 @@ def test_a_hub_id_whose_owner_is_also_a_folder_here(
 ) -> None:
     """What was downloaded before is found all the same, and the rest with a revision."""
     monkeypatch.chdir(tmp_path)
-    cache_repository(hub_cache, "someone/shots", write_bundle(tmp_path / "files"))
+    cache_repository(hub_cache, "someone/shots", write_exported_model(tmp_path / "files"))
     (tmp_path / "someone").mkdir()
     assert opened("someone/shots").labels == LABELS
     asked: list[str | None] = []
@@ -602,7 +604,7 @@ def test_without_preprocessing(tmp_path: Path) -> None:
     ],
 )
 def test_broken_files_beside(tmp_path: Path, file: str, text: str | bytes, message: str) -> None:
-    write_bundle(tmp_path)
+    write_exported_model(tmp_path)
     (tmp_path / file).write_bytes(text.encode() if isinstance(text, str) else text)
     assert message in refusal(tmp_path, InvalidModelError)
 
@@ -630,8 +632,8 @@ def test_metadata_that_does_not_fit(entries: dict[str, Any], message: str) -> No
 def test_large_metadata_survives() -> None:
     labels = {str(index): f"{'long' * 500} {index}" for index in range(4)}
     values = own_metadata(config=json.dumps(model_config(id2label=labels)))
-    bundle = opened(TinyGraph(metadata=values).proto().SerializeToString())
-    assert bundle.labels == tuple(labels.values())
+    loaded = opened(TinyGraph(metadata=values).proto().SerializeToString())
+    assert loaded.labels == tuple(labels.values())
 
 
 @pytest.mark.parametrize("saturates", [True, False])
@@ -642,7 +644,7 @@ def test_products_that_are_not_of_8_bits_are_announced(
     saturates: bool,
 ) -> None:
     monkeypatch.setattr(cpu, "saturates_int8", lambda: saturates)
-    model = write_bundle(tmp_path, ("fp32", "int8"))
+    model = write_exported_model(tmp_path, ("fp32", "int8"))
     for dtype in ("int8", "fp32"):
         options: dict[str, Any] = {"device": "cpu", "dtype": dtype, "threads": 1, "revision": None}
         load(str(model), **options, local_files_only=True, session_options={})

@@ -17,7 +17,7 @@ from timesformer_runtime.errors import TimesformerError
 from timesformer_runtime.video.live.address import live_address
 from timesformer_runtime.video.source_names import hide_secrets, shown
 
-from tests.tiny_graphs import write_bundle
+from tests.tiny_graphs import write_exported_model
 
 HOST = "127.0.0.1:9"  # where nobody listens
 SECRET = "hunter2"
@@ -146,7 +146,7 @@ def test_other_addresses_in_a_text_stay() -> None:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("names")
-    write_bundle(folder / "shots")
+    write_exported_model(folder / "shots")
     return folder
 
 

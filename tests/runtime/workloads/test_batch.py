@@ -20,7 +20,13 @@ from timesformer_runtime import InvalidOptionError, VideoClassifier
 from timesformer_runtime.errors import MissingOutputError, TimesformerError
 from timesformer_runtime.workloads.workers import shared_threads
 
-from tests.tiny_graphs import TinyGraph, moving_frames, own_metadata, write_bundle, write_video
+from tests.tiny_graphs import (
+    TinyGraph,
+    moving_frames,
+    own_metadata,
+    write_exported_model,
+    write_video,
+)
 
 PATIENCE = 300  # seconds; machines that run tests can be busy
 MANY = 250
@@ -28,9 +34,9 @@ MANY = 250
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle ``shots``, and in ``clips`` three videos and one that is none."""
+    """An exported model ``shots``, and in ``clips`` three videos and one that is none."""
     folder = tmp_path_factory.mktemp("batch")
-    write_bundle(folder / "shots", ("fp32", "int8"))
+    write_exported_model(folder / "shots", ("fp32", "int8"))
     write_video(folder / "clips" / "a.mp4", moving_frames(21))
     write_video(folder / "clips" / "b.mkv", 255 - moving_frames(9))
     write_video(folder / "clips" / "deep" / "c.mp4", moving_frames(30))

@@ -9,13 +9,13 @@ import threading
 from collections.abc import Generator
 
 import pytest
-from timesformer_runtime.workloads.queue import Channel
+from timesformer_runtime.workloads.queue import BoundedQueue
 
 PATIENCE = 60.0  # seconds
 
 
 def test_everything_arrives_in_order() -> None:
-    channel: Channel[int] = Channel(2, drop=False)
+    channel: BoundedQueue[int] = BoundedQueue(2, drop=False)
     thread = channel.fill((number for number in range(1000)), "numbers")
     assert list(channel) == list(range(1000))
     thread.join(PATIENCE)
@@ -30,7 +30,7 @@ def test_a_full_channel_makes_the_producer_wait() -> None:
             given.append(number)
             yield number
 
-    channel: Channel[int] = Channel(3, drop=False)
+    channel: BoundedQueue[int] = BoundedQueue(3, drop=False)
     thread = channel.fill(numbers(), "numbers")
     assert next(iter(channel)) == 0
     thread.join(0.2)
@@ -42,7 +42,7 @@ def test_a_full_channel_makes_the_producer_wait() -> None:
 
 
 def test_a_dropping_channel_keeps_the_newest() -> None:
-    channel: Channel[int] = Channel(3, drop=True)
+    channel: BoundedQueue[int] = BoundedQueue(3, drop=True)
     channel.fill((number for number in range(10)), "numbers").join(PATIENCE)
     assert list(channel) == [7, 8, 9]
 
@@ -52,7 +52,7 @@ def test_an_error_comes_after_what_was_made_before_it() -> None:
         yield 1
         raise KeyError("two")
 
-    channel: Channel[int] = Channel(5, drop=False)
+    channel: BoundedQueue[int] = BoundedQueue(5, drop=False)
     thread = channel.fill(numbers(), "numbers")
     received = iter(channel)
     assert next(received) == 1
@@ -62,9 +62,9 @@ def test_an_error_comes_after_what_was_made_before_it() -> None:
 
 
 def test_closing_ends_an_endless_producer_and_a_waiting_consumer() -> None:
-    channel: Channel[int] = Channel(1, drop=True)
+    channel: BoundedQueue[int] = BoundedQueue(1, drop=True)
     producer = channel.fill((number for number in itertools.count()), "numbers")
-    idle: Channel[int] = Channel(1, drop=True)
+    idle: BoundedQueue[int] = BoundedQueue(1, drop=True)
     consumer = threading.Thread(target=list, args=(idle,))
     consumer.start()
     for each in (channel, idle):
@@ -77,13 +77,13 @@ def test_closing_ends_an_endless_producer_and_a_waiting_consumer() -> None:
 
 
 def test_items_have_sizes() -> None:
-    channel: Channel[int] = Channel(10, drop=True, size=lambda item: item)
+    channel: BoundedQueue[int] = BoundedQueue(10, drop=True, size=lambda item: item)
     channel.fill((number for number in (5, 3, 2, 6)), "numbers").join(PATIENCE)
     assert list(channel) == [2, 6]
 
 
 def test_one_item_always_fits() -> None:
-    channel: Channel[int] = Channel(10, drop=False, size=lambda item: item)
+    channel: BoundedQueue[int] = BoundedQueue(10, drop=False, size=lambda item: item)
     channel.fill((number for number in (11, 12)), "numbers")
     assert list(channel) == [11, 12]
 
@@ -92,7 +92,7 @@ def test_an_interpreter_that_ends_waits_for_its_threads() -> None:
     """Nothing closes this channel: its producer runs on until the interpreter ends."""
     program = """
 import itertools, time
-from timesformer_runtime.workloads.queue import Channel
+from timesformer_runtime.workloads.queue import BoundedQueue
 
 def numbers():
     try:
@@ -103,7 +103,7 @@ def numbers():
         time.sleep(0.3)
         print("closed", flush=True)
 
-channel = Channel(1, drop=True)
+channel = BoundedQueue(1, drop=True)
 channel.fill(numbers(), "numbers")
 print(next(iter(channel)), flush=True)
 """

@@ -27,7 +27,7 @@ from timesformer_runtime.workloads.stream_windows import LiveWindows
 from timesformer_runtime.workloads.windows import WindowSettings
 
 from tests.live_sources import RATE, free_udp_url, live_source, port_of, sender
-from tests.tiny_graphs import LABELS, write_bundle
+from tests.tiny_graphs import LABELS, write_exported_model
 from tests.video_files import decode_plainly, moving_pictures, write_video
 
 PATIENCE = 60.0  # seconds; machines that run tests can be busy
@@ -52,9 +52,9 @@ def _videos() -> list[Path]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle ``shots`` and the video ``clip.mp4`` of 4.4 seconds."""
+    """An exported model ``shots`` and the video ``clip.mp4`` of 4.4 seconds."""
     folder = tmp_path_factory.mktemp("live")
-    write_bundle(folder / "shots")
+    write_exported_model(folder / "shots")
     write_video(folder / "clip.mp4", moving_pictures(110, seed=1))
     return folder
 

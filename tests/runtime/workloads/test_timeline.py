@@ -38,7 +38,7 @@ from timesformer_runtime.video.playback import (
     play,
 )
 
-from tests.tiny_graphs import TinyGraph, own_metadata, write_bundle
+from tests.tiny_graphs import TinyGraph, own_metadata, write_exported_model
 from tests.video_files import RATE, decode_plainly, moving_pictures, remux, write_video
 
 COUNT = 130
@@ -48,9 +48,9 @@ PATIENCE = 60.0  # seconds
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bundle ``shots``, the features model ``headless.onnx`` and a video of 130 frames."""
+    """The exported model ``shots``, the features model ``headless.onnx``, a video of 130 frames."""
     folder = tmp_path_factory.mktemp("timeline")
-    write_bundle(folder / "shots")
+    write_exported_model(folder / "shots")
     metadata = own_metadata(task="feature-extraction")
     TinyGraph(output="features", metadata=metadata).save(folder / "headless.onnx")
     write_video(folder / "long.mp4", moving_pictures(COUNT))
