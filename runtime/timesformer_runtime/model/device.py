@@ -22,7 +22,8 @@ from timesformer_runtime.model.settings import SessionSettings
 _CPU = "CPUExecutionProvider"
 _CUDA = "CUDAExecutionProvider"
 # Severities of ONNX Runtime's logs.
-WARNINGS, FATAL = 2, 4
+_WARNINGS = 2
+FATAL = 4
 
 # The smallest ONNX model, y = Identity(x) for a float32 [1]: starting it tells whether a provider
 # really works, before a large file is chosen for it.
@@ -58,8 +59,8 @@ def load_onnxruntime() -> Any:
     Raises:
         MissingDependencyError: It is not installed, or cannot be loaded.
     """
-    # Some versions tell Microsoft what they run, from a thread that is not there any more when a
-    # forked process ends and waits for it.
+    # Some versions report to Microsoft, in a thread for which a forked process would wait at its
+    # end. It does not have that thread.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     remedy = 'pip install "timesformer-onnx[cpu]" (or "timesformer-onnx[gpu]" for NVIDIA GPUs)'
     try:
@@ -191,7 +192,7 @@ def quiet(onnxruntime: Any) -> Iterator[None]:
     try:
         yield
     finally:
-        onnxruntime.set_default_logger_severity(WARNINGS)
+        onnxruntime.set_default_logger_severity(_WARNINGS)
 
 
 def quiet_options(onnxruntime: Any) -> Any:

@@ -1,9 +1,11 @@
-"""An ``.onnx`` file on its way into ONNX Runtime: which files it consists of, and that they stay.
+"""Looks at an ``.onnx`` file before ONNX Runtime loads it: where its weights are, and how large.
 
-Weights can be in other files beside the graph, which ONNX calls external data: any tensor of it can
-name a file. ONNX Runtime opens them by path, and some versions open any path: for a graph that
-comes from a stranger they are looked at before. It also opens the graph by path again, after its
-structure was read here; so both are compared afterwards with what was read.
+Any tensor can name another file that holds its values, which ONNX calls external data. Some
+versions of ONNX Runtime open whatever file a graph names, so that a stranger's graph could read
+any. Here such files must be in the model's folder.
+
+ONNX Runtime opens a path again after its structure was read here. A model that is replaced in
+between would be mixed of two; so the files are compared once it is loaded.
 """
 
 from __future__ import annotations
@@ -57,8 +59,8 @@ class FileVersion(NamedTuple):
     Attributes:
         path: Its absolute path.
         contents: What changes when it is written to, or another takes its place.
-        name_changed: When it was renamed, linked or allowed for somebody last: files that take
-            turns under one path keep all the rest.
+        name_changed: When its name or its permissions changed last. Of two files that take turns
+            under one path, that tells whether the first one was away.
     """
 
     path: Path

@@ -150,21 +150,24 @@ class Session:
             with time_limit(seconds, lambda: setattr(options, "terminate", True)) as alarm:
                 return list(session.run(list(outputs), dict(feeds), options))
         except ort_errors() as error:
-            if alarm.rang:
-                raise InferenceTimeoutError(
-                    f"{self._name}: one run of the model is not done after {seconds:.3g} seconds; "
-                    "allow more with max_seconds, or do not trust a model that never ends"
-                ) from error
-            shapes = ", ".join(
-                f"{named(name)} {list(array.shape)}" for name, array in feeds.items()
-            )
-            kind = InvalidModelError if self.device.name == "cpu" else DeviceError
-            raise kind(
-                f"{self._name} failed on {self.device.name} for {shapes}: {one_line(error)}; "
-                "check that config.json and preprocessor_config.json belong to this graph"
-            ) from error
+            raise self._run_error(error, feeds, seconds if alarm.rang else None) from error
         finally:
             self._runs.discard(options)
+
+    def _run_error(
+        self, error: Exception, feeds: Mapping[str, npt.NDArray[Any]], stopped_after: float | None
+    ) -> InferenceTimeoutError | InvalidModelError | DeviceError:
+        if stopped_after is not None:
+            return InferenceTimeoutError(
+                f"{self._name}: one run of the model is not done after {stopped_after:.3g} "
+                "seconds; allow more with max_seconds, or do not trust a model that never ends"
+            )
+        shapes = ", ".join(f"{named(name)} {list(array.shape)}" for name, array in feeds.items())
+        kind = InvalidModelError if self.device.name == "cpu" else DeviceError
+        return kind(
+            f"{self._name} failed on {self.device.name} for {shapes}: {one_line(error)}; "
+            "check that config.json and preprocessor_config.json belong to this graph"
+        )
 
     def leave_to_parent(self) -> None:
         """Gives up the session in a forked process, which has none of its parent's threads.
@@ -176,9 +179,10 @@ class Session:
         if self.threads == 1 and self.device.name == "cpu" and not self._runs:
             return
         self._runs.clear()
-        # Its destructor would wait for the threads: it must never run.
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._session))
-        self._session = None
+        if self._session is not None:
+            # Its destructor would wait for the threads: it must never run.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._session))
+            self._session = None
 
     def _loaded_again(self) -> Any:
         """The session of a forked process, which is started when it is needed."""
@@ -194,8 +198,8 @@ class Session:
                     file.contents for file in self.files
                 ]:
                     raise InvalidModelError(
-                        f"{self._name}: it was replaced after it was loaded, and before this "
-                        "process was forked from the one that did; load it again"
+                        f"{self._name}: it was replaced after it was loaded, and this process, "
+                        "which was forked since, has to read it again: load the new model"
                     )
                 self._session = session
             return self._session
