@@ -146,13 +146,13 @@ class Session:
         options = load_onnxruntime().RunOptions()
         options.log_severity_level = FATAL
         self._runs.add(options)
-        try:
-            with time_limit(seconds, lambda: setattr(options, "terminate", True)) as alarm:
+        with time_limit(seconds, lambda: setattr(options, "terminate", True)) as alarm:
+            try:
                 return list(session.run(list(outputs), dict(feeds), options))
-        except ort_errors() as error:
-            raise self._run_error(error, feeds, seconds if alarm.rang else None) from error
-        finally:
-            self._runs.discard(options)
+            except ort_errors() as error:
+                raise self._run_error(error, feeds, seconds if alarm.rang else None) from error
+            finally:
+                self._runs.discard(options)
 
     def _run_error(
         self, error: Exception, feeds: Mapping[str, npt.NDArray[Any]], stopped_after: float | None
@@ -241,11 +241,8 @@ class Session:
         model = source.model
         options = self._options(onnxruntime, entries)
         cancel = options.set_load_cancellation_flag
-        try:
-            with (
-                quiet(onnxruntime),
-                time_limit(_LOAD_SECONDS, lambda: cancel(True)) as alarm,
-            ):
+        with quiet(onnxruntime), time_limit(_LOAD_SECONDS, lambda: cancel(True)) as alarm:
+            try:
                 return onnxruntime.InferenceSession(
                     str(model) if isinstance(model, Path) else model,
                     options,
@@ -253,17 +250,18 @@ class Session:
                     provider_options=[dict(options) for options in self.device.options],
                     enable_fallback=0,
                 )
-        except ort_errors() as error:
-            if alarm.rang:
+            except ort_errors() as error:
+                if alarm.rang:
+                    reason = f"ONNX Runtime is not done with it after {_LOAD_SECONDS:g} seconds"
+                    raise InvalidModelError(
+                        f"{self._name}: cannot load it: {reason}; do not trust it, or export it "
+                        "again"
+                    ) from error
                 raise InvalidModelError(
-                    f"{self._name}: cannot load it: ONNX Runtime is not done with it after "
-                    f"{_LOAD_SECONDS:g} seconds; do not trust it, or export it again"
+                    f"{self._name}: ONNX Runtime {onnxruntime.__version__} cannot load it "
+                    f"on {self.device.name} ({one_line(error)}); give a complete file, or export "
+                    "it again"
                 ) from error
-            raise InvalidModelError(
-                f"{self._name}: ONNX Runtime {onnxruntime.__version__} cannot load it "
-                f"on {self.device.name} ({one_line(error)}); give a complete file, or export it "
-                "again"
-            ) from error
 
     def _options(self, onnxruntime: Any, entries: Mapping[str, str]) -> Any:
         options = quiet_options(onnxruntime)
