@@ -50,9 +50,9 @@ class SessionSettings:
             and takes processor time from the decoder and from others), and the arena that keeps
             memory between runs (``"enable_cpu_mem_arena": "0"`` for none) has no plan of one
             block for all values (``"enable_mem_pattern": "1"``). Weights are packed for the
-            processor when a model is loaded (``"session.disable_prepacking": "1"`` takes less
-            memory and runs slower), those of int8 and q4 files all at once
-            (``"session.prepack.enable_parallel": "0"`` for one by one).
+            processor one by one when a model is loaded (``"session.disable_prepacking": "1"``
+            takes less memory and runs slower; ``"session.prepack.enable_parallel": "1"`` packs
+            them all at once, which takes more memory and is hardly sooner done).
 
     Raises:
         InvalidOptionError: A value is not allowed, or two of them contradict each other.
