@@ -375,7 +375,11 @@ def test_logits_that_float32_cannot_hold() -> None:
         assert "logits are not finite" in refusal(functools.partial(scaled(scale), video))
 
 
-@pytest.mark.parametrize("model", [None, 3, bytearray(b"x"), memoryview(b"x"), ["a"]], ids=lambda model: type(model).__name__)
+@pytest.mark.parametrize(
+    "model",
+    [None, 3, bytearray(b"x"), memoryview(b"x"), ["a"]],
+    ids=lambda model: type(model).__name__,
+)
 def test_models_of_another_type(model: Any) -> None:
     message = refusal(lambda: VideoClassifier.from_pretrained(model), InvalidOptionError)
     assert "give a path, a Hub id or an .onnx file's bytes" in message
