@@ -29,8 +29,7 @@ from timesformer_runtime.cli.output import (
     prepare_output,
     say,
 )
-from timesformer_runtime.cli.terminal import printable
-from timesformer_runtime.errors import TimesformerError
+from timesformer_runtime.errors import TimesformerError, printable
 
 from timesformer_exporter.options import (
     DEFAULT_OPSET,

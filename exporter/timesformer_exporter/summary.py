@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from timesformer_runtime.cli.terminal import printable
+from timesformer_runtime.errors import printable
 
 if TYPE_CHECKING:  # they need torch
     from timesformer_exporter.export import ExportResult

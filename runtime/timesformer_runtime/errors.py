@@ -40,6 +40,13 @@ def listed(texts: Iterable[str], most: int = 10) -> str:
     return ", ".join([named(text) for text in first[:most]] + ["..."] * (len(first) > most))
 
 
+def printable(text: str) -> str:
+    """The text with every character that does not print, such as ESC, written as its escape."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text
+    )
+
+
 class MissingDependencyError(TimesformerError, ImportError):
     """A library that is needed for this is not installed, or cannot be loaded."""
 

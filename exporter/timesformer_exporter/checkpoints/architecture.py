@@ -7,7 +7,6 @@ import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from torch import Tensor
 
@@ -75,7 +74,7 @@ def match_embeddings(
     stated: Collection[str],
     tensors: Mapping[str, Tensor],
     known: Known,
-    source: Path,
+    source: str,
 ) -> tuple[TimesformerConfig, list[str]]:
     """A configuration with the frames and the size that its checkpoint's embeddings are for.
 
@@ -84,7 +83,7 @@ def match_embeddings(
         stated: Which fields are in the file; what is not there is only a default.
         tensors: By Hugging Face's names.
         known: What the options say, to which the embeddings are resized later.
-        source: The file, for messages.
+        source: The name of where the configuration is from, for messages.
 
     Returns:
         The configuration, and a sentence for each field that the file leaves out.
@@ -97,7 +96,7 @@ def match_embeddings(
     frames, size = _embedded_frames(tensors, config), _embedded_size(tensors, config)
     if frames is not None:
         if "num_frames" not in stated:
-            notes.append(f"{source.name} has no num_frames: the embeddings' {frames} was taken.")
+            notes.append(f"{source} has no num_frames: the embeddings' {frames} was taken.")
         elif known.num_frames is None:
             raise InvalidOptionError(
                 f"{source} says num_frames {config.num_frames}, but the time embeddings are for "
@@ -107,7 +106,7 @@ def match_embeddings(
         config = dataclasses.replace(config, num_frames=frames)
     if size is not None and ("image_size" not in stated or known.image_hw is not None):
         if "image_size" not in stated:
-            notes.append(f"{source.name} has no image_size: the embeddings' {size} was taken.")
+            notes.append(f"{source} has no image_size: the embeddings' {size} was taken.")
         config = dataclasses.replace(config, image_size=size)
     return config, notes
 

@@ -29,7 +29,9 @@ _WEIGHTS = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-_WEIGHTS_SUFFIXES = (".safetensors", ".bin", ".pyth", ".pth", ".pt")
+_WEIGHTS_SUFFIXES = (".safetensors", ".bin", ".pyth", ".pth", ".pt", ".ckpt", ".pth.tar", ".pt.tar")
+_ADAPTER_CONFIG = "adapter_config.json"
+_ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 _SHARD = re.compile(r"-\d{5}-of-\d{5}\.\w+$")
 
 
@@ -44,6 +46,7 @@ class CheckpointFiles:
         index: Which shard has which tensor, by name; None for a single file.
         config: ``config.json`` beside the weights; None if there is none.
         preprocessors: What lies there of ``PREPROCESSOR_FILES``.
+        adapter_config: ``adapter_config.json``, where the weights are an adapter's.
     """
 
     name: str
@@ -53,6 +56,7 @@ class CheckpointFiles:
     index_file: Path | None = None
     config: Path | None = None
     preprocessors: tuple[Path, ...] = ()
+    adapter_config: Path | None = None
 
 
 def find_files(model: str | Path, revision: str | None, local_files_only: bool) -> CheckpointFiles:
@@ -92,14 +96,10 @@ def choose_weights(names: Iterable[str], where: str) -> str:
         InvalidCheckpointError: There is none, or no telling which.
     """
     names = list(names)
-    for name in _WEIGHTS:
+    for name in (*_WEIGHTS, *_ADAPTER_WEIGHTS):
         if name in names:
             return name
-    others = sorted(
-        name
-        for name in names
-        if "/" not in name and PurePosixPath(name).suffix in _WEIGHTS_SUFFIXES
-    )
+    others = sorted(name for name in names if "/" not in name and name.endswith(_WEIGHTS_SUFFIXES))
     if len(others) == 1:
         return others[0]
     if others:
@@ -152,7 +152,10 @@ def _from_hub(model: str, revision: str | None, local_files_only: bool) -> Check
     try:
         names = hub.list_files(model, revision=revision, local_files_only=local_files_only)
         weights = choose_weights(names, model)
-        wanted = [weights, *(name for name in (CONFIG, *PREPROCESSOR_FILES) if name in names)]
+        others = [CONFIG, *PREPROCESSOR_FILES]
+        if weights in _ADAPTER_WEIGHTS:
+            others.append(_ADAPTER_CONFIG)
+        wanted = [weights, *(name for name in others if name in names)]
         for name in wanted:
             path = hub.download(model, name, revision=revision, local_files_only=local_files_only)
             # From now on the very commit of the first file: a branch may move meanwhile.
@@ -182,6 +185,11 @@ def _from_file(path: Path, name: str, revision: str | None = None) -> Checkpoint
         raise InvalidCheckpointError(
             f"{path} is one shard of several; give its folder, or the .index.json file"
         )
+    adapter_config = folder / _ADAPTER_CONFIG if path.name in _ADAPTER_WEIGHTS else None
+    if adapter_config is not None and not adapter_config.is_file():
+        raise InvalidCheckpointError(
+            f"{path} is an adapter of PEFT, whose {_ADAPTER_CONFIG} is not beside it; add it"
+        )
     preprocessors = (folder / other for other in PREPROCESSOR_FILES)
     return CheckpointFiles(
         name=as_text(name),
@@ -191,6 +199,7 @@ def _from_file(path: Path, name: str, revision: str | None = None) -> Checkpoint
         index_file=None if index is None else path,
         config=folder / CONFIG if (folder / CONFIG).is_file() else None,
         preprocessors=tuple(path for path in preprocessors if path.is_file()),
+        adapter_config=adapter_config,
     )
 
 

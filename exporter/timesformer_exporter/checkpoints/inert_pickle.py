@@ -1,30 +1,29 @@
-"""Tensors out of a file that ``torch.save`` wrote, without running anything that is in it.
+"""Reads a pickle as a description, without running anything in it.
 
-Training states carry more than tensors: optimizers, configurations, paths, numpy scalars. Such
-a pickle is code, so it is read here by an unpickler that knows plain containers and tensors
-only: every other global that the file names becomes an inert placeholder, never an import.
-Both of torch's layouts are read: the zip archive and the older stream of pickles.
+A pickle is a program that imports and calls what it names, and training states name much besides
+tensors: optimizers, configurations, paths, numpy scalars. This reader walks through the opcodes
+and builds containers, numbers and strings, a StoredTensor for a tensor, and a SavedObject for
+every other object. It imports nothing and calls nothing outside this file. It hashes strings and
+small integers only, since the hash of nested tuples can take for ever.
 """
 
 from __future__ import annotations
 
-import contextlib
+import mmap
 import pickle
-import struct
-import sys
-import zipfile
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Self
+import pickletools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, BinaryIO, NamedTuple
 
 import torch
-from torch import Tensor
 
-ZIP_MAGIC = b"PK\x03\x04"
-_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # what torch.save wrote first before its zip archives
+# A model with its optimizer takes some 100,000. So many take seconds, and about 100 bytes each.
+MOST_OPCODES = 4_000_000
 
-_STORAGE_TYPES = {
+_DTYPES = {f"torch {dtype}": v for dtype, v in vars(torch).items() if isinstance(v, torch.dtype)}
+
+_STORAGE_DTYPES = {
     "DoubleStorage": torch.float64,
     "FloatStorage": torch.float32,
     "HalfStorage": torch.float16,
@@ -35,7 +34,27 @@ _STORAGE_TYPES = {
     "CharStorage": torch.int8,
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
+    "QInt8Storage": torch.int8,
+    "QUInt8Storage": torch.uint8,
+    "UntypedStorage": torch.uint8,
 }
+
+
+class TooManyOpcodesError(pickle.UnpicklingError):
+    """The pickles of a file have more opcodes than any checkpoint needs."""
+
+
+@dataclass(eq=False, slots=True)
+class SavedObject:
+    """An object that is neither a container nor a tensor.
+
+    Attributes:
+        type: Its class, or the function that would make it, as "module name".
+        state: What it would be given after it was made, mostly a dict of its attributes.
+    """
+
+    type: object
+    state: object = None
 
 
 class Storage(NamedTuple):
@@ -47,196 +66,231 @@ class Storage(NamedTuple):
 
 
 class StoredTensor(NamedTuple):
-    """A tensor that is still in the file."""
+    """A tensor that is still in the file: a view with offset, size and stride in numbers."""
 
     storage: Storage
     offset: int
     size: tuple[int, ...]
     stride: tuple[int, ...]
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Its size, under the name that tensors have for it."""
-        return self.size
+
+class _Machine:
+    """What the opcodes of a pickle work on."""
+
+    def __init__(self) -> None:
+        self.storages: dict[str, Storage] = {}
+        self.has_objects = False
+        self.stack: list[Any] = []
+        self.marks: list[int] = []  # how long the stack was at each mark
+        self.memo: dict[int, Any] = {}
+
+    def push(self, value: object) -> None:
+        self.stack.append(value)
+
+    def mark(self, _: object) -> None:
+        self.marks.append(len(self.stack))
+
+    def pop(self, _: object) -> None:
+        if self.marks and self.marks[-1] == len(self.stack):
+            self.marks.pop()
+        else:
+            self.stack.pop()
+
+    def take(self, count: int) -> list[Any]:
+        items = self.stack[-count:]
+        del self.stack[-count:]
+        return items
+
+    def take_marked(self, _: object = None) -> list[Any]:
+        begin = self.marks.pop()
+        items = self.stack[begin:]
+        del self.stack[begin:]
+        return items
+
+    def remember(self, index: int | None) -> None:
+        self.memo[len(self.memo) if index is None else index] = self.stack[-1]
+
+    def recall(self, index: int) -> None:
+        self.stack.append(self.memo[index])
+
+    def extend(self, items: list[Any]) -> None:
+        if isinstance(self.stack[-1], list):  # an object can do anything with its items
+            self.stack[-1].extend(items)
+
+    def set_items(self, items: list[Any]) -> None:
+        if isinstance(self.stack[-1], dict):
+            _set_items(self.stack[-1], items)
+
+    def name(self, module: object, name: object) -> None:
+        if not isinstance(module, str) or not isinstance(name, str):
+            raise pickle.UnpicklingError("its pickle names a class by something else than strings")
+        self.push(f"{module} {name}")
+
+    def make(self, function: object, arguments: object = None) -> None:
+        made = None
+        if isinstance(function, str) and isinstance(arguments, tuple) and function in _FUNCTIONS:
+            made = _FUNCTIONS[function](*arguments)
+        self.push(self.saved_object(function) if made is None else made)
+
+    def build(self, _: object) -> None:
+        state = self.stack.pop()
+        if isinstance(self.stack[-1], SavedObject):
+            self.stack[-1].state = state
+
+    def persistent(self, pid: object) -> None:
+        match pid:
+            case ("module", str() as name, _, _):  # a class, in the older layout
+                self.push(name)
+            case ("storage", str() as kind, str() | int() as key, _, int() as length, *views):
+                if any(view is not None for view in views):
+                    raise pickle.UnpicklingError("it has views of storages, as before PyTorch 0.4")
+                self.push(self.storage(kind.split(" ")[-1], str(key), length))
+            case _:
+                self.push(self.saved_object(None))
+
+    def storage(self, kind: str, key: str, length: int) -> Storage | SavedObject:
+        if kind not in _STORAGE_DTYPES:
+            return self.saved_object(kind)
+        return self.storages.setdefault(key, Storage(key, _STORAGE_DTYPES[kind], length))
+
+    def saved_object(self, kind: object) -> SavedObject:
+        self.has_objects = True
+        return SavedObject(kind)
 
 
-class Placeholder:
-    """Stands for every object that is neither a container nor a tensor; does nothing at all."""
+class InertUnpickler(_Machine):
+    """Reads the pickles of one file, of which there may be several.
 
-    def __new__(cls, *args: object, **kwargs: object) -> Self:  # noqa: ARG004
-        """Takes whatever the pickle passes."""
-        return super().__new__(cls)
+    Attributes:
+        storages: All storages that the pickles named, by key.
+        has_objects: Whether the pickles hold a SavedObject.
+    """
 
-    def __init__(self, *args: object, **kwargs: object) -> None:
-        pass
+    def __init__(self) -> None:
+        super().__init__()
+        self._opcodes = 0
 
-    def _ignore(self, *args: object) -> Self:  # noqa: ARG002
-        return self
+    def load(self, file: BinaryIO | mmap.mmap) -> Any:
+        """Reads one pickle.
 
-    # All that an unpickler may call on an object that it has made.
-    __call__ = __setstate__ = __setitem__ = append = extend = add = _ignore
-
-
-class _Rebuild:
-    """A function that the pickle may call, sealed against changes by the pickle."""
-
-    def __init__(self, function: Callable[..., object]) -> None:
-        self._function = function
-
-    def __call__(self, *args: object) -> object:
-        return self._function(*args)
-
-    def __setstate__(self, state: object) -> None:
-        raise pickle.UnpicklingError("the file changes a function")
+        Raises:
+            TooManyOpcodesError: The pickles so far have too many opcodes.
+            pickle.UnpicklingError, ValueError, LookupError, TypeError: The pickle is broken.
+        """
+        self.stack, self.marks, self.memo = [], [], {}
+        for opcode, argument, _ in pickletools.genops(file):  # type: ignore[arg-type]  # any that reads and tells
+            self._opcodes += 1
+            if self._opcodes > MOST_OPCODES:
+                raise TooManyOpcodesError(f"its pickle has more than {MOST_OPCODES:,} opcodes")
+            if opcode.name not in _ACTIONS:
+                raise pickle.UnpicklingError(f"its pickle has the opcode {opcode.name}")
+            _ACTIONS[opcode.name](self, argument)
+        return self.stack.pop()
 
 
-def _tensor(storage: object, offset: object, size: object, stride: object, *_: object) -> object:
-    """What ``torch._utils._rebuild_tensor`` and ``_rebuild_tensor_v2`` are called with."""
+def _set_items(target: dict[Any, Any], items: list[Any]) -> None:
+    """Takes keys and values in turn; keys other than strings and small integers are left out."""
+    target.update(
+        (key, value)
+        for key, value in zip(items[::2], items[1::2], strict=True)
+        if isinstance(key, str) or (isinstance(key, int) and abs(key) < 2**63)
+    )
+
+
+def _ordered_dict(pairs: object = ()) -> dict[Any, Any]:
+    made: dict[Any, Any] = {}
+    for pair in pairs if isinstance(pairs, list | tuple) else ():
+        _set_items(made, list(pair) if isinstance(pair, list | tuple) else [])
+    return made
+
+
+def _tensor(
+    storage: object, offset: object, size: object, stride: object, *_: object
+) -> StoredTensor | None:
     if not isinstance(storage, Storage):
-        return Placeholder()
-    if not isinstance(offset, int) or not _integers(size) or not _integers(stride):
+        return None
+    if not isinstance(offset, int) or not _are_integers(size) or not _are_integers(stride):
         raise pickle.UnpicklingError("a tensor has a shape that is not made of integers")
     return StoredTensor(storage, offset, size, stride)  # type: ignore[arg-type]
 
 
-def _integers(values: object) -> bool:
+def _tensor_of_type(*arguments: Any) -> StoredTensor | None:
+    """A tensor of a type that has no class of storages, such as float8_e5m2."""
+    made, kind = _tensor(*arguments[:4]), arguments[6]
+    dtype = _DTYPES.get(kind) if isinstance(kind, str) else None
+    if made is None or dtype is None:
+        return None
+    length = made.storage.length // dtype.itemsize
+    return made._replace(storage=Storage(made.storage.key, dtype, length))
+
+
+def _tensor_of_class(function: object, _: object, arguments: object, *__: object) -> object:
+    """The plain tensor in one of a subclass, or with attributes."""
+    if function != "torch._utils _rebuild_tensor_v2" or not isinstance(arguments, tuple):
+        return None
+    return _tensor(*arguments)
+
+
+def _are_integers(values: object) -> bool:
     return isinstance(values, tuple) and all(isinstance(value, int) for value in values)
 
 
-def _parameter(tensor: object, *_: object) -> object:
-    return tensor
+def _first(value: object, *_: object) -> object:
+    return value
 
 
-_GLOBALS: dict[tuple[str, str], object] = {
-    ("collections", "OrderedDict"): OrderedDict,
-    ("torch._utils", "_rebuild_tensor"): _Rebuild(_tensor),
-    ("torch._utils", "_rebuild_tensor_v2"): _Rebuild(_tensor),
-    ("torch._utils", "_rebuild_parameter"): _Rebuild(_parameter),
-    ("torch._utils", "_rebuild_parameter_with_state"): _Rebuild(_parameter),
-    ("torch", "Size"): _Rebuild(tuple),
+# All that a pickle can call. None in place of a result makes a SavedObject.
+_FUNCTIONS: dict[str, Callable[..., object]] = {
+    "torch._utils _rebuild_tensor": _tensor,
+    "torch._utils _rebuild_tensor_v2": _tensor,
+    "torch._utils _rebuild_tensor_v3": _tensor_of_type,
+    "torch._utils _rebuild_qtensor": _tensor,
+    "torch._utils _rebuild_parameter": _first,
+    "torch._utils _rebuild_parameter_with_state": _first,
+    "torch._tensor _rebuild_from_type_v2": _tensor_of_class,
+    "torch Size": _first,
+    "collections OrderedDict": _ordered_dict,
+    "builtins set": _first,  # stays a list: a set would hash its items
+    "__builtin__ set": _first,
+    "_codecs encode": _first,  # how pickles of protocol 2 write bytes
 }
 
+# The opcodes whose argument is the value itself; a class or function is "module name".
+_VALUES = """INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING
+    SHORT_BINSTRING UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES
+    BINBYTES8 BYTEARRAY8 GLOBAL"""
 
-class _Unpickler(pickle.Unpickler):
-    """Makes containers, numbers, strings and StoredTensors; all else becomes a Placeholder."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        super().__init__(file, encoding="latin1")
-        self.storages: dict[str, Storage] = {}
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Never imports."""
-        if module in {"torch", "torch.cuda", "torch.storage"} and name in _STORAGE_TYPES:
-            return _STORAGE_TYPES[name]
-        return _GLOBALS.get((module, name), Placeholder)
-
-    def persistent_load(self, pid: Any) -> Any:
-        """Reads ``("storage", type, key, location, length[, view])``."""
-        if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != "storage":
-            return Placeholder()
-        dtype, key, _, length, *view = pid[1:]
-        if not isinstance(dtype, torch.dtype) or not isinstance(length, int):
-            return Placeholder()
-        if any(part is not None for part in view):
-            raise pickle.UnpicklingError("it has views of storages, as PyTorch wrote before 0.4")
-        return self.storages.setdefault(str(key), Storage(str(key), dtype, length))
-
-
-class InertFile:
-    """An open file of ``torch.save``: its object tree, and its tensors on demand.
-
-    Attributes:
-        tree: What was saved, with StoredTensors for tensors and Placeholders for all objects.
-    """
-
-    def __init__(self, tree: object, read: Callable[[Storage], bytearray], swap: bool) -> None:
-        self.tree = tree
-        self._read = read
-        self._swap = swap
-
-    def tensor(self, stored: StoredTensor) -> Tensor:
-        """Reads a tensor.
-
-        Raises:
-            EOFError, KeyError, ValueError: The file ends before it.
-            RuntimeError: It reaches beyond its storage.
-        """
-        storage = stored.storage
-        data = self._read(storage)
-        if self._swap:
-            width = storage.dtype.itemsize
-            data = bytearray(
-                b"".join(data[i : i + width][::-1] for i in range(0, len(data), width))
-            )
-        numbers = (
-            torch.frombuffer(data, dtype=storage.dtype)
-            if data
-            else torch.empty(0, dtype=storage.dtype)
-        )
-        # It checks that the view stays inside the storage.
-        return numbers.as_strided(stored.size, stored.stride, stored.offset)
-
-
-@contextlib.contextmanager
-def open_inert(path: Path) -> Iterator[InertFile]:
-    """Opens a file of ``torch.save``.
-
-    Raises:
-        ValueError, EOFError, OSError, LookupError, TypeError, AttributeError,
-        pickle.UnpicklingError, zipfile.BadZipFile, struct.error: It is not one, or broken.
-    """
-    with path.open("rb") as file:
-        if file.read(len(ZIP_MAGIC)) == ZIP_MAGIC:
-            with zipfile.ZipFile(path) as archive:
-                yield _open_zip(archive)
-        else:
-            file.seek(0)
-            yield _open_stream(file)
-
-
-def _open_zip(archive: zipfile.ZipFile) -> InertFile:
-    pickles = [name for name in archive.namelist() if name.split("/")[1:] == ["data.pkl"]]
-    if len(pickles) != 1:
-        raise ValueError("the zip archive has no data.pkl")
-    root = pickles[0].split("/")[0]
-    names = set(archive.namelist())
-
-    with archive.open(pickles[0]) as file:
-        tree = _Unpickler(file).load()  # type: ignore[arg-type]  # it reads; that suffices
-
-    def read(storage: Storage) -> bytearray:
-        info = archive.getinfo(f"{root}/data/{storage.key}")
-        width = storage.dtype.itemsize
-        if info.compress_type != zipfile.ZIP_STORED:
-            raise ValueError("the zip archive is compressed, which torch.save never does")
-        if info.file_size != storage.length * width:
-            raise ValueError(f"storage {storage.key} does not have the length that it should")
-        return bytearray(archive.read(info))
-
-    order = archive.read(f"{root}/byteorder") if f"{root}/byteorder" in names else b"little"
-    return InertFile(tree, read, swap=order.decode("ascii") != sys.byteorder)
-
-
-def _open_stream(file: BinaryIO) -> InertFile:
-    if _Unpickler(file).load() != _LEGACY_MAGIC:
-        raise ValueError("it does not begin as torch.save begins a file")
-    _Unpickler(file).load()  # the version of the format
-    system = _Unpickler(file).load()
-    main = _Unpickler(file)
-    tree = main.load()
-    begins: dict[str, int] = {}
-    for key in _Unpickler(file).load():
-        (length,) = struct.unpack("<q", file.read(8))
-        begins[str(key)] = file.tell()
-        file.seek(length * main.storages[str(key)].dtype.itemsize, 1)
-
-    def read(storage: Storage) -> bytearray:
-        width = storage.dtype.itemsize
-        file.seek(begins[storage.key])
-        data = bytearray(file.read(storage.length * width))
-        if len(data) != storage.length * width:
-            raise EOFError("the file ends before its last tensor")
-        return data
-
-    little = system.get("little_endian", True) if isinstance(system, dict) else True
-    return InertFile(tree, read, swap=little != (sys.byteorder == "little"))
+_ACTIONS: dict[str, Callable[[_Machine, Any], object]] = {
+    **dict.fromkeys(_VALUES.split(), _Machine.push),
+    **dict.fromkeys(("PROTO", "FRAME", "STOP"), lambda _m, _: None),
+    "NONE": lambda m, _: m.push(None),
+    "NEWTRUE": lambda m, _: m.push(True),
+    "NEWFALSE": lambda m, _: m.push(False),
+    "EMPTY_TUPLE": lambda m, _: m.push(()),
+    **dict.fromkeys(("EMPTY_LIST", "EMPTY_SET"), lambda m, _: m.push([])),
+    "EMPTY_DICT": lambda m, _: m.push({}),
+    "MARK": _Machine.mark,
+    "POP": _Machine.pop,
+    "POP_MARK": _Machine.take_marked,
+    "DUP": lambda m, _: m.push(m.stack[-1]),
+    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"), _Machine.remember),
+    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), _Machine.recall),
+    "TUPLE": lambda m, _: m.push(tuple(m.take_marked())),
+    "TUPLE1": lambda m, _: m.push(tuple(m.take(1))),
+    "TUPLE2": lambda m, _: m.push(tuple(m.take(2))),
+    "TUPLE3": lambda m, _: m.push(tuple(m.take(3))),
+    **dict.fromkeys(("LIST", "FROZENSET"), lambda m, _: m.push(m.take_marked())),
+    "DICT": lambda m, _: m.push(_ordered_dict([m.take_marked()])),
+    "APPEND": lambda m, _: m.extend(m.take(1)),
+    **dict.fromkeys(("APPENDS", "ADDITEMS"), lambda m, _: m.extend(m.take_marked())),
+    "SETITEM": lambda m, _: m.set_items(m.take(2)),
+    "SETITEMS": lambda m, _: m.set_items(m.take_marked()),
+    "STACK_GLOBAL": lambda m, _: m.name(*m.take(2)),
+    **dict.fromkeys(("REDUCE", "NEWOBJ"), lambda m, _: m.make(*m.take(2))),
+    "NEWOBJ_EX": lambda m, _: m.make(m.take(3)[0]),
+    "OBJ": lambda m, _: m.make(m.take_marked()[0]),
+    "INST": lambda m, kind: m.make((m.take_marked(), kind)[1]),
+    "BUILD": _Machine.build,
+    "PERSID": _Machine.persistent,
+    "BINPERSID": lambda m, _: m.persistent(m.take(1)[0]),
+}

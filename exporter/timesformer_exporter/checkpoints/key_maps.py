@@ -5,9 +5,14 @@ Ours are Hugging Face's. Each table says them side by side; ``{i}`` is the index
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from timesformer_runtime.errors import printable
+
+from timesformer_exporter.errors import InvalidCheckpointError
 
 _EMBEDDINGS = "timesformer.embeddings."
 _LAYER = "timesformer.encoder.layer.{i}."
@@ -96,6 +101,28 @@ _MMACTION2_UNDIVIDED = _table(
 )
 
 
+# What wrappers around a module, or around a part of one, add to the names of its tensors.
+_WRAPPERS = frozenset(
+    (
+        "module",  # DataParallel, DistributedDataParallel, AveragedModel
+        "_orig_mod",  # torch.compile
+        "_checkpoint_wrapped_module",  # activation checkpointing
+        "_fsdp_wrapped_module",
+        "_forward_module",  # Lightning Fabric
+        "base_layer",  # PEFT
+    )
+)
+_PEFT_COPY = re.compile(r"(?<=\.)modules_to_save\.[^.]+\.")  # trained in place of the original
+_PEFT_ORIGINAL = re.compile(r"(?<=\.)original_module\.")
+_PEFT_ADAPTER = re.compile(r"\.lora_\w+(?:\.|$)")
+
+# Parts of names of what training loops keep beside the model: losses, metrics, averages.
+_BESIDE_MODEL = re.compile(
+    r"(?:^|[._])(?:criterion|criteria|loss(?:es|_fn)?|metrics?|acc|accuracy|auroc|f1|n_averaged|ema"
+    r"|optimizers?|schedulers?|steps?)(?:[._]|$)"
+)
+
+
 @dataclass(frozen=True)
 class KeyMap:
     """How the names in one file become Hugging Face's.
@@ -106,12 +133,14 @@ class KeyMap:
         table: Names of the format to Hugging Face's, with ``{i}`` for the layer; empty where
             the format is Hugging Face's own.
         base: What a bare Hugging Face model's names lack ("timesformer.").
+        originals: The file's names that are not what ``unwrapped`` made of them.
     """
 
     format: str
     prefix: str
     table: Mapping[str, str]
     base: str = ""
+    originals: Mapping[str, str] = field(default_factory=dict)
 
     def ours(self, name: str) -> str | None:
         """Hugging Face's name for a name in the file; None where there is none."""
@@ -125,32 +154,77 @@ class KeyMap:
     def theirs(self, name: str) -> str:
         """The file's name for a name of Hugging Face's."""
         if self.format == "huggingface":
-            return self.prefix + name.removeprefix(self.base)
-        renamed = _rename(name, {ours: theirs for theirs, ours in self.table.items()})
-        return self.prefix + (renamed or name)
+            unwrapped = self.prefix + name.removeprefix(self.base)
+        else:
+            unwrapped = self.prefix + (_rename(name, self._table_of_ours) or name)
+        return self.originals.get(unwrapped, unwrapped)
+
+    def is_beside_model(self, name: str) -> bool:
+        """Whether a name in the file is a training loop's, not one of a part of the model."""
+        is_under = name.startswith(self.prefix)
+        return not is_under or bool(_BESIDE_MODEL.search(name.removeprefix(self.prefix)))
+
+    @functools.cached_property
+    def _table_of_ours(self) -> dict[str, str]:
+        return {ours: theirs for theirs, ours in self.table.items()}
 
 
-def recognize(names: Iterable[str]) -> KeyMap | None:
+def unwrapped(names: Iterable[str], where: str) -> dict[str, str]:
+    """The file's names by what they are without the marks of wrappers.
+
+    Raises:
+        InvalidCheckpointError: Two names are then the same, or there are unmerged adapters.
+    """
+    names = list(names)
+    adapter = next((name for name in names if _PEFT_ADAPTER.search(name)), None)
+    if adapter is not None:
+        raise InvalidCheckpointError(
+            f"{where} has LoRA adapters beside the weights that they change "
+            f"({printable(adapter[:200])}), and not the scale to merge them by; save "
+            "model.merge_and_unload().state_dict(), or give the folder that "
+            "model.save_pretrained(FOLDER) of PEFT writes"
+        )
+    has_copies = any(_PEFT_COPY.search(name) for name in names)
+    found: dict[str, str] = {}
+    for name in names:
+        if has_copies and _PEFT_ORIGINAL.search(name):
+            continue
+        plain = _PEFT_ORIGINAL.sub("", _PEFT_COPY.sub("", name))
+        plain = ".".join(part for part in plain.split(".") if part not in _WRAPPERS)
+        if plain in found:
+            raise InvalidCheckpointError(
+                f"{where} has two tensors for {printable(plain[:200])}, one of them "
+                f"{printable(name[:200])}; save the state dict of one model"
+            )
+        found[plain] = name
+    return found
+
+
+def recognize(originals: Mapping[str, str]) -> KeyMap | None:
     """The format of a file with these names of tensors; None if it is no TimeSformer's.
 
     The CLS token, which every TimeSformer has, tells the format and the prefix.
+
+    Args:
+        originals: The names in the file, by what ``unwrapped`` made of them.
     """
-    names = sorted(names, key=len)
+    changed = {plain: name for plain, name in originals.items() if plain != name}
+    names = sorted(originals, key=len)
     for ending, base in (
         ("timesformer.embeddings.cls_token", ""),
         ("embeddings.cls_token", "timesformer."),
     ):
         if (prefix := _before(ending, names)) is not None:
-            return KeyMap("huggingface", prefix, {}, base)
+            return KeyMap("huggingface", prefix, {}, base, changed)
     if any("transformer_layers.layers." in name for name in names):
         prefix = _before("backbone.cls_token", names)
         divided = any(".attentions.1." in name for name in names)
         table = _MMACTION2_DIVIDED if divided else _MMACTION2_UNDIVIDED
-        return None if prefix is None else KeyMap("mmaction2", prefix, table)
+        return None if prefix is None else KeyMap("mmaction2", prefix, table, "", changed)
     prefix = _before("cls_token", names)
     if prefix is None or not any(name.startswith(f"{prefix}blocks.") for name in names):
         return None
-    return KeyMap("facebook", prefix, _FACEBOOK)
+    return KeyMap("facebook", prefix, _FACEBOOK, "", changed)
 
 
 def _before(ending: str, names: Iterable[str]) -> str | None:

@@ -13,6 +13,7 @@ from timesformer_runtime.input.preprocess import Preprocessing
 from timesformer_runtime.input.preprocessor_files import PreprocessorConfig
 from torch import Tensor
 
+from timesformer_exporter.checkpoints.adapters import Adapter, read_adapter
 from timesformer_exporter.checkpoints.architecture import (
     Known,
     infer_config,
@@ -26,7 +27,7 @@ from timesformer_exporter.checkpoints.files import (
     read_json,
     sha256,
 )
-from timesformer_exporter.checkpoints.key_maps import KeyMap, recognize
+from timesformer_exporter.checkpoints.key_maps import KeyMap, recognize, unwrapped
 from timesformer_exporter.checkpoints.labels import read_labels
 from timesformer_exporter.checkpoints.preprocessor_config import (
     default_preprocessing,
@@ -34,6 +35,7 @@ from timesformer_exporter.checkpoints.preprocessor_config import (
     with_image_size,
 )
 from timesformer_exporter.checkpoints.tensor_check import (
+    check_memory,
     check_names_and_shapes,
     dtype_name,
     empty_model,
@@ -41,7 +43,9 @@ from timesformer_exporter.checkpoints.tensor_check import (
     to_float32,
 )
 from timesformer_exporter.checkpoints.tensor_files import TensorFile, read_tensor_file
+from timesformer_exporter.checkpoints.weight_sets import WEIGHTS, WeightSet, choose, split_by_model
 from timesformer_exporter.errors import (
+    CheckpointNotFoundError,
     InvalidCheckpointError,
     InvalidConfigError,
     InvalidOptionError,
@@ -55,6 +59,7 @@ TASKS = ("video-classification", "feature-extraction")
 _POSITIONS = "timesformer.embeddings.position_embeddings"
 _TIMES = "timesformer.embeddings.time_embeddings"
 _HEAD = "classifier."
+_PUBLISHED_HIDDEN_SIZE = 768  # with 12 heads
 _MAX_SIDE = 8192  # pixels, as in the runtime's preprocessing
 
 
@@ -94,7 +99,7 @@ class Checkpoint:
     notes: tuple[str, ...]
 
 
-def load_checkpoint(
+def load_checkpoint(  # noqa: PLR0913 (one for each option)
     model: str | Path,
     *,
     revision: str | None = None,
@@ -104,6 +109,7 @@ def load_checkpoint(
     num_frames: int | None = None,
     image_size: int | tuple[int, int] | None = None,
     attention_heads: int | None = None,
+    weights: str | None = None,
 ) -> Checkpoint:
     """Loads a checkpoint; nothing in its files is ever executed.
 
@@ -118,6 +124,8 @@ def load_checkpoint(
         image_size: Height and width of a frame. Position embeddings for another grid are
             resized, and the preprocessing follows.
         attention_heads: For files without a configuration; hidden size / 64 if not given.
+        weights: "raw" or "ema", for checkpoints that hold averaged weights (EMA) beside the raw
+            ones; None for those that the checkpoint has as its model.
 
     Raises:
         CheckpointNotFoundError: There is nothing under that path or Hub id.
@@ -132,8 +140,11 @@ def load_checkpoint(
     wanted = Known(num_frames, _height_width(image_size), attention_heads)
     if num_frames is not None and num_frames < 1:
         raise InvalidOptionError(f"--num-frames is {num_frames}; it must be at least 1")
+    if weights not in (None, *WEIGHTS):
+        raise InvalidOptionError(f"weights is {weights!r}; it must be one of {', '.join(WEIGHTS)}")
     files = find_files(model, revision, local_files_only)
-    return _Loader(files, wanted, task, labels).load()
+    base = _find_base(files, local_files_only)
+    return _Loader(files, base, wanted, task, labels, weights).load()
 
 
 def build_model(checkpoint: Checkpoint, task: str) -> TimesformerForVideoClassification:
@@ -159,28 +170,42 @@ class _Loader:
     """One checkpoint on its way from files to a Checkpoint; collects notes on it."""
 
     def __init__(
-        self, files: CheckpointFiles, wanted: Known, task: str, labels: Path | None
+        self,
+        files: CheckpointFiles,
+        base: tuple[Adapter, CheckpointFiles] | None,
+        wanted: Known,
+        task: str,
+        labels: Path | None,
+        weights: str | None,
     ) -> None:
-        self.files = files
+        self.adapter = None if base is None else base[0]
+        self.adapter_files = None if base is None else files
+        self.files = files if base is None else _with_base(files, base[1])
         self.wanted = wanted
         self.task = task
         self.labels = labels
+        self.weights = weights
         self.notes: list[str] = []
         self.preprocessor: Path | None = None  # the file that says how to preprocess
 
     def load(self) -> Checkpoint:
         """Reads, names, checks and converts, in this order."""
-        file = self._read_weights()
-        keys = recognize(file.tensors)
+        file = self._read_weights(self.files)
+        originals = unwrapped(file.tensors, self.files.name)
+        originals = self._choose_model(file, originals)
+        keys = recognize(originals)
         if keys is None:
             raise InvalidCheckpointError(
                 f"{self.files.name} is no TimeSformer: its tensors ({listing(file.tensors)}) are "
                 "named like none of Hugging Face's, the authors' or mmaction2's"
             )
         settings = parse_settings(file.settings if keys.format == "facebook" else "")
-        tensors, unexpected = self._rename(file.tensors, keys)
-        config = self._config(tensors, keys, settings)
-        check_names_and_shapes(tensors, unexpected, config, keys, self.files.name)
+        tensors, unexpected, beside = _renamed(file.tensors, originals, keys)
+        tensors = self._for_task(self._with_adapter(tensors))
+        config = self._config(tensors, keys, settings, file)
+        check_names_and_shapes(tensors, unexpected, beside, config, keys, self.files.name)
+        check_memory(tensors, self.files.weights, self.files.name)
+        self._note_beside(beside)
         self._note_types(tensors)
         tensors = to_float32(tensors, keys, self.files.name)
         config = self._with_labels(config)
@@ -190,10 +215,9 @@ class _Loader:
         source = Source(self.files.name, self.files.revision, keys.format, self._sums(keys.format))
         return Checkpoint(config, tensors, preprocessing, source, tuple(self.notes))
 
-    def _read_weights(self) -> TensorFile:
+    def _read_weights(self, files: CheckpointFiles) -> TensorFile:
         """The tensors of all shards."""
-        files = self.files
-        shards = {path.name: read_tensor_file(path) for path in files.weights}
+        shards = {path.name: read_tensor_file(path, self.weights) for path in files.weights}
         index = files.index or {}
         absent = [name for name, shard in index.items() if name not in shards[shard].tensors]
         if absent:
@@ -206,29 +230,48 @@ class _Loader:
         merged = {name: value for shard in shards.values() for name, value in shard.tensors.items()}
         return dataclasses.replace(shards[files.weights[0].name], tensors=merged)
 
-    def _rename(
-        self, tensors: Mapping[str, Tensor], keys: KeyMap
-    ) -> tuple[dict[str, Tensor], list[str]]:
-        """The tensors that the task needs by our names, and the names that have none."""
-        names = {theirs: keys.ours(theirs) for theirs in tensors}
-        renamed = {ours: tensors[theirs] for theirs, ours in names.items() if ours is not None}
+    def _choose_model(self, file: TensorFile, originals: dict[str, str]) -> dict[str, str]:
+        """The names of the raw or the averaged model, where a state dict holds both."""
+        sets = split_by_model(originals, self.files.name)
+        if len(sets) == 1:
+            sets = [WeightSet(originals, file.where, file.is_averaged)]
+        wanted = None if file.is_settled else self.weights
+        chosen, notes = choose(sets, wanted, self.files.name)
+        self.notes += file.notes or notes
+        return dict(chosen.tensors)
+
+    def _with_adapter(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        if self.adapter is None or self.adapter_files is None:
+            return tensors
+        self.notes.append(f"The LoRA adapter was merged into its base model {self.adapter.base}.")
+        return self.adapter.merge(tensors, self._read_weights(self.adapter_files).tensors)
+
+    def _for_task(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         if self.task == "feature-extraction":
-            renamed = _without_head(renamed)
-        elif f"{_HEAD}weight" not in renamed:
+            return _without_head(tensors)
+        if f"{_HEAD}weight" not in tensors:
             raise _no_head(self.files.name)
-        return renamed, [theirs for theirs, ours in names.items() if ours is None]
+        return tensors
 
     def _config(
-        self, tensors: Mapping[str, Tensor], keys: KeyMap, settings: FacebookSettings
+        self,
+        tensors: Mapping[str, Tensor],
+        keys: KeyMap,
+        settings: FacebookSettings,
+        file: TensorFile,
     ) -> TimesformerConfig:
         head = tensors.get(f"{_HEAD}weight")
         classes = 0 if head is None else len(head)
         generic = {index: f"LABEL_{index}" for index in range(classes)} or None
-        if self.files.config is not None and keys.format == "huggingface":
-            config = self._read_config(self.files.config, tensors)
+        if keys.format == "huggingface" and (self.files.config or file.config):
+            config = self._read_config(self.files.config, file.config, tensors)
             # transformers does not write labels that are LABEL_0 and LABEL_1.
             labels = config.id2label or generic
+            if self.adapter is not None and len(labels or ()) != classes:
+                labels = generic  # the adapter has a head of its own
             return dataclasses.replace(config, id2label=None if head is None else labels)
+        if keys.format == "huggingface":
+            self._check_heads(tensors)
         known = dataclasses.replace(
             self.wanted, num_frames=self.wanted.num_frames or settings.num_frames
         )
@@ -236,21 +279,49 @@ class _Loader:
         self.notes += [*notes, *_contradictions(config, settings)]
         return dataclasses.replace(config, id2label=generic)
 
-    def _read_config(self, path: Path, tensors: Mapping[str, Tensor]) -> TimesformerConfig:
-        values = read_json(path)
+    def _check_heads(self, tensors: Mapping[str, Tensor]) -> None:
+        """Asks for the number of heads where only the published models' size suggests one.
+
+        The authors' and mmaction2's code has heads of 64; a Hugging Face configuration, which is
+        absent here, may have any.
+        """
+        hidden = tensors["timesformer.embeddings.cls_token"].shape[-1:].numel()
+        if self.wanted.attention_heads is None and hidden != _PUBLISHED_HIDDEN_SIZE:
+            raise InvalidOptionError(
+                f"{self.files.name} has no config.json, and its tensors (hidden size {hidden}) do "
+                "not tell the number of attention heads; add config.json, or say the number with "
+                "--attention-heads"
+            )
+
+    def _read_config(
+        self,
+        path: Path | None,
+        saved: Mapping[str, Any] | None,
+        tensors: Mapping[str, Tensor],
+    ) -> TimesformerConfig:
+        """The configuration in a file, or else the one that was saved with a whole model."""
+        where = str(path or f"the configuration in {self.files.name}")
+        values = saved or {} if path is None else read_json(path)
         try:
             config = TimesformerConfig.from_dict(values)
         except InvalidConfigError as error:
-            raise InvalidConfigError(f"{path}: {error}") from error
+            raise InvalidConfigError(f"{where}: {error}") from error
         heads = self.wanted.attention_heads
         if heads is not None and heads != config.num_attention_heads:
             raise InvalidOptionError(
-                f"--attention-heads is {heads}, but {path} says {config.num_attention_heads}; "
+                f"--attention-heads is {heads}, but {where} says {config.num_attention_heads}; "
                 "leave the option out"
             )
-        config, notes = match_embeddings(config, values.keys(), tensors, self.wanted, path)
+        config, notes = match_embeddings(
+            config, values.keys(), tensors, self.wanted, Path(where).name
+        )
         self.notes += notes
         return config
+
+    def _note_beside(self, beside: list[str]) -> None:
+        if beside:
+            were = "tensor beside the model was" if len(beside) == 1 else "tensors beside it were"
+            self.notes.append(f"{len(beside)} {were} left out: {listing(beside)}.")
 
     def _note_types(self, tensors: Mapping[str, Tensor]) -> None:
         others = sorted({dtype_name(tensor) for tensor in tensors.values()} - {"float32"})
@@ -356,7 +427,58 @@ class _Loader:
         read = [*files.weights, files.index_file]
         if checkpoint_format == "huggingface":
             read += [files.config, self.preprocessor]
+        if self.adapter_files is not None:
+            read += [*self.adapter_files.weights, self.adapter_files.adapter_config]
         return {as_text(path.name): sha256(path) for path in read if path is not None}
+
+
+def _find_base(
+    files: CheckpointFiles, local_files_only: bool
+) -> tuple[Adapter, CheckpointFiles] | None:
+    """The adapter in a folder, and the files of the model that it is for."""
+    if files.adapter_config is None:
+        return None
+    adapter = read_adapter(files.adapter_config, files.name)
+    is_local = Path(adapter.base).exists()
+    try:
+        base = find_files(adapter.base, None if is_local else adapter.revision, local_files_only)
+    except CheckpointNotFoundError as error:
+        raise CheckpointNotFoundError(
+            f"the base model of the adapter {files.name} is absent: {error}"
+        ) from error
+    if base.adapter_config is not None:
+        raise InvalidCheckpointError(
+            f"the base model of the adapter {files.name} is itself an adapter ({adapter.base}); "
+            "merge them with PEFT's model.merge_and_unload()"
+        )
+    return adapter, base
+
+
+def _with_base(adapter: CheckpointFiles, base: CheckpointFiles) -> CheckpointFiles:
+    """The base model's files; a configuration beside the adapter comes first."""
+    return dataclasses.replace(
+        base,
+        name=adapter.name,
+        revision=adapter.revision,
+        config=adapter.config or base.config,
+        preprocessors=adapter.preprocessors or base.preprocessors,
+    )
+
+
+def _renamed(
+    tensors: Mapping[str, Tensor], originals: Mapping[str, str], keys: KeyMap
+) -> tuple[dict[str, Tensor], list[str], list[str]]:
+    """The tensors by our names, the names that have none, and those of what is no model's."""
+    renamed, unexpected, beside = {}, [], []
+    for plain, original in originals.items():
+        ours = keys.ours(plain)
+        if keys.is_beside_model(plain):
+            beside.append(original)
+        elif ours is None:
+            unexpected.append(original)
+        else:
+            renamed[ours] = tensors[original]
+    return renamed, unexpected, beside
 
 
 def _height_width(image_size: int | tuple[int, int] | None) -> tuple[int, int] | None:

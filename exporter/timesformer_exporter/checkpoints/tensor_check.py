@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import torch
+from timesformer_runtime.errors import printable
 from torch import Tensor
 
 from timesformer_exporter.checkpoints.key_maps import KeyMap
@@ -13,6 +15,12 @@ from timesformer_exporter.model.config import TimesformerConfig
 from timesformer_exporter.model.timesformer import TimesformerForVideoClassification
 
 _LISTED = 10  # so many names stand in a message
+_LONGEST = 200  # and so many characters of each
+
+# A float32 model can be larger than its file, but not without limit: weights of 8 bits become
+# four times as large, and layers can share one tensor.
+_MOST_GROWTH = 32
+_ALWAYS_ALLOWED = 256 << 20  # bytes
 
 
 def empty_model(config: TimesformerConfig) -> TimesformerForVideoClassification:
@@ -24,6 +32,7 @@ def empty_model(config: TimesformerConfig) -> TimesformerForVideoClassification:
 def check_names_and_shapes(
     tensors: Mapping[str, Tensor],
     unexpected: Iterable[str],
+    beside: Iterable[str],
     config: TimesformerConfig,
     keys: KeyMap,
     model: str,
@@ -33,6 +42,7 @@ def check_names_and_shapes(
     Args:
         tensors: By Hugging Face's names.
         unexpected: Names in the file for which there is no Hugging Face name.
+        beside: Names in the file of what is not the model's; no fault by themselves.
         config: What the tensors should be.
         keys: Gives the names that the user knows from the file.
         model: Name of the checkpoint, for messages.
@@ -49,12 +59,27 @@ def check_names_and_shapes(
         for name, tensor in tensors.items()
         if name in expected and list(tensor.shape) != expected[name]
     ]
-    kinds = {"missing": missing, "unexpected": extra, "misshapen": misshapen}
+    kinds = {"missing": missing, "unexpected": [*extra, *beside], "misshapen": misshapen}
     problems = [f"{len(names)} {kind} ({listing(names)})" for kind, names in kinds.items() if names]
-    if problems:
+    if missing or extra or misshapen:
         raise InvalidCheckpointError(
             f"{model} does not have the tensors of its TimeSformer: {'; '.join(problems)}; "
             "check that the file is whole and that the configuration belongs to it"
+        )
+
+
+def check_memory(tensors: Mapping[str, Tensor], files: Iterable[Path], model: str) -> None:
+    """Refuses tensors that repeat the values of a small file into a huge model.
+
+    Raises:
+        InvalidCheckpointError: In float32 they take over 32 times what the files do.
+    """
+    needed = 4 * sum(tensor.numel() for tensor in tensors.values())
+    stored = sum(path.stat().st_size for path in files)
+    if needed > max(_MOST_GROWTH * stored, _ALWAYS_ALLOWED):
+        raise InvalidCheckpointError(
+            f"{model} has {stored:,} bytes, but its tensors take {needed:,} in float32, more than "
+            f"{_MOST_GROWTH} times as many; save them as they are, with tensor.contiguous()"
         )
 
 
@@ -91,4 +116,5 @@ def listing(names: Iterable[str]) -> str:
     """The first names, and how many more there are."""
     names = list(names)
     more = len(names) - _LISTED
-    return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")
+    listed = ", ".join(printable(name[:_LONGEST]) for name in names[:_LISTED])
+    return listed + (f" and {more} more" if more > 0 else "")

@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import pickle
 import struct
-import tarfile
-import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
+from timesformer_runtime.errors import printable
 from torch import Tensor
 
-from timesformer_exporter.checkpoints.inert_pickle import (
-    ZIP_MAGIC,
-    InertFile,
-    StoredTensor,
-    open_inert,
-)
-from timesformer_exporter.errors import InvalidCheckpointError
+from timesformer_exporter.checkpoints.inert_pickle import SavedObject, TooManyOpcodesError
+from timesformer_exporter.checkpoints.saved_file import ZIP_MAGIC, SavedFile, read_saved_file
+from timesformer_exporter.checkpoints.saved_module import module_config
+from timesformer_exporter.checkpoints.weight_sets import MODEL_KEYS, choose, weight_sets
+from timesformer_exporter.errors import ExportError, InvalidCheckpointError
 
-# Under which keys the trainers in use keep the model, in the order in which they are tried.
-_WRAPPERS = ("model_state", "state_dict", "model_state_dict", "model", "module")
+_MOST_HEADER_BYTES = 16 << 20  # of a safetensors file: over 100,000 tensors
 
-# A broken or hostile pickle can raise any of these, as the pickle module documents.
+# A broken or hostile file can raise any of these, as the pickle module documents.
 _PARSE_ERRORS = (
     pickle.UnpicklingError,
     zipfile.BadZipFile,
@@ -38,11 +34,16 @@ _PARSE_ERRORS = (
     LookupError,
     TypeError,
     AttributeError,
-    AssertionError,
-    ImportError,
-    MemoryError,
     OverflowError,
 )
+
+_COMPRESSED = {
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"7z\xbc\xaf": "7z",
+}
 
 
 @dataclass(frozen=True)
@@ -52,18 +53,32 @@ class TensorFile:
     Attributes:
         tensors: By the names they have in the file.
         settings: The trainer's settings as text, where the file has them (key ``cfg``).
+        config: The values of the model's own configuration, where the whole model was saved.
         has_other_objects: Whether the file also carries objects, which were not loaded.
+        where: Under which key they stand in the file; empty where they are all there is.
+        is_averaged: Whether they are an average over training steps (EMA).
+        is_settled: Whether the file has both raw and averaged weights, so that there was a choice.
+        notes: What a user should know about that choice.
     """
 
     tensors: dict[str, Tensor] = field(repr=False)
     settings: str = ""
+    config: Mapping[str, Any] | None = None
     has_other_objects: bool = False
+    where: str = ""
+    is_averaged: bool = False
+    is_settled: bool = False
+    notes: tuple[str, ...] = ()
 
 
-def read_tensor_file(path: Path) -> TensorFile:
+def read_tensor_file(path: Path, weights: str | None = None) -> TensorFile:
     """Reads the model's tensors of a file of any supported format, told by its content.
 
     Nothing in the file is executed or imported.
+
+    Args:
+        path: The file.
+        weights: "raw" or "ema", for a file that has both; None for those it has as its model.
 
     Raises:
         InvalidCheckpointError: The file is broken, of another kind, or has no tensors.
@@ -75,14 +90,12 @@ def read_tensor_file(path: Path) -> TensorFile:
         raise InvalidCheckpointError(f"{path} cannot be read: {error.strerror}") from error
     _refuse_what_is_no_checkpoint(path, head)
     if _is_safetensors(head):
-        return _read_safetensors(path)
-    if head.startswith(ZIP_MAGIC):
-        _refuse_torchscript(path)
-    elif not head.startswith(b"\x80"):
+        return _read_safetensors(path, int.from_bytes(head[:8], "little"))
+    if not head.startswith((ZIP_MAGIC, b"\x80")):
         raise InvalidCheckpointError(
             f"{path} is not a checkpoint: neither safetensors nor a file of torch.save"
         )
-    return _read_torch(path, mapped=head.startswith(ZIP_MAGIC))
+    return _read_torch(path, weights)
 
 
 def _refuse_what_is_no_checkpoint(path: Path, head: bytes) -> None:
@@ -97,11 +110,17 @@ def _refuse_what_is_no_checkpoint(path: Path, head: bytes) -> None:
         raise InvalidCheckpointError(
             f"{path} is a web page, not a checkpoint; download the file itself"
         )
-    if tarfile.is_tarfile(path):
+    # Only the magic of the first header: tarfile would unpack a file to look at it.
+    if head[257:262] == b"ustar":
         raise InvalidCheckpointError(
             f"{path} is a tar archive, as PyTorch wrote before 0.1.10 or as others pack files; "
             "unpack it, or save the state dict again with a current PyTorch"
         )
+    for magic, name in _COMPRESSED.items():
+        if head.startswith(magic):
+            raise InvalidCheckpointError(
+                f"{path} is compressed ({name}); unpack it and give the checkpoint that is in it"
+            )
 
 
 def _is_safetensors(head: bytes) -> bool:
@@ -109,7 +128,12 @@ def _is_safetensors(head: bytes) -> bool:
     return head[8:9] == b"{"
 
 
-def _read_safetensors(path: Path) -> TensorFile:
+def _read_safetensors(path: Path, header_bytes: int) -> TensorFile:
+    if _MOST_HEADER_BYTES < header_bytes < path.stat().st_size:
+        raise InvalidCheckpointError(
+            f"{path} has a header of {header_bytes:,} bytes, and at most {_MOST_HEADER_BYTES:,} "
+            "are read; save the tensors of the model alone"
+        )
     try:
         with safe_open(path, framework="pt") as file:
             return TensorFile({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
@@ -119,81 +143,61 @@ def _read_safetensors(path: Path) -> TensorFile:
         ) from error
 
 
-def _refuse_torchscript(path: Path) -> None:
+def _read_torch(path: Path, weights: str | None) -> TensorFile:
     try:
-        names = zipfile.ZipFile(path).namelist()
-    except zipfile.BadZipFile as error:
-        raise _broken(path, error) from error
-    if any(name.endswith("/constants.pkl") for name in names):
-        raise InvalidCheckpointError(
-            f"{path} is a TorchScript program, not a checkpoint; give the state dict it was made of"
-        )
-
-
-def _read_torch(path: Path, *, mapped: bool) -> TensorFile:
-    """Reads a file of torch.save; zip archives are mapped, so that only the model is read."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what is wrong with a file is said below
-            tree = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except _PARSE_ERRORS:
-        # Either it carries other objects than tensors, or it is broken: the inert reader knows.
-        return _read_inert(path)
-    state = _state_dict(path, tree)
-    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
-    return TensorFile(tensors, _settings(tree))
-
-
-def _read_inert(path: Path) -> TensorFile:
-    try:
-        with open_inert(path) as file:
-            return _inert_tensors(path, file)
-    except InvalidCheckpointError:
+        return _choose_tensors(path, read_saved_file(path), weights)
+    except ExportError:
         raise
+    except TooManyOpcodesError as error:
+        raise InvalidCheckpointError(
+            f"{path} is no checkpoint of a model: {error}; save the state dict alone, with "
+            "torch.save(model.state_dict(), FILE)"
+        ) from error
+    except MemoryError as error:
+        raise InvalidCheckpointError(
+            f"{path} takes more memory than this machine has; save the state dict alone, with "
+            "torch.save(model.state_dict(), FILE)"
+        ) from error
     except _PARSE_ERRORS as error:
-        raise _broken(path, error) from error
+        raise InvalidCheckpointError(
+            f"{path} is broken or cut short ({_first_line(error)}); download it again"
+        ) from error
 
 
-def _inert_tensors(path: Path, file: InertFile) -> TensorFile:
-    state = _state_dict(path, file.tree)
-    tensors = {
-        name: file.tensor(value) for name, value in state.items() if isinstance(value, StoredTensor)
-    }
-    return TensorFile(tensors, _settings(file.tree), has_other_objects=True)
-
-
-def _state_dict(path: Path, tree: object) -> Mapping[str, object]:
-    """The mapping in a file's tree that holds tensors by name."""
-    candidates = [tree]
-    if isinstance(tree, Mapping):
-        candidates = [*(tree[key] for key in _WRAPPERS if key in tree), tree]
-    for candidate in candidates:
-        if isinstance(candidate, Mapping) and _has_tensors(candidate):
-            return {str(name): value for name, value in candidate.items()}
-    keys = (
-        ", ".join(map(str, list(tree)[:10])) if isinstance(tree, Mapping) else type(tree).__name__
+def _choose_tensors(path: Path, file: SavedFile, wanted: str | None) -> TensorFile:
+    """The tensors of the file's model, or of the average that it has besides."""
+    tree = file.tree
+    sets = weight_sets(tree)
+    if not sets:
+        raise InvalidCheckpointError(
+            f"{path} has no state dict: it holds {_description(tree)}, where a mapping of names to "
+            f"tensors was expected, or one under {', '.join(MODEL_KEYS)}; save it with "
+            "torch.save(model.state_dict(), FILE)"
+        )
+    is_settled = len(sets) > 1
+    chosen, notes = choose(sets, wanted, path.name) if is_settled else (sets[0], [])
+    whole = tree.get(chosen.where) if isinstance(tree, dict) else tree
+    settings = tree.get("cfg") if isinstance(tree, dict) else None
+    return TensorFile(
+        {name: file.tensor(value) for name, value in chosen.tensors.items()},
+        settings=settings if isinstance(settings, str) else "",
+        config=module_config(whole) if isinstance(whole, SavedObject) else None,
+        has_other_objects=file.has_objects,
+        where=chosen.where,
+        is_averaged=chosen.is_averaged,
+        is_settled=is_settled,
+        notes=tuple(notes),
     )
-    raise InvalidCheckpointError(
-        f"{path} has no state dict: it holds {keys or 'nothing'}, where a mapping of names to "
-        f"tensors was expected, or one under {', '.join(_WRAPPERS)}"
-    )
 
 
-def _has_tensors(mapping: Mapping[object, object]) -> bool:
-    return any(isinstance(value, Tensor | StoredTensor) for value in mapping.values())
-
-
-def _settings(tree: object) -> str:
-    settings = tree.get("cfg") if isinstance(tree, Mapping) else None
-    return settings if isinstance(settings, str) else ""
-
-
-def _broken(path: Path, error: BaseException) -> InvalidCheckpointError:
-    return InvalidCheckpointError(
-        f"{path} is broken or cut short ({_first_line(error)}); download it again"
-    )
+def _description(tree: object) -> str:
+    if isinstance(tree, dict):
+        return ", ".join(printable(str(key)[:100]) for key in list(tree)[:10]) or "nothing"
+    if isinstance(tree, SavedObject):
+        return f"an object ({printable(str(tree.type)[:100])})"
+    return type(tree).__name__
 
 
 def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    lines = str(error).strip()[:500].splitlines()
+    return printable(lines[0]) if lines else type(error).__name__

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import click
 
-from timesformer_runtime.cli.terminal import printable
+from timesformer_runtime.errors import printable
 from timesformer_runtime.video.source_names import hide_secrets, shown
 
 CHECK_FAILED, BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141

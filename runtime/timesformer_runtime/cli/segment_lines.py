@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from rich.cells import cell_len
 
-from timesformer_runtime.cli.terminal import printable
+from timesformer_runtime.errors import printable
 from timesformer_runtime.results import PartResult
 
 _WIDEST = 64  # columns; a longer label only shifts its own line

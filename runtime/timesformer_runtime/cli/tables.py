@@ -9,7 +9,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
-from timesformer_runtime.cli.terminal import printable
+from timesformer_runtime.errors import printable
 
 if TYPE_CHECKING:
     from timesformer_runtime.classifier import VideoClassifier

@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 import torch
 from timesformer_exporter.checkpoints import inert_pickle
-from timesformer_exporter.checkpoints.inert_pickle import StoredTensor, open_inert
+from timesformer_exporter.checkpoints.inert_pickle import StoredTensor
+from timesformer_exporter.checkpoints.saved_file import read_saved_file
 from timesformer_exporter.checkpoints.tensor_files import read_tensor_file
 from timesformer_exporter.errors import InvalidCheckpointError
 from torch import Tensor
@@ -111,12 +112,12 @@ def test_files_of_tensors_alone_need_no_placeholders(tmp_path: Path, zipped: boo
 def test_only_the_tensors_that_are_asked_for_are_read(tmp_path: Path) -> None:
     path = tmp_path / "state.pth"
     torch.save(training_state({"weight": torch.arange(4.0)}), path)
-    with open_inert(path) as file:
-        assert isinstance(file.tree, dict)
-        stored = file.tree["optimizer"]["state"][0]["exp_avg"]
-        assert isinstance(stored, StoredTensor)
-        assert stored.shape == (3,)
-        assert torch.equal(file.tensor(file.tree["model"]["weight"]), torch.arange(4.0))
+    file = read_saved_file(path)
+    assert isinstance(file.tree, dict)
+    stored = file.tree["optimizer"]["state"][0]["exp_avg"]
+    assert isinstance(stored, StoredTensor)
+    assert stored.size == (3,)
+    assert torch.equal(file.tensor(file.tree["model"]["weight"]), torch.arange(4.0))
 
 
 def test_big_endian_files(tmp_path: Path) -> None:
@@ -217,15 +218,21 @@ def test_a_pickle_cannot_change_what_it_is_read_with(tmp_path: Path, target: str
     # BUILD with (None, {name: value}) sets attributes on whatever lies on the stack.
     state = pickle.dumps((None, {"__call__": 1, "__new__": 1, "find_class": 1, "changed": 1}), 2)
     data = b"\x80\x02" + GLOBAL_THEN_BUILD[target] + state[2:-1] + b"b."
-    before = {
-        id(value): dict(getattr(value, "__dict__", {}))
-        for value in (*inert_pickle._GLOBALS.values(), inert_pickle.Placeholder)
-    }
+    reader = (
+        *inert_pickle._FUNCTIONS.values(),
+        inert_pickle.InertUnpickler,
+        inert_pickle.SavedObject,
+        inert_pickle.Storage,
+        collections.OrderedDict,
+        torch.Size,
+        torch._utils._rebuild_tensor_v2,
+    )
+    before = {id(value): dict(getattr(value, "__dict__", {})) for value in reader}
 
     with pytest.raises(InvalidCheckpointError):
         read_tensor_file(archive_with(tmp_path / "evil.pth", data))
 
-    for value in (*inert_pickle._GLOBALS.values(), inert_pickle.Placeholder):
+    for value in reader:
         assert dict(getattr(value, "__dict__", {})) == before[id(value)]
         assert not hasattr(value, "changed")
 

@@ -1,0 +1,182 @@
+"""Files of ``torch.save``: its zip archives, and the stream of pickles that it wrote before them.
+
+The file is mapped into memory and a tensor is a view of it, so that only the tensors in use are
+read. One reader decides on what is where: to read a zip archive twice, once to check it and once
+to load it, is not safe, since two readers can find different contents in one archive.
+"""
+
+from __future__ import annotations
+
+import io
+import mmap
+import struct
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from timesformer_exporter.checkpoints.inert_pickle import InertUnpickler, Storage, StoredTensor
+from timesformer_exporter.errors import InvalidCheckpointError
+
+ZIP_MAGIC = b"PK\x03\x04"
+_STREAM_MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of a stream
+_MOST_DIRECTORY_BYTES = 16 << 20  # of a zip archive's list of entries: over 100,000 tensors
+
+
+class SavedFile:
+    """What ``torch.save`` wrote.
+
+    Attributes:
+        tree: The object that was saved, with StoredTensors for tensors.
+        has_objects: Whether the tree has, or had, objects besides containers and tensors.
+    """
+
+    def __init__(
+        self,
+        data: mmap.mmap,
+        tree: Any,
+        find: Callable[[Storage], int],
+        *,
+        has_objects: bool,
+        is_little_endian: bool,
+    ) -> None:
+        self.tree = tree
+        self.has_objects = has_objects
+        self._data = data
+        self._find = find
+        self._swap = is_little_endian != (sys.byteorder == "little")
+        self._storages: dict[str, Tensor] = {}
+
+    def tensor(self, stored: StoredTensor) -> Tensor:
+        """Reads a tensor.
+
+        Raises:
+            EOFError, LookupError, ValueError: The file ends before it.
+            RuntimeError: It reaches beyond its storage.
+        """
+        storage = stored.storage
+        if storage.key not in self._storages:
+            self._storages[storage.key] = self._numbers(storage)
+        numbers = self._storages[storage.key].view(storage.dtype)
+        # It checks that the view stays inside the storage.
+        return numbers.as_strided(stored.size, stored.stride, stored.offset)
+
+    def _numbers(self, storage: Storage) -> Tensor:
+        width, begin = storage.dtype.itemsize, self._find(storage)
+        size = storage.length * width
+        if begin + size > len(self._data):
+            raise EOFError(f"the file ends before the end of storage {storage.key}")
+        if size == 0:
+            return torch.empty(0, dtype=storage.dtype)
+        if begin % width == 0 and not self._swap:
+            return torch.frombuffer(
+                self._data, dtype=storage.dtype, count=storage.length, offset=begin
+            )
+        numbers = torch.frombuffer(bytearray(self._data[begin : begin + size]), dtype=torch.uint8)
+        if self._swap:
+            numbers = numbers.reshape(-1, width).flip(1).flatten()
+        return numbers.view(storage.dtype)
+
+
+def read_saved_file(path: Path) -> SavedFile:
+    """Reads all of a file of ``torch.save`` but its tensors.
+
+    Raises:
+        InvalidCheckpointError: It is another kind of zip archive.
+        ValueError, EOFError, OSError, LookupError, TypeError, pickle.UnpicklingError,
+        zipfile.BadZipFile, struct.error: It is broken.
+    """
+    with path.open("rb") as file:
+        # Torch takes memory only that it may write to; ACCESS_COPY never writes to the file.
+        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    return _read_zip(path, data) if data[: len(ZIP_MAGIC)] == ZIP_MAGIC else _read_stream(data)
+
+
+class _SmallReads(io.FileIO):
+    """A file of which zipfile cannot read a huge list of entries."""
+
+    def read(self, size: int | None = -1, /) -> Any:
+        if size is not None and size > _MOST_DIRECTORY_BYTES:
+            raise InvalidCheckpointError(
+                f"{self.name} has a list of entries of {size:,} bytes, and at most "
+                f"{_MOST_DIRECTORY_BYTES:,} are read; save the state dict alone"
+            )
+        return super().read(size)
+
+
+def _read_zip(path: Path, data: mmap.mmap) -> SavedFile:
+    with _SmallReads(path) as file, zipfile.ZipFile(file) as archive:
+        entries = {info.filename: info for info in archive.infolist()}
+    if any(name.endswith("/constants.pkl") for name in entries):
+        raise InvalidCheckpointError(
+            f"{path} is a TorchScript program, not a checkpoint; give the state dict it was made of"
+        )
+    roots = [name.split("/")[0] for name in entries if name.split("/")[1:] == ["data.pkl"]]
+    if len(roots) != 1:
+        raise InvalidCheckpointError(
+            f"{path} is a zip archive that torch.save did not write (it has no data.pkl); unpack "
+            "it and give the checkpoint that is in it"
+        )
+
+    def begin_of(name: str) -> int:
+        info = entries[f"{roots[0]}/{name}"]
+        if info.compress_type != zipfile.ZIP_STORED:
+            raise InvalidCheckpointError(
+                f"{path} has a compressed {name}, which torch.save never writes; unpack the "
+                "archive and pack it without compression, or save the checkpoint again"
+            )
+        name_length, extra_length = struct.unpack_from("<HH", data, info.header_offset + 26)
+        begin: int = info.header_offset + 30 + name_length + extra_length
+        if data[
+            info.header_offset : info.header_offset + 4
+        ] != ZIP_MAGIC or begin + info.file_size > len(data):
+            raise EOFError(f"the file ends before its {name}")
+        return begin
+
+    def read(name: str) -> bytes:
+        begin = begin_of(name)
+        return data[begin : begin + entries[f"{roots[0]}/{name}"].file_size]
+
+    def find(storage: Storage) -> int:
+        name = f"data/{storage.key}"
+        if entries[f"{roots[0]}/{name}"].file_size != storage.length * storage.dtype.itemsize:
+            raise ValueError(f"storage {storage.key} does not have the length that it should")
+        return begin_of(name)
+
+    unpickler = InertUnpickler()
+    return SavedFile(
+        data,
+        unpickler.load(io.BytesIO(read("data.pkl"))),
+        find,
+        has_objects=unpickler.has_objects,
+        is_little_endian=f"{roots[0]}/byteorder" not in entries or read("byteorder") == b"little",
+    )
+
+
+def _read_stream(data: mmap.mmap) -> SavedFile:
+    unpickler = InertUnpickler()
+    if unpickler.load(data) != _STREAM_MAGIC:
+        raise ValueError("it does not begin as torch.save begins a file")
+    unpickler.load(data)  # the version of the format
+    system, tree, keys = unpickler.load(data), unpickler.load(data), unpickler.load(data)
+    begins: dict[str, int] = {}
+    for key in keys:
+        if not isinstance(key, str):
+            raise TypeError("the key of a storage is not a string")
+        storage = unpickler.storages[key]
+        (length,) = struct.unpack("<q", data.read(8))
+        if length != storage.length:
+            raise ValueError(f"storage {key} does not have the length that it should")
+        begins[key] = data.tell()
+        data.seek(length * storage.dtype.itemsize, 1)
+    return SavedFile(
+        data,
+        tree,
+        lambda storage: begins[storage.key],
+        has_objects=unpickler.has_objects,
+        is_little_endian=not isinstance(system, dict) or bool(system.get("little_endian", True)),
+    )

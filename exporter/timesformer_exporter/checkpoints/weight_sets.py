@@ -1,0 +1,162 @@
+"""Which of a checkpoint's weights are the model's, where it has averaged ones (EMA) besides."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from timesformer_runtime.errors import printable
+
+from timesformer_exporter.checkpoints.inert_pickle import SavedObject, StoredTensor
+from timesformer_exporter.checkpoints.saved_module import module_tensors
+from timesformer_exporter.errors import InvalidCheckpointError, InvalidOptionError
+
+WEIGHTS = ("raw", "ema")
+
+# Under which keys the trainers in use keep the model, in the order in which they are tried.
+MODEL_KEYS = ("model_state", "state_dict", "model_state_dict", "model", "module")
+
+# The same for averages of the weights over the training steps.
+_AVERAGE_KEYS = (
+    "state_dict_ema",  # timm
+    "model_ema",  # torchvision, VideoMAE
+    "ema",  # the YOLO family
+    "ema_state_dict",
+    "ema_model",
+    "ema_state",
+    "model_ema_state_dict",
+    "model_state_dict_ema",
+    "ema_model_state_dict",
+    "ema_shadow",
+)
+
+# Under which keys of such an average its tensors are, where they are not in it directly.
+_INNER_KEYS = ("module", "model", "state_dict", "shadow", "ema_model")
+
+# Trainers that save the average as the model and the raw weights under another key: the key that
+# tells them, and the key of the raw weights.
+_SWAPPED = (
+    ("current_model_state", "current_model_state"),  # Lightning
+    ("message_hub", "ema_state_dict"),  # MMEngine
+)
+
+_CLS_TOKEN = re.compile(
+    r"((?:.*?\.)??)(?:timesformer\.embeddings\.|embeddings\.|backbone\.)?cls_token", re.DOTALL
+)
+_AVERAGED_NAME = re.compile(r"(?:^|[._])(?:ema|averaged?|swa|shadow)(?:[._]|$)")
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class WeightSet:
+    """Tensors of one model, by name.
+
+    Attributes:
+        tensors: The tensors.
+        where: Under which key or prefix they stand; empty where they are all there is.
+        is_averaged: Whether they are an average over training steps.
+    """
+
+    tensors: Mapping[str, Any]
+    where: str = ""
+    is_averaged: bool = False
+
+
+def weight_sets(tree: object) -> list[WeightSet]:
+    """The sets of weights in what a file holds; the one that is its model comes first."""
+    keys = tree if isinstance(tree, dict) else {}
+    models = [WeightSet(found, key) for key in MODEL_KEYS if (found := _tensors(keys.get(key)))]
+    averages = [
+        WeightSet(found, key, is_averaged=True)
+        for key in _AVERAGE_KEYS
+        if (found := _tensors(keys.get(key), _INNER_KEYS))
+    ]
+    for sign, key in _SWAPPED:
+        if sign in keys and models and (raw := _tensors(keys.get(key))):
+            return [
+                WeightSet(models[0].tensors, models[0].where, is_averaged=True),
+                WeightSet(raw, key),
+            ]
+    found = _tensors(tree)
+    if not models and found and (not averages or _is_model(found)):
+        models = [WeightSet(found)]
+    return [*models[:1], *averages[:1]]
+
+
+def split_by_model(tensors: Mapping[str, _T], name: str) -> list[WeightSet]:
+    """Parts a state dict that holds a model and its average under different prefixes.
+
+    Raises:
+        InvalidCheckpointError: There are several models, and no telling which is meant.
+    """
+    prefixes = {match[1] for key in tensors if (match := _CLS_TOKEN.fullmatch(key))}
+    if len(prefixes) < 2:
+        return [WeightSet(tensors)]
+    sets = []
+    for prefix in sorted(prefixes, key=len):
+        others = tuple(other for other in prefixes if other.startswith(prefix) and other != prefix)
+        own = {
+            key: value
+            for key, value in tensors.items()
+            if key.startswith(prefix) and not key.startswith(others)
+        }
+        where = printable(prefix.rstrip(".")[:100])
+        sets.append(WeightSet(own, where, is_averaged=bool(_AVERAGED_NAME.search(prefix))))
+    sets.sort(key=lambda found: found.is_averaged)
+    if [found.is_averaged for found in sets] != [False, True]:
+        raise InvalidCheckpointError(
+            f"{name} holds several models ({', '.join(repr(found.where) for found in sets[:10])}); "
+            "save the state dict of the one that is meant by itself"
+        )
+    return sets
+
+
+def choose(sets: list[WeightSet], wanted: str | None, name: str) -> tuple[WeightSet, list[str]]:
+    """The weights that were asked for, by default the first, and a note where there is a choice.
+
+    Raises:
+        InvalidOptionError: The checkpoint does not have those.
+    """
+    average = {"raw": False, "ema": True}.get(wanted or "", sets[0].is_averaged)
+    chosen = next((found for found in sets if found.is_averaged == average), None)
+    if chosen is None:
+        has = "averaged (EMA) weights" if sets[0].is_averaged else "weights that are not averaged"
+        raise InvalidOptionError(
+            f"weights is {wanted!r}, but {name} has only {has}"
+            f"{f' ({sets[0].where})' if sets[0].where else ''}; leave the option out"
+        )
+    if len(sets) == 1:
+        only = (
+            f"The checkpoint has averaged (EMA) weights only ({chosen.where}): they were exported."
+        )
+        return chosen, [only] if average else []
+    taken, other = (_described(found) for found in (chosen, *(s for s in sets if s is not chosen)))
+    left = WEIGHTS[not average]
+    return chosen, [f"The {taken} were exported; weights={left!r} exports the {other}."]
+
+
+def _described(found: WeightSet) -> str:
+    kind = "averaged (EMA) weights" if found.is_averaged else "raw weights"
+    return f"{kind} ({found.where or 'those without a prefix'})"
+
+
+def _tensors(value: object, inner: tuple[str, ...] = ()) -> dict[str, StoredTensor]:
+    """The tensors of a state dict or of a whole model, or of one that is in it."""
+    values = [value]
+    if isinstance(value, dict):
+        values += [value[key] for key in inner if key in value]
+    return max((dict(_named_tensors(value)) for value in values), key=len)
+
+
+def _named_tensors(value: object) -> Iterator[tuple[str, StoredTensor]]:
+    if isinstance(value, dict):
+        yield from ((str(k), v) for k, v in value.items() if isinstance(v, StoredTensor))
+    elif isinstance(value, SavedObject) and _is_model(found := module_tensors(value)):
+        yield from found.items()
+
+
+def _is_model(tensors: Mapping[str, Any]) -> bool:
+    return any(_CLS_TOKEN.fullmatch(name) for name in tensors)
