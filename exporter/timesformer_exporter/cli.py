@@ -131,6 +131,12 @@ class _Command(click.Command):
     help="For checkpoints without config.json.  [default: hidden size / 64]",
 )
 @click.option(
+    "--weights",
+    type=click.Choice(["raw", "ema"]),
+    help="For checkpoints that hold both: the raw weights, or their average over training steps.  "
+    "[default: those that the checkpoint has as its model]",
+)
+@click.option(
     "--dtype",
     "dtypes",
     type=click.Choice(get_args(Dtype)),

@@ -192,6 +192,7 @@ def _load(options: ExportOptions, steps: _Steps) -> Checkpoint:
             num_frames=options.num_frames,
             image_size=options.image_size,
             attention_heads=options.attention_heads,
+            weights=options.weights,
         )
 
 

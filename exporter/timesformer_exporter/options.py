@@ -17,6 +17,7 @@ Task = Literal["video-classification", "feature-extraction"]
 Input = Literal["pixel_values", "frames"]
 Dtype = Literal["fp32", "int8", "fp16", "q4"]
 Int8Target = Literal["vnni", "avx2"]
+Weights = Literal["raw", "ema"]
 
 OPSETS = range(18, 24)
 DEFAULT_OPSET = OPSETS[-1]  # the first with the Attention operator, the fastest on a CPU
@@ -38,7 +39,10 @@ class ExportOptions:
         num_frames: Frames in a clip; None for the checkpoint's own number.
         image_size: Height and width in pixels, or one number for both; None for the
             checkpoint's own.
-        attention_heads: For checkpoints without a configuration; None for hidden size / 64.
+        attention_heads: For checkpoints without a configuration; None for hidden size / 64, which
+            is assumed for the authors' and mmaction2's files, and for hidden size 768.
+        weights: Which weights of a checkpoint that holds two sets: ``raw``, or ``ema``, their
+            average over training steps; None for those that the checkpoint has as its model.
         dtypes: Which files: ``fp32``, ``int8``, ``fp16``, ``q4``, each at most once.
         calibration_videos: Videos, and folders of videos, for which int8 and q4 are prepared and
             on which the variants are compared with PyTorch.
@@ -70,6 +74,7 @@ class ExportOptions:
     num_frames: int | None = None
     image_size: int | tuple[int, int] | None = None
     attention_heads: int | None = None
+    weights: Weights | None = None
     dtypes: tuple[Dtype, ...] = ("fp32",)
     calibration_videos: tuple[Path, ...] = ()
     int8_target: Int8Target | None = None
@@ -100,6 +105,8 @@ class ExportOptions:
             raise InvalidOptionError("model is empty; give a Hub id, a folder or a checkpoint file")
         _check_choice("task", self.task, get_args(Task))
         _check_choice("input", self.input, get_args(Input))
+        if self.weights is not None:
+            _check_choice("weights", self.weights, get_args(Weights))
         self._check_dtypes()
         if self.opset not in OPSETS:
             raise InvalidOptionError(

@@ -7,5 +7,6 @@ from timesformer_exporter.checkpoints.loader import (
     build_model,
     load_checkpoint,
 )
+from timesformer_exporter.checkpoints.weight_sets import WEIGHTS
 
-__all__ = ["TASKS", "Checkpoint", "Source", "build_model", "load_checkpoint"]
+__all__ = ["TASKS", "WEIGHTS", "Checkpoint", "Source", "build_model", "load_checkpoint"]

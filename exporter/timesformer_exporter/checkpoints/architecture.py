@@ -130,11 +130,11 @@ def _embedded_size(tensors: Mapping[str, Tensor], config: TimesformerConfig) -> 
 
 
 def _layers(tensors: Mapping[str, Tensor], name: str) -> int:
-    pattern = re.compile(re.escape(_LAYER) + r"(\d+)\.")
+    pattern = re.compile(re.escape(_LAYER) + r"([0-9]{1,9})\.")
     indices = {int(match.group(1)) for key in tensors if (match := pattern.match(key))}
-    missing = sorted(set(range(max(indices, default=-1) + 1)) - indices)
-    if not indices or missing:
-        which = f"layer {missing[0]}" if missing else "layers"
+    missing = next((i for i, index in enumerate(sorted(indices)) if i != index), None)
+    if not indices or missing is not None:
+        which = "layers" if missing is None else f"layer {missing}"
         raise InvalidCheckpointError(f"{name} has no tensors of {which}; it is not whole")
     return len(indices)
 

@@ -31,9 +31,9 @@ class FacebookSettings:
 def parse_settings(text: str) -> FacebookSettings:
     """Reads the settings leniently: what is not there or not as expected stays None."""
     values = _flat(text)
-    frames = values.get("DATA.NUM_FRAMES", [])
+    frames = _single(values.get("DATA.NUM_FRAMES")) or ""
     return FacebookSettings(
-        num_frames=int(frames[0]) if len(frames) == 1 and frames[0].isdecimal() else None,
+        num_frames=int(frames) if re.fullmatch(r"[0-9]{1,9}", frames) else None,
         attention_type=_single(values.get("TIMESFORMER.ATTENTION_TYPE")),
         mean=_numbers(values.get("DATA.MEAN")),
         std=_numbers(values.get("DATA.STD")),

@@ -181,8 +181,8 @@ def unwrapped(names: Iterable[str], where: str) -> dict[str, str]:
         raise InvalidCheckpointError(
             f"{where} has LoRA adapters beside the weights that they change "
             f"({printable(adapter[:200])}), and not the scale to merge them by; save "
-            "model.merge_and_unload().state_dict(), or give the folder that "
-            "model.save_pretrained(FOLDER) of PEFT writes"
+            "model.merge_and_unload().state_dict(), or give the folder that PEFT's "
+            "model.save_pretrained(FOLDER) writes"
         )
     has_copies = any(_PEFT_COPY.search(name) for name in names)
     found: dict[str, str] = {}

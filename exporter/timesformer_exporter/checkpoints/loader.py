@@ -495,7 +495,8 @@ def _contradictions(config: TimesformerConfig, settings: FacebookSettings) -> li
     # Space-only models have no time embedding that could tell the number of frames.
     frames = None if config.attention_type == "space_only" else config.num_frames
     notes = [
-        f"The checkpoint's cfg says {name} {said}, its tensors {told}: the tensors decide."
+        f"The checkpoint's cfg says {name} {listing([str(said)])}, its tensors {told}: the tensors "
+        "decide."
         for name, said, told in (
             ("NUM_FRAMES", settings.num_frames, frames),
             ("ATTENTION_TYPE", settings.attention_type, config.attention_type),

@@ -17,6 +17,7 @@ ACTIVATIONS = ("gelu", "relu", "selu", "gelu_new")
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
 
 _MOST = 1_000_000  # of anything: far above every model, and no overflow in what follows
+_MOST_LAYERS = 512  # each takes milliseconds to build, and the largest transformers have 100
 _POSITIVE_INTEGERS = (
     "num_channels",
     "num_frames",
@@ -64,6 +65,11 @@ class TimesformerConfig:
     def __post_init__(self) -> None:
         for name in _POSITIVE_INTEGERS:
             object.__setattr__(self, name, _positive_integer(name, getattr(self, name)))
+        if self.num_hidden_layers > _MOST_LAYERS:
+            raise InvalidConfigError(
+                f"num_hidden_layers is {self.num_hidden_layers}; at most {_MOST_LAYERS} are "
+                "supported"
+            )
         for name in _PROBABILITIES:
             _check_number(name, getattr(self, name), lowest=0.0, highest=1.0)
         for name in _POSITIVE_NUMBERS:
