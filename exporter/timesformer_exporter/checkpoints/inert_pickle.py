@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, NamedTuple
 import torch
 
 # A model with its optimizer takes some 100,000. So many take seconds, and about 100 bytes each.
-MOST_OPCODES = 4_000_000
+MOST_OPCODES = 2_000_000
 
 _DTYPES = {f"torch {dtype}": v for dtype, v in vars(torch).items() if isinstance(v, torch.dtype)}
 

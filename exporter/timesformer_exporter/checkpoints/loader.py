@@ -275,7 +275,10 @@ class _Loader:
         known = dataclasses.replace(
             self.wanted, num_frames=self.wanted.num_frames or settings.num_frames
         )
-        config, notes = infer_config(tensors, known, self.files.name)
+        try:
+            config, notes = infer_config(tensors, known, self.files.name)
+        except InvalidConfigError as error:
+            raise InvalidConfigError(f"{self.files.name}: {error}") from error
         self.notes += [*notes, *_contradictions(config, settings)]
         return dataclasses.replace(config, id2label=generic)
 

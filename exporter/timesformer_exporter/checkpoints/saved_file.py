@@ -143,9 +143,10 @@ def _read_zip(path: Path, data: mmap.mmap) -> SavedFile:
 
     def find(storage: Storage) -> int:
         name = f"data/{storage.key}"
+        begin = begin_of(name)
         if entries[f"{roots[0]}/{name}"].file_size != storage.length * storage.dtype.itemsize:
             raise ValueError(f"storage {storage.key} does not have the length that it should")
-        return begin_of(name)
+        return begin
 
     unpickler = InertUnpickler()
     return SavedFile(

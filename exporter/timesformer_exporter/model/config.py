@@ -67,8 +67,7 @@ class TimesformerConfig:
             object.__setattr__(self, name, _positive_integer(name, getattr(self, name)))
         if self.num_hidden_layers > _MOST_LAYERS:
             raise InvalidConfigError(
-                f"num_hidden_layers is {self.num_hidden_layers}; at most {_MOST_LAYERS} are "
-                "supported"
+                f"num_hidden_layers is {self.num_hidden_layers}; it must be at most {_MOST_LAYERS}"
             )
         for name in _PROBABILITIES:
             _check_number(name, getattr(self, name), lowest=0.0, highest=1.0)
