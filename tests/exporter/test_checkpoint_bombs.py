@@ -168,7 +168,7 @@ def with_names(*names: str) -> Callable[[Path], None]:
     return write
 
 
-FILES: dict[str, tuple[Callable[[Path], None], str]] = {
+FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "deflated data.pkl": (deflated("data.pkl"), "has a compressed data.pkl"),
     "deflated byteorder": (deflated("byteorder"), "has a compressed byteorder"),
     "deflated storage": (deflated("data/0"), "has a compressed data/0"),

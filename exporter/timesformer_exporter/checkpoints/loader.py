@@ -180,6 +180,7 @@ class _Loader:
     ) -> None:
         self.adapter = None if base is None else base[0]
         self.adapter_files = None if base is None else files
+        self.base_name = "" if base is None else base[1].name
         self.files = files if base is None else _with_base(files, base[1])
         self.wanted = wanted
         self.task = task
@@ -243,7 +244,7 @@ class _Loader:
     def _with_adapter(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         if self.adapter is None or self.adapter_files is None:
             return tensors
-        self.notes.append(f"The LoRA adapter was merged into its base model {self.adapter.base}.")
+        self.notes.append(f"The LoRA adapter was merged into its base model {self.base_name}.")
         return self.adapter.merge(tensors, self._read_weights(self.adapter_files).tensors)
 
     def _for_task(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -447,7 +448,8 @@ def _find_base(
         base = find_files(adapter.base, None if is_local else adapter.revision, local_files_only)
     except CheckpointNotFoundError as error:
         raise CheckpointNotFoundError(
-            f"the base model of the adapter {files.name} is absent: {error}"
+            f"the base model of the adapter {files.name} is absent: {error}; its "
+            "adapter_config.json names it as base_model_name_or_path"
         ) from error
     if base.adapter_config is not None:
         raise InvalidCheckpointError(

@@ -150,7 +150,7 @@ def _read_torch(path: Path, weights: str | None) -> TensorFile:
         raise
     except TooManyOpcodesError as error:
         raise InvalidCheckpointError(
-            f"{path} is no checkpoint of a model: {error}; save the state dict alone, with "
+            f"{path} is not a checkpoint of a model: {error}; save the state dict alone, with "
             "torch.save(model.state_dict(), FILE)"
         ) from error
     except MemoryError as error:
