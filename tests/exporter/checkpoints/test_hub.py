@@ -61,7 +61,7 @@ def loads(
     server: HubServer, home: Path, *calls: tuple[str, dict[str, Any]], **variables: str
 ) -> list[dict[str, Any]]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     finished = subprocess.run(
         [sys.executable, "-c", CLIENT, json.dumps(calls)],
         env=inherited | server.environment(home) | {"OMP_NUM_THREADS": "1"} | variables,

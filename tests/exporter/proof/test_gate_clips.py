@@ -30,7 +30,7 @@ from models.shot_transitions.checkpoint import load_model, preprocessing
 from tests.tiny_models import random_model, tiny_config
 from tests.video_files import moving_pictures, write_video
 
-MODEL = Path(__file__).parents[2] / "models" / "shot-transitions-divided"
+MODEL = Path(__file__).parents[3] / "models" / "shot-transitions-divided"
 SMALL = Preprocessing(size=32, crop_size=(32, 32))
 
 

@@ -222,7 +222,7 @@ class Reader:
             text=True,
             bufsize=1,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
-            cwd=Path(__file__).parents[2],
+            cwd=Path(__file__).parents[3],
         )
         assert self.line(300) == "ready"
 

@@ -175,6 +175,6 @@ def test_models_of_which_none_is_an_average_are_not_guessed(tmp_path: Path) -> N
 def test_what_can_be_asked_for() -> None:
     assert ExportOptions("model", weights="ema").weights == "ema"
     with pytest.raises(InvalidOptionError, match="weights is 'best'; it must be one of raw, ema"):
-        ExportOptions("model", weights="best")
+        ExportOptions("model", weights="best")  # type: ignore[arg-type]
     with pytest.raises(InvalidOptionError, match="weights is 'best'; it must be one of raw, ema"):
         load_checkpoint("model", weights="best")

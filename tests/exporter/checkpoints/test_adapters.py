@@ -33,7 +33,7 @@ def write_base(folder: Path) -> Path:
 def write_adapter(folder: Path, base: object, tensors: State, **settings: Any) -> Path:
     """As ``model.save_pretrained(folder)`` of PEFT writes it."""
     folder.mkdir()
-    config = {
+    config: dict[str, Any] = {
         "peft_type": "LORA",
         "base_model_name_or_path": str(base),
         "revision": None,
