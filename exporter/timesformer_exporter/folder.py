@@ -50,8 +50,8 @@ def check_place(output: Path) -> None:
         str(output.absolute()).encode()
     except UnicodeEncodeError as error:
         raise InvalidOptionError(
-            f"`output` {output.absolute()} is not UTF-8, in which ONNX Runtime needs all paths; "
-            "give another `output`"
+            f"`output` {str(output.absolute())!a}: ONNX Runtime opens only paths in UTF-8; give "
+            "another name"
         ) from error
     if not parent.is_dir():
         raise InvalidOptionError(f"`output` {output}: there is no folder {parent}; create it first")
@@ -93,7 +93,11 @@ def clean_up(output: Path) -> bool:
         rf"\.{re.escape(output.name)}\.({_UNFINISHED}|{_REPLACED})-[^.]+", re.DOTALL
     )
     returned = False
-    for folder in list(output.absolute().parent.iterdir()):
+    try:
+        beside = list(output.absolute().parent.iterdir())
+    except PermissionError:  # one may write there, but not look around
+        return False
+    for folder in beside:
         if not pattern.fullmatch(folder.name):
             continue
         with contextlib.suppress(OSError), _lock(folder) as locked:

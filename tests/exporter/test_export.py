@@ -299,7 +299,7 @@ def test_labels_and_names_that_are_not_text(tmp_path: Path) -> None:
 
 def test_an_output_that_onnx_runtime_cannot_open(tmp_path: Path) -> None:
     output = tmp_path / os.fsdecode(b"caf\xe9-onnx")
-    with pytest.raises(InvalidOptionError, match="is not UTF-8"):
+    with pytest.raises(InvalidOptionError, match="only paths in UTF-8; give another name"):
         export(ExportOptions("no/such-model", output=output))
 
 
