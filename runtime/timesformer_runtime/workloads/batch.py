@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 
 from timesformer_runtime.errors import reason_of
 from timesformer_runtime.pipeline import Pipeline, Video
 from timesformer_runtime.results import Ranking, VideoResult
-from timesformer_runtime.workloads.workers import check_workers, usual_workers
+from timesformer_runtime.workloads.workers import Workers, check_workers, usual_workers
 
 _ON_A_GPU = 2  # runs at once: one fills the gaps of the other
 
@@ -63,7 +63,7 @@ def _runs_at_once(pipeline: Pipeline, workers: int) -> int:
 def _as_they_are_done(
     classify: Callable[[Video], Outcome], videos: Iterable[Video], workers: int
 ) -> Generator[Outcome, None, None]:
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="batch")
+    pool = Workers(workers, "batch")
     waiting: list[Future[Outcome]] = []
 
     def done() -> Iterator[Outcome]:
@@ -76,13 +76,17 @@ def _as_they_are_done(
     is_patient = True
     try:
         for video in videos:
-            waiting.append(pool.submit(classify, video))
+            waiting.append(pool.start(classify, video))
             if len(waiting) > workers:  # one is ready for whoever is free first
                 yield from done()
         while waiting:
             yield from done()
+    except CancelledError:
+        # The interpreter ends, and this is a thread that it does not wait for: it ends as well,
+        # and neither prints a traceback nor takes this for the end of the results.
+        raise SystemExit from None
     except KeyboardInterrupt:
         is_patient = False  # a video may take as long as the limits allow
         raise
     finally:
-        pool.shutdown(wait=is_patient, cancel_futures=True)
+        pool.close(wait=is_patient)

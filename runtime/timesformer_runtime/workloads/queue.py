@@ -34,6 +34,7 @@ class BoundedQueue(Generic[T]):
         self._ended = False
         self._closed = threading.Event()
         self._error: BaseException | None = None
+        self._interpreter_ends = False
 
     @property
     def closed(self) -> threading.Event:
@@ -48,11 +49,14 @@ class BoundedQueue(Generic[T]):
 
         def end() -> None:
             # A thread that is still in FFmpeg when the interpreter is gone takes the process down.
+            self._interpreter_ends = True
             self.close()
-            thread.join()
+            if thread.ident is not None:  # it was started
+                thread.join()
 
         def fill() -> None:
-            self._fill(items)
+            if not self._closed.is_set():
+                self._fill(items)
             atexit.unregister(end)
 
         thread = threading.Thread(target=fill, name=name, daemon=True)
@@ -86,12 +90,15 @@ class BoundedQueue(Generic[T]):
 
         Raises:
             BaseException: What ``end`` was given.
+            SystemExit: The interpreter ends, and this is a thread that it does not wait for.
         """
         while True:
             with self._changed:
                 self._changed.wait_for(
                     lambda: self._closed.is_set() or self._ended or bool(self._items)
                 )
+                if self._interpreter_ends:
+                    raise SystemExit  # the thread ends as well, without a traceback
                 if self._closed.is_set():
                     return
                 if not self._items:

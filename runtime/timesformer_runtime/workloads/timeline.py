@@ -13,7 +13,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future
 from typing import NamedTuple, Self, TypeVar
 
 import numpy as np
@@ -26,7 +26,7 @@ from timesformer_runtime.video.playback import BrokenPromiseError, Playback, Pla
 from timesformer_runtime.video.source import Source
 from timesformer_runtime.workloads.queue import BoundedQueue
 from timesformer_runtime.workloads.windows import SlidingWindows, Window, WindowSettings
-from timesformer_runtime.workloads.workers import check_workers
+from timesformer_runtime.workloads.workers import Workers, check_workers
 
 T = TypeVar("T")
 
@@ -164,7 +164,7 @@ def classified_windows(reading: WindowReader) -> Generator[ClassifiedWindow, Non
     runs = reading.workers if reading.pipeline.model.session.device.name == "cpu" else 1
     windows: BoundedQueue[ReadWindow] = BoundedQueue(_AHEAD, drop=False)
     reader = windows.fill(reading.windows(), "timeline: reading")
-    pool = ThreadPoolExecutor(runs, thread_name_prefix="timeline: model")
+    pool = Workers(runs, "timeline: model")
     answers: BoundedQueue[Future[ClassifiedWindow]] = BoundedQueue(runs, drop=False)
     begun = _begun(iter(windows), reading.pipeline, pool, threading.Semaphore(runs))
     feeder = answers.fill(begun, "timeline: feeding")
@@ -172,13 +172,17 @@ def classified_windows(reading: WindowReader) -> Generator[ClassifiedWindow, Non
     try:
         for answer in answers:
             yield answer.result()
+    except CancelledError:
+        # The interpreter ends, and this is a thread that it does not wait for: it ends as well,
+        # and neither prints a traceback nor takes this for the end of the results.
+        raise SystemExit from None
     except KeyboardInterrupt:
         is_patient = False  # the disk may be slow, and a pipe silent
         raise
     finally:
         windows.close()
         answers.close()
-        pool.shutdown(wait=is_patient, cancel_futures=True)
+        pool.close(wait=is_patient)
         if is_patient:
             feeder.join()
             reader.join()
@@ -187,7 +191,7 @@ def classified_windows(reading: WindowReader) -> Generator[ClassifiedWindow, Non
 def _begun(
     windows: Iterator[ReadWindow],
     pipeline: Pipeline,
-    pool: ThreadPoolExecutor,
+    pool: Workers,
     free: threading.Semaphore,
 ) -> Generator[Future[ClassifiedWindow], None, None]:
     """Starts the model for each window once a worker is free; none is taken before."""
@@ -207,7 +211,7 @@ def _begun(
         read = next(windows, None)
         if read is None:
             return
-        future = pool.submit(answer, read)
+        future = pool.start(answer, read)
         del read  # the frames are the worker's alone
         future.add_done_callback(lambda _: free.release())
         yield future

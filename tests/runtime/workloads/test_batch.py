@@ -106,6 +106,57 @@ def test_only_a_few_videos_are_taken_ahead(folder: Path, classifier: VideoClassi
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("batch")]
 
 
+SCRIPT = """
+import itertools, sys, threading
+from timesformer_runtime import VideoClassifier
+
+classifier = VideoClassifier.from_pretrained("shots", device="cpu", dtype="fp32", threads=1)
+begun = threading.Event()
+
+def videos():
+    for count in itertools.count():
+        if count == 8:
+            begun.set()
+        if count >= 8:
+            threading.main_thread().join()  # it is over, and the interpreter ends
+        if count == 20 and not threading.current_thread().daemon:
+            return
+        yield "clips/a.mp4"
+
+def use():
+    print(sum(outcome.result is not None for outcome in classifier.batch(videos())))
+
+def watch():
+    while True:
+        for _ in classifier.timeline("clips/c.mp4", 0.5, 0.1, workers=2):
+            begun.set()
+
+targets = {"batch": use, "timeline": watch}
+threading.Thread(target=targets[sys.argv[1]], daemon=sys.argv[2] == "daemon").start()
+begun.wait()
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "kind"), [("batch", "daemon"), ("batch", "usual"), ("timeline", "daemon")]
+)
+def test_a_thread_that_outlives_the_main_one(folder: Path, what: str, kind: str) -> None:
+    """A daemon ends without a word; another thread gets all of its results."""
+    (folder / "clips" / "c.mp4").write_bytes((folder / "clips" / "deep" / "c.mp4").read_bytes())
+    for _ in range(3):
+        done = subprocess.run(
+            [sys.executable, "-c", SCRIPT, what, kind],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout == ("20\n" if kind == "usual" else "")
+    (folder / "clips" / "c.mp4").unlink()
+
+
 def test_any_error_is_that_of_its_video(
     folder: Path, classifier: VideoClassifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
