@@ -210,7 +210,8 @@ def _shards(path: Path) -> tuple[Mapping[str, str], list[str]]:
         raise InvalidCheckpointError(f"{path} has no weight_map from tensors to shards")
     shards = sorted({str(shard) for shard in index.values()})
     for shard in shards:
-        if PurePosixPath(shard).name != shard or "\\" in shard or shard in {"", ".", ".."}:
+        is_a_name = PurePosixPath(shard).name == shard and shard not in {"", ".", ".."}
+        if not is_a_name or "\\" in shard or not shard.isprintable():
             raise InvalidCheckpointError(
                 f"{path} names the shard {quoted(shard)}; shards must lie in the folder of the "
                 "index"

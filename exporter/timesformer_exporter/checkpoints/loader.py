@@ -324,8 +324,7 @@ class _Loader:
 
     def _note_beside(self, beside: list[str]) -> None:
         if beside:
-            were = "tensor beside the model was" if len(beside) == 1 else "tensors beside it were"
-            self.notes.append(f"{len(beside)} {were} left out: {listing(beside)}.")
+            self.notes.append(f"Tensors beside the model were left out: {listing(beside)}.")
 
     def _note_types(self, tensors: Mapping[str, Tensor]) -> None:
         others = sorted({dtype_name(tensor) for tensor in tensors.values()} - {"float32"})

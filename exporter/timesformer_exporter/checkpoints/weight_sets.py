@@ -96,7 +96,7 @@ def split_by_model(tensors: Mapping[str, _T], name: str) -> list[WeightSet]:
     if len(prefixes) < 2:
         return [WeightSet(tensors)]
     sets = []
-    for prefix in sorted(prefixes, key=len):
+    for prefix in sorted(prefixes):
         others = tuple(other for other in prefixes if other.startswith(prefix) and other != prefix)
         own = {
             key: value

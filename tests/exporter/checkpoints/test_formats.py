@@ -352,11 +352,28 @@ def test_the_configuration_beside_an_authors_file_is_not_its_own(tmp_path: Path)
     assert list(checkpoint.source.files) == ["model.pyth"]
 
 
-def test_a_folder_with_one_other_file_of_weights(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["TimeSformer.pyth", "last.ckpt", "model_best.pth.tar"])
+def test_a_folder_with_one_other_file_of_weights(tmp_path: Path, name: str) -> None:
     config = tiny_config()
     state = random_model(config).state_dict()
-    torch.save(to_facebook(state), tmp_path / "TimeSformer.pyth")
+    torch.save(to_facebook(state), tmp_path / name)
     assert same_tensors(load_checkpoint(tmp_path, attention_heads=2), state)
+
+
+def test_heads_of_hugging_face_files_without_configuration(tmp_path: Path) -> None:
+    """Any number may have been configured, unless the size is that of the published models."""
+    config = tiny_config(hidden_size=128)
+    path = tmp_path / "model.safetensors"
+    save_file(random_model(config).state_dict(), path)
+    with pytest.raises(InvalidOptionError, match=r"hidden size 128.*--attention-heads"):
+        load_checkpoint(path)
+    assert load_checkpoint(path, attention_heads=4).config.num_attention_heads == 4
+
+    published = tiny_config(hidden_size=768, intermediate_size=32, num_hidden_layers=1)
+    save_file(random_model(published).state_dict(), path)
+    checkpoint = load_checkpoint(path)
+    assert checkpoint.config.num_attention_heads == 12
+    assert "12 attention heads were assumed" in " ".join(checkpoint.notes)
 
 
 def test_heads_are_64_wide_unless_said(tmp_path: Path) -> None:

@@ -161,7 +161,7 @@ def test_an_averaged_model_alone_is_a_model(tmp_path: Path) -> None:
     torch.save(averaged.state_dict(), path)
     checkpoint = load(path)
     assert is_of(checkpoint, AVERAGE)
-    assert "1 tensor beside the model was left out: n_averaged." in checkpoint.notes
+    assert "Tensors beside the model were left out: n_averaged." in checkpoint.notes
 
 
 def test_models_of_which_none_is_an_average_are_not_guessed(tmp_path: Path) -> None:
