@@ -119,6 +119,7 @@ def test_help_names_every_option() -> None:
         "--num-frames",
         "--image-size",
         "--attention-heads",
+        "--weights",
         "--dtype",
         "--calibration-videos",
         "--int8-target",

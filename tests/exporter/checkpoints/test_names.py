@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -60,7 +61,8 @@ def test_marks_of_wrappers_are_taken_out_wherever_they_are(
 def test_names_that_torch_itself_makes(tmp_path: Path) -> None:
     model = random_model(tiny_config())
     for layer in model.timesformer.encoder.layer:
-        layer.temporal_dense = torch.compile(layer.temporal_dense)
+        part = torch.compile(layer.get_submodule("temporal_dense"))
+        layer.add_module("temporal_dense", cast(nn.Module, part))
     assert is_the_model(load(tmp_path / "model.pth", nn.DataParallel(model).state_dict()))
 
 

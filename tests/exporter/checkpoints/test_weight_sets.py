@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 from timesformer_exporter.checkpoints import Checkpoint, load_checkpoint
 from timesformer_exporter.errors import InvalidCheckpointError, InvalidOptionError
+from timesformer_exporter.export import export
 from timesformer_exporter.options import ExportOptions
 from torch.optim.swa_utils import AveragedModel
 
@@ -170,6 +172,18 @@ def test_models_of_which_none_is_an_average_are_not_guessed(tmp_path: Path) -> N
     for weights in (None, "ema", "raw"):
         with pytest.raises(InvalidCheckpointError, match=r"several models .*student.*teacher"):
             load(path, weights)
+
+
+def test_an_export_says_and_reports_which_weights_it_has(tmp_path: Path) -> None:
+    path = tmp_path / "model.pth"
+    torch.save({"model": RAW_FB, "model_ema": AVERAGE_FB}, path)
+    result = export(ExportOptions(str(path), tmp_path / "out", attention_heads=2, weights="ema"))
+    assert result.passed
+    report = json.loads((tmp_path / "out" / "export_report.json").read_text())
+    said = "The averaged (EMA) weights (model_ema) were exported; weights='raw' exports the raw "
+    for notes in (result.notes, report["notes"]):
+        assert [note for note in notes if note.startswith(said)]
+    assert report["options"]["weights"] == "ema"
 
 
 def test_what_can_be_asked_for() -> None:
