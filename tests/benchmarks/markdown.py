@@ -1,4 +1,4 @@
-"""The README's short table, printed from a results file.
+"""The table of docs/benchmarks.md, printed from a results file; the README has some of its rows.
 
 python -m tests.benchmarks.markdown tests/benchmarks/results/MACHINE.json
 """
@@ -16,6 +16,7 @@ from tests.benchmarks.rows import Row
 from tests.benchmarks.tables import amount
 
 _PARTS = ("peers", "whole", "attention")
+_MEMORY = "its peak memory"  # the one ratio where less is not said as faster
 
 
 def lines(results: dict[str, Any]) -> Iterator[str]:
@@ -34,10 +35,22 @@ def lines(results: dict[str, Any]) -> Iterator[str]:
 
 
 def _line(row: Row) -> str:
-    value, wanted = amount(row.value, row.unit), amount(row.wanted or 0, row.unit)
     measure = "" if row.measure == "time of a clip" else f", {row.measure}"
-    found = value if row.reached else f"**{value}**"
-    return f"| {row.ours}{measure} | {row.against or '-'} | {found} | at most {wanted} |"
+    found, wanted = _said(row, row.value), _said(row, row.wanted or 0)
+    limit = "at most" if row.unit != "x" or row.measure == _MEMORY else "at least"
+    if not row.reached:
+        found = f"**{found}**"
+    return f"| {row.ours}{measure} | {row.against or '-'} | {found} | {limit} {wanted} |"
+
+
+def _said(row: Row, value: float) -> str:
+    """A ratio of times in the words of speed; others as they are."""
+    if row.unit != "x":
+        return amount(value, row.unit)
+    if row.measure == _MEMORY:
+        return f"{value:.0%} of it"
+    speed = 1 / value
+    return f"{speed:.2f} times as fast" if speed < 2 else f"{speed:.1f} times as fast"
 
 
 def _where(results: dict[str, Any], part: str) -> str:
