@@ -1,0 +1,104 @@
+"""The code blocks of the documents: found, and the workplace in which they run.
+
+A block that stands below ``<!-- run -->`` is run; the commands of all others are only parsed. The
+blocks of a page run in order, in one folder.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+SAMPLES = ROOT / "runtime" / "timesformer_runtime" / "sample_clips"
+EXPORTED = "demo/shot-transitions-divided-onnx"  # what `make demo` writes
+PAGES = sorted(
+    path
+    for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "models" / "README.md")
+    if path.name != "CHANGELOG.md"
+)
+
+_BLOCK = re.compile(
+    r"^(?P<run><!-- run -->\n)?```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
+)
+# A line that prints, with what it prints behind it: print(x)  # 3
+_PRINTED = re.compile(r"^ *print\(.*\)  # (.+)$", re.MULTILINE)
+_PATIENCE = 120  # seconds for a block
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """A code block of a page.
+
+    Attributes:
+        page: The page, relative to the repository.
+        line: Where the block begins, counted from 1.
+        language: ``sh`` or ``python``.
+        text: What it says.
+        runs: Whether it is to be run.
+    """
+
+    page: str
+    line: int
+    language: str
+    text: str
+    runs: bool
+
+    @property
+    def where(self) -> str:
+        """Page and line."""
+        return f"{self.page}:{self.line}"
+
+
+def blocks_of(page: Path) -> list[Block]:
+    """The shell and Python blocks of a page, in order."""
+    text = page.read_text(encoding="utf-8")
+    return [
+        Block(
+            page=page.relative_to(ROOT).as_posix(),
+            line=text.count("\n", 0, match.start()) + 1,
+            language=match["language"],
+            text=match["text"],
+            runs=match["run"] is not None,
+        )
+        for match in _BLOCK.finditer(text)
+        if match["language"] in ("sh", "python")
+    ]
+
+
+def furnish(folder: Path, exported: Path | None = None) -> None:
+    """Puts into a folder what the documents speak of: videos, and what ``make demo`` exported."""
+    (folder / EXPORTED).parent.mkdir()
+    if exported is not None:
+        shutil.copytree(exported, folder / EXPORTED)
+    for name in ("models", "runtime"):
+        (folder / name).symlink_to(ROOT / name)
+    shutil.copytree(SAMPLES, folder / "videos")
+    shutil.copy(SAMPLES / "cut.mp4", folder / "video.mp4")
+    shutil.copy(SAMPLES / "wipe_left.mp4", folder / "film.mp4")
+
+
+def run(block: Block, folder: Path) -> None:
+    """Runs a block; what it says that it prints must come out."""
+    command = ["bash", "-eu", "-o", "pipefail", "-c", block.text]
+    if block.language == "python":
+        command = [sys.executable, "-c", block.text]
+    tools = Path(sys.executable).parent
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=_PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, f"{block.where}: {done.stderr or done.stdout}"
+    promised = _PRINTED.findall(block.text)
+    if block.language == "python" and promised:
+        assert done.stdout.splitlines() == promised, block.where

@@ -1,0 +1,88 @@
+"""The documents agree with what they speak of."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks import markdown
+from tests.docs.snippets import PAGES, ROOT
+
+RESULTS = ROOT / "tests" / "benchmarks" / "results" / "intel-xeon-amx-2-threads.json"
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_within_the_repository_lead_somewhere(page: Path) -> None:
+    """As on the pages of a host of repositories; ``make docs`` checks the built ones."""
+    for link in _LINK.findall(page.read_text(encoding="utf-8")):
+        path, _, anchor = link.partition("#")
+        if path.startswith(("https:", "mailto:")):
+            continue
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        if anchor:
+            assert anchor in set(_anchors(target)), link
+
+
+def _anchors(page: Path) -> Iterator[str]:
+    for heading in re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE):
+        yield re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def test_speeds_are_those_of_the_results_file() -> None:
+    table = list(markdown.lines(json.loads(RESULTS.read_text(encoding="utf-8"))))
+    rows = table[2 : table.index("")]
+    page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    assert "\n".join(table[: table.index("")]) in page
+    readme = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    said = [line for line in readme if line.startswith("|") and "times as fast" in line]
+    assert len(said) >= 3
+    for line in said:
+        assert any(row.startswith(line) for row in rows), line
+
+
+def test_messages_in_troubleshooting_are_those_of_the_code() -> None:
+    """A quoted heading is a part of a message, as people search for it."""
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    sought = [
+        words for line in page.splitlines() if line.startswith("### ")
+        for words in re.findall(r'"(.+?)"', line)
+    ]  # fmt: skip
+    code = "\n".join(_texts(ROOT / "runtime")) + "\n".join(_texts(ROOT / "exporter"))
+    assert len(sought) > 20
+    assert [words for words in sought if words not in code] == []
+
+
+def _texts(folder: Path) -> Iterator[str]:
+    """The strings of all modules in a folder; what is computed in them becomes ``x``."""
+    for path in sorted(folder.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+            if isinstance(node, ast.JoinedStr):
+                parts = (
+                    part.value if isinstance(part, ast.Constant) else "x" for part in node.values
+                )
+                yield "".join(map(str, parts))
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("sphinx_click") is None, reason='the extra "docs" is not installed'
+)
+def test_the_pages_build_without_a_warning(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "sphinx", "--fail-on-warning", "--keep-going", "--quiet"]
+    done = subprocess.run(
+        [*command, str(ROOT / "docs"), str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    for name in ("timesformer batch", "VideoClassifier", "ExportOptions"):
+        assert name in "".join(path.read_text() for path in tmp_path.glob("reference/*.html"))
