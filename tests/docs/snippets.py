@@ -28,7 +28,7 @@ _BLOCK = re.compile(
 )
 # A line that prints, with what it prints behind it: print(x)  # 3
 _PRINTED = re.compile(r"^ *print\(.*\)  # (.+)$", re.MULTILINE)
-_PATIENCE = 120  # seconds for a block
+_PATIENCE = 400  # seconds for a block; an export takes ten, on a busy machine many more
 
 
 @dataclasses.dataclass(frozen=True)
