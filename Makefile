@@ -7,21 +7,33 @@ TORCH_INDEX ?=
 # Parallel test processes.
 JOBS ?= 2
 
-VENV := .venv
-RUNTIME_VENV := .venv-runtime
+# Versions of the packages: exact ones from constraints/locked.txt, or with NEWEST=1 the newest that
+# pyproject.toml allows, or with OLDEST=1 its floors. Each choice has environments of its own.
+VERSIONS := $(if $(NEWEST),newest,$(if $(OLDEST),oldest,locked))
+CONSTRAINTS := $(if $(NEWEST),,constraints/$(VERSIONS).txt)
+SUFFIX := $(if $(filter locked,$(VERSIONS)),,-$(VERSIONS))
+
+VENV := .venv$(SUFFIX)
+RUNTIME_VENV := .venv-runtime$(SUFFIX)
+LOCK_VENV := .venv-lock
 BIN := $(VENV)/bin
 DEMO := demo/shot-transitions-divided-onnx
 SAMPLES := runtime/timesformer_runtime/sample_clips
 
-.PHONY: help setup demo test lint bench bench-peers bench-video accuracy fuzz check-without-vnni \
+.PHONY: help setup lock demo test test-versions lint bench bench-peers bench-video accuracy fuzz check-without-vnni \
   train train-divided train-joint train-space clean
 .DELETE_ON_ERROR:
 
 help:
-	@echo "make setup   the environment, in $(VENV)"
+	@echo "make setup   the environment, in $(VENV), with the versions of constraints/locked.txt;"
+	@echo "             NEWEST=1 (here and for the rest): the newest allowed; OLDEST=1: the oldest"
+	@echo "make lock    renew those versions and say what changed"
 	@echo "make demo    export a bundled model, prove it, classify the sample clips"
 	@echo "make test    all tests"
+	@echo "make test-versions  all tests with the newest versions, then with the oldest"
 	@echo "make lint    ruff and mypy"
+	@echo "make coverage  all tests, and which lines they reach, in build/coverage"
+	@echo "make check-wheel  build wheel and sdist, and run them in an empty environment"
 	@echo "make bench   speed and memory against the plain recipe and PyTorch (an hour, 6 GB)"
 	@echo "make bench-peers  the same, and against all others, in an environment of their own"
 	@echo "make bench-video  decoding, timeline, batch and stream against plain decoding"
@@ -40,19 +52,37 @@ define check_python
 	  || { echo "Python's venv module is missing. On Debian: apt install python3-venv" >&2; exit 2; }
 endef
 
-$(VENV)/.installed: pyproject.toml
+# What an environment is made from; another Python than last time, if named, makes it anew.
+MADE_FROM := pyproject.toml $(CONSTRAINTS)
+$(if $(NEWEST),$(eval .PHONY: $(VENV)/.installed $(RUNTIME_VENV)/.installed))
+ifneq ($(origin PYTHON),file)
+ifneq ($(shell $(BIN)/python --version 2>&1),$(shell $(PYTHON) --version 2>&1))
+.PHONY: $(VENV)/.installed $(RUNTIME_VENV)/.installed
+endif
+endif
+
+# $(call install,ENVIRONMENT,EXTRA). setuptools first, so that its version is the one wanted, too.
+define install
 	$(check_python)
-	$(PYTHON) -m venv $(VENV)
-	$(if $(TORCH_INDEX),$(BIN)/pip install --quiet --index-url $(TORCH_INDEX) torch==2.13.0)
-	$(BIN)/pip install --quiet -e ".[dev]"
-	@touch $@
+	$(PYTHON) -m venv --clear $(1)
+	$(1)/bin/pip install --quiet $(CONSTRAINTS:%=-c %) "setuptools>=77"
+	$(1)/bin/pip install --quiet $(CONSTRAINTS:%=-c %) --no-build-isolation \
+	  $(TORCH_INDEX:%=--extra-index-url %) -e ".[$(2)]"
+	@touch $(1)/.installed
+endef
+
+$(VENV)/.installed: $(MADE_FROM)
+	$(call install,$(VENV),dev)
 
 # What a small device would install: the runtime, without torch, onnx or transformers.
-$(RUNTIME_VENV)/.installed: pyproject.toml
+$(RUNTIME_VENV)/.installed: $(MADE_FROM)
+	$(call install,$(RUNTIME_VENV),cpu)
+
+lock:
 	$(check_python)
-	$(PYTHON) -m venv $(RUNTIME_VENV)
-	$(RUNTIME_VENV)/bin/pip install --quiet -e ".[cpu]"
-	@touch $@
+	test -d $(LOCK_VENV) || $(PYTHON) -m venv $(LOCK_VENV)
+	$(LOCK_VENV)/bin/pip install --quiet --upgrade uv
+	$(LOCK_VENV)/bin/python constraints/lock.py
 
 demo: setup
 	mkdir -p demo
@@ -64,10 +94,36 @@ demo: setup
 test: setup $(RUNTIME_VENV)/.installed
 	TIMESFORMER_RUNTIME_PYTHON=$(RUNTIME_VENV)/bin/python $(BIN)/pytest -n $(JOBS) $(PYTEST_ARGS)
 
+test-versions:
+	$(MAKE) test NEWEST=1
+	$(MAKE) test OLDEST=1
+
 lint: setup
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+.PHONY: docs coverage check-wheel
+
+# The pages of docs/ as HTML. A broken link, anchor or reference fails.
+docs: $(VENV)/.docs-installed
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs build/docs
+	@echo "build/docs/index.html"
+
+# The tests, and which lines and branches they reach, also in the processes that they start.
+coverage: $(VENV)/.coverage-installed $(RUNTIME_VENV)/.installed
+	TIMESFORMER_RUNTIME_PYTHON=$(RUNTIME_VENV)/bin/python $(BIN)/pytest -n $(JOBS) \
+	  --cov --cov-report=term --cov-report=html $(PYTEST_ARGS)
+	@echo "build/coverage/index.html"
+
+# Tools that only some targets need are installed with the first of these.
+$(VENV)/.%-installed: $(VENV)/.installed
+	$(BIN)/pip install --quiet $(CONSTRAINTS:%=-c %) -e ".[$*]"
+	@touch $@
+
+# The wheel and the sdist, in an empty environment outside this folder.
+check-wheel: demo
+	$(BIN)/python -m tests.end_to_end.check_wheel $(DEMO)
 
 # Arguments of the benchmarks, such as BENCH_ARGS=--help.
 BENCH_ARGS ?=
@@ -123,14 +179,4 @@ train-divided train-joint train-space: train-%:
 	  $(if $(FOOTAGE),--footage build/footage) --write-card
 
 clean:
-	rm -rf $(VENV) $(RUNTIME_VENV) demo
-
-# The pages of docs/ as HTML. A broken link, anchor or reference fails.
-$(VENV)/.docs-installed: $(VENV)/.installed
-	$(BIN)/pip install --quiet -e ".[docs]"
-	@touch $@
-
-.PHONY: docs
-docs: $(VENV)/.docs-installed
-	$(BIN)/sphinx-build --fail-on-warning --quiet docs build/docs
-	@echo "build/docs/index.html"
+	rm -rf .venv .venv-* demo

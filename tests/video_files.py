@@ -1,14 +1,19 @@
 """Small videos that tests make themselves, and the plainest possible way to decode one."""
 
+import dataclasses
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import av.video.stream
 import numpy as np
 import numpy.typing as npt
+from timesformer_runtime.video import DecodeLimits, VideoDecoder
+from timesformer_runtime.video.decoder import stack_frames
+from timesformer_runtime.video.source import Source
 
 RATE = 25
 
@@ -130,3 +135,47 @@ def decode_plainly(path: Path | str) -> list[npt.NDArray[np.uint8]]:
 def to_rgb(frame: av.VideoFrame) -> npt.NDArray[np.uint8]:
     """The pixels of a frame as PyAV gives them by default."""
     return frame.to_ndarray(format="rgb24").astype(np.uint8)
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """Frames that were chosen of a video, and what its decoder says of it."""
+
+    frames: tuple[npt.NDArray[Any], ...]
+    indices: tuple[int, ...]
+    times: tuple[float, ...]
+    count: int
+    failed_packets: int
+    problems: tuple[str, ...]
+    truncated: bool
+    interlaced: bool
+
+    def array(self) -> npt.NDArray[np.uint8]:
+        return stack_frames(self.frames)
+
+
+def read_clip(
+    source: Source,
+    choose: Callable[[int], npt.NDArray[np.int64]],
+    *,
+    threads: int = 1,
+    limits: DecodeLimits | None = None,
+    **rendering: Any,
+) -> Clip:
+    """Reads the frames that are chosen of as many as the video has, as the classifier does."""
+    with VideoDecoder(source, threads=threads, limits=limits, **rendering) as video:
+        count = video.likely_count
+        frames = video.frames_if_there(choose(max(count, 1)))
+        if frames is None or video.likely_count != count:
+            frames = video.frames(choose(video.likely_count))
+        verdict = video.verdict()
+        return Clip(
+            frames.pixels,
+            frames.indices,
+            frames.times,
+            len(video),
+            video.failed_packets,
+            verdict.problems,
+            verdict.truncated,
+            frames.interlaced,
+        )

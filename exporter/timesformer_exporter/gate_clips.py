@@ -17,7 +17,7 @@ import numpy as np
 import timesformer_runtime
 from timesformer_runtime.preprocess import Preprocessing
 from timesformer_runtime.sampling import uniform
-from timesformer_runtime.video import read_clip
+from timesformer_runtime.video import VideoDecoder
 
 from timesformer_exporter.fidelity import BATCHES, Array
 from timesformer_exporter.reference import golden_clips, run_clip
@@ -133,7 +133,8 @@ def gate_reference(
 
 def read_video(path: Path, num_frames: int) -> Array:
     """A clip of a video, its frames spread evenly: uint8 [T, H, W, 3]."""
-    return read_clip(path, functools.partial(uniform, num_frames=num_frames)).array()
+    with VideoDecoder(path) as video:
+        return video.frames(uniform(len(video), num_frames)).array()
 
 
 def _generate(number: int, num_frames: int, size: tuple[int, int]) -> Array:

@@ -54,19 +54,22 @@ class IntegerProducts:
         return dataclasses.asdict(self)
 
 
-def float_products(graph: onnx.GraphProto) -> list[str]:
-    """The float weight of each matrix product that has one; of several products, several times."""
-    graphs = list(_with_subgraphs(graph))
-    weights = {
-        tensor.name
-        for part in graphs
-        for tensor in part.initializer
-        if tensor.data_type in _FLOATS and sum(length > 1 for length in tensor.dims) > 1
-    }
+def float_products(graph: onnx.GraphProto, source: onnx.GraphProto | None = None) -> list[str]:
+    """Names the float weight of each matrix product that has one; a shared weight several times.
+
+    Args:
+        graph: A graph, with its subgraphs.
+        source: The graph that ``graph`` was made from, if any; weights get their names there.
+    """
+    weights = _float_weights(graph)
+    names = {name: name for name in weights}
+    if source is not None:
+        originals = _float_weights(source)
+        names = {name: _original_name(tensor, originals) for name, tensor in weights.items()}
     return [
         # Where ONNX Runtime reorders a convolution's weight it also renames it.
-        _PATCH_EMBEDDING if node.op_type in _CONVOLUTIONS else name
-        for part in graphs
+        _PATCH_EMBEDDING if node.op_type in _CONVOLUTIONS else names[name]
+        for part in _with_subgraphs(graph)
         for node in part.node
         if node.op_type not in _NO_PRODUCTS
         for name in node.input
@@ -79,19 +82,19 @@ def meant_float(weight: str) -> bool:
     return any(part in weight for part in MEANT_FLOAT)
 
 
-def count_integer_products(path: Path, source: list[str]) -> IntegerProducts:
+def count_integer_products(path: Path, source: onnx.GraphProto) -> IntegerProducts:
     """Counts the matrix products of an int8 file as ONNX Runtime runs it.
 
     Args:
         path: The int8 file.
-        source: The ``float_products`` of the graph that it was made from.
+        source: The float32 graph that it was made from, with its weights.
 
     Raises:
         UnquantizedWeightError: A weight stayed in float that is not meant to, a product got lost
             on the way, or the optimised graph cannot be had.
     """
     graph = _optimised(path)
-    floats = float_products(graph)
+    floats = float_products(graph, source)
     runtime = f"ONNX Runtime {onnxruntime.__version__}"
     left = [name for name in floats if not meant_float(name)]
     if left:
@@ -102,7 +105,7 @@ def count_integer_products(path: Path, source: list[str]) -> IntegerProducts:
     integer = sum(
         node.op_type in _INTEGER_PRODUCTS for part in _with_subgraphs(graph) for node in part.node
     )
-    wanted = sum(not meant_float(name) for name in source)
+    wanted = sum(not meant_float(name) for name in float_products(source))
     if integer != wanted:
         raise UnquantizedWeightError(
             f"{integer} of {wanted} matrix products are computed in integers in {runtime}'s "
@@ -144,6 +147,38 @@ def check_against_overflow(path: Path) -> None:
             f"Runtime {onnxruntime.__version__} whatever its options; export with "
             "--int8-target avx2"
         )
+
+
+def _float_weights(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
+    """The matrices and larger tensors of a graph and its subgraphs, by name."""
+    return {
+        tensor.name: tensor
+        for part in _with_subgraphs(graph)
+        for tensor in part.initializer
+        if tensor.data_type in _FLOATS and sum(length > 1 for length in tensor.dims) > 1
+    }
+
+
+def _original_name(weight: onnx.TensorProto, originals: Mapping[str, onnx.TensorProto]) -> str:
+    """The name of the original with the same values, transposed or not; else the weight's own.
+
+    ONNX Runtime and its quantizer may rename a weight that they transpose; how depends on their
+    version.
+    """
+    own_name = str(weight.name)
+    if own_name in originals:
+        return own_name
+    same = [name for name, original in originals.items() if _same_values(weight, original)]
+    # Several weights can have the same values: the longest name that the new name contains.
+    return max(same, key=lambda name: len(name) * (name in own_name), default=own_name)
+
+
+def _same_values(weight: onnx.TensorProto, original: onnx.TensorProto) -> bool:
+    """Whether two weights have the same values, transposed or not."""
+    if sorted(weight.dims) != sorted(original.dims):  # spares reading them
+        return False
+    values, others = map(onnx.numpy_helper.to_array, (weight, original))
+    return np.array_equal(values, others) or np.array_equal(values, others.T)
 
 
 def _with_subgraphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:

@@ -26,7 +26,6 @@ from timesformer_exporter.integer_products import (
     IntegerProducts,
     check_against_overflow,
     count_integer_products,
-    float_products,
     meant_float,
 )
 from timesformer_exporter.trace import save_graph
@@ -62,7 +61,6 @@ def write_variant(
     """
     graph = onnx.load(source)
     metadata = {entry.key: entry.value for entry in graph.metadata_props} | {"dtype": dtype}
-    products = float_products(graph.graph)
     _drop_types_of_weights(graph)
     with _quiet():
         if dtype == "int8":
@@ -81,7 +79,7 @@ def write_variant(
         return None
     if INT8_TARGETS[int8_target] == 8:
         check_against_overflow(target)
-    return count_integer_products(target, products)
+    return count_integer_products(target, onnx.load(source).graph)
 
 
 def own_operators(path: Path) -> tuple[str, ...]:
@@ -102,7 +100,7 @@ def _int8(graph: onnx.ModelProto, bits: int) -> onnx.ModelProto:
             per_channel=True,
             reduce_range=bits == 7,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=_float_nodes(graph),
+            nodes_to_quantize=_integer_nodes(graph),
             extra_options={"MatMulConstBOnly": True},
         )
         return onnx.load(path)
@@ -122,13 +120,13 @@ def _drop_types_of_weights(graph: onnx.ModelProto) -> None:
     graph.graph.value_info.extend(kept)
 
 
-def _float_nodes(graph: onnx.ModelProto) -> list[str]:
-    names = [
+def _integer_nodes(graph: onnx.ModelProto) -> list[str]:
+    """The products to quantize; a list of others would need the names that the quantizer gives."""
+    return [
         node.name
         for node in graph.graph.node
-        if node.op_type in ("MatMul", "Gemm") and any(meant_float(name) for name in node.input)
+        if node.op_type == "MatMul" and not any(meant_float(name) for name in node.input)
     ]
-    return names + [f"{name}_MatMul" for name in names]  # what the quantizer makes of a Gemm
 
 
 @contextmanager

@@ -50,7 +50,7 @@ def classify_all(
         try:
             reading = pipeline.read(video, threads=1)
             with model:
-                answer = pipeline.predict(reading.clip.frames, top_k, function_to_apply)
+                answer = pipeline.predict(reading.frames, top_k, function_to_apply)
         except MemoryError as error:  # which often has no message
             return Outcome(video, error=MemoryError(reason_of(error)))
         except Exception as error:  # whatever a file brings to light does not end the others

@@ -1,13 +1,15 @@
 """Live streams: the newest complete window is classified, again and again.
 
 One thread reads and decodes, one converts the frames that windows need, and the caller's runs the
-model. What a later step cannot keep up with is dropped before it, and counted; files are replayed
-without drops.
+model. What a later step cannot keep up with is dropped before it, and counted. A file in place of
+a live source gives its timeline.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import logging
 import math
 import os
@@ -20,10 +22,15 @@ from typing import Any, TypeAlias
 
 from timesformer_runtime.channel import Channel
 from timesformer_runtime.errors import InvalidOptionError, InvalidVideoError
-from timesformer_runtime.live_windows import ReadyWindow, Windowing
+from timesformer_runtime.live_windows import LiveWindow, LiveWindows
 from timesformer_runtime.pipeline import Pipeline
 from timesformer_runtime.results import PartResult, Seconds, count_duplicates
-from timesformer_runtime.timeline import decoding_threads
+from timesformer_runtime.timeline import (
+    WindowReader,
+    classified_windows,
+    decoding_threads,
+    segment_of,
+)
 from timesformer_runtime.video.limits import Watch
 from timesformer_runtime.video.live_address import is_url, live_address
 from timesformer_runtime.video.live_source import Connection, LiveFrame, LiveSource
@@ -120,31 +127,83 @@ def stream(
     if not os.fspath(source):
         raise InvalidVideoError("the source is empty; give a URL, a device or a path")
     notify = notify or _logger.warning
-    live = is_live(source, settings.format)
-    drop = live if settings.drop is None else settings.drop
-    with_last = not live and not drop
-    read: _Read
-    problems = None
-    if live:
-        read = _connect(pipeline, source, settings, notify).frames
-    else:
-        replay = _Replay(pipeline, source, settings, notify)
-        read = replay.frames
-        problems = replay.problems if with_last else None
-    frames: Channel[LiveFrame] = Channel(_WAITING_FRAMES, drop=drop, size=lambda frame: frame.size)
-    ready: Channel[ReadyWindow] = Channel(1, drop=drop)
+    if is_live(source, settings.format):
+        frames = _connect(pipeline, source, settings, notify).frames
+        watch = Watch("the stream", pipeline.limits)
+        drop = settings.drop is not False
+        newest = _NewestWindows(pipeline, windows, frames, drop=drop, check=watch.check_bytes)
+        return newest.results(top_k, function_to_apply)
+    _check_file(source, settings)
+    if not settings.drop:
+        return _replay(pipeline, source, windows, top_k, function_to_apply, notify)
+    played = functools.partial(_played_frames, pipeline, source, notify)
+    check = _check_of_file(pipeline, source)
+    newest = _NewestWindows(pipeline, windows, played, drop=True, check=check)
+    return newest.results(top_k, function_to_apply)
 
-    def results() -> Generator[LiveResult, None, None]:
-        check = _check_of_live(pipeline) if live else _check_of_file(pipeline, source)
-        windowing = Windowing(
-            pipeline, windows, with_last=with_last, check=check, problems=problems
+
+def _replay(
+    pipeline: Pipeline,
+    source: str | os.PathLike[str],
+    windows: WindowSettings,
+    top_k: int | None,
+    function_to_apply: str | None,
+    notify: Callable[[str], None],
+) -> Generator[LiveResult, None, None]:
+    """Gives a file's timeline as the results of a stream."""
+    reading = WindowReader(pipeline, source, windows)
+    with contextlib.closing(classified_windows(reading)) as classified:
+        for window in classified:
+            segment = segment_of(pipeline, [window], top_k, function_to_apply)
+            values = {
+                field.name: getattr(segment, field.name) for field in dataclasses.fields(PartResult)
+            }
+            latency = time.monotonic() - window.read.read_at
+            yield LiveResult(
+                **values, latency=latency, dropped_frames=0, skipped_windows=0, reconnects=0
+            )
+    _notify_of(source, reading.problems, notify)
+
+
+class _NewestWindows:
+    """Reads a source in one thread, makes windows in another, and classifies the newest ones.
+
+    Args:
+        pipeline: The model.
+        settings: Length and stride of the windows.
+        read: Gives the source's frames until its event is set.
+        drop: Whether frames and windows that nobody has time for give way to newer ones.
+        check: Is told how many bytes of frames are held; may raise.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        settings: WindowSettings,
+        read: _Read,
+        *,
+        drop: bool,
+        check: Callable[[int], None],
+    ) -> None:
+        self._pipeline = pipeline
+        self._read = read
+        self._windows = LiveWindows(pipeline, settings, check)
+        self._frames: Channel[LiveFrame] = Channel(
+            _WAITING_FRAMES, drop=drop, size=lambda frame: frame.size
         )
+        self._ready: Channel[LiveWindow] = Channel(1, drop=drop)
+
+    def results(
+        self, top_k: int | None, function_to_apply: str | None
+    ) -> Generator[LiveResult, None, None]:
+        """The results; nothing is read before the first one is asked for."""
+        frames, ready = self._frames, self._ready
         threads = [
-            frames.fill(read(frames.closed), "stream: reading"),
-            ready.fill(windowing.windows(frames), "stream: preparing"),
+            frames.fill(self._read(frames.closed), "stream: reading"),
+            ready.fill(self._windows.of(frames), "stream: preparing"),
         ]
         try:
-            yield from results_of(pipeline, ready, top_k, function_to_apply)
+            yield from results_of(self._pipeline, ready, top_k, function_to_apply)
         except KeyboardInterrupt:
             threads.clear()  # nobody waits for the network: they end within the timeout, or at exit
             raise
@@ -154,16 +213,9 @@ def stream(
             for thread in threads:
                 thread.join()
 
-    return results()
-
-
-def _check_of_live(pipeline: Pipeline) -> Callable[[int], None]:
-    """Checks how many bytes are held of the frames."""
-    return Watch("the stream", pipeline.limits).check_bytes
-
 
 def _check_of_file(pipeline: Pipeline, source: str | os.PathLike[str]) -> Callable[[int], None]:
-    """The same, and the time: all packets may be read long before the model is done."""
+    """Checks how many bytes are held, and the time: packets may be read long before the end."""
     watch = Watch(os.fspath(source), pipeline.limits.for_long_videos())
 
     def check(held: int) -> None:
@@ -189,70 +241,58 @@ def _connect(
     )
 
 
-class _Replay:
-    """A file in place of a live source.
-
-    Args:
-        pipeline: Limits it, and leaves threads for its decoding.
-        source: Its path.
-        settings: None of them may be for live sources only.
-        notify: Is told what is wrong with it, at its end.
+def _check_file(source: str | os.PathLike[str], settings: LiveSettings) -> None:
+    """Makes sure that a source that is not live is a file, and that all settings are for files.
 
     Raises:
-        InvalidVideoError: It is no file.
+        InvalidVideoError: It is a device, a pipe or a folder.
         InvalidOptionError: A setting is for live sources.
     """
-
-    def __init__(
-        self,
-        pipeline: Pipeline,
-        source: str | os.PathLike[str],
-        settings: LiveSettings,
-        notify: Callable[[str], None],
-    ) -> None:
-        if _is_special(source):
-            raise InvalidVideoError(
-                f"{os.fspath(source)} is not a video file; give one, a URL, or a device with its "
-                "format, such as v4l2"
+    if _is_special(source):
+        raise InvalidVideoError(
+            f"{os.fspath(source)} is not a video file; give one, a URL, or a device with its "
+            "format, such as v4l2"
+        )
+    for name in _LIVE_ONLY:
+        if getattr(settings, name) is not None:
+            raise InvalidOptionError(
+                f"{name} is for live sources, and {os.fspath(source)} is a file; leave it out"
             )
-        for name in _LIVE_ONLY:
-            if getattr(settings, name) is not None:
-                raise InvalidOptionError(
-                    f"{name} is for live sources, and {os.fspath(source)} is a file; leave it out"
-                )
-        self._pipeline = pipeline
-        self._source = source
-        self._notify = notify
-        self._problems: tuple[str, ...] = ()
 
-    def problems(self) -> tuple[str, ...]:
-        """What is wrong with the file; known after the last frame."""
-        return self._problems
 
-    def frames(self, _: threading.Event) -> Generator[LiveFrame, None, None]:
-        """Its frames, each as soon as it is wanted."""
-        limits = self._pipeline.limits.for_long_videos()
-        threads = decoding_threads(self._pipeline)  # as timeline: damaged files depend on it
-        start, decoding = time.perf_counter(), 0.0
-        with play(self._source, threads=threads, limits=limits) as video:
-            connection = Connection(0, video.rate, video.duration)
-            for frame in video.frames():
-                decoding += time.perf_counter() - start
-                yield LiveFrame(
-                    picture=frame.picture,
-                    pixel_shape=frame.pixel_shape,
-                    seconds=frame.seconds,
-                    arrived=time.monotonic(),
-                    number=frame.index,
-                    failed_packets=video.failed_packets,
-                    decoding=decoding,
-                    connection=connection,
-                    problems=video.problems_so_far(),
-                )
-                start = time.perf_counter()
-            self._problems = video.problems()
-        if self._problems:
-            self._notify(f"{os.fspath(self._source)}: damaged: {'; '.join(self._problems)}")
+def _played_frames(
+    pipeline: Pipeline,
+    source: str | os.PathLike[str],
+    notify: Callable[[str], None],
+    _: threading.Event,
+) -> Generator[LiveFrame, None, None]:
+    """Plays a file as if it were live: its frames, each as soon as it is wanted."""
+    limits = pipeline.limits.for_long_videos()
+    start, decoding = time.perf_counter(), 0.0
+    with play(source, threads=decoding_threads(pipeline), limits=limits) as video:
+        connection = Connection(0, video.rate, video.duration)
+        for frame in video.frames():
+            decoding += time.perf_counter() - start
+            yield LiveFrame(
+                picture=frame.picture,
+                pixel_shape=frame.pixel_shape,
+                seconds=frame.seconds,
+                arrived=time.monotonic(),
+                number=frame.index,
+                failed_packets=video.failed_packets,
+                decoding=decoding,
+                connection=connection,
+                problems=video.problems_so_far(),
+            )
+            start = time.perf_counter()
+        _notify_of(source, video.problems(), notify)
+
+
+def _notify_of(
+    source: str | os.PathLike[str], problems: tuple[str, ...], notify: Callable[[str], None]
+) -> None:
+    if problems:
+        notify(f"{os.fspath(source)}: damaged: {'; '.join(problems)}")
 
 
 def _is_special(path: str | os.PathLike[str]) -> bool:
@@ -265,12 +305,12 @@ def _is_special(path: str | os.PathLike[str]) -> bool:
 
 def results_of(
     pipeline: Pipeline,
-    ready: Iterable[ReadyWindow],
+    ready: Iterable[LiveWindow],
     top_k: int | None,
     function_to_apply: str | None,
 ) -> Generator[LiveResult, None, None]:
     """Classifies the windows that were not skipped."""
-    before: ReadyWindow | None = None
+    before: LiveWindow | None = None
     for item in ready:
         window, newest = item.window, item.newest
         answer = pipeline.predict(window.values, top_k, function_to_apply)
@@ -287,7 +327,7 @@ def results_of(
             dropped_frames=unseen + item.missing - (before.missing if before else 0),
             skipped_windows=skipped,
             failed_packets=newest.failed_packets - (before.newest.failed_packets if before else 0),
-            problems=item.problems,
+            problems=newest.problems,
             seconds=Seconds(
                 decode=item.decoding - (before.decoding if before else 0.0),
                 preprocess=item.converting

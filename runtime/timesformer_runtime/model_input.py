@@ -10,11 +10,11 @@ import numpy.typing as npt
 
 from timesformer_runtime.bundle import Bundle
 from timesformer_runtime.crops import CENTER, CROPS
-from timesformer_runtime.errors import InvalidOptionError, InvalidVideoError
+from timesformer_runtime.errors import InvalidOptionError
 from timesformer_runtime.facebook import FacebookPreprocessing
 from timesformer_runtime.preprocess import Frame, Preprocessing
 from timesformer_runtime.sampling import FrameIndices
-from timesformer_runtime.video.clip import FrameCount
+from timesformer_runtime.video.decoder import stack_frames
 from timesformer_runtime.video.pixels import Rendering
 from timesformer_runtime.views import Views
 
@@ -55,8 +55,12 @@ class ModelInput:
         elif views.crops > 1:
             _check_crops(bundle.preprocessing)
 
-    def choose(self, count: FrameCount) -> FrameIndices:
-        """The frames that are needed of a video of so many: those of all clips, one after another.
+    def choose(self, count: int, rate: float) -> FrameIndices:
+        """Chooses the frames that are needed of a video: those of all clips, one after another.
+
+        Args:
+            count: Number of frames that the video has.
+            rate: Frames per second.
 
         Returns:
             int64 [clips * num_frames].
@@ -64,7 +68,7 @@ class ModelInput:
         Raises:
             InvalidVideoError: The video is too short, and the sampling says to refuse it.
         """
-        return self.sampling.indices(count, self.num_frames, count.rate).ravel()
+        return self.sampling.indices(count, self.num_frames, rate).ravel()
 
     def rendering(self, convert: Callable[[Frame], Converted] | None = None) -> Rendering:
         """How decoded pictures become what is kept of them.
@@ -125,22 +129,12 @@ class ModelInput:
 
     def _batch(self, clip: Sequence[Converted], crop: int) -> npt.NDArray[Any]:
         if self._preprocessing is None:
-            return _stack(clip)[None]
+            return stack_frames(clip)[None]
         if self._facebook is not None:
             values: npt.NDArray[Any] = np.stack([frame[crop] for frame in clip])
         else:
             values = self._preprocessing.normalize([frame[crop] for frame in clip])
         return values[None].astype(self._dtype, copy=False)
-
-
-def _stack(frames: Sequence[Converted]) -> npt.NDArray[Any]:
-    sizes = sorted({frame.shape[:2] for frame in frames})
-    if len(sizes) > 1:
-        raise InvalidVideoError(
-            f"the video changes its size ({sizes[0]} and {sizes[1]} pixels); "
-            "convert it to one size first"
-        )
-    return np.stack(frames)
 
 
 def _check_frames_input(views: Views) -> None:

@@ -162,7 +162,7 @@ class Pipeline:
         """
         self.check(top_k, function_to_apply, outputs)
         reading = self.read(video)
-        return reading.result(self.predict(reading.clip.frames, top_k, function_to_apply, outputs))
+        return reading.result(self.predict(reading.frames, top_k, function_to_apply, outputs))
 
     def read(self, video: Video, threads: int | None = None) -> Reading:
         """Reads what the model needs of a video; ``predict`` takes it from there.

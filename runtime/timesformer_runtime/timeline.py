@@ -12,15 +12,14 @@ import dataclasses
 import itertools
 import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from timesformer_runtime.channel import Channel
-from timesformer_runtime.last_item import change_last
 from timesformer_runtime.model_input import Converted
 from timesformer_runtime.pipeline import Pipeline
 from timesformer_runtime.results import PartResult, Seconds, count_duplicates
@@ -28,8 +27,10 @@ from timesformer_runtime.timing import Timed
 from timesformer_runtime.video.pixels import Kept
 from timesformer_runtime.video.playback import BrokenPromiseError, Playback, PlayedFrame, play
 from timesformer_runtime.video.source import Source
-from timesformer_runtime.windows import Window, Windows, WindowSettings
+from timesformer_runtime.windows import SlidingWindows, Window, WindowSettings
 from timesformer_runtime.workers import check_workers
+
+T = TypeVar("T")
 
 _AHEAD = 1  # windows that wait for the model
 _READ = 3  # those, and what the reading thread holds
@@ -115,14 +116,14 @@ class Timeline(Iterator[Segment]):
 def _segments(
     reading: WindowReader, top_k: int | None, function: str | None, *, merge: bool
 ) -> Generator[Segment, None, None]:
-    with contextlib.closing(_classified(reading)) as classified:
+    with contextlib.closing(classified_windows(reading)) as classified:
         for group in _alike(classified) if merge else ([window] for window in classified):
-            yield _segment(reading.pipeline, group, top_k, function)
+            yield segment_of(reading.pipeline, group, top_k, function)
 
 
-def _alike(windows: Iterator[_Classified]) -> Iterator[list[_Classified]]:
+def _alike(windows: Iterator[ClassifiedWindow]) -> Iterator[list[ClassifiedWindow]]:
     """Windows that follow each other and have the same first label; also those before an error."""
-    group: list[_Classified] = []
+    group: list[ClassifiedWindow] = []
     try:
         for window in windows:
             if group and group[0].label != window.label:
@@ -137,12 +138,12 @@ def _alike(windows: Iterator[_Classified]) -> Iterator[list[_Classified]]:
         yield group
 
 
-def _segment(
-    pipeline: Pipeline, alike: list[_Classified], top_k: int | None, function: str | None
+def segment_of(
+    pipeline: Pipeline, alike: list[ClassifiedWindow], top_k: int | None, function: str | None
 ) -> Segment:
-    """One segment of one window, or of several with the same label."""
-    prepared = [item.prepared for item in alike]
-    windows = [item.window for item in prepared]
+    """Makes a segment of one window, or of several with the same label."""
+    reads = [item.read for item in alike]
+    windows = [item.window for item in reads]
     logits = np.stack([item.logits for item in alike]).mean(axis=0, dtype=np.float64)
     return Segment(
         start=windows[0].start,
@@ -152,23 +153,23 @@ def _segment(
         times=tuple(seconds for window in windows for seconds in window.times),
         duplicates=sum(count_duplicates(window.indices, pipeline.num_frames) for window in windows),
         windows=len(windows),
-        failed_packets=sum(item.failed_packets for item in prepared),
-        problems=tuple(dict.fromkeys(text for item in prepared for text in item.problems)),
+        failed_packets=sum(item.failed_packets for item in reads),
+        problems=tuple(dict.fromkeys(text for item in reads for text in item.problems)),
         seconds=Seconds(
-            decode=sum(item.decode for item in prepared),
-            preprocess=sum(item.prepared.preprocess + item.preprocess for item in alike),
+            decode=sum(item.decode for item in reads),
+            preprocess=sum(item.read.preprocess + item.preprocess for item in alike),
             inference=sum(item.inference for item in alike),
         ),
     )
 
 
-def _classified(reading: WindowReader) -> Generator[_Classified, None, None]:
-    """The windows with the model's answers, in order; reading runs ahead in a thread."""
+def classified_windows(reading: WindowReader) -> Generator[ClassifiedWindow, None, None]:
+    """Runs the model on each window, in order; a thread reads ahead."""
     runs = reading.workers if reading.pipeline.device == "cpu" else 1
-    windows: Channel[PreparedWindow] = Channel(_AHEAD, drop=False)
+    windows: Channel[ReadWindow] = Channel(_AHEAD, drop=False)
     reader = windows.fill(reading.windows(), "timeline: reading")
     pool = ThreadPoolExecutor(runs, thread_name_prefix="timeline: model")
-    answers: Channel[Future[_Classified]] = Channel(runs, drop=False)
+    answers: Channel[Future[ClassifiedWindow]] = Channel(runs, drop=False)
     begun = _begun(iter(windows), reading.pipeline, pool, threading.Semaphore(runs))
     feeder = answers.fill(begun, "timeline: feeding")
     is_patient = True
@@ -188,17 +189,17 @@ def _classified(reading: WindowReader) -> Generator[_Classified, None, None]:
 
 
 def _begun(
-    windows: Iterator[PreparedWindow],
+    windows: Iterator[ReadWindow],
     pipeline: Pipeline,
     pool: ThreadPoolExecutor,
     free: threading.Semaphore,
-) -> Generator[Future[_Classified], None, None]:
+) -> Generator[Future[ClassifiedWindow], None, None]:
     """Starts the model for each window once a worker is free; none is taken before."""
 
-    def answer(prepared: PreparedWindow) -> _Classified:
-        found = pipeline.predict(prepared.window.values, top_k=1)
-        return _Classified(
-            prepared.without_frames(),  # which a long merged segment could not hold
+    def answer(read: ReadWindow) -> ClassifiedWindow:
+        found = pipeline.predict(read.window.values, top_k=1)
+        return ClassifiedWindow(
+            read.without_frames(),  # which a long merged segment could not hold
             found.outputs["logits"],
             found.predictions[0]["label"],
             found.preprocess,
@@ -207,11 +208,11 @@ def _begun(
 
     while True:
         free.acquire()
-        prepared = next(windows, None)
-        if prepared is None:
+        read = next(windows, None)
+        if read is None:
             return
-        future = pool.submit(answer, prepared)
-        del prepared  # the frames are the worker's alone
+        future = pool.submit(answer, read)
+        del read  # the frames are the worker's alone
         future.add_done_callback(lambda _: free.release())
         yield future
 
@@ -221,24 +222,34 @@ def decoding_threads(pipeline: Pipeline, workers: int = 1) -> int:
     return max(1, pipeline.threads * workers - 1)
 
 
-class PreparedWindow(NamedTuple):
-    """A window that is ready for the model, and what it cost since the one before."""
+class ReadWindow(NamedTuple):
+    """A window of a file that is ready for the model.
+
+    Attributes:
+        window: The window, its frames converted.
+        read_at: When its last frame was there, in seconds of the monotonic clock.
+        failed_packets: Packets since the window before that did not decode.
+        problems: What is known to be wrong with the file.
+        decode: Seconds since the window before that reading and decoding took.
+        preprocess: Seconds since the window before that converting frames took.
+    """
 
     window: Window[Converted]
+    read_at: float
     failed_packets: int
     problems: tuple[str, ...]
     decode: float
     preprocess: float
 
     def without_frames(self) -> Self:
-        """The same, once the model has seen the frames."""
+        """Leaves out the frames, once the model has seen them."""
         return self._replace(window=dataclasses.replace(self.window, values=()))
 
 
-class _Classified(NamedTuple):
-    """A window and what the model said to it."""
+class ClassifiedWindow(NamedTuple):
+    """A window and the model's answer to it."""
 
-    prepared: PreparedWindow
+    read: ReadWindow
     logits: npt.NDArray[np.float32]
     label: str
     preprocess: float
@@ -273,7 +284,7 @@ class WindowReader:
         self._settings = settings
         self._convert = Timed(pipeline.input.convert)
 
-    def windows(self) -> Generator[PreparedWindow, None, None]:
+    def windows(self) -> Generator[ReadWindow, None, None]:
         """The windows, their frames converted; the last one with all that is wrong.
 
         Raises:
@@ -283,7 +294,7 @@ class WindowReader:
         """
         return change_last(self._measured(), lambda last: last._replace(problems=self.problems))
 
-    def _measured(self) -> Generator[PreparedWindow, None, None]:
+    def _measured(self) -> Generator[ReadWindow, None, None]:
         """The windows, and what each of them cost."""
         limits = self.pipeline.limits.for_long_videos()
         threads = decoding_threads(self.pipeline, self.workers)
@@ -295,7 +306,8 @@ class WindowReader:
                 reading = time.perf_counter() - start - converting
                 failures = playback.failed_packets - failed_packets
                 problems = playback.problems_so_far()
-                yield PreparedWindow(window, failures, problems, reading, converting)
+                now = time.monotonic()
+                yield ReadWindow(window, now, failures, problems, reading, converting)
                 start, failed_packets = time.perf_counter(), playback.failed_packets
                 converted = self._convert.seconds
 
@@ -327,7 +339,7 @@ class WindowReader:
     def _plan(self, playback: Playback, times: Sequence[float]) -> set[int]:
         """The frames that windows will choose, and the last one, with which the video ends."""
         wanted = {len(times) - 1}
-        windows: Windows[int, None] = Windows(
+        windows: SlidingWindows[int, None] = SlidingWindows(
             self._settings,
             playback.rate,
             self.pipeline.input.choose,
@@ -343,7 +355,7 @@ class WindowReader:
         self, playback: Playback, frames: Iterator[PlayedFrame]
     ) -> Iterator[Window[Kept]]:
         rendering = self.pipeline.input.rendering(self._convert)
-        windows: Windows[PlayedFrame, Kept] = Windows(
+        windows: SlidingWindows[PlayedFrame, Kept] = SlidingWindows(
             self._settings,
             playback.rate,
             self.pipeline.input.choose,
@@ -355,3 +367,22 @@ class WindowReader:
         for frame in frames:
             yield from windows.push(frame.seconds, frame, frame.index)
         yield from windows.finish()
+
+
+def change_last(
+    items: Generator[T, None, None], change: Callable[[T], T]
+) -> Generator[T, None, None]:
+    """Gives each item once the next one is there, and the last one changed.
+
+    Where an error ends the items, the one that waited comes before it, unchanged.
+    """
+    waiting: list[T] = []
+    with contextlib.closing(items):
+        try:
+            for item in items:
+                yield from waiting
+                waiting = [item]
+        except Exception:
+            yield from waiting
+            raise
+        yield from map(change, waiting)

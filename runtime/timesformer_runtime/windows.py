@@ -10,21 +10,22 @@ the frames between start and end.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
 import heapq
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from timesformer_runtime.errors import InvalidOptionError
-from timesformer_runtime.held_memory import HeldMemory, Weight
-from timesformer_runtime.video.clip import Choice, FrameCount
 
-Given = TypeVar("Given")
-Kept = TypeVar("Kept")
+ChooseFrames = Callable[[int, float], npt.NDArray[np.int64]]  # number of frames, frames a second
+Decoded = TypeVar("Decoded")  # a frame as it comes
+Converted = TypeVar("Converted")  # what a window keeps of it
 
 _ROUNDING = 1e-6  # seconds; timestamps are binary fractions of decimal ones
 _MOST_OVERLAP = 1000  # windows at any time
@@ -61,7 +62,7 @@ class WindowSettings:
 
 
 @dataclasses.dataclass(frozen=True)
-class Window(Generic[Kept]):
+class Window(Generic[Converted]):
     """A window of which all frames are there.
 
     Attributes:
@@ -76,13 +77,13 @@ class Window(Generic[Kept]):
 
     start: float
     end: float
-    values: tuple[Kept, ...]
+    values: tuple[Converted, ...]
     indices: tuple[int, ...]
     times: tuple[float, ...]
     is_partial: bool = False
 
 
-class Windows(Generic[Given, Kept]):
+class SlidingWindows(Generic[Decoded, Converted]):
     """Takes frames in the order in which they are shown, and gives windows.
 
     Memory does not grow with the number of frames: it holds the newest frame, and the chosen
@@ -92,7 +93,7 @@ class Windows(Generic[Given, Kept]):
     Args:
         settings: Length and stride.
         rate: Frames per second of the grid: the video's usual rate.
-        choose: The sampling: maps the number of a window's frames to indices.
+        choose: The sampling: maps the number of a window's frames, and their rate, to indices.
         convert: What is done to each chosen frame, once, even where windows share it.
         duration: How many seconds the video says that it has. One shorter than a window then has
             one window with frames from all of it; without, its last frame stands for the rest.
@@ -109,8 +110,8 @@ class Windows(Generic[Given, Kept]):
         self,
         settings: WindowSettings,
         rate: float,
-        choose: Choice,
-        convert: Callable[[Given], Kept],
+        choose: ChooseFrames,
+        convert: Callable[[Decoded], Converted],
         duration: float | None = None,
         check: Callable[[int], None] | None = None,
         in_use: int = 4,
@@ -125,10 +126,12 @@ class Windows(Generic[Given, Kept]):
         self._positions = max(1, round(settings.length * rate))
         self._chosen = self._choose(choose, self._positions)
         self._waiting: list[tuple[int, int]] = []  # a heap: grid position, number of the window
-        self._open: dict[int, dict[int, _Shown[Kept]]] = {}  # what each window has, by position
+        self._open: dict[
+            int, dict[int, _ConvertedFrame[Converted]]
+        ] = {}  # what each window has, by position
         self._opened = 0
-        self._memory = HeldMemory(check, in_use)
-        self._newest: _Frame[Given, Kept] | None = None
+        self._held = _HeldBytes(check, in_use)
+        self._newest: _Frame[Decoded, Converted] | None = None
         self._whole: tuple[int, ...] = ()  # what to choose should the video be that short
         if duration is not None and 0 < duration < settings.length:
             self._whole = self._choose(choose, max(1, round(duration * rate)))
@@ -136,8 +139,8 @@ class Windows(Generic[Given, Kept]):
             self._waiting = sorted((index, _WHOLE) for index in set(self._whole))
 
     def push(
-        self, seconds: float, frame: Given, number: int | None = None
-    ) -> Iterator[Window[Kept]]:
+        self, seconds: float, frame: Decoded, number: int | None = None
+    ) -> Iterator[Window[Converted]]:
         """Takes the next frame.
 
         Args:
@@ -161,8 +164,8 @@ class Windows(Generic[Given, Kept]):
         return self._completed(before, newest)
 
     def _completed(
-        self, before: _Frame[Given, Kept] | None, newest: _Frame[Given, Kept]
-    ) -> Iterator[Window[Kept]]:
+        self, before: _Frame[Decoded, Converted] | None, newest: _Frame[Decoded, Converted]
+    ) -> Iterator[Window[Converted]]:
         while (position := self._next_position()) <= self._reached(newest):
             # In a gap between two frames the earlier one is still shown.
             is_late = newest.seconds > (position + 0.5) / self._rate + _ROUNDING
@@ -171,7 +174,7 @@ class Windows(Generic[Given, Kept]):
             if window is not None:
                 yield window
 
-    def finish(self) -> list[Window[Kept]]:
+    def finish(self) -> list[Window[Converted]]:
         """Gives the last window, where the video ends inside of it: at most one.
 
         It is the first window that reaches the video's end. It is left out when the video shows
@@ -192,10 +195,10 @@ class Windows(Generic[Given, Kept]):
             chosen = self._chosen
         shown = self._open[number]
         first = self._first_position(number)
-        frames = [shown.get(first + index) or newest.shown for index in chosen]
+        frames = [shown.get(first + index) or newest.converted for index in chosen]
         return [self._window(number, frames, newest.seconds + 1 / self._rate)]
 
-    def _reached(self, frame: _Frame[Given, Kept]) -> float:
+    def _reached(self, frame: _Frame[Decoded, Converted]) -> float:
         """The last grid position whose frame is known when this frame is there."""
         return (frame.seconds - _ROUNDING) * self._rate + 0.5
 
@@ -210,24 +213,24 @@ class Windows(Generic[Given, Kept]):
             self._opened += 1
         return self._waiting[0][0]
 
-    def _settle(self, frame: _Frame[Given, Kept]) -> Window[Kept] | None:
+    def _settle(self, frame: _Frame[Decoded, Converted]) -> Window[Converted] | None:
         """Uses a frame for the first position that waits; gives the window if that was its last."""
         position, number = heapq.heappop(self._waiting)
         index = position - self._first_position(number)
         if number == _WHOLE or index in self._chosen:
-            self._open[number][position] = frame.shown
-            self._memory.hold(frame.shown.weight)
+            self._open[number][position] = frame.converted
+            self._held.hold(frame.converted.memory)
         if number == _WHOLE or index < self._positions - 1:
             return None
         whole = self._open.pop(_WHOLE, {})  # the video is longer than that
-        self._memory.release(frame.weight for frame in whole.values())
+        self._held.release(frame.memory for frame in whole.values())
         shown, first = self._open.pop(number), self._first_position(number)
-        self._memory.complete(frame.weight for frame in shown.values())
+        self._held.complete(frame.memory for frame in shown.values())
         return self._window(number, [shown[first + index] for index in self._chosen], math.inf)
 
     def _window(
-        self, number: int, frames: Sequence[_Shown[Kept]], video_end: float
-    ) -> Window[Kept]:
+        self, number: int, frames: Sequence[_ConvertedFrame[Converted]], video_end: float
+    ) -> Window[Converted]:
         start = max(number, 0) * float(self._settings.stride)
         end = start + self._settings.length
         return Window(
@@ -242,30 +245,74 @@ class Windows(Generic[Given, Kept]):
     def _first_position(self, number: int) -> int:
         return round(max(number, 0) * self._settings.stride * self._rate)
 
-    def _choose(self, choose: Choice, count: int) -> tuple[int, ...]:
-        return tuple(int(index) for index in choose(FrameCount(count, self._rate)).ravel())
+    def _choose(self, choose: ChooseFrames, count: int) -> tuple[int, ...]:
+        return tuple(int(index) for index in choose(count, self._rate).ravel())
 
 
-class _Shown(NamedTuple, Generic[Kept]):
-    """A chosen frame, converted."""
+@dataclasses.dataclass(slots=True)
+class _Memory:
+    """How many bytes a frame takes, and how many windows hold it; without the frame itself."""
 
-    value: Kept
+    size: int
+    holders: int = 0
+
+
+class _ConvertedFrame(NamedTuple, Generic[Converted]):
+    """A chosen frame as it is kept."""
+
+    value: Converted
     number: int
     seconds: float
-    weight: Weight
+    memory: _Memory
 
 
 @dataclasses.dataclass
-class _Frame(Generic[Given, Kept]):
+class _Frame(Generic[Decoded, Converted]):
     """A frame that may be chosen, and is then converted once."""
 
     number: int
     seconds: float
-    given: Given
-    convert: Callable[[Given], Kept]
+    decoded: Decoded
+    convert: Callable[[Decoded], Converted]
 
     @functools.cached_property
-    def shown(self) -> _Shown[Kept]:
-        value = self.convert(self.given)
+    def converted(self) -> _ConvertedFrame[Converted]:
+        value = self.convert(self.decoded)
         size = value.nbytes if isinstance(value, np.ndarray) else 0
-        return _Shown(value, self.number, self.seconds, Weight(size))
+        return _ConvertedFrame(value, self.number, self.seconds, _Memory(size))
+
+
+class _HeldBytes:
+    """Counts the bytes of the frames that windows hold, each frame once.
+
+    Args:
+        check: Is told the sum at each use; may raise. None where nobody asks.
+        in_use: How many complete windows may wait for the model, or be in it.
+    """
+
+    def __init__(self, check: Callable[[int], None] | None, in_use: int) -> None:
+        self._check = check
+        self._in_use = in_use
+        self._bytes = 0
+        self._complete: collections.deque[list[_Memory]] = collections.deque()
+
+    def hold(self, frame: _Memory) -> None:
+        """A window uses the frame."""
+        frame.holders += 1
+        if frame.holders == 1:
+            self._bytes += frame.size
+        if self._check is not None:
+            self._check(self._bytes)
+
+    def complete(self, frames: Iterable[_Memory]) -> None:
+        """A window has all its frames, which nobody holds for its sake once others follow it."""
+        self._complete.append(list(frames))
+        if len(self._complete) > self._in_use:
+            self.release(self._complete.popleft())
+
+    def release(self, frames: Iterable[_Memory]) -> None:
+        """A window does not use these frames any more."""
+        for frame in frames:
+            frame.holders -= 1
+            if frame.holders == 0:
+                self._bytes -= frame.size

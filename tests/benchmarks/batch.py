@@ -53,7 +53,7 @@ def _compare(
     rounds: int,
     workers: int,
 ) -> None:
-    frames = classifier.read(videos[0]).clip.frames
+    frames = classifier.read(videos[0]).frames
     classifier.predict(frames)
 
     def read() -> float:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import av
 import numpy as np
-from timesformer_runtime.video import Clip, read_clip
+
+from tests.video_files import Clip, read_clip
 
 Decoder = Callable[[str, Sequence[int]], object]
 _LIBRARIES = ("avutil", "avcodec", "avformat", "avdevice", "avfilter", "swscale", "swresample")

@@ -13,8 +13,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 from timesformer_runtime import VideoClassifier, Views, resample
-from timesformer_runtime.video import read_clip
 from timesformer_runtime.video.pixels import Frame, Size
+
+from tests.video_files import read_clip
 
 _SHORT_SIDE = 224
 

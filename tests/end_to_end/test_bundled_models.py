@@ -15,7 +15,6 @@ import timesformer_runtime
 import torch
 from timesformer_runtime.preprocess import Preprocessing
 from timesformer_runtime.sampling import uniform
-from timesformer_runtime.video import read_clip
 
 from models.shot_transitions.accuracy import Cost
 from models.shot_transitions.checkpoint import load_model
@@ -23,6 +22,7 @@ from models.shot_transitions.clips import decode, render_clip
 from models.shot_transitions.evaluate import logits_of
 from models.shot_transitions.labels import LABELS, REVERSED
 from models.shot_transitions.sample_clips import sample_clip
+from tests.video_files import read_clip
 
 MODELS = Path(__file__).parents[2] / "models"
 KINDS = {

@@ -28,6 +28,7 @@ from tests.checkpoint_samples import (
     to_facebook,
     to_mmaction2,
 )
+from tests.transformers_classes import pillow_processor
 
 PREPROCESSOR = {
     "image_processor_type": "VideoMAEImageProcessor",
@@ -126,7 +127,7 @@ def test_what_transformers_writes(tmp_path: Path, safe: bool, sharded: bool) -> 
     state = random_model(config).state_dict()
     theirs.load_state_dict(state)
     theirs.save_pretrained(tmp_path, max_shard_size="20KB" if sharded else "1GB")
-    transformers.VideoMAEImageProcessorPil(
+    pillow_processor("VideoMAEImageProcessor")(
         size={"shortest_edge": 32}, crop_size=32
     ).save_pretrained(tmp_path)
     if not safe:

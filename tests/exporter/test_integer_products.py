@@ -49,6 +49,28 @@ def test_products_that_share_a_weight_count_each(tmp_path: Path) -> None:
     assert found == IntegerProducts(2, ("classifier.weight",))
 
 
+@pytest.mark.parametrize("transposed", [False, True])
+def test_a_weight_that_onnx_runtime_renames_keeps_our_name(
+    transposed: bool, tmp_path: Path
+) -> None:
+    """How ONNX Runtime and its quantizer rename a weight depends on their version."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"], name="first"),
+        helper.make_node("Gemm", ["a", "classifier.weight"], ["y"], name="head"),
+    ]
+    weights = {"w": WEIGHT, "classifier.weight": WEIGHT[::-1].copy()}
+    source = onnx.load(_write(tmp_path / "m.onnx", nodes, **weights)).graph
+    renamed = onnx.GraphProto()
+    renamed.CopyFrom(source)
+    head = weights["classifier.weight"]
+    values = numpy_helper.from_array(head.T.copy() if transposed else head, "of its own")
+    renamed.initializer[1].CopyFrom(values)
+    renamed.node[1].input[1] = "of its own"
+    assert float_products(renamed, source) == ["w", "classifier.weight"]
+    renamed.initializer[1].CopyFrom(numpy_helper.from_array(WEIGHT * 2, "of its own"))
+    assert float_products(renamed, source) == ["w", "of its own"], "another weight"
+
+
 def test_a_transposed_weight_that_the_quantizer_passes_over(tmp_path: Path) -> None:
     """ONNX Runtime folds the transposition only after the quantizer has looked for constants."""
     nodes = [
@@ -72,7 +94,7 @@ def test_one_product_left_in_float(
     operator: str, second: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when a quantizer converts only some of the products, or does not know an operator."""
-    monkeypatch.setattr(quantize, "_float_nodes", lambda _graph: ["second"])
+    monkeypatch.setattr(quantize, "_integer_nodes", lambda _graph: ["first"])
     attributes = {"equation": "bi,ij->bj"} if operator == "Einsum" else {}
     nodes = [
         helper.make_node("MatMul", ["x", "w"], ["a"], name="first"),
@@ -85,10 +107,13 @@ def test_one_product_left_in_float(
 
 def test_a_product_that_got_lost(tmp_path: Path) -> None:
     nodes = [helper.make_node("MatMul", ["x", "w"], ["y"], name="only")]
-    write_variant(_write(tmp_path / "m.onnx", nodes, w=WEIGHT), tmp_path / "int8.onnx", "int8")
-    assert count_integer_products(tmp_path / "int8.onnx", ["w"]) == IntegerProducts(1, ())
+    source = _write(tmp_path / "m.onnx", nodes, w=WEIGHT)
+    write_variant(source, tmp_path / "int8.onnx", "int8")
+    graph = onnx.load(source).graph
+    assert count_integer_products(tmp_path / "int8.onnx", graph) == IntegerProducts(1, ())
+    graph.node.append(helper.make_node("MatMul", ["y", "w"], ["z"], name="lost"))
     with pytest.raises(UnquantizedWeightError, match="1 of 2 matrix products are computed in int"):
-        count_integer_products(tmp_path / "int8.onnx", ["w", "v"])
+        count_integer_products(tmp_path / "int8.onnx", graph)
 
 
 def test_products_in_the_body_of_a_loop(tmp_path: Path) -> None:
@@ -110,9 +135,10 @@ def test_products_in_the_body_of_a_loop(tmp_path: Path) -> None:
     ]
     axes = {"axes": np.array([0], dtype=np.int64), "axes_1": np.array([1], dtype=np.int64)}
     source = _write(tmp_path / "m.onnx", nodes, w=WEIGHT, **axes)
-    assert float_products(onnx.load(source).graph) == ["w", "w"]
+    graph = onnx.load(source).graph
+    assert float_products(graph) == ["w", "w"]
     with pytest.raises(UnquantizedWeightError, match=r"2 weight\(s\) stayed in float.*: w, w;"):
-        count_integer_products(source, ["w", "w"])
+        count_integer_products(source, graph)
 
 
 def test_8_bit_weights_outside_the_loop_that_uses_them(

@@ -20,11 +20,12 @@ import numpy as np
 import numpy.typing as npt
 from timesformer_runtime.errors import TimesformerError
 from timesformer_runtime.timeline import WindowReader
-from timesformer_runtime.video import DecodeLimits, read_clip
+from timesformer_runtime.video import DecodeLimits
 from timesformer_runtime.video.pixels import Rendering
 from timesformer_runtime.windows import WindowSettings
 
 from tests.fuzz.mutations import mutate
+from tests.video_files import read_clip
 
 # A picture of 2^20 pixels is about 256 times as large as those of the seeds.
 LIMITS = DecodeLimits(max_pixels=1 << 20, max_packets=10_000, max_seconds=4, max_bytes=1 << 25)
@@ -74,7 +75,9 @@ def _slide(source: Path | io.BytesIO, threads: int) -> tuple[str, ...]:
     def convert(frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         return frame[:8, :8].copy()
 
-    model_input = SimpleNamespace(choose=_evenly, rendering=Rendering, convert=convert)
+    model_input = SimpleNamespace(
+        choose=lambda count, _rate: _evenly(count), rendering=Rendering, convert=convert
+    )
     model: Any = SimpleNamespace(input=model_input, limits=LIMITS, threads=1 + threads)
     reader = WindowReader(model, source, WindowSettings(2.0, 1.0))
     with contextlib.closing(reader.windows()) as windows:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 
 import pytest
-from timesformer_runtime.last_item import change_last
+from timesformer_runtime.timeline import change_last
 
 
 def counting(count: int, closed: list[int], *, fails: bool = False) -> Generator[int, None, None]:

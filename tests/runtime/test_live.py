@@ -26,7 +26,7 @@ from timesformer_runtime import (
 )
 from timesformer_runtime.errors import SourceLostError, VideoLimitError, VideoNotFoundError
 from timesformer_runtime.live import LiveResult
-from timesformer_runtime.live_windows import Windowing
+from timesformer_runtime.live_windows import LiveWindows
 from timesformer_runtime.video.live_source import Connection, LiveFrame
 from timesformer_runtime.windows import WindowSettings
 
@@ -196,8 +196,7 @@ def results_of(
     classifier: VideoClassifier, numbers: Iterable[int], shown: list[int] | None = None
 ) -> list[LiveResult]:
     """The results for windows of ten frames, five apart."""
-    windowing = Windowing(classifier, WindowSettings(0.4, 0.2), with_last=False)
-    windows = list(windowing.windows(frames_of(numbers)))
+    windows = list(LiveWindows(classifier, WindowSettings(0.4, 0.2)).of(frames_of(numbers)))
     chosen = windows if shown is None else [windows[number] for number in shown]
     return list(live.results_of(classifier, chosen, 1, None))
 

@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from timesformer_runtime.errors import InvalidVideoError, VideoLimitError
-from timesformer_runtime.video import DecodeLimits, read_clip
+from timesformer_runtime.video import DecodeLimits
 from timesformer_runtime.video.source import locate
 
-from tests.video_files import moving_pictures, write_video
+from tests.video_files import moving_pictures, read_clip, write_video
 
 LIMITS = DecodeLimits(max_packets=100)
 FRAGMENTS = {"movflags": "frag_keyframe+empty_moov"}
@@ -125,8 +125,8 @@ def test_edits_are_counted_by_the_size_of_their_list(tmp_path: Path) -> None:
     with pytest.raises(VideoLimitError, match=r"its packets may become 4000, more than 16 times"):
         read_clip(path, ends, limits=LIMITS)
     path.write_bytes(with_box(data, b"elst", struct.pack(">II", 0, 39) + edit * 39))
-    with locate(path, LIMITS) as media:
-        assert media.size() > 0
+    with locate(path, LIMITS) as video_file:
+        assert video_file.size() > 0
 
 
 @pytest.mark.parametrize(
@@ -169,8 +169,8 @@ def test_fragments_to_which_an_index_leads_are_counted(version: int, tmp_path: P
         fields = struct.pack(">III", version << 24, 1, 12800) + times + struct.pack(">HH", 0, 2)
         path.write_bytes(data[:first] + box(b"sidx", fields + rows) + data[first:] + hidden)
         if not inside:
-            with locate(path, LIMITS) as media:
-                assert media.size() == path.stat().st_size
+            with locate(path, LIMITS) as video_file:
+                assert video_file.size() == path.stat().st_size
             continue
         with pytest.raises(VideoLimitError, match="has more than 100 packets"):
             read_clip(path, ends, limits=LIMITS)

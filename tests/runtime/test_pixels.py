@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 from timesformer_runtime.errors import InvalidVideoError, VideoLimitError
 from timesformer_runtime.sampling import FrameIndices
-from timesformer_runtime.video import DecodeLimits, read_clip
+from timesformer_runtime.video import DecodeLimits
 from timesformer_runtime.video.pixels import Frame, Rendering, Size
 
-from tests.video_files import RATE, decode_plainly, write_video
+from tests.video_files import RATE, decode_plainly, read_clip, write_video
 
 CLIPS = Path(os.environ.get("TIMESFORMER_TEST_CLIPS", ""))
 SMOOTH = np.random.default_rng(0).integers(0, 256, (5, 9, 12, 3), dtype=np.uint8)

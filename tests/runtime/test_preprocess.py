@@ -11,6 +11,8 @@ from timesformer_runtime import resample as resampling
 from timesformer_runtime.errors import InvalidModelError, InvalidVideoError, TimesformerError
 from timesformer_runtime.preprocess import Preprocessing
 
+from tests.transformers_classes import pillow_processor
+
 PUBLISHED: dict[str, Any] = {
     "do_center_crop": True,
     "do_normalize": True,
@@ -35,8 +37,7 @@ def transformers_result(
 ) -> npt.NDArray[np.float32]:
     """What transformers makes of frames [T, H, W, 3] without torchvision: [T, C, h, w]."""
     pytest.importorskip("PIL")
-    videomae = pytest.importorskip("transformers.models.videomae.image_processing_pil_videomae")
-    processor = videomae.VideoMAEImageProcessorPil(**config)
+    processor = pillow_processor("VideoMAEImageProcessor")(**config)
     batch = processor([list(frames)], input_data_format="channels_last", return_tensors="np")
     result: npt.NDArray[np.float32] = batch["pixel_values"][0]
     return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -17,7 +18,6 @@ from timesformer_runtime import VideoClassifier, cli
 from timesformer_runtime.golden import GENERATOR, golden_frames
 from timesformer_runtime.preprocess import Preprocessing
 from timesformer_runtime.sampling import uniform
-from timesformer_runtime.video import read_clip
 
 from tests.hub_server import HubServer, Repository
 from tests.tiny_graphs import (
@@ -33,6 +33,7 @@ from tests.tiny_graphs import (
     write_sidecars,
     write_video,
 )
+from tests.video_files import read_clip
 
 COMMAND = [sys.executable, "-m", "timesformer_runtime"]
 PATIENCE = 300  # seconds; machines that run tests can be busy
@@ -270,13 +271,13 @@ def test_damage_is_told(folder: Path, tmp_path: Path) -> None:
         (["shots", "a.mp4", "--dtype", "int8"], "there is no int8 (model_int8.onnx); it has fp32"),
         (["shots", "a.mp4", "--dtype", "int9"], "dtype is 'int9'; it must be one of"),
         (["shots", "a.mp4", "--revision", "main"], "shots is no Hub id: leave revision out"),
-        (["shots", "a.mp4", "--device", "tpu"], "'tpu' is not one of 'auto', 'cpu', 'cuda'"),
-        (["shots", "a.mp4", "--threads", "0"], "0 is not in the range x>=1"),
+        (["shots", "a.mp4", "--device", "tpu"], "'--device'"),
+        (["shots", "a.mp4", "--threads", "0"], "'--threads'"),
         (["shots", "a.mp4", "--session-option", "session.x"], "'session.x' is not KEY=VALUE"),
         (["shots", "a.mp4", "--session-option", "enable_mem_pattern=yes"], "give '0' or '1'"),
-        (["shots", "a.mp4", "--top-k", "0"], "0 is not in the range x>=1"),
-        (["shots", "a.mp4", "--topk", "1"], "No such option"),
-        (["shots"], "Missing argument 'VIDEO...'"),
+        (["shots", "a.mp4", "--top-k", "0"], "'--top-k'"),
+        (["shots", "a.mp4", "--topk", "1"], "--topk"),
+        (["shots"], "'VIDEO...'"),
         (["broken.mp4", "a.mp4"], "a model file must end in .onnx"),
         (["headless.onnx", "a.mp4"], "--task video-classification --model shots/original"),
         (["nobody/nothing", "a.mp4", "--local-files-only"], "no folder or file nobody/nothing"),
@@ -434,9 +435,9 @@ def test_help_and_version(folder: Path) -> None:
     assert {"numpy", "av", "rich", "onnxruntime"}.isdisjoint(run_python(folder, code).split())
 
 
-def test_an_unknown_command_gets_a_suggestion(folder: Path) -> None:
-    assert_bad_input(timesformer(folder, "clasify"), "No such command 'clasify'")
-    assert_bad_input(timesformer(folder), "Missing command. (see timesformer --help)")
+def test_an_unknown_command_is_named(folder: Path) -> None:
+    assert_bad_input(timesformer(folder, "clasify"), "'clasify'")
+    assert_bad_input(timesformer(folder), "(see timesformer --help)")
 
 
 def test_the_console_script(folder: Path) -> None:
@@ -480,7 +481,7 @@ def test_output_that_cannot_be_written(folder: Path) -> None:
         )
     assert done.returncode == 2
     assert done.stderr.splitlines()[1:] == [
-        "timesformer: writing the output: No space left on device"
+        f"timesformer: writing the output: {os.strerror(errno.ENOSPC)}"
     ]
 
 

@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from timesformer_runtime.errors import VideoLimitError
-from timesformer_runtime.video import DecodeLimits, read_clip
+from timesformer_runtime.video import DecodeLimits
 from timesformer_runtime.video.limits import Watch
 from timesformer_runtime.video.units import CountedFile
 
-from tests.video_files import moving_pictures, write_video
+from tests.video_files import moving_pictures, read_clip, write_video
 
 
 def last(count: int) -> npt.NDArray[np.int64]:

@@ -23,14 +23,17 @@ from timesformer_runtime.errors import (
     VideoNotFoundError,
 )
 from timesformer_runtime.preprocess import Preprocessing
+from timesformer_runtime.reading import check_array
 from timesformer_runtime.sampling import uniform
-from timesformer_runtime.video import Clip, DecodeLimits, pixels, read_clip
+from timesformer_runtime.video import DecodeLimits, pixels
 
 from tests.video_files import (
     RATE,
+    Clip,
     decode_plainly,
     moving_pictures,
     plain_frames,
+    read_clip,
     remux,
     to_rgb,
     write_matroska_of_avi,
@@ -563,14 +566,6 @@ def test_invalid_options(
 # Frames in memory
 
 
-def test_an_array_is_a_video() -> None:
-    clip = Clip.from_array(FRAMES, evenly(8))
-    assert clip.indices == tuple(uniform(40, 8).tolist())
-    assert clip.times is None
-    assert clip.count == 40
-    np.testing.assert_array_equal(clip.array(), FRAMES[list(clip.indices)])
-
-
 @pytest.mark.parametrize(
     ("array", "message"),
     [
@@ -578,12 +573,11 @@ def test_an_array_is_a_video() -> None:
         (FRAMES[0], r"shape \(48, 64, 3\)"),
         (FRAMES[..., :1], r"shape \(40, 48, 64, 1\)"),
         (FRAMES[:0], r"shape \(0, 48, 64, 3\)"),
-        ([1, 2], "array of list"),
     ],
 )
 def test_an_array_that_is_no_video(array: Any, message: str) -> None:
     with pytest.raises(InvalidVideoError, match=message):
-        Clip.from_array(array, evenly(8))
+        check_array(array)
 
 
 # Files of others

@@ -9,9 +9,8 @@ import av
 import numpy as np
 import pytest
 from timesformer_runtime.sampling import FrameIndices
-from timesformer_runtime.video import Clip, read_clip
 
-from tests.video_files import moving_pictures, remux, write_video
+from tests.video_files import Clip, moving_pictures, read_clip, remux, write_video
 
 FRAMES = moving_pictures(40)
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 48, 64, 3), dtype=np.uint8)

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from timesformer_runtime.errors import InvalidOptionError, VideoLimitError
 from timesformer_runtime.sampling import FrameIndices
-from timesformer_runtime.video import DecodeLimits, read_clip
+from timesformer_runtime.video import DecodeLimits
 from timesformer_runtime.video.limits import Watch
 
-from tests.video_files import moving_pictures, write_video
+from tests.video_files import moving_pictures, read_clip, write_video
 
 FRAMES = moving_pictures(40)
 FILES: dict[str, dict[str, Any]] = {

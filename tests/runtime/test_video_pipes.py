@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from timesformer_runtime.errors import InvalidVideoError, VideoLimitError
-from timesformer_runtime.video import DecodeLimits, read_clip
+from timesformer_runtime.video import DecodeLimits
 
-from tests.video_files import moving_pictures, write_video
+from tests.video_files import moving_pictures, read_clip, write_video
 
 resource = pytest.importorskip("resource", reason="this system has no such limits and pipes")
 ENDLESS = "import sys\nwhile True: sys.stdout.buffer.write(bytes(1 << 16))"

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from timesformer_runtime.errors import VideoLimitError
 from timesformer_runtime.sampling import FrameIndices
-from timesformer_runtime.video import read_clip, units
+from timesformer_runtime.video import units
 from timesformer_runtime.video.playback import play
 
-from tests.video_files import RATE, decode_plainly, moving_pictures, write_video
+from tests.video_files import RATE, decode_plainly, moving_pictures, read_clip, write_video
 
 UNITS = 60_000
 AV1_UNITS = 300_000
@@ -44,16 +44,13 @@ BOMBS = [
 
 READ = r"""
 import re, sys
-import numpy as np
 from timesformer_runtime.errors import VideoLimitError
-from timesformer_runtime.video import read_clip
-
-def choose(count):
-    return np.array([count - 1])
+from timesformer_runtime.video import VideoDecoder
 
 for path in sys.argv[1:]:
     try:
-        read_clip(path, choose)
+        with VideoDecoder(path) as video:
+            video.frames([len(video) - 1])
     except VideoLimitError as error:
         print(error)
     else:

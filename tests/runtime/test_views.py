@@ -15,7 +15,6 @@ from onnx import TensorProto
 from timesformer_runtime import InvalidOptionError, Sampling, VideoClassifier, Views
 from timesformer_runtime.preprocess import Preprocessing
 from timesformer_runtime.resample import BILINEAR, Window, resize
-from timesformer_runtime.video.clip import FrameCount
 
 from tests.tiny_graphs import (
     FRAMES,
@@ -172,7 +171,7 @@ def test_large_frames_are_not_held_together(tmp_path: Path) -> None:
 def test_frames_that_someone_else_decodes(video: Path) -> None:
     classifier = load(Views(Sampling("dense", clips=2, rate=3), crops=3))
     frames = decode_all(video)
-    chosen = classifier.input.choose(FrameCount(len(frames), 10.0))
+    chosen = classifier.input.choose(len(frames), 10.0)
     answer = classifier.predict([classifier.input.convert(frames[index]) for index in chosen])
     result = classifier.classify(video)
     assert answer.predictions == result.predictions

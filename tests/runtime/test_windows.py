@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 from timesformer_runtime.errors import InvalidOptionError
 from timesformer_runtime.sampling import uniform
-from timesformer_runtime.windows import Window, Windows, WindowSettings
+from timesformer_runtime.windows import ChooseFrames, SlidingWindows, Window, WindowSettings
 
 RATE = 25.0
-FOUR = functools.partial(uniform, num_frames=4)
+
+
+def four(count: int, _rate: float) -> npt.NDArray[np.int64]:
+    return uniform(count, 4)
 
 
 def run(
@@ -23,10 +25,10 @@ def run(
     length: float,
     stride: float,
     rate: float = RATE,
-    choose: Callable[[int], npt.NDArray[np.int64]] = FOUR,
+    choose: ChooseFrames = four,
 ) -> list[Window[str]]:
     """The windows of frames that are named by their numbers."""
-    windows: Windows[int, str] = Windows(WindowSettings(length, stride), rate, choose, str)
+    windows = SlidingWindows[int, str](WindowSettings(length, stride), rate, choose, str)
     found: list[Window[str]] = []
     for number, seconds in enumerate(times):
         found += windows.push(seconds, number)
@@ -89,7 +91,7 @@ def test_at_a_constant_rate_windows_are_the_frames_between_start_and_end(rate: f
 
 
 def test_a_window_comes_with_its_last_frame() -> None:
-    windows: Windows[int, int] = Windows(WindowSettings(1.0, 0.5), RATE, FOUR, int)
+    windows = SlidingWindows[int, int](WindowSettings(1.0, 0.5), RATE, four, int)
     complete = [n for n, t in enumerate(constant(60)) for _ in windows.push(t, n)]
     assert complete == [24, 24 + 12, 49]
 
@@ -101,7 +103,7 @@ def test_shared_frames_are_converted_once_and_others_never() -> None:
         converted.append(number)
         return number
 
-    windows: Windows[int, int] = Windows(WindowSettings(1.0, 0.2), RATE, FOUR, convert)
+    windows = SlidingWindows[int, int](WindowSettings(1.0, 0.2), RATE, four, convert)
     found = [window for n, t in enumerate(constant(75)) for window in windows.push(t, n)]
     used = {index for window in found for index in window.indices}
     assert len(converted) == len(set(converted))
@@ -120,7 +122,7 @@ def test_only_chosen_frames_of_open_windows_are_held() -> None:
         def __del__(self) -> None:
             held.remove(self.number)
 
-    windows: Windows[int, Value] = Windows(WindowSettings(2.0, 1.0), RATE, FOUR, Value)
+    windows = SlidingWindows[int, Value](WindowSettings(2.0, 1.0), RATE, four, Value)
     for n, seconds in enumerate(constant(2000)):
         list(windows.push(seconds, n))
         assert len(held) <= 3 * 4
@@ -130,10 +132,10 @@ def test_only_chosen_frames_of_open_windows_are_held() -> None:
 def test_the_memory_of_held_frames_is_known(step: int) -> None:
     """Of what is open and of the last four complete windows, each frame once."""
     told: list[int] = []
-    windows: Windows[int, npt.NDArray[np.uint8]] = Windows(
+    windows: SlidingWindows[int, npt.NDArray[np.uint8]] = SlidingWindows(
         WindowSettings(1.0, step / RATE),
         RATE,
-        FOUR,
+        four,
         lambda _: np.zeros(100, np.uint8),
         check=told.append,
     )
@@ -150,13 +152,13 @@ def test_the_memory_of_held_frames_is_known(step: int) -> None:
 
 def test_far_fewer_frames_than_windows() -> None:
     """All windows must not begin at once, because the first frame lasts longer than all of them."""
-    windows: Windows[int, str] = Windows(WindowSettings(4.0, 2.0), 1e-9, FOUR, str)
+    windows = SlidingWindows[int, str](WindowSettings(4.0, 2.0), 1e-9, four, str)
     assert len([*windows.push(0.0, 0), *windows.push(9000.0, 1)]) < 9000
     assert [window.indices[0] for window in windows.push(20_000.0, 2)].count(1) > 1000
 
 
 def test_a_long_still_gives_windows_as_they_are_asked_for() -> None:
-    windows: Windows[int, str] = Windows(WindowSettings(), RATE, FOUR, str)
+    windows = SlidingWindows[int, str](WindowSettings(), RATE, four, str)
     assert not list(windows.push(0.0, 0))
     later = windows.push(1e12, 1)  # half a million million windows
     assert [window.indices for window in itertools.islice(later, 3)] == [(0, 0, 0, 0)] * 3
@@ -190,7 +192,7 @@ def test_a_last_window_of_less_than_half_is_left_out() -> None:
 
 @pytest.mark.parametrize("count", [1, 3, 10, 24])
 def test_a_short_video_that_tells_its_length_is_seen_as_a_whole(count: int) -> None:
-    windows: Windows[int, int] = Windows(WindowSettings(1, 1), RATE, FOUR, int, count / RATE)
+    windows = SlidingWindows[int, int](WindowSettings(1, 1), RATE, four, int, count / RATE)
     found = [window for n, t in enumerate(constant(count)) for window in windows.push(t, n)]
     found += windows.finish()
     assert [list(window.indices) for window in found] == [uniform(count, 4).tolist()]
@@ -199,14 +201,14 @@ def test_a_short_video_that_tells_its_length_is_seen_as_a_whole(count: int) -> N
 
 
 def test_a_video_may_be_longer_than_it_says() -> None:
-    windows: Windows[int, int] = Windows(WindowSettings(1, 1), RATE, FOUR, int, 0.3)
+    windows = SlidingWindows[int, int](WindowSettings(1, 1), RATE, four, int, 0.3)
     found = [window for n, t in enumerate(constant(60)) for window in windows.push(t, n)]
     assert [list(window.indices) for window in found] == [[0, 8, 16, 24], [25, 33, 41, 49]]
     assert windows.finish() == []
 
 
 def test_no_frames_give_no_window() -> None:
-    windows: Windows[int, int] = Windows(WindowSettings(), RATE, FOUR, int)
+    windows = SlidingWindows[int, int](WindowSettings(), RATE, four, int)
     assert windows.finish() == []
 
 
@@ -232,11 +234,11 @@ def test_settings_that_make_no_windows(settings: dict[str, float], message: str)
 
 
 def test_times_must_not_decrease() -> None:
-    windows: Windows[int, int] = Windows(WindowSettings(), RATE, FOUR, int)
+    windows = SlidingWindows[int, int](WindowSettings(), RATE, four, int)
     windows.push(0.0, 0)
     windows.push(1.0, 1)
     for seconds in (0.9, math.nan, math.inf):
         with pytest.raises(InvalidOptionError, match="must not decrease"):
             windows.push(seconds, 2)
     with pytest.raises(InvalidOptionError, match="frame rate is 0"):
-        Windows(WindowSettings(), 0, FOUR, int)
+        SlidingWindows(WindowSettings(), 0, four, int)

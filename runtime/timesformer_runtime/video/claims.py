@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import av
 
-from timesformer_runtime.video.container import Media, OpenVideo, VideoStream
+from timesformer_runtime.video.container import OpenVideo, VideoStream, open_streams
 from timesformer_runtime.video.decoding import Decoded
+from timesformer_runtime.video.file import VideoFile
 from timesformer_runtime.video.frame_index import Extent
 from timesformer_runtime.video.opening import InputContainer
 from timesformer_runtime.video.units import CountedFile
@@ -48,13 +49,13 @@ class Verdict(NamedTuple):
     truncated: bool
 
 
-def read_claims(media: Media, video: OpenVideo) -> Claims:
+def read_claims(video_file: VideoFile, video: OpenVideo) -> Claims:
     """Reads what a file says about itself and its video stream."""
     container, stream = video.container, video.stream
     name = container.format.name
     # The samples of the parts that are played; fragments are not known before they are read.
     listed = len(stream.index_entries) if name.startswith("mov") and stream.frames else None
-    size = _riff_size(media) if name == "avi" else None
+    size = _riff_size(video_file) if name == "avi" else None
     if name.startswith(_STREAM_DURATION):
         return Claims(_seconds(stream), listed, size, is_common=False)
     if name.startswith(_COMMON_DURATION) and container.duration:
@@ -63,11 +64,11 @@ def read_claims(media: Media, video: OpenVideo) -> Claims:
     return Claims(None, listed, size, is_common=False)
 
 
-def judge(media: Media, claims: Claims, extent: Extent, decoded: Decoded) -> Verdict:
+def judge(video_file: VideoFile, claims: Claims, extent: Extent, decoded: Decoded) -> Verdict:
     """Compares what a file says with what was found in it."""
     problems = []
     truncated = False
-    size = media.size()
+    size = video_file.size()
     if claims.bytes is not None and size < claims.bytes:
         truncated = True
         problems.append(f"it ends after {size} of {claims.bytes} bytes")
@@ -77,7 +78,7 @@ def judge(media: Media, claims: Claims, extent: Extent, decoded: Decoded) -> Ver
     found = _found_seconds(claims.seconds, extent)
     if claims.seconds is not None and found is not None:
         tolerance = max(_TOLERANCE_SECONDS, _TOLERANCE_RATIO * claims.seconds)
-        if found < claims.seconds - tolerance and not _others_last(media, claims, tolerance):
+        if found < claims.seconds - tolerance and not _others_last(video_file, claims, tolerance):
             truncated = True
             problems.append(
                 f"it ends after {found:.2f} of the {claims.seconds:.2f} seconds that it states"
@@ -118,31 +119,31 @@ def _found_seconds(claimed: float | None, extent: Extent) -> float | None:
     return with_start if abs(with_start - claimed) < abs(without - claimed) else without
 
 
-def _others_last(media: Media, claims: Claims, tolerance: float) -> bool:
+def _others_last(video_file: VideoFile, claims: Claims, tolerance: float) -> bool:
     """Whether another stream, such as the sound, has the duration that the file states."""
     if not claims.is_common or claims.seconds is None:
         return False
-    with media.container() as (container, file):
-        return _last_end(container, file, media) >= claims.seconds - tolerance
+    with open_streams(video_file) as (container, file):
+        return _last_end(container, file, video_file) >= claims.seconds - tolerance
 
 
-def _last_end(container: InputContainer, file: CountedFile, media: Media) -> float:
+def _last_end(container: InputContainer, file: CountedFile, video_file: VideoFile) -> float:
     end = 0.0
     try:
         for count, packet in enumerate(container.demux()):
             file.expect_packet()
             if count % 16 == 0:
-                media.watch.seconds_left()
+                video_file.watch.seconds_left()
             if packet.pts is not None and packet.time_base is not None:
                 end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
     except (av.FFmpegError, IndexError):
-        media.watch.seconds_left()
+        video_file.watch.seconds_left()
     return end
 
 
-def _riff_size(media: Media) -> int | None:
+def _riff_size(video_file: VideoFile) -> int | None:
     """What the header of an AVI file says; its demuxer goes by what is there."""
-    header = media.first_bytes(8)
+    header = video_file.first_bytes(8)
     size = int.from_bytes(header[4:], "little")
     return size + 8 if header[:4] == b"RIFF" and size else None
 

@@ -8,11 +8,8 @@ picture is limited. FFmpeg's log stays as PyAV leaves it: silent.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import math
-import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import av
@@ -20,9 +17,10 @@ import av.container
 import av.stream
 
 from timesformer_runtime.errors import InvalidVideoError
+from timesformer_runtime.video.file import VideoFile
 from timesformer_runtime.video.limits import DecodeLimits, Watch
 from timesformer_runtime.video.opening import READABLE, InputContainer, open_container
-from timesformer_runtime.video.units import CountedFile, SeekableFile, check_packet
+from timesformer_runtime.video.units import CountedFile, check_packet
 
 MAX_PIXELS = DecodeLimits.max_pixels
 
@@ -59,68 +57,44 @@ class OpenVideo(NamedTuple):
         return self.stream.codec_context.decode(packet)
 
 
-@dataclasses.dataclass(frozen=True)
-class Media:
-    """A video that can be opened several times, within limits for all of them together."""
+@contextlib.contextmanager
+def open_video(video_file: VideoFile, *, threads: int = 1) -> Iterator[OpenVideo]:
+    """Opens a file and its best video stream, ready to be decoded from the start.
 
-    name: str
-    target: str | SeekableFile
-    watch: Watch
+    Args:
+        video_file: The file.
+        threads: Number of decoding threads.
 
-    @contextlib.contextmanager
-    def open(self, *, threads: int = 1) -> Iterator[OpenVideo]:
-        """Opens the file and its best video stream, ready to be decoded from the start.
+    Raises:
+        InvalidVideoError: It is not a video, it has no video stream that can be decoded, or
+            its pictures are larger than the limit.
+    """
+    watch = video_file.watch
+    with open_streams(video_file) as (container, file):
+        stream = prepare(
+            container, video_file.name, threads=threads, max_pixels=watch.limits.max_pixels
+        )
+        watch.check_pixels(stream.codec_context.width, stream.codec_context.height)
+        yield OpenVideo(container, stream, watch, file)
 
-        Args:
-            threads: Number of decoding threads.
 
-        Raises:
-            InvalidVideoError: It is not a video, it has no video stream that can be decoded, or
-                its pictures are larger than the limit.
-        """
-        with self.container() as (container, file):
-            limits = self.watch.limits
-            stream = prepare(container, self.name, threads=threads, max_pixels=limits.max_pixels)
-            self.watch.check_pixels(stream.codec_context.width, stream.codec_context.height)
-            yield OpenVideo(container, stream, self.watch, file)
+@contextlib.contextmanager
+def open_streams(video_file: VideoFile) -> Iterator[tuple[InputContainer, CountedFile]]:
+    """Opens a file with all its streams; also gives what counts the NAL units in its packets.
 
-    def size(self) -> int:
-        """Number of bytes."""
-        if isinstance(self.target, str):
-            return Path(self.target).stat().st_size
-        return self.target.seek(0, os.SEEK_END)
-
-    def first_bytes(self, count: int) -> bytes:
-        """The beginning of the file."""
-        if isinstance(self.target, str):
-            with Path(self.target).open("rb") as file:
-                return file.read(count)
-        place = self.target.tell()  # a container may be reading it
-        self.watch.seconds_left()  # a file object may be slow
-        self.target.seek(0)
-        first = self.target.read(count)
-        self.target.seek(place)
-        return first
-
-    @contextlib.contextmanager
-    def container(self) -> Iterator[tuple[InputContainer, CountedFile]]:
-        """Opens the file with all its streams; also gives what counts the units in its packets.
-
-        Raises:
-            InvalidVideoError: It is not a video.
-            VideoLimitError: It has far too many units in a picture, or the time is over.
-        """
-        with contextlib.ExitStack() as stack:
-            target: SeekableFile
-            try:
-                if isinstance(self.target, str):
-                    target = stack.enter_context(Path(self.target).open("rb", buffering=0))
-                else:
-                    target = self.target
-                container, file = open_container(self, target)
-            except OSError as error:  # it was there a moment ago
-                raise InvalidVideoError(f"{self.name} cannot be read: {error.strerror}") from error
-            yield stack.enter_context(container), file
+    Raises:
+        InvalidVideoError: It is not a video.
+        VideoLimitError: It has far too many NAL units in a picture, or the time is over.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            target = stack.enter_context(video_file.opened())
+            container, file = open_container(video_file, target)
+        except OSError as error:  # it was there a moment ago
+            raise InvalidVideoError(
+                f"{video_file.name} cannot be read: {error.strerror}"
+            ) from error
+        yield stack.enter_context(container), file
 
 
 def prepare(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import av
 import av.error
 
+from timesformer_runtime.errors import InvalidVideoError
 from timesformer_runtime.video.container import OpenVideo, VideoStream
 from timesformer_runtime.video.limits import Watch
 from timesformer_runtime.video.pixels import Kept, Rendering
@@ -41,6 +42,9 @@ class Decoded:
         sizes: Heights and widths of the frames; those of the wanted ones where only they are known.
         in_order: Whether the timestamps of the frames ascend.
         interlaced: Whether a wanted frame consists of two fields.
+        times: When each frame is shown, in seconds from the first; only where all were decoded.
+        spare: Frames as decoded that were not wanted, of a small video that was decoded in whole.
+        start: Timestamp of the first frame, where timestamps tell times.
     """
 
     count: int = 0
@@ -50,6 +54,9 @@ class Decoded:
     sizes: set[tuple[int, int]] = dataclasses.field(default_factory=set)
     in_order: bool = True
     interlaced: bool = False
+    times: list[float] = dataclasses.field(default_factory=list)
+    spare: dict[int, av.VideoFrame] = dataclasses.field(default_factory=dict)
+    start: int | None = None
 
 
 class Keeper:
@@ -58,19 +65,21 @@ class Keeper:
     Args:
         stream: The video's stream.
         watch: Follows what they cost.
-        rendering: Makes of a decoded picture what is kept.
+        rendering: Makes of a decoded frame the array that is kept.
+        decoded: Gets the frames.
     """
 
-    def __init__(self, stream: VideoStream, watch: Watch, rendering: Rendering) -> None:
+    def __init__(
+        self, stream: VideoStream, watch: Watch, rendering: Rendering, decoded: Decoded
+    ) -> None:
         self._stream = stream
         self._watch = watch
         self._rendering = rendering
-        self._bytes = 0
+        self._decoded = decoded
+        self._bytes = sum(picture.pixels.nbytes for picture in decoded.pictures.values())
 
-    def keep(
-        self, decoded: Decoded, number: int, picture: av.VideoFrame, start: int | None
-    ) -> None:
-        """Adds a frame; ``start`` is the timestamp of the first one.
+    def keep(self, number: int, picture: av.VideoFrame) -> None:
+        """Adds a frame.
 
         Raises:
             VideoLimitError: The frames take too much memory together.
@@ -80,16 +89,17 @@ class Keeper:
         self._bytes += pixels.nbytes
         self._watch.check_bytes(self._bytes)
         self._watch.seconds_left()
-        seconds = _seconds(self._stream, number, picture.pts, start)
-        decoded.pictures[number] = Picture(pixels, seconds)
-        decoded.interlaced |= picture.interlaced_frame
+        seconds = frame_seconds(self._stream, number, picture.pts, self._decoded.start)
+        self._decoded.pictures[number] = Picture(pixels, seconds)
+        self._decoded.interlaced |= picture.interlaced_frame
 
 
 def decode_all(
     video: OpenVideo,
     wanted: Collection[int],
     rendering: Rendering | None = None,
-    choose_again: Callable[[int], Collection[int]] | None = None,
+    *,
+    keeps_spare: bool = False,
     demuxed: Iterator[Packet] | None = None,
 ) -> Decoded:
     """Decodes the whole stream in order, and keeps the wanted frames.
@@ -99,27 +109,39 @@ def decode_all(
     Args:
         video: The open file, at its start.
         wanted: Indices of frames.
-        rendering: Makes of a decoded picture what is kept.
-        choose_again: Maps the number of frames that came out to those that are wanted after all.
-            They are there if the whole video is small.
+        rendering: Makes of a decoded frame the array that is kept.
+        keeps_spare: Whether the other frames stay as decoded, as long as they are few and small.
         demuxed: The stream's packets where they were read already; the file then may stand
             anywhere.
     """
-    keeper = Keeper(video.stream, video.watch, rendering or Rendering())
-    spare = _Spare() if choose_again else None
     decoded = Decoded()
-    start = None
+    keeper = Keeper(video.stream, video.watch, rendering or Rendering(), decoded)
+    spare = _Spare(decoded.spare) if keeps_spare else None
     for picture in decode_in_order(video, decoded, demuxed):
         if decoded.count == 0 and video.tells_times:
-            start = picture.pts
+            decoded.start = picture.pts
+        seconds = frame_seconds(video.stream, decoded.count, picture.pts, decoded.start)
+        decoded.times.append(seconds)
         if decoded.count in wanted:
-            keeper.keep(decoded, decoded.count, picture, start)
+            keeper.keep(decoded.count, picture)
         elif spare is not None:
             spare.add(decoded.count, picture)
-    if spare is not None and choose_again is not None:
-        for number in sorted(spare.pictures.keys() & set(choose_again(decoded.count))):
-            keeper.keep(decoded, number, spare.pictures[number], start)
     return decoded
+
+
+def check_decoded(name: str, decoded: Decoded) -> None:
+    """Makes sure that a file that was decoded in whole gave frames.
+
+    Raises:
+        InvalidVideoError: It gave none, or fewer than there are packets that failed.
+    """
+    if decoded.failed_packets > decoded.count:
+        raise InvalidVideoError(
+            f"{name} is damaged or encrypted: it gave {decoded.failed_packets} packets that fail "
+            f"to decode and {decoded.count} frames; repair or decrypt it"
+        )
+    if decoded.count == 0:
+        raise InvalidVideoError(f"{name} has no frame that decodes; check that it is complete")
 
 
 def decode_in_order(
@@ -160,16 +182,16 @@ def decode_in_order(
 class _Spare:
     """All frames of a video as long as they are few, so that it need not be decoded again."""
 
-    def __init__(self) -> None:
-        self.pictures: dict[int, av.VideoFrame] = {}
+    def __init__(self, pictures: dict[int, av.VideoFrame]) -> None:
+        self._pictures = pictures
         self._pixels = 0
 
     def add(self, number: int, picture: av.VideoFrame) -> None:
         self._pixels += picture.width * picture.height
         if self._pixels <= SPARE_PIXELS:
-            self.pictures[number] = picture
-        elif self.pictures:
-            self.pictures = {}
+            self._pictures[number] = picture
+        else:
+            self._pictures.clear()
 
 
 def _packets_to_the_end(demuxed: Iterator[Packet], decoded: Decoded) -> Iterator[Packet | None]:
@@ -181,7 +203,15 @@ def _packets_to_the_end(demuxed: Iterator[Packet], decoded: Decoded) -> Iterator
     yield None
 
 
-def _seconds(stream: VideoStream, number: int, time: int | None, start: int | None) -> float:
+def frame_seconds(stream: VideoStream, number: int, time: int | None, start: int | None) -> float:
+    """When a frame is shown, in seconds from the first.
+
+    Args:
+        stream: The video's stream.
+        number: How many frames come before it.
+        time: Its timestamp, if it has one.
+        start: That of the first frame, where timestamps tell times.
+    """
     if time is not None and start is not None and stream.time_base is not None:
         return float((time - start) * stream.time_base)
     return number / frame_rate(stream)

@@ -6,19 +6,12 @@ behind fields of their own, and in headers that are compressed.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import zlib
-from collections.abc import Callable, Collection, Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Collection, Iterator
+from typing import NamedTuple
 
 from timesformer_runtime.errors import VideoLimitError
-
-if TYPE_CHECKING:  # which looks for boxes itself
-    from timesformer_runtime.video.container import Media
-
-ReadAt = Callable[[int, int], bytes]  # a place, and how much
+from timesformer_runtime.video.file import ReadAt, VideoFile
 
 _PARENTS = frozenset(
     (
@@ -49,7 +42,7 @@ class Box(NamedTuple):
         return self.read_at(self.first, count)
 
 
-def find_boxes(media: Media, kinds: Collection[bytes]) -> Iterator[Box]:
+def find_boxes(video_file: VideoFile, kinds: Collection[bytes]) -> Iterator[Box]:
     """The boxes of these kinds, in order; those of other kinds may be among them.
 
     Raises:
@@ -57,22 +50,22 @@ def find_boxes(media: Media, kinds: Collection[bytes]) -> Iterator[Box]:
             header is longer than any that is needed.
         OSError: The file cannot be read.
     """
-    limit = _BOXES * media.watch.limits.max_packets
-    with _reader(media) as read_at:
-        found = _Finder(media, frozenset(kinds))
-        for count, box in enumerate(found.everywhere(read_at, media.size()), start=1):
-            media.watch.seconds_left()
+    limit = _BOXES * video_file.watch.limits.max_packets
+    with video_file.reader() as read_at:
+        found = _Finder(video_file, frozenset(kinds))
+        for count, box in enumerate(found.everywhere(read_at, video_file.size()), start=1):
+            video_file.watch.seconds_left()
             if count > limit:
                 raise VideoLimitError(
-                    f"{media.name} has more than {limit} boxes, {_BOXES} times as many as packets "
-                    "are allowed; give a shorter video, or raise max_packets"
+                    f"{video_file.name} has more than {limit} boxes, {_BOXES} times as many as "
+                    "packets are allowed; give a shorter video, or raise max_packets"
                 )
             yield box
 
 
 class _Finder:
-    def __init__(self, media: Media, kinds: frozenset[bytes]) -> None:
-        self._media = media
+    def __init__(self, video_file: VideoFile, kinds: frozenset[bytes]) -> None:
+        self._file = video_file
         self._kinds = kinds | {b"cmov", b"sidx"}
         self._fragments: set[int] = set()  # where they are said to begin, and no box does
 
@@ -152,7 +145,7 @@ class _Finder:
         length = number(head[-4:])
         if length > _LONGEST_HEADER or box.stop - box.first > _LONGEST_HEADER:
             raise VideoLimitError(
-                f"{self._media.name} has a compressed header of {length} bytes, above the limit of "
+                f"{self._file.name} has a compressed header of {length} bytes, above the limit of "
                 f"{_LONGEST_HEADER}; copy it to a new file with another program"
             )
         data = box.read_at(box.first + _COMPRESSED_HEAD, box.stop - box.first - _COMPRESSED_HEAD)
@@ -175,14 +168,14 @@ def _listed_fragments(box: Box) -> Iterator[int]:
         place += number(rows[start : start + 4])
 
 
-def find_tables(media: Media) -> range:
+def find_tables(video_file: VideoFile) -> range:
     """Where the tables of samples are; empty where there are none, or compressed ones.
 
     Raises:
         OSError: The file cannot be read.
     """
-    first, stop = media.size(), 0
-    for box in find_boxes(media, _TABLES):
+    first, stop = video_file.size(), 0
+    for box in find_boxes(video_file, _TABLES):
         if box.kind == b"cmov":
             return range(0)
         if box.kind in _TABLES:
@@ -193,27 +186,3 @@ def find_tables(media: Media) -> range:
 def number(data: bytes) -> int:
     """Bytes as an unsigned number."""
     return int.from_bytes(data, "big")
-
-
-def read_from(descriptor: int, count: int, place: int) -> bytes:
-    """Reads up to so many bytes of an open file from this place."""
-    if hasattr(os, "pread"):
-        return os.pread(descriptor, count, place)
-    os.lseek(descriptor, place, os.SEEK_SET)  # Windows
-    return os.read(descriptor, count)
-
-
-@contextlib.contextmanager
-def _reader(media: Media) -> Iterator[ReadAt]:
-    target = media.target
-    if isinstance(target, str):
-        with Path(target).open("rb", buffering=0) as opened:
-            yield lambda place, count: read_from(opened.fileno(), count, place)
-        return
-
-    def read_object(place: int, count: int) -> bytes:
-        media.watch.seconds_left()  # a file object may be slow
-        target.seek(place)
-        return target.read(count)
-
-    yield read_object

@@ -12,7 +12,7 @@ import dataclasses
 import numpy as np
 
 from timesformer_runtime.errors import VideoLimitError
-from timesformer_runtime.video.container import Media
+from timesformer_runtime.video.file import VideoFile
 from timesformer_runtime.video.mp4_boxes import Box, find_boxes, number
 
 _SIZES, _OFFSETS = (b"stsz", b"stz2"), (b"stco", b"co64")
@@ -27,7 +27,7 @@ _OTHERS = 8  # times as many packets as the pictures have: sound in several lang
 _EDITED = 16
 
 
-def check_tables(media: Media) -> None:
+def check_tables(video_file: VideoFile) -> None:
     """Makes sure that a file does not announce far more packets than the limit.
 
     Files of other formats pass. What an MP4 file announces is checked against the limit itself
@@ -39,22 +39,22 @@ def check_tables(media: Media) -> None:
     """
     tracks = [_Track()]
     in_fragments = 0
-    for box in find_boxes(media, _TABLES):
+    for box in find_boxes(video_file, _TABLES):
         if box.kind == b"trak":
             tracks.append(_Track())
         elif box.kind == b"trun":
             in_fragments += number(box.read(8)[4:])
         elif box.kind in _TABLES:
             tracks[-1].add(box)
-    limit = media.watch.limits.max_packets
+    limit = video_file.watch.limits.max_packets
     packets = [track.packets() for track in tracks]
     if in_fragments + sum(packets) > _OTHERS * limit:
-        media.watch.check_packets(in_fragments + sum(packets))
+        video_file.watch.check_packets(in_fragments + sum(packets))
     repeated = sum(count * track.edits for count, track in zip(packets, tracks, strict=True))
     if repeated > _EDITED * limit:
         raise VideoLimitError(
-            f"{media.name} has edit lists by which its packets may become {repeated}, more than "
-            f"{_EDITED} times the limit of {limit}; write its edits into a new file, or raise "
+            f"{video_file.name} has edit lists by which its packets may become {repeated}, more "
+            f"than {_EDITED} times the limit of {limit}; write its edits into a new file, or raise "
             "max_packets"
         )
 

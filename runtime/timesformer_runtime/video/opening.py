@@ -1,27 +1,23 @@
-"""Opens a container, once more where its beginning shows what FFmpeg has to be told before."""
+"""Opens a container, and again with safer FFmpeg options where its first bytes call for them."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import av
 import av.container
 
 from timesformer_runtime.errors import InvalidVideoError
+from timesformer_runtime.video.file import SeekableFile, VideoFile
 from timesformer_runtime.video.mp4_boxes import find_tables
 from timesformer_runtime.video.units import (
     MOST_UNITS,
     CountedFile,
-    SeekableFile,
     has_units,
     is_av1,
     splits_as_read,
 )
-
-if TYPE_CHECKING:
-    from timesformer_runtime.video.container import Media
 
 READABLE = "give a video file, for example MP4, MKV, WebM, AVI, MPEG-TS, FLV or GIF"
 InputContainer = av.container.InputContainer
@@ -37,7 +33,9 @@ _UNPARSED: _Options = {"fflags": "noparse"}
 _SHORT_PROBE: _Options = {"probesize": str(1 << 15), "skip_estimate_duration_from_pts": "1"}
 
 
-def open_container(media: Media, target: SeekableFile) -> tuple[InputContainer, CountedFile]:
+def open_container(
+    video_file: VideoFile, target: SeekableFile
+) -> tuple[InputContainer, CountedFile]:
     """Opens what a video is read from; also gives what counts the units in its packets.
 
     Raises:
@@ -46,18 +44,18 @@ def open_container(media: Media, target: SeekableFile) -> tuple[InputContainer, 
     """
     formats = _TELLING_FORMATS
     try:
-        container, file = _Opening(media, target, formats, is_parsed=False).within_units()
+        container, file = _Opening(video_file, target, formats, is_parsed=False).within_units()
         is_complete = not _lacks_times(container)
     except _OtherFormatError:
         formats = _FORMATS
         with contextlib.suppress(_NamesAv1Error):
-            return _Opening(media, target, formats, ends_at_av1=True).within_units()
-        container, file = _Opening(media, target, formats, is_parsed=False).within_units()
+            return _Opening(video_file, target, formats, ends_at_av1=True).within_units()
+        container, file = _Opening(video_file, target, formats, is_parsed=False).within_units()
         is_complete = False
     if is_complete or _is_dangerous(container):
         return container, file
     container.close()
-    return _Opening(media, target, formats).within_units()
+    return _Opening(video_file, target, formats).within_units()
 
 
 class _OtherFormatError(Exception):
@@ -71,14 +69,14 @@ class _NamesAv1Error(Exception):
 class _Opening:
     def __init__(
         self,
-        media: Media,
+        video_file: VideoFile,
         target: SeekableFile,
         formats: str,
         *,
         is_parsed: bool = True,
         ends_at_av1: bool = False,
     ) -> None:
-        self._media = media
+        self._video_file = video_file
         self._target = target
         self._formats = formats
         self._is_parsed = is_parsed
@@ -92,18 +90,18 @@ class _Opening:
         except InvalidVideoError:
             if not file.is_over:
                 raise
-            file = self._file(find_tables(self._media))  # long ones look like units
+            file = self._file(find_tables(self._video_file))  # long ones look like units
             container = self._open(file)
         if file.is_over:
             is_suspicious = bool(_with_units(container))
             container.close()
-            file = self._file(find_tables(self._media))
+            file = self._file(find_tables(self._video_file))
             if not is_suspicious:
                 file.stop_counting()
             container = self._open(file, _SHORT_PROBE if is_suspicious else {})
         if file.is_over:
             container.close()
-            self._media.watch.check_units(MOST_UNITS + 1, MOST_UNITS)
+            self._video_file.watch.check_units(MOST_UNITS + 1, MOST_UNITS)
         file.end_opening()
         splits = any(splits_as_read(context) for context in _with_units(container))
         if not (splits and self._is_parsed):
@@ -112,9 +110,9 @@ class _Opening:
 
     def _file(self, tables: range = range(0)) -> CountedFile:
         self._target.seek(0)
-        name = self._media.target if isinstance(self._media.target, str) else ""
+        name = self._video_file.target if isinstance(self._video_file.target, str) else ""
         return CountedFile(
-            self._target, self._media.watch, name, tables, ends_at_av1=self._ends_at_av1
+            self._target, self._video_file.watch, name, tables, ends_at_av1=self._ends_at_av1
         )
 
     def _open(self, file: CountedFile, more: _Options | None = None) -> InputContainer:
@@ -127,17 +125,17 @@ class _Opening:
                 mode="r",
                 container_options=options,
                 metadata_errors="replace",  # titles are not always UTF-8, and nobody reads them
-                timeout=self._media.watch.seconds_left(),
+                timeout=self._video_file.watch.seconds_left(),
             )
         except (av.FFmpegError, OSError) as error:
             if file.names_av1:
                 raise _NamesAv1Error from error
             if isinstance(error, av.ArgumentError) and self._formats == _TELLING_FORMATS:
                 raise _OtherFormatError from error
-            self._media.watch.seconds_left()
+            self._video_file.watch.seconds_left()
             reason = error.strerror or error
             raise InvalidVideoError(
-                f"{self._media.name} cannot be opened as a video ({reason}); {READABLE}"
+                f"{self._video_file.name} cannot be opened as a video ({reason}); {READABLE}"
             ) from error
         if file.names_av1:
             container.close()

@@ -12,10 +12,16 @@ from typing import TYPE_CHECKING
 import av
 import numpy as np
 
-from timesformer_runtime.errors import InvalidOptionError, InvalidVideoError
+from timesformer_runtime.errors import InvalidOptionError
 from timesformer_runtime.video.claims import judge, oddities, read_claims
-from timesformer_runtime.video.container import Media, OpenVideo
-from timesformer_runtime.video.decoding import Decoded, decode_in_order, frame_rate
+from timesformer_runtime.video.container import OpenVideo, open_video
+from timesformer_runtime.video.decoding import (
+    Decoded,
+    check_decoded,
+    decode_in_order,
+    frame_rate,
+)
+from timesformer_runtime.video.file import VideoFile
 from timesformer_runtime.video.frame_index import Extent, FrameIndex, scan
 from timesformer_runtime.video.limits import DecodeLimits
 from timesformer_runtime.video.pixels import Kept, Rendering
@@ -67,13 +73,13 @@ class Playback:
         duration: Seconds, as the file claims; None where it does not.
     """
 
-    def __init__(self, media: Media, video: OpenVideo, index: FrameIndex | None) -> None:
-        self.name = media.name
-        self._stamps = None if index is None else index.stamps[index.packet_of_frame]
+    def __init__(self, video_file: VideoFile, video: OpenVideo, index: FrameIndex | None) -> None:
+        self.name = video_file.name
+        self._stamps = None if index is None else index.times[index.packet_of_frame]
         self.rate = frame_rate(video.stream)
-        self._media = media
+        self._video_file = video_file
         self._video = video
-        self._claims = read_claims(media, video)
+        self._claims = read_claims(video_file, video)
         self.duration = self._claims.seconds
         self._decoded = Decoded()
         self._clock = FrameClock(self.rate)
@@ -87,8 +93,8 @@ class Playback:
         Raises:
             VideoLimitError: It is too much, or the time is over.
         """
-        self._media.watch.check_bytes(held)
-        self._media.watch.seconds_left()
+        self._video_file.watch.check_bytes(held)
+        self._video_file.watch.seconds_left()
 
     @property
     def failed_packets(self) -> int:
@@ -107,15 +113,7 @@ class Playback:
             seconds = self._clock.seconds(self._stamp(picture))
             shape = stream.codec_context.sample_aspect_ratio
             yield PlayedFrame(decoded.count, seconds, picture, shape)
-        if decoded.failed_packets > decoded.count:
-            raise InvalidVideoError(
-                f"{self.name} is damaged or encrypted: it gave {decoded.failed_packets} packets "
-                f"that fail to decode and {decoded.count} frames; repair or decrypt it"
-            )
-        if decoded.count == 0:
-            raise InvalidVideoError(
-                f"{self.name} has no frame that decodes; check that it is complete"
-            )
+        check_decoded(self.name, decoded)
 
     def times(self) -> list[float] | None:
         """When the frames are shown; None where only decoding them tells."""
@@ -153,8 +151,8 @@ class Playback:
     @contextlib.contextmanager
     def again(self, threads: int) -> Iterator[Playback]:
         """The same file from its start, once more; this one cannot be played any further."""
-        with self._media.open(threads=threads) as video:
-            yield Playback(self._media, video, None)
+        with open_video(self._video_file, threads=threads) as video:
+            yield Playback(self._video_file, video, None)
 
     def problems_so_far(self) -> tuple[str, ...]:
         """What is known to be wrong while the file is played, but for packets that failed."""
@@ -166,7 +164,7 @@ class Playback:
         extent = Extent(self._packets, None, None)
         if unit is not None and self._first is not None and self._end is not None:
             extent = Extent(self._packets, float(self._first * unit), float(self._end * unit))
-        return judge(self._media, self._claims, extent, self._decoded).problems
+        return judge(self._video_file, self._claims, extent, self._decoded).problems
 
     def _chosen_packets(self, wanted: frozenset[int]) -> Iterator[Packet]:
         decoder = self._video.stream.codec_context
@@ -226,15 +224,15 @@ def play(
     """
     if threads < 1:
         raise InvalidOptionError(f"threads is {threads}; it must be at least 1")
-    with locate(source, limits) as media:
+    with locate(source, limits) as video_file:
         index = None
-        if with_times and media.size() <= _QUICK_BYTES:
-            with media.open() as video:
+        if with_times and video_file.size() <= _QUICK_BYTES:
+            with open_video(video_file) as video:
                 index = scan(video).index
-            if index is not None and (index.has_decoding_stamps or not index.skips_unreferenced):
+            if index is not None and not index.skips_unreferenced:
                 index = None
-        with media.open(threads=threads) as video:
-            yield Playback(media, video, index)
+        with open_video(video_file, threads=threads) as video:
+            yield Playback(video_file, video, index)
 
 
 class FrameClock:

@@ -37,8 +37,8 @@ def decode_selected(
     Returns:
         The same frames as ``decode_all``; None where something was not as the index promised.
     """
-    keeper = Keeper(video.stream, video.watch, rendering or Rendering())
-    decoded = Decoded(count=len(index.stamps))
+    decoded = Decoded(count=len(index.times), start=index.start)
+    keeper = Keeper(video.stream, video.watch, rendering or Rendering(), decoded)
     for run in _runs(index, wanted):
         try:
             demuxed = _packets_of_run(video, index, run, kept)
@@ -96,16 +96,22 @@ def _decode_run(
                 is_skipping = not is_skipping
                 decoder.skip_frame = "NONREF" if is_skipping else "DEFAULT"
         for picture in video.decode(packet):
-            if picture.pts is None or picture.is_corrupt:
+            if picture.pts is None or not _is_usable(picture, index):
                 return False
             times.append(picture.pts)
             if picture.pts in frame_of_time:
                 video.watch.check_pixels(picture.width, picture.height)
                 decoded.sizes.add((picture.height, picture.width))
-                keeper.keep(decoded, frame_of_time[picture.pts], picture, index.start)
+                keeper.keep(frame_of_time[picture.pts], picture)
     if len(fed) != run.last - run.start + 1 or not frame_of_time.keys() <= set(times):
         return False
     return _is_as_expected(times, fed, skips=index.skips_unreferenced)
+
+
+def _is_usable(picture: av.VideoFrame, index: FrameIndex) -> bool:
+    # Where pictures are left out, nothing else would show that packets are fields, two a frame.
+    may_be_field = index.skips_unreferenced and picture.interlaced_frame
+    return not picture.is_corrupt and not may_be_field
 
 
 def _packets_of_run(
@@ -122,9 +128,9 @@ def _packets_of_run(
         yield None, run.last
         return
     first, following = _seek(video, index, run.start)
-    stamps = index.stamps[first : run.last + 1].tolist()
-    for number, (stamp, packet) in enumerate(zip(stamps, following, strict=False), first):
-        if index.stamp_of(packet) != stamp:
+    times = index.times[first : run.last + 1].tolist()
+    for number, (time, packet) in enumerate(zip(times, following, strict=False), first):
+        if packet.pts != time:
             return
         if number >= run.start:
             yield packet, number
@@ -136,7 +142,7 @@ def _seek(video: OpenVideo, index: FrameIndex, start: int) -> tuple[int, Iterato
 
     There are none where the file cannot seek there.
     """
-    for times in index.seek_times:
+    for times in (index.times, index.decoding_times):
         video.container.seek(int(times[start]), stream=video.stream, backward=True)
         following = video.packets()
         first = next(following, None)

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from timesformer_runtime.errors import InvalidVideoError, TimesformerError, VideoNotFoundError
-from timesformer_runtime.video.container import Media
+from timesformer_runtime.video.file import SeekableFile, VideoFile
 from timesformer_runtime.video.limits import DecodeLimits, Watch
 from timesformer_runtime.video.mp4_tables import check_tables
 from timesformer_runtime.video.opening import READABLE
-from timesformer_runtime.video.units import SeekableFile
 
 _CHUNK = 1 << 20  # bytes of a pipe that are copied at a time
 _LONGEST_WAIT = 3600.0  # seconds; then it waits again
@@ -28,7 +27,7 @@ Source = str | os.PathLike[str] | BinaryIO
 
 
 @contextlib.contextmanager
-def locate(source: Source, limits: DecodeLimits | None = None) -> Iterator[Media]:
+def locate(source: Source, limits: DecodeLimits | None = None) -> Iterator[VideoFile]:
     """Finds a video and makes sure that it can be opened again while the context lasts.
 
     Args:
@@ -55,12 +54,12 @@ def locate(source: Source, limits: DecodeLimits | None = None) -> Iterator[Media
         reason = getattr(error, "strerror", None) or error
         raise InvalidVideoError(f"{name} cannot be read: {reason}") from error
     with resources:
-        media = Media(name, target, watch)
+        video_file = VideoFile(name, target, watch)
         try:
-            check_tables(media)
+            check_tables(video_file)
         except OSError as error:
             raise InvalidVideoError(f"{name} cannot be read: {error.strerror or error}") from error
-        yield media
+        yield video_file
 
 
 def _name(source: Source) -> str:

@@ -10,8 +10,9 @@ are decoded: there units are also counted by their lengths.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
+from timesformer_runtime.video.file import SeekableFile
 from timesformer_runtime.video.limits import Watch
 
 if TYPE_CHECKING:
@@ -26,19 +27,6 @@ _AV1_NAME = b"av01"  # in AVI and IVF, where capitals may stand for small letter
 _PLACE_OF_LENGTH_SIZE = {"h264": 4, "hevc": 21}  # in the decoder's configuration
 _TS_PACKET, _TS_SYNC = 188, 0x47  # bytes, and the first of them
 _AV1_DECODERS = frozenset({"libdav1d", "libaom-av1", "av1"})
-
-
-class SeekableFile(Protocol):
-    """What FFmpeg needs of a file object."""
-
-    def read(self, size: int, /) -> bytes:
-        """Reads up to so many bytes."""
-
-    def seek(self, offset: int, whence: int = 0, /) -> int:
-        """Goes to a place and gives it."""
-
-    def tell(self) -> int:
-        """The place."""
 
 
 class CountedFile:

@@ -1,0 +1,92 @@
+"""VideoFile: the bytes of a video, which can be opened again and again within its limits."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+from timesformer_runtime.video.limits import Watch
+
+ReadAt = Callable[[int, int], bytes]  # an offset, and how many bytes
+
+
+class SeekableFile(Protocol):
+    """What FFmpeg needs of a file object."""
+
+    def read(self, size: int, /) -> bytes:
+        """Reads up to so many bytes."""
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Goes to an offset and gives it."""
+
+    def tell(self) -> int:
+        """The offset."""
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoFile:
+    """A video file, by its path or as a file object.
+
+    Attributes:
+        name: Its name, for messages.
+        target: Its absolute path, or the file object.
+        watch: Follows what reading it costs.
+    """
+
+    name: str
+    target: str | SeekableFile
+    watch: Watch
+
+    def size(self) -> int:
+        """Number of bytes."""
+        if isinstance(self.target, str):
+            return Path(self.target).stat().st_size
+        return self.target.seek(0, os.SEEK_END)
+
+    def first_bytes(self, count: int) -> bytes:
+        """The beginning of the file."""
+        if isinstance(self.target, str):
+            with Path(self.target).open("rb") as file:
+                return file.read(count)
+        offset = self.target.tell()  # a container may be reading it
+        self.watch.seconds_left()  # a file object may be slow
+        self.target.seek(0)
+        first = self.target.read(count)
+        self.target.seek(offset)
+        return first
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[SeekableFile]:
+        """Opens the path, without a buffer; gives a file object as it is."""
+        if isinstance(self.target, str):
+            with Path(self.target).open("rb", buffering=0) as file:
+                yield file
+        else:
+            yield self.target
+
+    @contextlib.contextmanager
+    def reader(self) -> Iterator[ReadAt]:
+        """Gives a function that reads up to so many bytes at an offset."""
+        target = self.target
+        if isinstance(target, str):
+            with Path(target).open("rb", buffering=0) as file:
+                yield lambda offset, count: _read_from(file.fileno(), count, offset)
+            return
+
+        def read_object(offset: int, count: int) -> bytes:
+            self.watch.seconds_left()  # a file object may be slow
+            target.seek(offset)
+            return target.read(count)
+
+        yield read_object
+
+
+def _read_from(descriptor: int, count: int, offset: int) -> bytes:
+    if hasattr(os, "pread"):
+        return os.pread(descriptor, count, offset)
+    os.lseek(descriptor, offset, os.SEEK_SET)  # Windows
+    return os.read(descriptor, count)
