@@ -23,6 +23,7 @@ html_title = f"{project} {version}"
 html_show_sphinx = False
 html_show_copyright = False
 html_copy_source = False
+smartquotes = False  # they would make one dash of the two in --option
 
 # Every heading down to the third level can be linked to; a link to one that is not there fails.
 myst_heading_anchors = 3
