@@ -3,23 +3,30 @@
 Metadata (``/api/models/...``), files (``/{repo}/resolve/{revision}/{file}`` by HEAD and GET, with
 ``ETag`` and ``X-Repo-Commit``), large files through a redirect to a "CDN", ranges, the Hub's
 404 and 401 answers with their ``X-Error-Code``, and downloads that break off in the middle.
+
+Uploads: who the token belongs to, new repositories and branches, and commits whose large files go
+to Git LFS first (negotiation, ``PUT`` and verification), as without Xet.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import json
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
 TOKEN = "hf_a_token_that_is_good"
+READER = "hf_a_token_that_may_only_read"
+USER = "me"  # whose tokens they are
 _LARGE = 1000  # bytes; larger files go through the redirect, as Git LFS files do
 
 
@@ -35,15 +42,17 @@ class Repository:
         private: Without a token it is as if it were not there.
         broken: Paths whose download breaks off in the middle, again and again.
         broken_once: Paths whose download breaks off in the middle the first time.
+        commits: Uploads: branch, message, files that were added and files that were deleted.
     """
 
-    files: Mapping[str, bytes]
+    files: dict[str, bytes]
     commit: str = "0123456789abcdef0123456789abcdef01234567"
     revisions: tuple[str, ...] = ()
     gated: bool = False
     private: bool = False
     broken: set[str] = field(default_factory=set)
     broken_once: set[str] = field(default_factory=set)
+    commits: list[tuple[str, str, set[str], set[str]]] = field(default_factory=list)
 
     @classmethod
     def of_folder(cls, folder: Path, **options: object) -> Self:
@@ -63,12 +72,17 @@ class HubServer:
         repositories: By ``owner/name``; can be changed while it runs.
         requests: ``"METHOD path"`` of every request so far.
         status: If set, every request is answered with this HTTP status.
+        broken_uploads: HTTP statuses by the kind of request (``create``, ``lfs``, ``commit``, ...)
+            of an upload that fails at that point.
+        stored: What Git LFS has, by SHA-256.
     """
 
     def __init__(self, repositories: Mapping[str, Repository]) -> None:
         self.repositories = dict(repositories)
         self.requests: list[str] = []
         self.status: int | None = None
+        self.broken_uploads: dict[str, int] = {}
+        self.stored: dict[str, bytes] = {}
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.02,), daemon=True
@@ -118,11 +132,18 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._answer()
 
+    def do_POST(self) -> None:
+        self._answer()
+
+    def do_PUT(self) -> None:
+        self._answer()
+
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (theirs)
         """Keeps the tests' output clean."""
 
     def _answer(self) -> None:
         path = unquote(urlsplit(self.path).path)
+        self._body = self._read_body()
         self.server_hub.requests.append(f"{self.command} {path}")
         # A client that has what it wants, or breaks off itself, may be gone by now.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
@@ -131,6 +152,13 @@ class _Handler(BaseHTTPRequestHandler):
     def _route(self, path: str) -> None:
         if self.server_hub.status is not None:
             self._error(self.server_hub.status, None, "as the test wishes")
+        elif upload := self._upload(path):
+            kind, answer = upload
+            if kind in self.server_hub.broken_uploads:
+                status = self.server_hub.broken_uploads[kind]
+                self._error(status, None, "as the test wishes")
+            else:
+                answer()
         elif match := re.fullmatch(r"/cdn/([^/]+/[^/]+)/(.+)", path):
             self._content(self.server_hub.repositories[match[1]], match[2])
         elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+?)(?:/(revision|tree)/(.+))?", path):
@@ -139,6 +167,140 @@ class _Handler(BaseHTTPRequestHandler):
             self._file(*match.groups())
         else:
             self._error(404, None, "no such page")
+
+    def _read_body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = b""
+        while size := int(self.rfile.readline(), 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return body
+
+    def _upload(self, path: str) -> tuple[str, Callable[[], None]] | None:
+        """What kind of request of an upload this is, and what answers it."""
+        routes: list[tuple[str, str, str, Callable[..., None]]] = [
+            ("whoami", "GET", "/api/whoami-v2", self._whoami),
+            ("create", "POST", "/api/repos/create", self._create),
+            ("yaml", "POST", "/api/validate-yaml", self._valid_yaml),
+            ("branch", "POST", r"/api/models/([^/]+/[^/]+)/branch/(.+)", self._branch),
+            ("preupload", "POST", r"/api/models/([^/]+/[^/]+)/preupload/(.+)", self._preupload),
+            ("batch", "POST", r"/([^/]+/[^/]+)\.git/info/lfs/objects/batch", self._lfs_batch),
+            ("lfs", "PUT", r"/lfs/([0-9a-f]{64})", self._lfs_object),
+            ("verify", "POST", r"/lfs/([0-9a-f]{64})/verify", self._lfs_verify),
+            ("commit", "POST", r"/api/models/([^/]+/[^/]+)/commit/(.+)", self._commit),
+        ]
+        for kind, method, pattern, answer in routes:
+            match = re.fullmatch(pattern, path)
+            if method == self.command and match:
+                return kind, partial(answer, *match.groups())
+        return None
+
+    def _may_write(self, repository: str) -> bool:
+        """Whether the token may write there, unless an error was answered."""
+        owner = repository.partition("/")[0]
+        token = self.headers.get("Authorization")
+        if token not in {f"Bearer {TOKEN}", f"Bearer {READER}"}:
+            self._error(401, None, "Invalid username or password.")
+            return False
+        if token == f"Bearer {READER}" or owner != USER:
+            self._error(403, None, f"You don't have the rights to write under {owner}")
+            return False
+        return True
+
+    def _whoami(self) -> None:
+        roles = {f"Bearer {TOKEN}": "write", f"Bearer {READER}": "read"}
+        role = roles.get(self.headers.get("Authorization", ""))
+        if role is None:
+            self._error(401, None, "Invalid username or password.")
+        else:
+            self._json({"type": "user", "name": USER, "auth": {"accessToken": {"role": role}}})
+
+    def _create(self) -> None:
+        asked = json.loads(self._body)
+        owner = asked.get("organization") or USER
+        name = f"{owner}/{asked['name']}"
+        if not self._may_write(name):
+            return
+        url = f"{self.server_hub.url}/{name}"
+        if name in self.server_hub.repositories:
+            self._json({"url": url, "error": "You already created this model repo"}, status=409)
+            return
+        private = asked.get("visibility") == "private" or bool(asked.get("private"))
+        self.server_hub.repositories[name] = Repository({}, private=private)
+        self._json({"url": url, "name": name})
+
+    def _valid_yaml(self) -> None:
+        self._json({"errors": [], "warnings": []})
+
+    def _branch(self, name: str, branch: str) -> None:
+        repository = self.server_hub.repositories[name]
+        if not self._may_write(name):
+            return
+        if branch in {"main", *repository.revisions}:
+            self._error(409, None, "Reference already exists")
+            return
+        repository.revisions += (branch,)
+        self._json({})
+
+    def _preupload(self, name: str, revision: str) -> None:
+        if not self._may_write(name) or self._repository(name, revision) is None:
+            return
+        files = [
+            {
+                "path": file["path"],
+                "uploadMode": "lfs" if file["size"] > _LARGE else "regular",
+                "shouldIgnore": False,
+            }
+            for file in json.loads(self._body)["files"]
+        ]
+        self._json({"files": files})
+
+    def _lfs_batch(self, name: str) -> None:
+        if not self._may_write(name):
+            return
+        objects: list[dict[str, Any]] = json.loads(self._body)["objects"]
+        for wanted in objects:
+            place = f"{self.server_hub.url}/lfs/{wanted['oid']}"
+            if wanted["oid"] not in self.server_hub.stored:
+                actions = {"upload": {"href": place}, "verify": {"href": f"{place}/verify"}}
+                wanted["actions"] = actions
+        self._json({"transfer": "basic", "objects": objects})
+
+    def _lfs_object(self, digest: str) -> None:
+        self.server_hub.stored[digest] = self._body
+        self._json({})
+
+    def _lfs_verify(self, digest: str) -> None:
+        data = self.server_hub.stored[digest]
+        asked = json.loads(self._body)
+        if (hashlib.sha256(data).hexdigest(), len(data)) == (digest, asked["size"]):
+            self._json({})
+        else:
+            self._error(422, None, "that is another file")
+
+    def _commit(self, name: str, revision: str) -> None:
+        repository = self._repository(name, revision)
+        if repository is None or not self._may_write(name):
+            return
+        lines = [json.loads(line) for line in self._body.splitlines()]
+        values: dict[str, list[Any]] = {}
+        for line in lines:
+            values.setdefault(line["key"], []).append(line["value"])
+        added = {
+            file["path"]: base64.b64decode(file["content"]) for file in values.get("file", [])
+        } | {
+            file["path"]: self.server_hub.stored[file["oid"]] for file in values.get("lfsFile", [])
+        }
+        deleted = {file["path"] for file in values.get("deletedFile", [])}
+        for path in deleted:
+            del repository.files[path]
+        repository.files.update(added)
+        (header,) = values["header"]
+        repository.commits.append((revision, header["summary"], set(added), deleted))
+        url = f"{self.server_hub.url}/{name}/commit/{repository.commit}"
+        self._json({"success": True, "commitOid": repository.commit, "commitUrl": url})
 
     def _repository(self, name: str, revision: str | None) -> Repository | None:
         """The repository, unless an error was answered."""
@@ -226,13 +388,13 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self.wfile.write(data[first:])
 
-    def _json(self, values: object) -> None:
+    def _json(self, values: object, status: int = 200) -> None:
         data = json.dumps(values).encode()
-        self.send_response(200)
+        self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
-        if self.command == "GET":
+        if self.command != "HEAD":
             self.wfile.write(data)
 
     def _error(self, status: int, code: str | None, message: str, commit: str = "") -> None:
@@ -246,7 +408,7 @@ class _Handler(BaseHTTPRequestHandler):
         if commit:
             self.send_header("X-Repo-Commit", commit)
         self.end_headers()
-        if self.command == "GET":
+        if self.command != "HEAD":
             self.wfile.write(data)
 
 

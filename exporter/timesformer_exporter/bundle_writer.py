@@ -1,7 +1,12 @@
-"""Writes a folder whole or not at all: beside its place first, then renamed into it."""
+"""Writes a folder whole or not at all: in a hidden folder beside it, then renamed into place."""
 
+from __future__ import annotations
+
+import contextlib
+import errno
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -9,96 +14,289 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from timesformer_exporter.errors import InvalidOptionError, OutputExistsError
+from timesformer_runtime.errors import TimesformerError
+
+from timesformer_exporter.errors import InvalidOptionError, OutputExistsError, OutputWriteError
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks
+    fcntl = None  # type: ignore[assignment]
 
 REPORT = "export_report.json"
-# What an export writes; a folder that holds anything else is not ours to delete.
-_WRITTEN = frozenset({"config.json", "preprocessor_config.json", REPORT, "README.md", "onnx"})
+REJECTED = ".rejected"  # ends the names of a folder and of its graphs that failed the checks
+_GRAPHS = "onnx"
+# What every export writes; the report lists the graphs.
+_WRITTEN = frozenset({"config.json", "preprocessor_config.json", REPORT, "README.md"})
+_LONGEST_REPORT = 10_000_000  # bytes
+
+# The hidden folders beside an export's place.
+_UNFINISHED, _REPLACED = "partial", "replaced"
 
 
-def check_output(output: Path, *, force: bool) -> None:
-    """Refuses early what could not be written in the end.
+def check_place(output: Path) -> None:
+    """Refuses a place where no folder can be written.
 
     Raises:
-        OutputExistsError: The folder is there and ``force`` is not given, or it is there and is
-            not an earlier export, which ``force`` does not delete.
         InvalidOptionError: It cannot be a folder of its own, or the folder that would hold it is
             not there or not writable.
     """
     parent = output.absolute().parent
     if output.name in ("", "..") or os.path.ismount(output):
         raise InvalidOptionError(
-            f"--output {output} cannot be renamed into place; give a folder inside it"
+            f"`output` {output} cannot be renamed into place; give a folder inside it"
         )
+    try:
+        str(output.absolute()).encode()
+    except UnicodeEncodeError as error:
+        raise InvalidOptionError(
+            f"`output` {output.absolute()} is not UTF-8, in which ONNX Runtime needs all paths; "
+            "give another `output`"
+        ) from error
     if not parent.is_dir():
-        raise InvalidOptionError(f"--output {output}: there is no folder {parent}; create it first")
+        raise InvalidOptionError(f"`output` {output}: there is no folder {parent}; create it first")
     if not os.access(parent, os.W_OK):
-        raise InvalidOptionError(f"--output {output}: the folder {parent} is not writable")
+        raise InvalidOptionError(f"`output` {output}: the folder {parent} is not writable")
+
+
+def check_output(output: Path, *, force: bool) -> None:
+    """Refuses early a folder that could not be written in the end.
+
+    Raises:
+        OutputExistsError: The folder exists and ``force`` is not given, or it holds anything that
+            no earlier export wrote, which ``force`` does not delete.
+        InvalidOptionError: As in ``check_place``.
+    """
+    check_place(output)
     if not os.path.lexists(output):
         return
     if not force:
-        raise OutputExistsError(f"{output} exists; give --force to replace it, or another --output")
+        raise OutputExistsError(f"{output} exists; give `force` to replace it, or another `output`")
     problem = _not_ours(output)
     if problem is not None:
         raise OutputExistsError(
             f"{output} exists and is not an earlier export ({problem}); "
-            "--force does not delete it: move it away, or give another --output"
+            "`force` does not delete it: move it away, or give another `output`"
         )
+
+
+def clean_up(output: Path) -> bool:
+    """Removes what exports to the same place left behind when they were killed.
+
+    The hidden folders of exports that still run are locked by them and stay. An earlier export
+    that was being replaced returns to its place where that is empty.
+
+    Returns:
+        Whether an earlier export returned.
+    """
+    pattern = re.compile(
+        rf"\.{re.escape(output.name)}\.({_UNFINISHED}|{_REPLACED})-[^.]+", re.DOTALL
+    )
+    returned = False
+    for folder in list(output.absolute().parent.iterdir()):
+        if not pattern.fullmatch(folder.name):
+            continue
+        with contextlib.suppress(OSError), _lock(folder) as locked:
+            if not locked:
+                continue
+            earlier = folder / output.name
+            if earlier.exists() and not os.path.lexists(output):
+                earlier.rename(output)
+                returned = True
+            shutil.rmtree(folder, ignore_errors=True)
+    return returned
 
 
 @contextmanager
 def staging_folder(output: Path) -> Iterator[Path]:
     """A hidden folder beside ``output`` to write into, gone at the end unless ``publish`` moved it.
 
-    It is removed on any exception, KeyboardInterrupt included.
+    It is removed on any exception, KeyboardInterrupt included; where the process is killed, the
+    next export's ``clean_up`` removes it. Errors name its files as they would be in ``output``.
     """
-    parent = output.absolute().parent
-    staging = Path(tempfile.mkdtemp(prefix=f".{output.name}.partial-", dir=parent))
-    try:
-        staging.chmod(0o777 & ~_umask())  # mkdtemp's is for its owner alone
-        yield staging
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    with _hidden_folder(output, _UNFINISHED) as staging:
+        try:
+            yield staging
+        except OutputWriteError as error:
+            if not error.path.is_relative_to(staging):
+                raise
+            final = output / error.path.relative_to(staging)
+            raise OutputWriteError(final, error.reason, error.remedy) from error
 
 
 def publish(staging: Path, output: Path, *, force: bool) -> None:
     """Renames a finished staging folder to ``output``, replacing an earlier export if forced.
 
     Raises:
-        OutputExistsError: ``output`` is there, and may not be replaced.
+        OutputExistsError: ``output`` exists, and may not be replaced.
+        OutputWriteError: It cannot be renamed.
     """
     check_output(output, force=force)
-    replaced = staging.with_name(f"{staging.name}-replaced")
+    with writing(output), contextlib.ExitStack() as stack:
+        if not output.exists():
+            staging.rename(output)
+            return
+        earlier = stack.enter_context(_hidden_folder(output, _REPLACED)) / output.name
+        try:
+            output.rename(earlier)
+            staging.rename(output)
+        except BaseException:  # an interrupt between the two renames, too
+            if earlier.exists() and not output.exists():
+                earlier.rename(output)
+            raise
+
+
+@contextmanager
+def writing(path: Path, size: int = 0, elsewhere: str = "give an `output`") -> Iterator[None]:
+    """Names the file, the reason and the remedy where it cannot be written.
+
+    Args:
+        path: The file that the block writes.
+        size: About how many bytes the block writes through a library that does not raise OSErrors.
+            Whatever the library raises, the disk is tried.
+        elsewhere: How to write it to another disk.
+
+    Raises:
+        OutputWriteError: The block raised an OSError, or the disk has no room for ``size`` bytes.
+    """
     try:
-        if output.exists():
-            output.rename(replaced)
-        staging.rename(output)
-    except BaseException:  # an interrupt between the two renames, too
-        if replaced.exists() and not output.exists():
-            replaced.rename(output)
+        yield
+    except TimesformerError:
         raise
-    finally:
-        if output.exists():
-            shutil.rmtree(replaced, ignore_errors=True)
+    except OSError as error:
+        raise _write_error(path, error, elsewhere) from error
+    except Exception:
+        try:
+            _try_to_write(path.with_name(f"{path.name}.room"), size)
+        except OSError as error:
+            raise _write_error(path, error, elsewhere) from error
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes text as UTF-8; lone surrogates, as in names that are not UTF-8, become escapes."""
+    with writing(path):
+        path.write_bytes(text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: Path, values: Any) -> None:
     """Writes readable JSON."""
-    text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    write_text(path, to_json(values, indent=2) + "\n")
+
+
+def to_json(values: Any, indent: int | None = None) -> str:
+    r"""JSON that can be encoded as UTF-8: a lone surrogate becomes JSON's own escape ``\udc80``."""
+    text = json.dumps(values, indent=indent, ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def listed_files(report: Path) -> frozenset[str]:
+    """The files that a report lists; none where it is not the report of an export."""
+    try:
+        with report.open("rb") as file:
+            return frozenset(json.loads(file.read(_LONGEST_REPORT))["files"])
+    except (OSError, ValueError, RecursionError, LookupError, TypeError):
+        return frozenset()
 
 
 def _not_ours(folder: Path) -> str | None:
-    """Why a folder is no earlier export, or None. An empty folder may be replaced too."""
+    """Why a folder is not an earlier export, or None. An empty folder may be replaced too."""
     if folder.is_symlink():
         return "it is a symbolic link"
     if not folder.is_dir():
         return "it is a file"
-    names = {path.name for path in folder.iterdir()}
-    if names and REPORT not in names:
+    found = list(folder.iterdir())
+    if found and not (folder / REPORT).is_file():
         return f"it has no {REPORT}"
-    others = sorted(names - _WRITTEN)
-    return f"it holds {others[0]}, which no export writes" if others else None
+    graphs = folder / _GRAPHS
+    if _is_folder(graphs):
+        found.remove(graphs)
+        found += graphs.iterdir()
+    listed = listed_files(folder / REPORT)
+    written = _WRITTEN | listed | {f"{name}{REJECTED}" for name in listed}
+    others = sorted(
+        path.relative_to(folder).as_posix()
+        for path in found
+        if _is_folder(path) or path.relative_to(folder).as_posix() not in written
+    )
+    return f"it holds {others[0]}, which no export has written there" if others else None
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+@contextmanager
+def _hidden_folder(output: Path, kind: str) -> Iterator[Path]:
+    """A new folder beside ``output``, locked while it is in use and gone at the end."""
+    while True:
+        with writing(output):
+            name = tempfile.mkdtemp(prefix=f".{output.name}.{kind}-", dir=output.absolute().parent)
+        folder = Path(name)
+        with _lock(folder) as locked:
+            # Until it was locked, another export's clean_up could take it for an abandoned one.
+            if locked is False or not folder.exists():
+                continue
+            try:
+                folder.chmod(0o777 & ~_umask())  # mkdtemp's is for its owner alone
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+            return
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[bool | None]:
+    """Locks a folder until the end of the block; the system ends the lock of a killed process.
+
+    Yields:
+        Whether this process has the lock now; None on systems and disks without such locks.
+    """
+    if fcntl is None:
+        yield None
+        return
+    try:
+        file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except FileNotFoundError:  # another process has just removed it
+        yield False
+        return
+    except OSError:
+        yield None
+        return
+    try:
+        yield _try_to_lock(file)
+    finally:
+        os.close(file)
+
+
+def _try_to_lock(file: int) -> bool | None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def _try_to_write(path: Path, size: int) -> None:
+    """Writes so many bytes and removes them again."""
+    chunk = bytes(1 << 20)
+    try:
+        with path.open("wb") as file:
+            for start in range(0, size, len(chunk)):
+                file.write(chunk[: size - start])
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _write_error(path: Path, error: OSError, elsewhere: str) -> OutputWriteError:
+    remedy = f"{elsewhere} in another place"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        remedy = f"make room on that disk, or {elsewhere} on another one"
+    elif error.errno == errno.EFBIG:
+        remedy = "raise the limit on the size of files (ulimit -f)"
+    return OutputWriteError(path, error.strerror or str(error), remedy)
 
 
 def _umask() -> int:

@@ -22,7 +22,7 @@ def find_videos(paths: Sequence[Path]) -> tuple[Path, ...]:
     found: dict[Path, Path] = {}
     for path in paths:
         if not os.path.exists(path):  # noqa: PTH110  # a Path raises for names that are too long
-            raise InvalidOptionError(f"--calibration-videos {path}: there is no such path")
+            raise InvalidOptionError(f"`calibration_videos` {path}: there is no such path")
         for video in map(Path, _videos_in(path) if path.is_dir() else [path]):
             found.setdefault(video.resolve(), video)
     return tuple(found.values())
@@ -47,7 +47,7 @@ def readable_videos(
             tell(f"Skipped for calibration: {named}")
     if not readable:
         raise InvalidOptionError(
-            f"--calibration-videos: none of the {len(videos)} file(s) is a video that decodes; "
+            f"`calibration_videos`: none of the {len(videos)} file(s) is a video that decodes; "
             "give some that do"
         )
     return tuple(readable)
@@ -57,7 +57,7 @@ def _videos_in(folder: Path) -> list[str]:
     videos = list(videos_in(str(folder)))
     if not videos:
         raise InvalidOptionError(
-            f"--calibration-videos {folder}: the folder holds no file that is named like a video "
+            f"`calibration_videos` {folder}: the folder holds no file that is named like a video "
             "(.mp4, .mkv, ...); give files, or another folder"
         )
     return videos

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from timesformer_runtime.agreement import Array
 from timesformer_runtime.device import choose_device
 from timesformer_runtime.errors import InvalidModelError
 from timesformer_runtime.session import Session
 from timesformer_runtime.settings import SessionSettings
 
-from timesformer_exporter.fidelity import Array, Fidelity, Outputs, compare, failure
+from timesformer_exporter.fidelity import Fidelity, Outputs, compare, failure
 from timesformer_exporter.gate import VariantFidelity, measure
 from timesformer_exporter.gate_clips import GateReference
 from timesformer_exporter.reference import Reference

@@ -2,24 +2,53 @@
 
 from __future__ import annotations
 
-import importlib.util
+import contextlib
+import errno
+import io
+import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 import click
 from rich.console import Console
+from rich.status import Status
 from rich.text import Text
+from timesformer_runtime.cli.output import (
+    BAD_INPUT,
+    BROKEN_PIPE,
+    CHECK_FAILED,
+    INTERRUPTED,
+    discard_output,
+    fail,
+    name_options,
+    one_line,
+    prepare_output,
+    say,
+)
 from timesformer_runtime.errors import TimesformerError
+from timesformer_runtime.terminal import printable
 
-from timesformer_exporter.errors import ExportError
-from timesformer_exporter.summary import show
+from timesformer_exporter.options import (
+    DEFAULT_OPSET,
+    OPSETS,
+    Dtype,
+    ExportOptions,
+    Input,
+    Int8Target,
+    Task,
+)
+from timesformer_exporter.summary import failure, summary
 
+if TYPE_CHECKING:  # it needs torch
+    from timesformer_exporter import ExportResult
+
+_NAME = "timesformer-export"
 _STARTED = time.perf_counter()  # before torch is imported, which is part of the wait
 _MANY_PATHS = "--calibration-videos"
-_NEEDED = ("torch", "onnx", "onnxscript", "onnxruntime", "safetensors")
 
 
 class _ImageSize(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on only
@@ -51,6 +80,13 @@ class _Command(click.Command):
             spread.append(argument)
         return super().parse_args(ctx, spread)
 
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        try:
+            return super().make_context(*args, **options)
+        except BrokenPipeError:  # of --help; before click, which would call it a failed check
+            discard_output()
+            sys.exit(BROKEN_PIPE)
+
 
 @click.command(cls=_Command, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
@@ -75,14 +111,14 @@ class _Command(click.Command):
 )
 @click.option(
     "--task",
-    type=click.Choice(["video-classification", "feature-extraction"]),
+    type=click.Choice(get_args(Task)),
     default="video-classification",
     show_default=True,
     help="Logits, or hidden states and clip features.",
 )
 @click.option(
     "--input",
-    type=click.Choice(["pixel_values", "frames"]),
+    type=click.Choice(get_args(Input)),
     default="pixel_values",
     show_default=True,
     help="pixel_values: float32, preprocessed. frames: uint8 RGB of any size, with resize, crop "
@@ -98,7 +134,7 @@ class _Command(click.Command):
 @click.option(
     "--dtype",
     "dtypes",
-    type=click.Choice(["fp32", "int8", "fp16", "q4"]),
+    type=click.Choice(get_args(Dtype)),
     multiple=True,
     default=["fp32"],
     show_default=True,
@@ -114,7 +150,7 @@ class _Command(click.Command):
 )
 @click.option(
     "--int8-target",
-    type=click.Choice(["vnni", "avx2"]),
+    type=click.Choice(get_args(Int8Target)),
     help="vnni: weights of 8 bits, for x86 with VNNI or AMX, and ARM; elsewhere the runtime "
     "switches to slower products. avx2: of 7 bits, right and fast on any CPU, a little less "
     "accurate.  [default: vnni]",
@@ -129,8 +165,8 @@ class _Command(click.Command):
 )
 @click.option(
     "--opset",
-    type=click.IntRange(18, 23),
-    default=23,
+    type=click.IntRange(OPSETS[0], OPSETS[-1]),
+    default=DEFAULT_OPSET,
     show_default=True,
     help="ONNX operator set; 23 has the Attention operator, the fastest.",
 )
@@ -144,65 +180,119 @@ class _Command(click.Command):
     help="Largest difference from PyTorch that passes, on top of 1e-4 of the largest value.",
 )
 @click.option("--force", is_flag=True, help="Replace an earlier export.")
+@click.option(
+    "--push-to-hub",
+    metavar="ID",
+    help="Upload the export to this repository on the Hub once it has passed its checks.",
+)
+@click.option("--private", is_flag=True, help="Make that repository private if it is new.")
+@click.option(
+    "--push-revision", metavar="BRANCH", help="Branch of that repository.  [default: main]"
+)
 @click.version_option(package_name="timesformer-onnx")
-def command(**options: Any) -> None:
+def command(**options: Any) -> int:
     """Export a PyTorch TimeSformer to ONNX, and prove that the result is right.
 
-    Exit codes: 0 the file agrees with PyTorch; 1 it does not; 2 bad input.
+    Exit codes: 0 the file agrees with PyTorch; 1 it does not; 2 bad input; 141 the export is done,
+    but nobody read the output to its end.
     """
-    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        raise click.UsageError(
-            f"the exporter needs {', '.join(missing)}; "
-            'install it with: pip install "timesformer-onnx[export]"'
-        )
-    from timesformer_exporter.export import export  # noqa: PLC0415 (needs torch)
-    from timesformer_exporter.options import ExportOptions  # noqa: PLC0415
-
-    progress = Console(stderr=True, markup=False)  # names may hold what looks like markup
     parsed = ExportOptions(**options)
-    with progress.status("Starting") as status:
+    with _progress() as progress:
+        from timesformer_exporter import export  # noqa: PLC0415 (needs torch)
 
-        def announce(step: str) -> None:
-            if progress.is_terminal:
-                status.update(Text(step))
-            else:
-                progress.print(step, style="dim")
-
-        def tell(line: str) -> None:
-            progress.print(Text(" ".join(line.split())), soft_wrap=True)
-
-        result = export(parsed, announce, tell)
-    show(result, parsed, time.perf_counter() - _STARTED)
+        result = export(parsed, progress.step, progress.line)
+    code = 0 if result.passed else CHECK_FAILED
+    try:
+        _print_summary(result, parsed)
+    except BrokenPipeError:
+        code = code or BROKEN_PIPE
+    except OSError as error:
+        code = code or BAD_INPUT
+        say(
+            f"{_NAME}: the summary cannot be written to standard output "
+            f"({error.strerror or error}); the files are whole, in {result.folder}"
+        )
     if not result.passed:
-        sys.exit(1)
+        _fail(f"check failed: {failure(result)}; the result is in {result.folder}", code)
+    return code
+
+
+def _print_summary(result: ExportResult, options: ExportOptions) -> None:
+    """Prints the summary on stdout; raises an OSError where that cannot take all of it."""
+    if sys.stdout is None:  # closed by the shell: >&-
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    # In memory first: rich itself ends a process whose output is closed.
+    memory = io.TextIOWrapper(io.BytesIO(), sys.stdout.encoding, sys.stdout.errors, newline="")
+    console = Console(file=memory, force_terminal=sys.stdout.isatty() or None, markup=False)
+    summary(console, result, options, time.perf_counter() - _STARTED, _named)
+    memory.seek(0)
+    try:
+        sys.stdout.write(memory.read())
+        sys.stdout.flush()
+    except OSError:
+        discard_output()
+        raise
+
+
+def _named(message: str) -> str:
+    """A library's message in the words of the command line."""
+    return name_options(message, command)
+
+
+class _Progress:
+    """Shows on stderr what is going on: on a terminal the step at work, else a line for each."""
+
+    def __init__(self, console: Console, status: Status | None) -> None:
+        self._console = console
+        self._status = status
+
+    def step(self, text: str) -> None:
+        """A new step has begun."""
+        if self._status is None:
+            say(text)
+        else:
+            self._status.update(Text(printable(text)))
+
+    def line(self, text: str) -> None:
+        """A line that stays."""
+        text = one_line(_named(text))
+        if self._status is None:
+            say(text)
+        else:
+            self._console.print(Text(printable(text)), soft_wrap=True)
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[_Progress]:
+    console = Console(stderr=True, markup=False)
+    if not console.is_terminal:
+        yield _Progress(console, None)
+        return
+    with console.status("Starting") as status:
+        yield _Progress(console, status)
 
 
 def main() -> None:
     """Runs the command; every expected failure is one line on stderr and exit code 2."""
-    for stop in (signal.SIGTERM, signal.SIGHUP):  # so that a stopped export cleans up, too
-        signal.signal(stop, lambda number, _frame: sys.exit(128 + number))
+    prepare_output()
+    for name in ("SIGTERM", "SIGHUP"):  # so that a stopped export cleans up, too
+        stop = getattr(signal, name, None)  # Windows has no SIGHUP
+        if stop is not None and signal.getsignal(stop) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(stop, lambda number, _frame: sys.exit(128 + number))
     try:
-        command.main(standalone_mode=False)
+        sys.exit(command.main(prog_name=_NAME, standalone_mode=False))
     except click.exceptions.Abort:
-        _fail("interrupted", 130)
+        _fail("interrupted", INTERRUPTED)
     except click.ClickException as error:
-        _fail(error.format_message(), 2)
-    except (ExportError, TimesformerError) as error:
-        _fail(str(error), 2)
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
-            raise
-        _fail(
-            "the model does not fit into this machine's memory; give a smaller --num-frames or "
-            "--image-size, or fewer outputs",
-            2,
-        )
-    except OSError as error:
-        _fail(f"{error.strerror or error} ({error.filename})" if error.filename else str(error), 2)
+        _fail(error.format_message(), BAD_INPUT)
+    except TimesformerError as error:
+        _fail(str(error), BAD_INPUT)
+    except OSError as error:  # of the output, or of a file that has no error of its own
+        discard_output()
+        reason = error.strerror or str(error)
+        _fail(f"{error.filename or 'writing the output'}: {reason}", BAD_INPUT)
 
 
-def _fail(message: str, code: int) -> None:
-    one_line = " ".join(message.split())
-    click.echo(f"timesformer-export: {one_line}", err=True)
-    sys.exit(code)
+def _fail(message: str, code: int) -> NoReturn:
+    """Prints a library's or click's message as the command's last line, and ends it."""
+    fail(_named(message), code, name=_NAME)

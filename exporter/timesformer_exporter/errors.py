@@ -1,29 +1,60 @@
-"""What can go wrong: one base class, whose subclasses are also the matching built-in."""
+"""What can go wrong in an export; the base of all errors of both packages is the runtime's."""
+
+from pathlib import Path
+
+from timesformer_runtime.errors import InvalidOptionError, TimesformerError
+
+__all__ = [
+    "CheckpointNotFoundError",
+    "ExportError",
+    "InvalidCheckpointError",
+    "InvalidConfigError",
+    "InvalidOptionError",
+    "NotEnoughMemoryError",
+    "OutputExistsError",
+    "OutputWriteError",
+    "UnquantizedWeightError",
+]
+
+ExportError = TimesformerError  # its name here before both packages had one tree of errors
 
 
-class ExportError(Exception):
-    """Bad input or a missing piece: the message names the value, the limit and the remedy."""
-
-
-class InvalidConfigError(ExportError, ValueError):
+class InvalidConfigError(TimesformerError, ValueError):
     """A configuration has a value that no TimeSformer can have."""
 
 
-class CheckpointNotFoundError(ExportError, FileNotFoundError):
+class CheckpointNotFoundError(TimesformerError, FileNotFoundError):
     """There is no checkpoint under that path or Hub id."""
 
 
-class InvalidCheckpointError(ExportError, ValueError):
+class InvalidCheckpointError(TimesformerError, ValueError):
     """A checkpoint's file is broken, or its tensors are not those of a TimeSformer."""
 
 
-class InvalidOptionError(ExportError, ValueError):
-    """An option has a value that is not allowed here."""
-
-
-class OutputExistsError(ExportError, FileExistsError):
+class OutputExistsError(TimesformerError, FileExistsError):
     """The output is there already and may not be overwritten."""
 
 
-class UnquantizedWeightError(ExportError, RuntimeError):
+class OutputWriteError(TimesformerError, OSError):
+    """A file of the export cannot be written, for example because the disk is full.
+
+    Attributes:
+        path: The file.
+        reason: The system's reason.
+        remedy: What helps.
+    """
+
+    def __init__(self, path: Path, reason: str, remedy: str) -> None:
+        super().__init__(f"{path} cannot be written ({reason}); {remedy}")
+        self.path, self.reason, self.remedy = path, reason, remedy
+
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        return type(self), (self.path, self.reason, self.remedy)  # worker processes pass it on
+
+
+class NotEnoughMemoryError(TimesformerError, MemoryError):
+    """The checkpoint, or the work of the export, does not fit into this machine's memory."""
+
+
+class UnquantizedWeightError(TimesformerError, RuntimeError):
     """A graph that should be int8 still computes with a float weight."""

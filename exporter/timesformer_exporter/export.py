@@ -1,21 +1,53 @@
-"""The whole export: checkpoint -> model -> graph -> bundle, checked against PyTorch."""
+"""The whole export, from a checkpoint to a folder that is proved to agree with PyTorch."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-from timesformer_exporter.bundle import Bundle, Steps
-from timesformer_exporter.bundle_writer import check_output, publish, staging_folder
-from timesformer_exporter.calibration import find_videos
-from timesformer_exporter.checkpoints import load_checkpoint
-from timesformer_exporter.checks import Proof
-from timesformer_exporter.errors import InvalidOptionError
+from timesformer_runtime.errors import TimesformerError
+from timesformer_runtime.preprocess import Preprocessing
+from torch import nn
+
+from timesformer_exporter.bundle_writer import (
+    REJECTED,
+    REPORT,
+    check_output,
+    check_place,
+    clean_up,
+    publish,
+    staging_folder,
+    to_json,
+    write_json,
+    write_text,
+    writing,
+)
+from timesformer_exporter.calibration import find_videos, readable_videos
+from timesformer_exporter.checkpoints import Checkpoint, build_model, load_checkpoint
+from timesformer_exporter.checks import Proof, check_graph, check_variant
+from timesformer_exporter.errors import InvalidOptionError, NotEnoughMemoryError
+from timesformer_exporter.fidelity import BATCHES
+from timesformer_exporter.frames_input import FramesInput
+from timesformer_exporter.gate import VariantFidelity
+from timesformer_exporter.gate_clips import CALIBRATION, GateReference, gate_clips, gate_reference
+from timesformer_exporter.inference_form import InferenceForm
 from timesformer_exporter.integer_products import IntegerProducts
-from timesformer_exporter.multiply_adds import MultiplyAdds
+from timesformer_exporter.metadata import golden_check, metadata, source_dict
+from timesformer_exporter.model import TimesformerForVideoClassification
+from timesformer_exporter.model_card import model_card
+from timesformer_exporter.multiply_adds import MultiplyAdds, count_multiply_adds
 from timesformer_exporter.options import ExportOptions
+from timesformer_exporter.push import check_push, push
+from timesformer_exporter.quantize import own_operators, write_variant
+from timesformer_exporter.reference import Reference, compute_reference, golden_clips, native_size
+from timesformer_exporter.report import export_report
+from timesformer_exporter.smoothing import STRENGTH, ChannelPeaks, smooth
+from timesformer_exporter.trace import ATTENTION_OPSET, GraphOutputs, TracedModel, save_graph, trace
 
 _log = logging.getLogger("timesformer_exporter")
 
@@ -25,7 +57,7 @@ class ExportResult:
     """What an export wrote.
 
     Attributes:
-        folder: The bundle, or ``<folder>.rejected`` where the check failed.
+        folder: The exported model, or ``<folder>.rejected`` where the check failed.
         passed: Whether the check passed.
         proof: The numbers of the check.
         files: The files that were written, relative to the folder, with their sizes in bytes.
@@ -33,6 +65,7 @@ class ExportResult:
         notes: What was assumed about the checkpoint.
         multiply_adds: The work for one clip, before and after the exact rewrites.
         seconds: How long each step took.
+        url: Where the exported model is on the Hub; None where it was not uploaded.
     """
 
     folder: Path
@@ -43,6 +76,24 @@ class ExportResult:
     files: dict[str, int]
     notes: tuple[str, ...]
     seconds: dict[str, float]
+    url: str | None = None
+
+
+class _Steps:
+    """Announces the steps of an export, and keeps the time that each took, in seconds."""
+
+    def __init__(self, announce: Callable[[str], None]) -> None:
+        self.announce = announce
+        self.seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def step(self, name: str, text: str | None = None) -> Iterator[None]:
+        """One step of the export; without a text it announces its parts itself."""
+        if text is not None:
+            self.announce(text)
+        started = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - started, 3)
 
 
 def export(
@@ -55,71 +106,331 @@ def export(
     Args:
         options: What to export, and how.
         announce: Is called with a short text when a step begins.
-        tell: Is called with a line about each calibration video that is skipped.
+        tell: Is called with a line about what the user should know at once, such as a calibration
+            video that is skipped.
 
     Returns:
         What was written; ``passed`` says whether the files agree with PyTorch. Where they do
         not, the result stands in ``<output>.rejected`` and an existing output is left alone.
 
     Raises:
-        ExportError: Bad input; nothing is written.
-        timesformer_runtime.errors.TimesformerError: The model cannot be had from the Hub.
+        InvalidOptionError: The options contradict each other or the checkpoint.
+        OutputExistsError: The output exists, and may not be replaced.
+        CheckpointNotFoundError: There is no checkpoint under that path or Hub id.
+        InvalidCheckpointError: The checkpoint is broken or not a TimeSformer.
+        TimesformerError: Any other of this package's and of ``timesformer_runtime``'s errors. All
+            are raised with nothing written, but for a HubError of ``push_to_hub`` in the end,
+            which says that the export is whole.
     """
-    _check_paths(options)
+    _check_paths(options, tell)
     videos = find_videos(options.calibration_videos)
-    steps = Steps(announce, tell)
-    announce(f"Loading {options.model}")
-    checkpoint = load_checkpoint(
-        options.model,
-        revision=options.revision,
-        local_files_only=options.local_files_only,
-        labels=options.labels,
-        task=options.task,
-        num_frames=options.num_frames,
-        image_size=options.image_size,
-        attention_heads=options.attention_heads,
-    )
-    steps.ended("load")
-    with staging_folder(options.folder) as folder:
-        bundle = Bundle(folder, checkpoint, options, steps, videos)
-        proof = bundle.write()
-        target = options.folder if proof.passed else _reject(folder, options.folder)
-        files = {
-            str(path.relative_to(folder)): path.stat().st_size
-            for path in sorted(folder.rglob("*"))
-            if path.is_file()
-        }
-        publish(folder, target, force=options.force or not proof.passed)
-    return ExportResult(
-        folder=target,
-        passed=proof.passed,
-        proof=proof,
-        multiply_adds=bundle.work,
-        integer_products=bundle.integer_products,
-        files=files,
-        notes=bundle.notes,
-        seconds=dict(steps.seconds),
-    )
+    steps = _Steps(announce)
+    if options.push_to_hub is not None:
+        check_push(options.push_to_hub, private=options.private)
+    checkpoint = _load(options, steps)
+    with (
+        _memory_for("the model; give a smaller `num_frames` or `image_size`, or fewer outputs"),
+        staging_folder(options.folder) as folder,
+    ):
+        result = _write_files(folder, checkpoint, videos, options, steps, tell)
+        publish(folder, result.folder, force=options.force or not result.passed)
+    if options.push_to_hub is not None and result.passed:
+        with steps.step("push", f"Uploading to {options.push_to_hub}"):
+            url = push(
+                result.folder,
+                tuple(result.files),
+                options.push_to_hub,
+                private=options.private,
+                revision=options.push_revision,
+            )
+        result = dataclasses.replace(result, url=url)
+    return result
 
 
-def _check_paths(options: ExportOptions) -> None:
+def _check_paths(options: ExportOptions, tell: Callable[[str], None]) -> None:
     """Refuses before any work what would fail, or destroy something, at its end."""
-    check_output(options.folder, force=options.force)
-    check_output(_rejected(options.folder), force=True)
+    for place, force in ((options.folder, options.force), (_rejected(options.folder), True)):
+        check_place(place)
+        if clean_up(place):
+            tell(f"{place} is back in its place: an export that was to replace it was killed.")
+        check_output(place, force=force)
     target = options.folder.resolve()
-    for name, path in (("--model", Path(options.model)), ("--labels", options.labels)):
+    for name, path in (("`model`", Path(options.model)), ("`labels`", options.labels)):
         if path is not None and path.exists() and path.resolve().is_relative_to(target):
             raise InvalidOptionError(
-                f"--output {options.folder} would replace {name} {path}; give another --output"
+                f"`output` {options.folder} would replace {name} {path}; give another `output`"
             )
 
 
-def _reject(folder: Path, output: Path) -> Path:
-    """Marks the graphs as rejected, so that nobody runs them by mistake."""
-    for path in (folder / "onnx").iterdir():
-        path.rename(path.with_name(f"{path.name}.rejected"))
-    return _rejected(output)
+def _load(options: ExportOptions, steps: _Steps) -> Checkpoint:
+    with (
+        steps.step("load", f"Loading {options.model}"),
+        _memory_for(f"the weights of {options.model}; check that its files are whole"),
+    ):
+        return load_checkpoint(
+            options.model,
+            revision=options.revision,
+            local_files_only=options.local_files_only,
+            labels=options.labels,
+            task=options.task,
+            num_frames=options.num_frames,
+            image_size=options.image_size,
+            attention_heads=options.attention_heads,
+        )
+
+
+def _write_files(
+    folder: Path,
+    checkpoint: Checkpoint,
+    videos: tuple[Path, ...],
+    options: ExportOptions,
+    steps: _Steps,
+    tell: Callable[[str], None],
+) -> ExportResult:
+    """Makes all files of an export and proves them."""
+    config = checkpoint.config
+    preprocessing = Preprocessing.from_dict(checkpoint.preprocessing)
+    model = build_model(checkpoint, options.task)
+    work = count_multiply_adds(
+        config, options.task, rewritten=_graph_outputs(options).only_the_task
+    )
+    notes = [*checkpoint.notes]
+    if videos:
+        with steps.step("videos", "Looking through the calibration videos"):
+            found, videos = videos, readable_videos(videos, config.num_frames, tell)
+        if len(videos) < len(found):
+            skipped = len(found) - len(videos)
+            notes.append(f"{skipped} of {len(found)} calibration videos did not decode.")
+
+    # PyTorch's answers: all outputs for generated clips, and the answer alone for the gate's.
+    with steps.step("pytorch"):
+        reference, resized = _references(model, preprocessing, options, steps)
+    if reference.batches != BATCHES:
+        notes.append(
+            f"The outputs of {max(BATCHES)} clips would take over 2 GB: they were compared at "
+            f"batch {' and '.join(map(str, reference.batches))} only."
+        )
+    gate, calibration = None, None
+    if options.dtypes != ("fp32",):
+        with steps.step("gate"):
+            gate, calibration = _gate_reference(model, preprocessing, videos, options, steps)
+
+    # The float32 graph, then the variants that are made from it.
+    graph = _write_graph(folder, model, checkpoint, reference, calibration, options, steps)
+    write_json(folder / "config.json", config.to_dict())
+    write_json(folder / "preprocessor_config.json", checkpoint.preprocessing)
+    with steps.step("check", "Checking the file against PyTorch with ONNX Runtime"):
+        fidelity = check_graph(graph, options.input, reference, resized, options.atol)
+    proof, products = Proof(fidelity, gated=options.gate), None
+    if fidelity.passed and gate is not None:
+        variants, products = _write_variants(graph, gate, options, steps)
+        proof = dataclasses.replace(proof, variants=variants, gate_clips=gate.kinds)
+
+    checkpoint = dataclasses.replace(checkpoint, notes=tuple(notes))
+    report = export_report(
+        folder,
+        checkpoint,
+        options,
+        proof=proof,
+        work=work,
+        calibration=calibration,
+        integer_products=products,
+        seconds=steps.seconds,
+    )
+    write_json(folder / REPORT, report)
+    operators = {v.dtype: own_operators(_variant_of(graph, v.dtype)) for v in proof.variants}
+    source = source_dict(checkpoint.source)
+    card = model_card(options, config, source, proof, operators, checkpoint.notes)
+    write_text(folder / "README.md", card)
+    if not proof.passed:
+        _mark_rejected(graph.parent)
+    return ExportResult(
+        folder=options.folder if proof.passed else _rejected(options.folder),
+        passed=proof.passed,
+        proof=proof,
+        multiply_adds=work,
+        integer_products=products,
+        files=_sizes(folder),
+        notes=checkpoint.notes,
+        seconds=steps.seconds,
+    )
+
+
+def _references(
+    model: TimesformerForVideoClassification,
+    preprocessing: Preprocessing,
+    options: ExportOptions,
+    steps: _Steps,
+) -> tuple[Reference, Reference | None]:
+    """PyTorch's outputs for clips of the model's own size, and of another if that counts."""
+    config = model.config
+    original = TracedModel(model, _graph_outputs(options))
+    size = native_size(preprocessing, config)
+    reference = compute_reference(
+        original,
+        preprocessing,
+        golden_clips(0, max(BATCHES), config.num_frames, size),
+        on_clip=lambda i, n: steps.announce(f"Running PyTorch on clip {i} of {n}"),
+    )
+    if options.input != "frames":
+        return reference, None
+    height, width = config.image_hw
+    odd_size = (height + height // 3, 2 * width + 1)
+    clips = golden_clips(0, 1, config.num_frames, odd_size)
+    return reference, compute_reference(original, preprocessing, clips)
+
+
+def _gate_reference(
+    model: TimesformerForVideoClassification,
+    preprocessing: Preprocessing,
+    videos: tuple[Path, ...],
+    options: ExportOptions,
+    steps: _Steps,
+) -> tuple[GateReference, dict[str, Any] | None]:
+    """PyTorch's answers to the gate's clips.
+
+    Where there are calibration videos, the model is smoothed for them, which changes none of its
+    answers.
+
+    Returns:
+        The answers, and how the model was calibrated.
+    """
+    channels = ChannelPeaks(model)
+    reference = gate_reference(
+        TracedModel(model, GraphOutputs(options.task)),
+        _answer(options),
+        preprocessing,
+        gate_clips(model.config.num_frames, native_size(preprocessing, model.config), videos),
+        on_clip=lambda number: steps.announce(f"Running PyTorch on gate clip {number}"),
+        calibrating=channels.watching,
+    )
+    if not videos:
+        return reference, None
+    smooth(model, channels)
+    calibration = {
+        "videos": reference.kinds[CALIBRATION],
+        "method": "SmoothQuant",
+        "strength": STRENGTH,
+    }
+    return reference, calibration
+
+
+def _write_graph(
+    folder: Path,
+    model: TimesformerForVideoClassification,
+    checkpoint: Checkpoint,
+    reference: Reference,
+    calibration: dict[str, Any] | None,
+    options: ExportOptions,
+    steps: _Steps,
+) -> Path:
+    """Traces the model and writes the float32 graph with its metadata; returns its path."""
+    with steps.step("trace", f"Tracing to ONNX (opset {options.opset})"):
+        program = trace(
+            _module_to_trace(model, Preprocessing.from_dict(checkpoint.preprocessing), options),
+            model.config,
+            input_name=options.input,
+            output_names=_graph_outputs(options).names(model.config),
+            opset=options.opset,
+        )
+    with steps.step("write", "Writing the files"):
+        answer = _answer(options)
+        entries = metadata(
+            config=checkpoint.config,
+            preprocessing=checkpoint.preprocessing,
+            task=options.task,
+            input_name=options.input,
+            source=checkpoint.source,
+            golden=golden_check(reference.frames[0].shape, answer, reference.outputs[answer][0]),
+        )
+        if calibration is not None:
+            entries["calibration"] = to_json(calibration)
+        program.model.metadata_props.update(entries)
+        path = folder / "onnx" / "model.onnx"
+        with writing(path):
+            path.parent.mkdir()
+        save_graph(program.model, path)
+    return path
+
+
+def _module_to_trace(
+    model: TimesformerForVideoClassification, preprocessing: Preprocessing, options: ExportOptions
+) -> nn.Module:
+    """The inference form, or the model itself where its insides are asked for."""
+    outputs = _graph_outputs(options)
+    frames_input = FramesInput(preprocessing) if options.input == "frames" else None
+    if not outputs.only_the_task:
+        return TracedModel(model, outputs, frames_input)
+    return InferenceForm(
+        model,
+        options.task,
+        frames_input,
+        attention_operator=options.opset >= ATTENTION_OPSET,
+    )
+
+
+def _write_variants(
+    graph: Path, gate: GateReference, options: ExportOptions, steps: _Steps
+) -> tuple[tuple[VariantFidelity, ...], IntegerProducts | None]:
+    """Writes and measures the variants beside float32; removes that if it was not asked for."""
+    measured = []
+    integer_products = None
+    for dtype in options.dtypes:
+        if dtype == "fp32":
+            continue
+        with steps.step(dtype, f"Making and measuring {dtype}"):
+            path = _variant_of(graph, dtype)
+            clips = gate.inputs(options.input, mirrored=True)
+            products = write_variant(graph, path, dtype, options.int8_target or "vnni", clips)
+            integer_products = integer_products or products
+            measured.append(check_variant(path, dtype, options.input, _answer(options), gate))
+    if "fp32" not in options.dtypes:
+        for file in graph.parent.glob("model.onnx*"):
+            file.unlink()
+    return tuple(measured), integer_products
+
+
+def _graph_outputs(options: ExportOptions) -> GraphOutputs:
+    return GraphOutputs(options.task, options.output_hidden_states, options.output_attentions)
+
+
+def _answer(options: ExportOptions) -> str:
+    """The output that users look at."""
+    return "logits" if options.task == "video-classification" else "features"
+
+
+def _variant_of(graph: Path, dtype: str) -> Path:
+    return graph.with_name(f"model_{dtype}.onnx")
 
 
 def _rejected(output: Path) -> Path:
-    return output.with_name(f"{output.name}.rejected")
+    return output.with_name(f"{output.name}{REJECTED}")
+
+
+def _mark_rejected(graphs: Path) -> None:
+    """Renames the graphs, so that nobody runs them by mistake."""
+    for path in list(graphs.iterdir()):
+        path.rename(path.with_name(f"{path.name}{REJECTED}"))
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """All files in a folder, with their sizes in bytes."""
+    return {
+        path.relative_to(folder).as_posix(): path.stat().st_size
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@contextlib.contextmanager
+def _memory_for(need: str) -> Iterator[None]:
+    """Names what does not fit into memory, and what helps."""
+    try:
+        yield
+    except TimesformerError:
+        raise
+    except (MemoryError, RuntimeError) as error:
+        # PyTorch raises a plain RuntimeError.
+        if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
+            raise
+        raise NotEnoughMemoryError(f"there is not enough memory for {need}") from error

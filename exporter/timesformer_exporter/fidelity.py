@@ -8,9 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from timesformer_runtime.agreement import Agreement, Array, incomparable
 
-Array = npt.NDArray[Any]
 Outputs = Mapping[str, Array]
 
 BATCHES = (1, 2, 3, 5)
@@ -139,50 +138,20 @@ def failure(output: str, problem: str) -> Fidelity:
 def _compare_one(
     name: str, kind: str, batch: int, limit: float, expected: Array, found: Array | None
 ) -> Comparison:
-    problem = _problem(expected, found)
+    problem = incomparable(expected, found)
     if found is None or problem is not None:
         infinite = float("inf")
         return Comparison(name, kind, batch, infinite, infinite, 0.0, limit, problem=problem)
-    actual = found.astype(np.float64)
-    scale = float(np.abs(expected).max())
-    max_abs = float(np.abs(actual - expected).max())
-    top1 = top5 = None
-    if name == "logits":
-        top1, top5 = _top_agreement(expected, actual, 1), _top_agreement(expected, actual, 5)
+    agreement = Agreement(expected, found)
+    is_logits = name == "logits"
     return Comparison(
         output=name,
         clips=kind,
         batch=batch,
-        max_abs=max_abs,
-        relative=max_abs / scale if scale else max_abs,
-        cosine=_cosine(expected, actual),
+        max_abs=agreement.max_abs,
+        relative=agreement.of_largest,
+        cosine=agreement.cosine,
         limit=limit,
-        top1=top1,
-        top5=top5,
+        top1=agreement.same_labels(1) if is_logits else None,
+        top5=agreement.same_labels(5) if is_logits else None,
     )
-
-
-def _problem(expected: Array, actual: Array | None) -> str | None:
-    if actual is None:
-        return "the output is missing"
-    if actual.shape != expected.shape:
-        return f"the shape is {list(actual.shape)} instead of {list(expected.shape)}"
-    if not np.isfinite(expected).all():
-        return "PyTorch's values are not finite"
-    if not np.isfinite(actual).all():
-        return "the values are not finite"
-    return None
-
-
-def _cosine(a: Array, b: Array) -> float:
-    a, b = a.ravel().astype(np.float64), b.ravel()
-    norm = float(np.linalg.norm(a) * np.linalg.norm(b))
-    return float(a @ b) / norm if norm else float(np.array_equal(a, b))
-
-
-def _top_agreement(expected: Array, actual: Array, k: int) -> float:
-    """The share of rows whose k largest entries are the same ones."""
-    k = min(k, expected.shape[-1])
-    first = np.sort(np.argsort(-expected, axis=-1, kind="stable")[:, :k])
-    second = np.sort(np.argsort(-actual, axis=-1, kind="stable")[:, :k])
-    return float((first == second).all(axis=-1).mean())

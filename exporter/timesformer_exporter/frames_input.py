@@ -25,14 +25,14 @@ class FramesInput(nn.Module):
         if preprocessing.do_resize and preprocessing.resample != _BILINEAR:
             raise InvalidOptionError(
                 f"the preprocessing resizes with resample={preprocessing.resample}, but only "
-                f"{_BILINEAR} (bilinear) can be put into the graph; use --input pixel_values"
+                f"{_BILINEAR} (bilinear) can be put into the graph; use `input=pixel_values`"
             )
         self.preprocessing = preprocessing
         if preprocessing.num_channels != 3:
             raise InvalidOptionError(
-                f"--input frames takes RGB, but the model has {preprocessing.num_channels} "
+                f"`input=frames` takes RGB, but the model has {preprocessing.num_channels} "
                 "channel(s); "
-                "use --input pixel_values"
+                "use `input=pixel_values`"
             )
 
     def forward(self, frames: Tensor) -> Tensor:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import numpy as np
+from timesformer_runtime.agreement import Agreement, Array
 
-from timesformer_exporter.fidelity import Array, json_fields
+from timesformer_exporter.fidelity import json_fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,9 +47,7 @@ class VariantFidelity:
     Attributes:
         dtype: ``int8``, ``fp16`` or ``q4``.
         clips: Number of clips.
-        cosine: Mean over the clips of the cosine between the two outputs, after the mean over
-            the clips is taken away from each: what all clips share would hide how they differ,
-            and each clip counts alike, however large its outputs are.
+        cosine: Mean over the clips of the cosine between the two outputs, centred.
         max_abs: Largest absolute difference.
         relative: The same as a share of the range of PyTorch's outputs over all clips.
         typical_error: Median over the clips of a clip's largest difference.
@@ -126,58 +124,23 @@ def measure(dtype: str, expected: Array, found: Array, *, logits: bool) -> Varia
         found: The variant's.
         logits: Whether these are logits; else they are features.
     """
-    expected, found = expected.astype(np.float64), found.astype(np.float64)
-    worst = np.abs(found - expected).max(axis=1)
-    max_abs, error = float(worst.max()), float(np.median(worst))
-    spread = float(np.ptp(expected))
+    agreement = Agreement(expected, found)
     fidelity = VariantFidelity(
         dtype=dtype,
         clips=len(expected),
-        cosine=_mean_cosine(expected, found),
-        max_abs=max_abs,
-        relative=max_abs / spread if spread else max_abs,
-        typical_error=error,
+        cosine=agreement.centred_cosine,
+        max_abs=agreement.max_abs,
+        relative=agreement.of_range,
+        typical_error=agreement.typical_error,
     )
     if not logits:
         return fidelity
-    top1, decided_top1 = _agreement(expected, found, 1, 2 * error)
-    top5, decided_top5 = _agreement(expected, found, 5, 2 * error)
-    rows, first = np.arange(len(expected)), expected.argmax(axis=1)
-    change = np.abs(_softmax(found)[rows, first] - _softmax(expected)[rows, first])
+    lead = 2 * agreement.typical_error
     return dataclasses.replace(
         fidelity,
-        top1=top1,
-        decided_top1=decided_top1,
-        top5=top5,
-        decided_top5=decided_top5,
-        score_change=float(change.mean()),
+        top1=agreement.same_labels(1),
+        decided_top1=agreement.same_labels(1, lead),
+        top5=agreement.same_labels(5),
+        decided_top5=agreement.same_labels(5, lead),
+        score_change=agreement.score_change,
     )
-
-
-def _agreement(expected: Array, found: Array, count: int, lead: float) -> tuple[float, float]:
-    """Shares of clips with the same ``count`` first labels: of all, and of those that are clear."""
-    labels = expected.shape[1]
-    if count >= labels:
-        return 1.0, 1.0
-    order, other = np.argsort(-expected, axis=1), np.argsort(-found, axis=1)
-    same = (np.sort(order[:, :count]) == np.sort(other[:, :count])).all(axis=1)
-    ranked = np.take_along_axis(expected, order, axis=1)
-    clear = ranked[:, count - 1] - ranked[:, count] > lead
-    return float(same.mean()), float(same[clear].mean()) if clear.any() else 1.0
-
-
-def _softmax(logits: Array) -> Array:
-    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-    scores: Array = exponentials / exponentials.sum(axis=1, keepdims=True)
-    return scores
-
-
-def _mean_cosine(expected: Array, found: Array) -> float:
-    """Mean over the clips of the cosine between their centred outputs, in equal scales."""
-    spread = expected.std(axis=1, keepdims=True)
-    scale = np.where(spread > 0, spread, 1.0)
-    a, b = (values / scale - (values / scale).mean(axis=0) for values in (expected, found))
-    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    same = np.isclose(a, b).all(axis=1).astype(np.float64)  # for rows of zeros
-    cosines = np.divide((a * b).sum(axis=1), norms, out=same, where=norms != 0)
-    return float(cosines.mean())

@@ -15,11 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import timesformer_runtime
+from timesformer_runtime.agreement import Array
 from timesformer_runtime.preprocess import Preprocessing
 from timesformer_runtime.sampling import uniform
 from timesformer_runtime.video import VideoDecoder
 
-from timesformer_exporter.fidelity import BATCHES, Array
+from timesformer_exporter.fidelity import BATCHES
 from timesformer_exporter.reference import golden_clips, run_clip
 from timesformer_exporter.trace import TracedModel
 

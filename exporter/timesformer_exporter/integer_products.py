@@ -20,6 +20,7 @@ import onnx
 import onnxruntime
 from timesformer_runtime.device import one_line, ort_errors
 
+from timesformer_exporter.bundle_writer import writing
 from timesformer_exporter.errors import UnquantizedWeightError
 
 # Parts of the names of weights that are meant to stay in float: the classifier (0.3 % of the work,
@@ -100,7 +101,7 @@ def count_integer_products(path: Path, source: onnx.GraphProto) -> IntegerProduc
     if left:
         raise UnquantizedWeightError(
             f"{len(left)} weight(s) stayed in float in {runtime}'s optimised graph: "
-            f"{', '.join(left[:3])}; export without --dtype int8"
+            f"{', '.join(left[:3])}; leave int8 out of `dtypes`"
         )
     integer = sum(
         node.op_type in _INTEGER_PRODUCTS for part in _with_subgraphs(graph) for node in part.node
@@ -109,7 +110,7 @@ def count_integer_products(path: Path, source: onnx.GraphProto) -> IntegerProduc
     if integer != wanted:
         raise UnquantizedWeightError(
             f"{integer} of {wanted} matrix products are computed in integers in {runtime}'s "
-            "optimised graph; export without --dtype int8"
+            "optimised graph; leave int8 out of `dtypes`"
         )
     return IntegerProducts(integer, tuple(floats))
 
@@ -145,7 +146,7 @@ def check_against_overflow(path: Path) -> None:
         raise UnquantizedWeightError(
             f"{len(unsafe)} integer matrix product(s) overflow on x86 without VNNI in ONNX "
             f"Runtime {onnxruntime.__version__} whatever its options; export with "
-            "--int8-target avx2"
+            "`int8_target=avx2`"
         )
 
 
@@ -192,18 +193,22 @@ def _with_subgraphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
 
 def _optimised(path: Path, entries: Mapping[str, str] = MappingProxyType({})) -> onnx.GraphProto:
     """The graph that ONNX Runtime runs, with some entries in its session configuration."""
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        options = onnxruntime.SessionOptions()
-        options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
-        options.log_severity_level = 4  # what goes wrong is raised
-        for key, value in entries.items():
-            options.add_session_config_entry(key, value)
-        try:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what goes wrong is raised
+    for key, value in entries.items():
+        options.add_session_config_entry(key, value)
+    try:
+        with (
+            writing(path),
+            tempfile.TemporaryDirectory(dir=path.parent) as folder,
+            writing(path, size=path.stat().st_size),  # before the temporary file is gone
+        ):
+            options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
             onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        except ort_errors() as error:
-            needed = "".join(f" with {key} {value}" for key, value in entries.items())
-            raise UnquantizedWeightError(
-                f"ONNX Runtime {onnxruntime.__version__} cannot optimise the int8 graph{needed} "
-                f"({one_line(error)}); export without --dtype int8"
-            ) from error
-        return onnx.load(options.optimized_model_filepath).graph
+            return onnx.load(options.optimized_model_filepath).graph
+    except ort_errors() as error:
+        needed = "".join(f" with {key} {value}" for key, value in entries.items())
+        raise UnquantizedWeightError(
+            f"ONNX Runtime {onnxruntime.__version__} cannot optimise the int8 graph{needed} "
+            f"({one_line(error)}); leave int8 out of `dtypes`"
+        ) from error

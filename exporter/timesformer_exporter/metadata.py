@@ -1,6 +1,5 @@
 """What every ``.onnx`` file carries inside, so that one file is enough to run and to check it."""
 
-import json
 from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 import onnxruntime
 from timesformer_runtime.golden import GENERATOR
 
+from timesformer_exporter.bundle_writer import to_json
 from timesformer_exporter.checkpoints import Source
 from timesformer_exporter.config import TimesformerConfig
 
@@ -47,12 +47,12 @@ def metadata(
         "timesformer_onnx.format": FORMAT,
         "task": task,
         "input": input_name,
-        "config": _json(config.to_dict()),
-        "preprocessor_config": _json(preprocessing),
-        "frame_sampling": _json({"method": "uniform", "num_frames": config.num_frames}),
-        "source": _json(source_dict(source)),
-        "made_with": _json(made_with()),
-        "golden": _json(golden),
+        "config": to_json(config.to_dict()),
+        "preprocessor_config": to_json(preprocessing),
+        "frame_sampling": to_json({"method": "uniform", "num_frames": config.num_frames}),
+        "source": to_json(source_dict(source)),
+        "made_with": to_json(made_with()),
+        "golden": to_json(golden),
     }
 
 
@@ -68,7 +68,3 @@ def golden_check(
         # JSON has no name for infinities; a file with one fails its check anyway.
         "values": [float(value) if np.isfinite(value) else None for value in values],
     }
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)

@@ -106,7 +106,7 @@ def _variants(proof: Proof) -> str:
         for v in proof.variants
     ]
     kinds = ", ".join(f"{count} {kind}s" for kind, count in proof.gate_clips.items())
-    gate = "" if proof.gated else " The thresholds were switched off (`--no-gate`)."
+    gate = "" if proof.gated else " The thresholds were switched off."
     labels = (
         " In brackets: of the clips where PyTorch's margin exceeds the error that is typical of it."
         if proof.variants[0].top1 is not None
@@ -135,8 +135,7 @@ _INT8_TARGETS = {
 On x86 without VNNI its products saturate: there `timesformer` sets ONNX Runtime's session option
 `session.x64quantprecision` to `1`, which is exact and slower, and so should any other program.""",
     "avx2": """\
-It was made for x86 without VNNI (`--int8-target avx2`): with weights of 7 bits its products
-saturate on no processor.""",
+It was made for x86 without VNNI: with weights of 7 bits its products saturate on no processor.""",
 }
 
 

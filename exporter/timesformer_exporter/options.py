@@ -1,14 +1,25 @@
-"""ExportOptions: what to export, and how; validated when it is made."""
+"""ExportOptions: what to export, and how; validated when it is made.
+
+It imports no torch, so that the command can refuse a wrong option at once.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Literal, get_args
 
-from timesformer_exporter.checkpoints import TASKS
+from timesformer_runtime.hub import is_hub_id
+
 from timesformer_exporter.errors import InvalidOptionError
-from timesformer_exporter.quantize import DTYPES, INT8_TARGETS
-from timesformer_exporter.trace import DEFAULT_OPSET, INPUTS, OPSETS, GraphOutputs
+
+Task = Literal["video-classification", "feature-extraction"]
+Input = Literal["pixel_values", "frames"]
+Dtype = Literal["fp32", "int8", "fp16", "q4"]
+Int8Target = Literal["vnni", "avx2"]
+
+OPSETS = range(18, 24)
+DEFAULT_OPSET = OPSETS[-1]  # the first with the Attention operator, the fastest on a CPU
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,30 +51,37 @@ class ExportOptions:
             (divided), ``spatial_attentions.{i}`` (space-only) or ``attentions.{i}`` (joint).
         atol: Absolute tolerance of the check, on top of 1e-4 of PyTorch's largest value.
         force: Replace an earlier export.
+        push_to_hub: ``owner/name`` on the Hub, where the export goes once it has passed its
+            checks; None for nowhere.
+        private: Make that repository private if it is a new one.
+        push_revision: The branch there that gets the export; None for ``main``.
 
     Raises:
         InvalidOptionError: An option has a value that is not allowed.
     """
 
-    model: str
+    model: str | Path
     output: Path | None = None
     revision: str | None = None
     local_files_only: bool = False
     labels: Path | None = None
-    task: str = "video-classification"
-    input: str = "pixel_values"
+    task: Task = "video-classification"
+    input: Input = "pixel_values"
     num_frames: int | None = None
     image_size: int | tuple[int, int] | None = None
     attention_heads: int | None = None
-    dtypes: tuple[str, ...] = ("fp32",)
+    dtypes: tuple[Dtype, ...] = ("fp32",)
     calibration_videos: tuple[Path, ...] = ()
-    int8_target: str | None = None
+    int8_target: Int8Target | None = None
     gate: bool = True
     opset: int = DEFAULT_OPSET
     output_hidden_states: bool = False
     output_attentions: bool = False
     atol: float = 1e-5
     force: bool = False
+    push_to_hub: str | None = None
+    private: bool = False
+    push_revision: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("output", "labels"):
@@ -73,14 +91,15 @@ class ExportOptions:
         object.__setattr__(
             self, "calibration_videos", tuple(Path(path) for path in self.calibration_videos)
         )
-        if not self.model:
-            raise InvalidOptionError("model is empty; give a Hub id, a folder or a checkpoint file")
-        if self.task not in TASKS:
-            raise InvalidOptionError(f"task is {self.task!r}; it must be one of {', '.join(TASKS)}")
-        if self.input not in INPUTS:
+        if not isinstance(self.model, str | Path):
             raise InvalidOptionError(
-                f"input is {self.input!r}; it must be one of {', '.join(INPUTS)}"
+                f"model is a {type(self.model).__name__}; give a Hub id, a folder or a checkpoint "
+                "file"
             )
+        if not str(self.model):
+            raise InvalidOptionError("model is empty; give a Hub id, a folder or a checkpoint file")
+        _check_choice("task", self.task, get_args(Task))
+        _check_choice("input", self.input, get_args(Input))
         self._check_dtypes()
         if self.opset not in OPSETS:
             raise InvalidOptionError(
@@ -88,40 +107,51 @@ class ExportOptions:
             )
         if not 0 <= self.atol < float("inf"):
             raise InvalidOptionError(f"atol is {self.atol}; it must be a number of at least 0")
+        self._check_push()
 
     def _check_dtypes(self) -> None:
         for dtype in self.dtypes:
-            if dtype not in DTYPES:
-                raise InvalidOptionError(
-                    f"dtype is {dtype!r}; it must be one of {', '.join(DTYPES)}"
-                )
+            _check_choice("dtype", dtype, get_args(Dtype))
         for name, given in (
-            ("--no-gate", not self.gate),
-            ("--calibration-videos", bool(self.calibration_videos)),
+            ("`gate=False`", not self.gate),
+            ("`calibration_videos`", bool(self.calibration_videos)),
         ):
             if given and self.dtypes == ("fp32",):
-                raise InvalidOptionError(f"{name} is for int8, fp16 and q4; give one with --dtype")
+                raise InvalidOptionError(f"{name} is for int8, fp16 and q4; give one with `dtypes`")
         if self.int8_target is not None and "int8" not in self.dtypes:
-            raise InvalidOptionError("--int8-target is for int8; give it with --dtype int8")
-        if self.int8_target not in (None, *INT8_TARGETS):
-            raise InvalidOptionError(
-                f"int8_target is {self.int8_target!r}; it must be one of {', '.join(INT8_TARGETS)}"
-            )
+            raise InvalidOptionError("`int8_target` is for int8; give it with `dtypes=int8`")
+        if self.int8_target is not None:
+            _check_choice("int8_target", self.int8_target, get_args(Int8Target))
         if not self.dtypes or len(set(self.dtypes)) < len(self.dtypes):
             raise InvalidOptionError(
                 f"dtypes are {self.dtypes}; give at least one, and each only once"
             )
 
-    @property
-    def graph_outputs(self) -> GraphOutputs:
-        """Which outputs the graph gets."""
-        return GraphOutputs(self.task, self.output_hidden_states, self.output_attentions)
+    def _check_push(self) -> None:
+        if self.push_to_hub is None:
+            for name in ("private", "push_revision"):
+                if getattr(self, name):
+                    raise InvalidOptionError(f"`{name}` is for an upload; give `push_to_hub` too")
+        elif not is_hub_id(self.push_to_hub):
+            raise InvalidOptionError(
+                f"push_to_hub is {self.push_to_hub!r}; it must be a name on the Hub such as "
+                "owner/timesformer-onnx: letters, digits, '-', '_' and '.', at most 96 in all"
+            )
+        elif self.local_files_only:
+            raise InvalidOptionError(
+                "`push_to_hub` needs the network, which `local_files_only` forbids; leave one out"
+            )
 
     @property
     def folder(self) -> Path:
-        """Where the bundle goes."""
+        """Where the exported model goes."""
         if self.output is not None:
             return self.output
         path = Path(self.model)
         name = path.stem if path.is_file() else path.resolve().name if path.is_dir() else path.name
         return Path(f"{name}-onnx")
+
+
+def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InvalidOptionError(f"{name} is {value!r}; it must be one of {', '.join(choices)}")

@@ -18,8 +18,9 @@ from pathlib import Path
 
 import onnx
 import onnx_ir
+from timesformer_runtime.agreement import Array
 
-from timesformer_exporter.fidelity import Array
+from timesformer_exporter.bundle_writer import writing
 from timesformer_exporter.flash_attention import use_flash_attention
 from timesformer_exporter.four_bits import with_four_bits
 from timesformer_exporter.integer_products import (
@@ -30,8 +31,7 @@ from timesformer_exporter.integer_products import (
 )
 from timesformer_exporter.trace import save_graph
 
-DTYPES = ("fp32", "int8", "fp16", "q4")
-INT8_TARGETS = {"vnni": 8, "avx2": 7}  # bits of a weight
+_BITS = {"vnni": 8, "avx2": 7}  # of a weight
 
 
 def write_variant(
@@ -58,6 +58,7 @@ def write_variant(
     Raises:
         UnquantizedWeightError: A weight that should be int8 is still float once ONNX Runtime has
             optimised the graph, or its products cannot be kept from overflowing.
+        OutputWriteError: The file, or a temporary one, cannot be written.
     """
     graph = onnx.load(source)
     metadata = {entry.key: entry.value for entry in graph.metadata_props} | {"dtype": dtype}
@@ -65,7 +66,7 @@ def write_variant(
     with _quiet():
         if dtype == "int8":
             metadata["int8_target"] = int8_target
-            graph = _int8(graph, INT8_TARGETS[int8_target])
+            graph = _int8(graph, _BITS[int8_target])
         elif dtype == "q4":
             graph = with_four_bits(graph, clips)
         else:
@@ -77,7 +78,7 @@ def write_variant(
     save_graph(model, target)
     if dtype != "int8":
         return None
-    if INT8_TARGETS[int8_target] == 8:
+    if _BITS[int8_target] == 8:
         check_against_overflow(target)
     return count_integer_products(target, onnx.load(source).graph)
 
@@ -89,10 +90,15 @@ def own_operators(path: Path) -> tuple[str, ...]:
 
 
 def _int8(graph: onnx.ModelProto, bits: int) -> onnx.ModelProto:
+    """The float32 graph with weights of 7 or 8 bits."""
     from onnxruntime.quantization import QuantType, quantize_dynamic  # noqa: PLC0415 (see _quiet)
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "int8.onnx"
+    elsewhere = "set TMPDIR to a folder"  # where the quantizer writes further files
+    with (
+        writing(Path(tempfile.gettempdir()), elsewhere=elsewhere),
+        tempfile.TemporaryDirectory() as folder,
+        writing(path := Path(folder) / "int8.onnx", size=graph.ByteSize(), elsewhere=elsewhere),
+    ):
         quantize_dynamic(
             graph,
             path,

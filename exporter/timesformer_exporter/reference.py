@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from timesformer_runtime.agreement import Array
 from timesformer_runtime.golden import golden_frames
 from timesformer_runtime.preprocess import Preprocessing
 
-from timesformer_exporter.fidelity import BATCHES, Array
+from timesformer_exporter.config import TimesformerConfig
+from timesformer_exporter.fidelity import BATCHES
 from timesformer_exporter.metadata import GOLDEN_SEED
 from timesformer_exporter.trace import TracedModel
 
@@ -36,6 +38,14 @@ class Reference:
     def batches(self) -> tuple[int, ...]:
         """The batch sizes that these clips are enough for."""
         return tuple(batch for batch in BATCHES if batch <= len(self.frames))
+
+
+def native_size(preprocessing: Preprocessing, config: TimesformerConfig) -> tuple[int, int]:
+    """Height and width of a frame that the preprocessing does not resize."""
+    if not preprocessing.do_resize:
+        return config.image_hw
+    size = preprocessing.size
+    return (size, size) if isinstance(size, int) else size
 
 
 def golden_clips(first: int, count: int, num_frames: int, size: tuple[int, int]) -> list[Array]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import click
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from timesformer_runtime.terminal import printable
 
 if TYPE_CHECKING:  # they need torch
     from timesformer_exporter.export import ExportResult
@@ -16,50 +17,60 @@ if TYPE_CHECKING:  # they need torch
     from timesformer_exporter.options import ExportOptions
 
 
-def show(result: ExportResult, options: ExportOptions, seconds: float) -> None:
-    """Prints the result of an export that took so many seconds."""
-    console = Console(markup=False)
+def summary(
+    console: Console,
+    result: ExportResult,
+    options: ExportOptions,
+    seconds: float,
+    named: Callable[[str], str],
+) -> None:
+    """Prints the result of an export that took so many seconds.
+
+    Args:
+        console: Where to print it.
+        result: The result.
+        options: What was asked for.
+        seconds: What the export took.
+        named: Puts the names of options on the command line into a library's message.
+    """
+
+    def line(text: str) -> None:
+        console.print(Text(printable(text)), soft_wrap=True)
+
     for note in result.notes:
-        console.print(f"Note: {note}", highlight=False)
+        line(f"Note: {named(note)}")
     console.print(_proof(result))
     if result.proof.variants:
         console.print(_variants(result))
     for name, size in result.files.items():
-        console.print(f"{result.folder / name}  {_size(size)}", highlight=False, soft_wrap=True)
+        line(f"{result.folder / name}  {_size(size)}")
     work = result.multiply_adds
-    console.print(
+    line(
         f"{_count(work.exported)} multiply-adds a clip, "
-        f"{work.exported / work.original:.0%} of the original's {_count(work.original)}",
-        highlight=False,
+        f"{work.exported / work.original:.0%} of the original's {_count(work.original)}"
     )
     if result.integer_products is not None:
-        console.print(_integer_products(result.integer_products), highlight=False, soft_wrap=True)
-    worst = result.proof.fidelity.worst
+        line(_integer_products(result.integer_products))
     if not result.proof.gated:
-        console.print("Note: the thresholds of the variants are switched off (--no-gate).")
-    if result.passed:
-        console.print(
-            Text("Passed", style="bold green"),
-            f": agrees with PyTorch (largest difference {worst.max_abs:.1e}, "
-            f"limit {worst.limit:.1e}), in {seconds:.1f} s.",
-            sep="",
-            highlight=False,
-            soft_wrap=True,
-        )
-        extra = " --features features.npz" if options.task == "feature-extraction" else ""
-        console.print(
-            f"Next: timesformer classify {shlex.quote(str(result.folder))} video.mp4{extra}",
-            highlight=False,
-            soft_wrap=True,
-        )
+        line("Note: the thresholds of the variants are switched off (--no-gate).")
+    if not result.passed:
         return
-    click.echo(
-        f"timesformer-export: check failed: {_failure(result)}; the result is in {result.folder}",
-        err=True,
+    worst = result.proof.fidelity.worst
+    console.print(
+        Text("Passed", style="bold green"),
+        f": agrees with PyTorch (largest difference {worst.max_abs:.1e}, "
+        f"limit {worst.limit:.1e}), in {seconds:.1f} s.",
+        sep="",
+        highlight=False,
+        soft_wrap=True,
     )
+    if result.url is not None:
+        line(f"Uploaded to {result.url}")
+    extra = " --features features.npz" if options.task == "feature-extraction" else ""
+    line(f"Next: timesformer classify {shlex.quote(str(result.folder))} video.mp4{extra}")
 
 
-def _failure(result: ExportResult) -> str:
+def failure(result: ExportResult) -> str:
     """What failed, in a few words."""
     worst = result.proof.fidelity.worst
     if not worst.passed:
@@ -85,7 +96,7 @@ def _proof(result: ExportResult) -> Table:
             f"{c.cosine:.8f}",
             "-" if c.top1 is None else f"{c.top1:.0%}",
             "-" if c.top5 is None else f"{c.top5:.0%}",
-            "ok" if c.passed else (c.problem or "differs"),
+            "ok" if c.passed else printable(c.problem or "differs"),
         )
     return table
 

@@ -12,15 +12,14 @@ import onnx_ir
 import torch
 from torch import Tensor, nn
 
+from timesformer_exporter.bundle_writer import writing
 from timesformer_exporter.config import TimesformerConfig
 from timesformer_exporter.frames_input import FramesInput
 from timesformer_exporter.model import TimesformerForVideoClassification, TimesformerOutput
+from timesformer_exporter.options import DEFAULT_OPSET
 
-OPSETS = range(18, 24)
 # It brings the standard Attention operator, ONNX Runtime's fastest form of attention on a CPU.
 ATTENTION_OPSET = 23
-DEFAULT_OPSET = ATTENTION_OPSET
-INPUTS = ("pixel_values", "frames")
 
 _ATTENTIONS = {
     "divided_space_time": ("spatial_attentions", "temporal_attentions"),
@@ -143,14 +142,19 @@ def trace(
 
 
 def save_graph(graph: onnx_ir.Model, path: Path) -> None:
-    """Writes one file; only where that would pass protobuf's 2 GiB, the weights go beside it."""
+    """Writes one file; only where that would pass protobuf's 2 GiB, the weights go beside it.
+
+    Raises:
+        OutputWriteError: It cannot be written.
+    """
     size = sum(
         value.const_value.nbytes
         for value in graph.graph.initializers.values()
         if value.const_value is not None
     )
     external = f"{path.name}.data" if size > _LARGEST_SINGLE_FILE else None
-    onnx_ir.save(graph, path, external_data=external)
+    with writing(path):
+        onnx_ir.save(graph, path, external_data=external)
 
 
 def _forget_where_it_was_traced(program: torch.onnx.ONNXProgram) -> None:

@@ -6,13 +6,14 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import click
 import numpy as np
 import numpy.typing as npt
 import torch
-from timesformer_exporter.export import export
-from timesformer_exporter.options import ExportOptions
+from timesformer_exporter import ExportOptions, export
+from timesformer_exporter.options import Dtype
 from timesformer_runtime import VideoClassifier
 
 from models.shot_transitions.card import VARIANTS, between_markers
@@ -106,7 +107,7 @@ def measure(folder: Path, renders: Path, threads: int) -> tuple[str, tuple[Cost,
     with tempfile.TemporaryDirectory() as scratch:
         bundle = Path(scratch) / "bundle"
         # Without the gate: this is the judgement, and a table of what is too bad is wanted too.
-        export(ExportOptions(str(folder), output=bundle, dtypes=tuple(MOST_LOST), gate=False))
+        export(ExportOptions(str(folder), output=bundle, dtypes=get_args(Dtype), gate=False))
         for dtype in MOST_LOST:
             classifier = VideoClassifier.from_pretrained(
                 bundle, dtype=dtype, device="cpu", threads=threads

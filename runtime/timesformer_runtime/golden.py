@@ -15,7 +15,14 @@ with integer divisions: coloured squares of 16 pixels that last two frames, unde
 import numpy as np
 import numpy.typing as npt
 
+from timesformer_runtime.agreement import Agreement
+from timesformer_runtime.results import GoldenCheck
+
 GENERATOR = "timesformer-golden-v1"
+
+# Other machines sum in another order; a wrong graph is off by far more than this.
+_RELATIVE, _ABSOLUTE = 1e-3, 1e-4
+_COSINE = 0.98
 
 
 def golden_frames(seed: int, shape: tuple[int, int, int, int]) -> npt.NDArray[np.uint8]:
@@ -24,6 +31,39 @@ def golden_frames(seed: int, shape: tuple[int, int, int, int]) -> npt.NDArray[np
     squares = _byte(seed, 0, t // 2, y // 16, x // 16, c)
     noise = _byte(seed, 1, t, y, x, c)
     return ((3 * squares + noise) // 4).astype(np.uint8)
+
+
+def judge(
+    actual: npt.NDArray[np.float32], expected: npt.NDArray[np.float32], output: str, *, exact: bool
+) -> GoldenCheck:
+    """Compares two answers [n] to the golden frames.
+
+    Args:
+        actual: What this machine computes.
+        expected: What PyTorch computed in float32.
+        output: Which output they are.
+        exact: Whether the model computes in float32 like PyTorch: then values must agree to
+            0.1 % of the largest; otherwise only their direction, by the cosine.
+    """
+    if actual.size != expected.size:
+        infinite = float("inf")
+        limit = f"as many values as PyTorch's {expected.size}, not {actual.size}"
+        return GoldenCheck(output, infinite, infinite, 0.0, False, limit, passed=False)
+    agreement = Agreement(expected.reshape(1, -1), actual.reshape(1, -1))
+    if exact:
+        tolerance = _RELATIVE * float(np.abs(expected).max()) + _ABSOLUTE
+        limit, passed = f"max-abs at most {tolerance:.3g}", agreement.max_abs <= tolerance
+    else:
+        limit, passed = f"cosine at least {_COSINE}", agreement.cosine >= _COSINE
+    return GoldenCheck(
+        output=output,
+        max_abs=agreement.max_abs,
+        relative=agreement.of_largest,
+        cosine=agreement.cosine,
+        top1_agrees=agreement.same_labels(1) == 1.0,
+        limit=limit,
+        passed=passed,
+    )
 
 
 def _byte(seed: int, kind: int, *coordinates: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:

@@ -25,12 +25,16 @@ _LOGIN = "run `hf auth login` or set HF_TOKEN"
 
 def looks_like_hub_id(text: str) -> bool:
     """Whether ``text`` reads as ``owner/name`` on the Hub rather than as a path to a file."""
+    return is_hub_id(text) and PurePosixPath(text).suffix.lower() not in _FILE_SUFFIXES
+
+
+def is_hub_id(text: str) -> bool:
+    """Whether ``text`` can be a name ``owner/name`` on the Hub."""
     return (
         _HUB_ID.fullmatch(text) is not None
         and len(text) <= 96  # the Hub's limit
         and ".." not in text
         and "--" not in text
-        and PurePosixPath(text).suffix.lower() not in _FILE_SUFFIXES
     )
 
 
@@ -145,7 +149,7 @@ def _not_cached(
         )
     return ModelNotFoundError(
         f"{what} is not in the Hub's cache, and downloads are switched off; "
-        "run it once without --local-files-only and HF_HUB_OFFLINE"
+        "run it once without `local_files_only` and HF_HUB_OFFLINE"
     )
 
 

@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from timesformer_runtime.bundle import Bundle
 from timesformer_runtime.errors import InvalidModelError
-from timesformer_runtime.golden import golden_frames
+from timesformer_runtime.golden import golden_frames, judge
 from timesformer_runtime.model_input import Converted, ModelInput
 from timesformer_runtime.reading import Reading, Video, read_video
-from timesformer_runtime.results import Answer, GoldenCheck, Prediction, VideoResult, compare
+from timesformer_runtime.results import Answer, GoldenCheck, Prediction, VideoResult
 from timesformer_runtime.runner import Runner
 from timesformer_runtime.sampling import uniform
 from timesformer_runtime.video import DecodeLimits
@@ -257,4 +257,4 @@ class Pipeline:
         (view,) = plain.views([plain.convert(frames[index]) for index in chosen])
         values = self._runner.run(view, [golden.output], finite=False)[golden.output]
         exact = self.dtype in _FLOAT32_VARIANTS
-        return compare(values, golden.values, golden.output, exact=exact)
+        return judge(values, golden.values, golden.output, exact=exact)

@@ -13,10 +13,6 @@ from timesformer_runtime.errors import InvalidOptionError
 
 FUNCTIONS = ("softmax", "sigmoid", "none")
 
-# Other machines sum in another order; a wrong graph is off by far more than this.
-_RELATIVE, _ABSOLUTE = 1e-3, 1e-4
-_COSINE = 0.98
-
 _DEFAULT_FUNCTIONS = {"multi_label_classification": "sigmoid", "regression": "none"}
 
 
@@ -257,39 +253,3 @@ def best(
     """The ``top_k`` highest scores with their labels, best first; None gives all of them."""
     order = np.argsort(-scores, kind="stable")[:top_k]
     return tuple({"label": labels[index], "score": float(scores[index])} for index in order)
-
-
-def compare(
-    actual: npt.NDArray[np.float32], expected: npt.NDArray[np.float32], output: str, *, exact: bool
-) -> GoldenCheck:
-    """Compares two answers [n].
-
-    Args:
-        actual: What this machine computes.
-        expected: What PyTorch computed in float32.
-        output: Which output they are.
-        exact: Whether the model computes in float32 like PyTorch: then values must agree to
-            0.1 % of the largest; otherwise only their direction, by the cosine.
-    """
-    a, b = actual.astype(np.float64).ravel(), expected.astype(np.float64).ravel()
-    if a.size != b.size:
-        limit = f"as many values as PyTorch's {b.size}, not {a.size}"
-        return GoldenCheck(output, float("inf"), float("inf"), 0.0, False, limit, passed=False)
-    max_abs = float(np.abs(a - b).max())
-    largest = float(np.abs(b).max())
-    norms = float(np.linalg.norm(a) * np.linalg.norm(b))
-    cosine = float(a @ b) / norms if norms else float(np.array_equal(a, b))
-    if exact:
-        tolerance = _RELATIVE * largest + _ABSOLUTE
-        limit, passed = f"max-abs at most {tolerance:.3g}", max_abs <= tolerance
-    else:
-        limit, passed = f"cosine at least {_COSINE}", cosine >= _COSINE
-    return GoldenCheck(
-        output=output,
-        max_abs=max_abs,
-        relative=max_abs / largest if largest else max_abs,
-        cosine=cosine,
-        top1_agrees=bool(a.argmax() == b.argmax()),
-        limit=limit,
-        passed=passed,
-    )

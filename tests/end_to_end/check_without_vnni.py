@@ -21,8 +21,8 @@ import numpy.typing as npt
 import onnx
 import timesformer_runtime
 from onnx import TensorProto, helper, numpy_helper
-from timesformer_exporter.export import export
-from timesformer_exporter.options import ExportOptions
+from timesformer_exporter import ExportOptions, export
+from timesformer_exporter.options import Int8Target
 
 REPOSITORY = Path(__file__).parents[2]
 QEMU = "qemu-x86_64"
@@ -114,7 +114,7 @@ def _error(found: Any, right: Any) -> float:
     return float(np.abs(np.subtract(found, right)).max() / np.ptp(right))
 
 
-def _export(folder: Path, target: str) -> Path:
+def _export(folder: Path, target: Int8Target) -> Path:
     options = ExportOptions(
         str(_MODEL), output=folder / target, dtypes=("int8",), int8_target=target
     )

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from timesformer_exporter.export import export
-from timesformer_exporter.options import ExportOptions
+from timesformer_exporter import ExportOptions, export
+from timesformer_exporter.options import Dtype, Input, Task
 from timesformer_runtime import VideoClassifier
 
 MODELS = Path(__file__).parents[2] / "models"
-DTYPES = ("fp32", "int8", "fp16", "q4")
+DTYPES: tuple[Dtype, ...] = ("fp32", "int8", "fp16", "q4")
 # Matrices of the four layers, and the patch embedding.
 PRODUCTS = {"divided": 4 * 10 + 1, "joint": 4 * 6 + 1, "space": 4 * 6 + 1}
 
@@ -25,7 +25,7 @@ PRODUCTS = {"divided": 4 * 10 + 1, "joint": 4 * 6 + 1, "space": 4 * 6 + 1}
         PRODUCTS, ("video-classification", "feature-extraction"), ("pixel_values", "frames")
     ),
 )
-def test_all_variants_pass(kind: str, task: str, graph_input: str, tmp_path: Path) -> None:
+def test_all_variants_pass(kind: str, task: Task, graph_input: Input, tmp_path: Path) -> None:
     torch.set_num_threads(1)
     result = export(
         ExportOptions(

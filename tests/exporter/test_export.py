@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import importlib
 import json
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +16,26 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from timesformer_exporter import bundle
+from timesformer_exporter import (
+    ExportOptions,
+    ExportResult,
+    InvalidOptionError,
+    OutputExistsError,
+    OutputWriteError,
+    export,
+)
 from timesformer_exporter import trace as trace_module
+from timesformer_exporter.bundle_writer import staging_folder
 from timesformer_exporter.config import TimesformerConfig
-from timesformer_exporter.errors import InvalidOptionError, OutputExistsError
-from timesformer_exporter.export import ExportResult, export
 from timesformer_exporter.inference_form import InferenceForm
 from timesformer_exporter.model import TimesformerForVideoClassification
-from timesformer_exporter.options import ExportOptions
 from timesformer_runtime.golden import golden_frames
 from timesformer_runtime.preprocess import Preprocessing
 
 from tests.tiny_models import ATTENTION_TYPES, random_model, tiny_config, write_checkpoint
 
+# The package's `export` is the function.
+EXPORT_MODULE = importlib.import_module("timesformer_exporter.export")
 PREPROCESSING = Preprocessing(
     size=32, crop_size=(32, 32), image_mean=(0.4, 0.45, 0.5), image_std=(0.2, 0.25, 0.3)
 ).to_dict()
@@ -174,7 +185,7 @@ def test_a_wrong_graph_is_rejected_and_the_old_one_left_alone(
 ) -> None:
     good = _export(tmp_path, tiny_config("space_only"))
     before = (good.folder / "onnx" / "model.onnx").read_bytes()
-    monkeypatch.setattr(bundle, "InferenceForm", _SlightlyWrong)
+    monkeypatch.setattr(EXPORT_MODULE, "InferenceForm", _SlightlyWrong)
     for _ in range(2):  # a second rejection replaces the first
         rejected = _export(tmp_path, tiny_config("space_only"), force=True)
         assert not rejected.passed
@@ -192,10 +203,82 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device", "model.onnx")
 
-    monkeypatch.setattr(bundle, "write_json", full)
+    monkeypatch.setattr(EXPORT_MODULE, "write_json", full)
     with pytest.raises(OSError, match="No space left"):
         _export(tmp_path, tiny_config("space_only"))
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("limit", [1000, 100_000])
+def test_a_full_disk_is_named(
+    limit: int, tmp_path: Path, limit_files: Callable[[int], None]
+) -> None:
+    write_checkpoint(tmp_path / "model", tiny_config("space_only"), preprocessing=PREPROCESSING)
+    options = ExportOptions(str(tmp_path / "model"), output=tmp_path / "bundle", dtypes=("int8",))
+    limit_files(limit)
+    with pytest.raises(OutputWriteError) as caught:
+        export(options)
+    assert caught.value.path == tmp_path / "bundle" / "onnx" / "model.onnx"
+    assert os.strerror(errno.EFBIG) in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_what_a_killed_export_left_goes_and_what_a_living_one_writes_stays(tmp_path: Path) -> None:
+    for name in (".bundle.partial-deadbeef", ".bundle.rejected.replaced-deadbeef"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.onnx").touch()
+    with staging_folder(tmp_path / "bundle") as living:
+        result = _export(tmp_path, tiny_config("space_only"))
+        assert {path.name for path in tmp_path.iterdir()} == {"model", "bundle", living.name}
+    assert result.passed
+
+
+def test_an_earlier_export_that_was_being_replaced_returns_and_is_not_overwritten(
+    tmp_path: Path,
+) -> None:
+    good = _export(tmp_path, tiny_config("space_only"))
+    (tmp_path / ".bundle.replaced-deadbeef").mkdir()
+    good.folder.rename(tmp_path / ".bundle.replaced-deadbeef" / "bundle")
+    told: list[str] = []
+    with pytest.raises(OutputExistsError, match="bundle exists"):
+        export(ExportOptions(str(tmp_path / "model"), output=good.folder), tell=told.append)
+    assert "is back in its place" in told[0]
+    assert {path.name for path in tmp_path.iterdir()} == {"model", "bundle"}
+    assert (good.folder / "onnx" / "model.onnx").is_file()
+
+
+def test_a_file_in_an_earlier_export_is_not_deleted(tmp_path: Path) -> None:
+    good = _export(tmp_path, tiny_config("space_only"), dtypes=("fp32", "fp16"))
+    again = _export(tmp_path, tiny_config("space_only"), force=True)
+    assert set(again.files) == set(good.files) - {"onnx/model_fp16.onnx"}
+    clip = good.folder / "onnx" / "clip.mp4"
+    clip.touch()
+    with pytest.raises(OutputExistsError, match=r"it holds onnx/clip\.mp4"):
+        _export(tmp_path, tiny_config("space_only"), force=True)
+    assert clip.exists()
+
+
+def test_labels_and_names_that_are_not_text(tmp_path: Path) -> None:
+    """As a name of Latin-1 becomes in Python on a system of UTF-8, or a broken JSON escape."""
+    surrogate = os.fsdecode(b"caf\xe9")
+    model = tmp_path / "model"
+    config = tiny_config("space_only", id2label={i: f"{surrogate} {i}" for i in range(6)})
+    write_checkpoint(model, config, preprocessing=PREPROCESSING)
+    weights = model / os.fsdecode(b"m\xe9.bin")
+    torch.save(random_model(config).state_dict(), weights)
+    result = export(ExportOptions(str(weights), output=tmp_path / "bundle"))
+    assert result.passed
+    metadata = _session(result.folder / "onnx" / "model.onnx").get_modelmeta().custom_metadata_map
+    assert json.loads(metadata["config"])["id2label"]["3"] == f"{surrogate} 3"
+    for name in ("config.json", "export_report.json", "README.md"):
+        text = (result.folder / name).read_bytes().decode("utf-8")
+        assert "\\udce9" in text
+
+
+def test_an_output_that_onnx_runtime_cannot_open(tmp_path: Path) -> None:
+    output = tmp_path / os.fsdecode(b"caf\xe9-onnx")
+    with pytest.raises(InvalidOptionError, match="is not UTF-8"):
+        export(ExportOptions("no/such-model", output=output))
 
 
 @pytest.mark.parametrize("inner", [".", "weights"])
@@ -213,7 +296,7 @@ def test_the_output_never_replaces_what_it_is_made_from(inner: str, tmp_path: Pa
 
 def test_an_existing_output_stops_before_any_work(tmp_path: Path) -> None:
     (tmp_path / "bundle").mkdir()
-    with pytest.raises(OutputExistsError, match="--force"):
+    with pytest.raises(OutputExistsError, match="give `force` to replace it"):
         export(ExportOptions("no/such-model", output=tmp_path / "bundle"))
 
 
@@ -224,11 +307,19 @@ def test_an_existing_output_stops_before_any_work(tmp_path: Path) -> None:
         ({"input": "video"}, "input is 'video'; it must be one of pixel_values, frames"),
         ({"opset": 17}, "opset is 17; it must be from 18 to 23"),
         ({"atol": float("nan")}, "atol is nan; it must be a number of at least 0"),
+        ({"model": ""}, "model is empty"),
+        ({"model": None}, "model is a NoneType; give a Hub id, a folder or a checkpoint file"),
+        ({"push_to_hub": "model"}, "push_to_hub is 'model'; it must be a name on the Hub such as"),
+        ({"push_to_hub": "a/b/c"}, "push_to_hub is 'a/b/c'"),
+        ({"push_to_hub": "me/" + "x" * 94}, "at most 96 in all"),
+        ({"push_to_hub": "me/a", "local_files_only": True}, "needs the network"),
+        ({"private": True}, "`private` is for an upload; give `push_to_hub` too"),
+        ({"push_revision": "v2"}, "`push_revision` is for an upload"),
     ],
 )
 def test_options_that_are_not_allowed(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidOptionError, match=message):
-        ExportOptions("model", **fields)
+        ExportOptions(**({"model": "model"} | fields))
 
 
 def test_the_default_folder_is_named_after_the_model(tmp_path: Path) -> None:

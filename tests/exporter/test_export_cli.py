@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from timesformer_runtime.preprocess import Preprocessing
@@ -73,6 +74,20 @@ def test_an_export_shows_its_proof_its_files_and_the_next_command(tmp_path: Path
         (["--model", "./absent"], "absent"),
         (["--model", "text.pth"], "text.pth"),
         (["--model", ""], "model is empty; give a Hub id, a folder or a checkpoint file"),
+        (
+            ["--model", "x", "--no-gate"],
+            "--no-gate is for int8, fp16 and q4; give one with --dtype",
+        ),
+        (
+            ["--model", "x", "--int8-target", "avx2"],
+            "--int8-target is for int8; give it with --dty",
+        ),
+        (["--model", "x", "--private"], "--private is for an upload; give --push-to-hub too"),
+        (
+            ["--model", "x", "--push-to-hub", "x"],
+            "push_to_hub is 'x'; it must be a name on the Hub",
+        ),
+        (["--model", "x", "--output", "a\x1bb/c"], r"--output a\x1bb/c: there is no folder"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -113,6 +128,9 @@ def test_help_names_every_option() -> None:
         "--output-attentions",
         "--atol",
         "--force",
+        "--push-to-hub",
+        "--private",
+        "--push-revision",
     ):
         assert option in done.stdout
 
@@ -175,6 +193,107 @@ def test_a_stopped_export_leaves_nothing_behind(tmp_path: Path) -> None:
         assert process.wait(timeout=60) == code
         assert "Traceback" not in rest
         assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_hangup_that_nohup_ignores_does_not_stop_an_export(tmp_path: Path) -> None:
+    _write(tmp_path / "model")
+    process = subprocess.Popen(
+        ["bash", "-c", 'trap "" HUP; exec "$@"', "bash", str(COMMAND), "--model", "model"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stderr is not None
+    process.stderr.readline()
+    process.send_signal(signal.SIGHUP)
+    rest = process.communicate(timeout=300)[1]
+    assert process.returncode == 0, rest
+    assert (tmp_path / "model-onnx" / "onnx" / "model.onnx").is_file()
+
+
+def _run_with(
+    redirection: str, folder: Path, *arguments: str, **environment: str
+) -> subprocess.CompletedProcess[bytes]:
+    """Runs the command in a shell that redirects its outputs."""
+    return subprocess.run(
+        ["bash", "-c", f'"$@" {redirection}', "bash", str(COMMAND), *arguments],
+        cwd=folder,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        capture_output=True,
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("redirection", "code", "said"),
+    [
+        (">/dev/full", 2, "the summary cannot be written to standard output (No space left"),
+        (">&-", 2, "the summary cannot be written to standard output (Bad file descriptor)"),
+        (">/dev/null 2>&-", 0, ""),
+        (">/dev/null 2>/dev/full", 0, ""),
+    ],
+)
+def test_outputs_that_take_nothing(redirection: str, code: int, said: str, tmp_path: Path) -> None:
+    _write(tmp_path / "model")
+    done = _run_with(redirection, tmp_path, "--model", "model")
+    assert done.returncode == code
+    stderr = done.stderr.decode()
+    assert "Traceback" not in stderr
+    if said:
+        last = stderr.splitlines()[-1]
+        assert last.startswith(f"timesformer-export: {said}")
+        assert last.endswith("the files are whole, in model-onnx")
+    assert (tmp_path / "model-onnx" / "onnx" / "model.onnx").is_file()
+
+
+@pytest.mark.parametrize(
+    ("output", "arguments", "code"),
+    [
+        ("stdout", ["--model", "model"], 141),
+        ("stderr", ["--model", "model"], 0),
+        ("stderr", ["--model", "absent/"], 2),
+        ("stdout", ["--help"], 141),
+    ],
+)
+def test_a_closed_pipe_is_not_a_failed_check(
+    output: str, arguments: list[str], code: int, tmp_path: Path
+) -> None:
+    _write(tmp_path / "model")
+    read, write = os.pipe()
+    os.close(read)
+    outputs: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, output: write}
+    process = subprocess.Popen([str(COMMAND), *arguments], cwd=tmp_path, text=True, **outputs)
+    os.close(write)
+    stderr = process.communicate(timeout=300)[1] or ""
+    assert process.returncode == code, stderr
+    assert "Traceback" not in stderr
+    exported = (tmp_path / "model-onnx" / "onnx" / "model.onnx").is_file()
+    assert exported == (arguments == ["--model", "model"])
+
+
+def test_names_that_would_change_the_terminal_or_that_it_cannot_show(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file  # noqa: PLC0415
+
+    name = "mé\x1b[31m"
+    _write(tmp_path / name)
+    done = _run_with("2>&1", tmp_path, "--model", name, PYTHONIOENCODING="ascii")
+    assert done.returncode == 0, done.stdout
+    assert b"\x1b" not in done.stdout
+    shown = rb"m\xe9\x1b[31m"
+    assert b"Loading " + shown in done.stdout
+    assert shown + b"-onnx/onnx/model.onnx" in done.stdout
+    assert b"Next: timesformer classify '" + shown in done.stdout
+
+    weights = tmp_path / name / "model.safetensors"
+    tensors = load_file(weights)
+    tensors["timesformer.\x1b[2Jx"] = tensors["classifier.bias"].clone()
+    save_file(tensors, weights, metadata={"format": "pt"})
+    done = _run_with("2>&1", tmp_path, "--model", name, "--force")
+    assert done.returncode == 2
+    assert b"\x1b" not in done.stdout
+    assert rb"timesformer.\x1b[2Jx" in done.stdout.splitlines()[-1]
 
 
 def test_names_that_look_like_markup(tmp_path: Path) -> None:

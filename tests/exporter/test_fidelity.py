@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from timesformer_exporter.fidelity import Array, Fidelity, compare
+from timesformer_exporter.fidelity import Fidelity, compare
+from timesformer_runtime.agreement import Array
 
 CLIPS = np.arange(1, 6, dtype=np.float32).reshape(5, 1)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from timesformer_exporter import quantize
-from timesformer_exporter.errors import UnquantizedWeightError
+from timesformer_exporter.errors import OutputWriteError, UnquantizedWeightError
 from timesformer_exporter.integer_products import (
     IntegerProducts,
     check_against_overflow,
@@ -114,6 +116,27 @@ def test_a_product_that_got_lost(tmp_path: Path) -> None:
     graph.node.append(helper.make_node("MatMul", ["y", "w"], ["z"], name="lost"))
     with pytest.raises(UnquantizedWeightError, match="1 of 2 matrix products are computed in int"):
         count_integer_products(tmp_path / "int8.onnx", graph)
+
+
+def test_a_full_disk_is_not_called_a_wrong_graph(
+    tmp_path: Path, limit_files: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not while the quantizer writes its temporary files, nor while ONNX Runtime optimises."""
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"], name="only")]
+    source, target = _write(tmp_path / "m.onnx", nodes, w=WEIGHT), tmp_path / "int8.onnx"
+    write_variant(source, target, "int8")
+    limit_files(100)
+    with pytest.raises(OutputWriteError, match=r"int8\.onnx cannot be written"):
+        count_integer_products(target, onnx.load(source).graph)
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    with pytest.raises(OutputWriteError) as caught:
+        write_variant(source, target, "int8")
+    assert caught.value.path.is_relative_to(tmp_path / "tmp")
+    assert not list((tmp_path / "tmp").iterdir())
+    limit_files(source.stat().st_size + 100)
+    with pytest.raises(OutputWriteError, match=r"int8\.onnx cannot be written"):
+        write_variant(source, target, "int8")
 
 
 def test_products_in_the_body_of_a_loop(tmp_path: Path) -> None:

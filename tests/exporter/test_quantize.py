@@ -177,10 +177,10 @@ def test_weights_of_7_bits_for_processors_whose_products_saturate(tmp_path: Path
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"dtypes": ("fp16",), "int8_target": "avx2"}, "--int8-target is for int8"),
+        ({"dtypes": ("fp16",), "int8_target": "avx2"}, "`int8_target` is for int8"),
         ({"dtypes": ("int8",), "int8_target": "sse"}, "must be one of vnni, avx2"),
-        ({"calibration_videos": ("a.mp4",)}, "--calibration-videos is for int8, fp16 and q4"),
-        ({"gate": False}, "--no-gate is for int8, fp16 and q4"),
+        ({"calibration_videos": ("a.mp4",)}, "`calibration_videos` is for int8, fp16 and q4"),
+        ({"gate": False}, "`gate=False` is for int8, fp16 and q4"),
     ],
 )
 def test_options_that_would_do_nothing(options: dict[str, Any], message: str) -> None:
@@ -189,6 +189,6 @@ def test_options_that_would_do_nothing(options: dict[str, Any], message: str) ->
 
 
 @pytest.mark.parametrize("dtypes", [("int4",), (), ("int8", "int8")])
-def test_dtypes_that_are_not_allowed(dtypes: tuple[str, ...]) -> None:
+def test_dtypes_that_are_not_allowed(dtypes: tuple[Any, ...]) -> None:
     with pytest.raises(InvalidOptionError, match="dtype"):
         ExportOptions("model", dtypes=dtypes)

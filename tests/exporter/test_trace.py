@@ -13,7 +13,8 @@ import pytest
 import torch
 from timesformer_exporter.errors import InvalidOptionError
 from timesformer_exporter.frames_input import FramesInput
-from timesformer_exporter.trace import OPSETS, GraphOutputs, TracedModel, trace
+from timesformer_exporter.options import OPSETS
+from timesformer_exporter.trace import GraphOutputs, TracedModel, trace
 from timesformer_runtime.preprocess import Preprocessing
 
 from tests.tiny_models import ATTENTION_TYPES, random_model, tiny_config
@@ -175,4 +176,4 @@ def test_preprocessing_that_cannot_be_in_a_graph(
 ) -> None:
     with pytest.raises(InvalidOptionError, match=message) as caught:
         FramesInput(preprocessing)
-    assert "--input pixel_values" in str(caught.value)
+    assert "use `input=pixel_values`" in str(caught.value)

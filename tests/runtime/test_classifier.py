@@ -25,9 +25,9 @@ from timesformer_runtime import (
     VideoResult,
     Views,
 )
-from timesformer_runtime.golden import GENERATOR, golden_frames
+from timesformer_runtime.golden import GENERATOR, golden_frames, judge
 from timesformer_runtime.preprocess import Preprocessing
-from timesformer_runtime.results import apply_function, best, compare
+from timesformer_runtime.results import apply_function, best
 
 from tests.tiny_graphs import (
     FRAMES,
@@ -493,10 +493,10 @@ def test_a_broken_golden_check(change: dict[str, Any]) -> None:
         load({"golden": golden(np.zeros(4)) | change})
 
 
-def test_compare_by_hand() -> None:
+def test_the_golden_check_by_hand() -> None:
     actual = np.array([3.0, 4.0, 0.0], dtype=np.float32)
     expected = np.array([3.0, 4.0, 0.5], dtype=np.float32)
-    check = compare(actual, expected, "logits", exact=True)
+    check = judge(actual, expected, "logits", exact=True)
     assert check.max_abs == 0.5
     assert check.relative == 0.125
     assert check.cosine == pytest.approx(25 / (5 * np.sqrt(25.25)))

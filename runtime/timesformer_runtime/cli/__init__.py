@@ -20,6 +20,8 @@ from timesformer_runtime.cli.output import (
     INTERRUPTED,
     discard_output,
     fail,
+    name_options,
+    prepare_output,
 )
 from timesformer_runtime.cli.stream import stream
 from timesformer_runtime.cli.timeline import timeline
@@ -57,9 +59,7 @@ for _subcommand in (classify, timeline, batch, stream, verify, doctor):
 
 def main() -> None:
     """Runs the command; every expected failure is one line on stderr and exit code 2."""
-    for output in (sys.stdout, sys.stderr):
-        if hasattr(output, "reconfigure"):  # file names may hold what the terminal cannot show
-            output.reconfigure(errors="backslashreplace")
+    prepare_output()
     # What the library logs, the commands say themselves.
     logging.getLogger("timesformer_runtime").addHandler(logging.NullHandler())
     try:
@@ -72,7 +72,7 @@ def main() -> None:
     except click.ClickException as error:
         fail(error.format_message(), BAD_INPUT)
     except TimesformerError as error:
-        fail(str(error), BAD_INPUT)
+        fail(name_options(str(error), *command.commands.values()), BAD_INPUT)
     except OSError as error:  # of the output: those of the input are TimesformerErrors
         discard_output()
         where = f"{error.filename}: " if error.filename else "writing the output: "

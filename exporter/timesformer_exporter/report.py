@@ -1,0 +1,78 @@
+"""The contents of export_report.json."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from timesformer_exporter.checkpoints import Checkpoint
+from timesformer_exporter.checkpoints.files import sha256
+from timesformer_exporter.checks import Proof
+from timesformer_exporter.integer_products import IntegerProducts
+from timesformer_exporter.metadata import made_with, source_dict
+from timesformer_exporter.multiply_adds import MultiplyAdds
+from timesformer_exporter.options import ExportOptions
+
+# Where files lie on this machine is nobody else's business; the source is reported by itself.
+_NOT_REPORTED = (
+    "model",
+    "output",
+    "revision",
+    "local_files_only",
+    "labels",
+    "calibration_videos",
+    "force",
+    "push_to_hub",
+    "private",
+    "push_revision",
+)
+
+
+def export_report(
+    folder: Path,
+    checkpoint: Checkpoint,
+    options: ExportOptions,
+    *,
+    proof: Proof,
+    work: MultiplyAdds,
+    calibration: Mapping[str, Any] | None,
+    integer_products: IntegerProducts | None,
+    seconds: Mapping[str, float],
+) -> dict[str, Any]:
+    """What was exported, how it compares with PyTorch, and what it was made with.
+
+    Args:
+        folder: The folder with the graphs.
+        checkpoint: What was exported, with all notes on what was assumed and left out.
+        options: What was asked for.
+        proof: How the files compare with PyTorch.
+        work: Multiply-adds for one clip.
+        calibration: How the variants were calibrated; None for not at all.
+        integer_products: What the int8 file computes in integers; None without one.
+        seconds: How long each step took.
+    """
+    return {
+        "verdict": "passed" if proof.passed else "failed",
+        "source": source_dict(checkpoint.source),
+        "options": {
+            key: value
+            for key, value in dataclasses.asdict(options).items()
+            if key not in _NOT_REPORTED
+        },
+        "notes": list(checkpoint.notes),
+        "files": {
+            f"onnx/{file.name}": {"bytes": file.stat().st_size, "sha256": sha256(file)}
+            for file in sorted((folder / "onnx").iterdir())
+        },
+        **proof.to_dict(),
+        "multiply_adds": dataclasses.asdict(work),
+        "calibration": calibration,
+        "integer_products": None if integer_products is None else integer_products.to_dict(),
+        "made_with": made_with(),
+        "threads": torch.get_num_threads(),
+        "seconds": dict(seconds),
+    }
