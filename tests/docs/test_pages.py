@@ -10,8 +10,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
+import click
 import pytest
+import timesformer_exporter
+import timesformer_runtime
+from timesformer_exporter.cli import command as export_command
+from timesformer_runtime.cli import command as runtime_command
 
 from tests.benchmarks import markdown
 from tests.docs.snippets import PAGES, ROOT
@@ -78,11 +84,15 @@ def _texts(folder: Path) -> Iterator[str]:
 @pytest.mark.skipif(
     importlib.util.find_spec("sphinx_click") is None, reason='the extra "docs" is not installed'
 )
-def test_the_pages_build_without_a_warning(tmp_path: Path) -> None:
+def test_the_pages_build_without_a_warning_and_name_everything(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "sphinx", "--fail-on-warning", "--keep-going", "--quiet"]
     done = subprocess.run(
         [*command, str(ROOT / "docs"), str(tmp_path)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    for name in ("timesformer batch", "VideoClassifier", "ExportOptions"):
-        assert name in "".join(path.read_text() for path in tmp_path.glob("reference/*.html"))
+    reference = "".join(path.read_text() for path in tmp_path.glob("reference/*.html"))
+    commands = [export_command, *cast("click.Group", runtime_command).commands.values()]
+    options = {name for command in commands for option in command.params for name in option.opts}
+    public = {*timesformer_runtime.__all__, *timesformer_exporter.__all__} - {"__version__"}
+    for name in {name for name in options if name.startswith("--")} | public:
+        assert name in reference, name
