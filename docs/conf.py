@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.metadata import version as version_of
 from typing import Any
 
@@ -23,7 +24,6 @@ html_title = f"{project} {version}"
 html_show_sphinx = False
 html_show_copyright = False
 html_copy_source = False
-smartquotes = False  # they would make one dash of the two in --option
 
 # Every heading down to the third level can be linked to; a link to one that is not there fails.
 myst_heading_anchors = 3
@@ -38,11 +38,30 @@ autodoc_typehints_description_target = "documented"
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 
+_OPTION = re.compile(r"(?<![`\w-])--[a-z][a-z-]*")
+
 
 def setup(app: Any) -> None:
-    """Shows the commands' help as it is: a pattern such as ``**/*.mp4`` is not emphasis."""
-    app.connect("sphinx-click-process-description", _escape)
+    """Adjusts what comes from the code, whose docstrings and help texts are for terminals."""
+    app.connect("sphinx-click-process-description", _escape_patterns)
+    app.connect("sphinx-click-process-description", _quote_options)
+    app.connect("sphinx-click-process-options", _quote_options)
+    app.connect("autodoc-process-docstring", _leave_out_of_modules)
 
 
-def _escape(_app: Any, _context: Any, lines: list[str]) -> None:
+def _escape_patterns(_app: Any, _context: Any, lines: list[str]) -> None:
+    """A pattern such as ``**/*.mp4`` is not emphasis."""
     lines[:] = [line.replace("*", r"\*") for line in lines]
+
+
+def _quote_options(_app: Any, _context: Any, lines: list[str]) -> None:
+    """An ``--option`` in a sentence keeps its two dashes."""
+    for number, line in enumerate(lines):
+        if not line.lstrip().startswith(".. "):
+            lines[number] = _OPTION.sub(r"``\g<0>``", line)
+
+
+def _leave_out_of_modules(_app: Any, kind: str, *arguments: Any) -> None:
+    """The pages introduce the packages themselves."""
+    if kind == "module":
+        arguments[-1].clear()
