@@ -205,13 +205,12 @@ def _not_ours(folder: Path) -> str | None:
         return "it is a symbolic link"
     if not folder.is_dir():
         return "it is a file"
-    found = list(folder.iterdir())
+    graphs = folder / _GRAPHS
+    found = [path for path in folder.iterdir() if path != graphs or not _is_folder(graphs)]
+    if _is_folder(graphs):
+        found += graphs.iterdir()
     if found and not (folder / REPORT).is_file():
         return f"it has no {REPORT}"
-    graphs = folder / _GRAPHS
-    if _is_folder(graphs):
-        found.remove(graphs)
-        found += graphs.iterdir()
     listed = listed_files(folder / REPORT)
     written = _WRITTEN | listed | {f"{name}{REJECTED}" for name in listed}
     others = sorted(

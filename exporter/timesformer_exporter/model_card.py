@@ -1,4 +1,4 @@
-"""The README.md of a bundle: what it came from, how it was checked and how to run it."""
+"""The README.md of an exported model: what it came from, how it was checked and how to run it."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ def model_card(
         own_operators: For each variant ONNX Runtime's own operators in it.
         notes: What was assumed.
     """
-    name = options.folder.name
+    name = options.push_to_hub or options.folder.name
     height, width = config.image_hw
     parts = [
         f"---\nlibrary_name: timesformer-onnx\npipeline_tag: {_pipeline_tag(options.task)}\n"

@@ -20,6 +20,7 @@ from timesformer_exporter import (
     ExportOptions,
     ExportResult,
     InvalidOptionError,
+    NotEnoughMemoryError,
     OutputExistsError,
     OutputWriteError,
     export,
@@ -220,6 +221,27 @@ def test_a_full_disk_is_named(
         export(options)
     assert caught.value.path == tmp_path / "bundle" / "onnx" / "model.onnx"
     assert os.strerror(errno.EFBIG) in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        ("load_checkpoint", "the weights of .*model; check that its files are whole"),
+        ("trace", "the model; give a smaller `num_frames` or `image_size`, or fewer outputs"),
+    ],
+)
+@pytest.mark.parametrize("greedy", [lambda: bytearray(1 << 60), lambda: torch.empty(1 << 60)])
+def test_too_little_memory_says_for_what(
+    step: str,
+    said: str,
+    greedy: Callable[[], object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(EXPORT_MODULE, step, lambda *_arguments, **_options: greedy())
+    with pytest.raises(NotEnoughMemoryError, match=f"there is not enough memory for {said}"):
+        _export(tmp_path, tiny_config("space_only"))
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 

@@ -222,6 +222,7 @@ def test_the_command_uploads_what_passed_and_only_that(tmp_path: Path) -> None:
             if path.is_file()
         }
         assert b"me/shots" not in repository.files["export_report.json"]
+        assert b"timesformer classify me/shots video.mp4" in repository.files["README.md"]
 
         wrong = _export(tmp_path, server, "--push-to-hub", "someone/else", "--force")
         assert wrong.returncode == 2

@@ -281,6 +281,7 @@ def test_damage_is_told(folder: Path, tmp_path: Path) -> None:
         (["broken.mp4", "a.mp4"], "a model file must end in .onnx"),
         (["headless.onnx", "a.mp4"], "--task video-classification --model shots/original"),
         (["nobody/nothing", "a.mp4", "--local-files-only"], "no folder or file nobody/nothing"),
+        (["nobody/nothing", "a.mp4", "--local-files-only"], "run it once without --local-files-on"),
     ],
 )
 def test_bad_input(folder: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
