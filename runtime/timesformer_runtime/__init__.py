@@ -31,7 +31,15 @@ if TYPE_CHECKING:
     from timesformer_runtime.classifier import VideoClassifier
     from timesformer_runtime.input.sampling import Sampling
     from timesformer_runtime.input.views import Views
-    from timesformer_runtime.results import GoldenCheck, Prediction, Seconds, VideoResult, View
+    from timesformer_runtime.results import (
+        GoldenCheck,
+        Prediction,
+        Ranking,
+        Seconds,
+        VideoResult,
+        View,
+    )
+    from timesformer_runtime.video.decoder import DecodedFrames, VideoDecoder
     from timesformer_runtime.video.limits import DecodeLimits
     from timesformer_runtime.workloads.batch import Outcome
     from timesformer_runtime.workloads.stream import LiveResult
@@ -41,6 +49,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DecodeLimits",
+    "DecodedFrames",
     "DeviceError",
     "GoldenCheck",
     "HubError",
@@ -54,6 +63,7 @@ __all__ = [
     "ModelNotFoundError",
     "Outcome",
     "Prediction",
+    "Ranking",
     "Sampling",
     "Seconds",
     "Segment",
@@ -61,6 +71,7 @@ __all__ = [
     "Timeline",
     "TimesformerError",
     "VideoClassifier",
+    "VideoDecoder",
     "VideoLimitError",
     "VideoNotFoundError",
     "VideoResult",
@@ -72,15 +83,18 @@ __all__ = [
 _LAZY = {
     "VideoClassifier": "timesformer_runtime.classifier",
     "DecodeLimits": "timesformer_runtime.video.limits",
+    "DecodedFrames": "timesformer_runtime.video.decoder",
     "GoldenCheck": "timesformer_runtime.results",
     "LiveResult": "timesformer_runtime.workloads.stream",
     "Outcome": "timesformer_runtime.workloads.batch",
     "Prediction": "timesformer_runtime.results",
+    "Ranking": "timesformer_runtime.results",
     "Seconds": "timesformer_runtime.results",
     "VideoResult": "timesformer_runtime.results",
     "Sampling": "timesformer_runtime.input.sampling",
     "Segment": "timesformer_runtime.workloads.timeline",
     "Timeline": "timesformer_runtime.workloads.timeline",
+    "VideoDecoder": "timesformer_runtime.video.decoder",
     "View": "timesformer_runtime.results",
     "Views": "timesformer_runtime.input.views",
 }
