@@ -70,7 +70,7 @@ _log = logging.getLogger("timesformer_exporter")
 
 @dataclasses.dataclass(frozen=True)
 class ExportResult:
-    """What an export wrote.
+    """The result of an export.
 
     Attributes:
         folder: The exported model, or ``<folder>.rejected`` where the check failed.

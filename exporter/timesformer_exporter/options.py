@@ -25,7 +25,7 @@ DEFAULT_OPSET = OPSETS[-1]  # the first with the Attention operator, the fastest
 
 @dataclasses.dataclass(frozen=True)
 class ExportOptions:
-    """What to export, and how.
+    """The options of an export.
 
     Attributes:
         model: A Hub id, a local folder or a checkpoint file.

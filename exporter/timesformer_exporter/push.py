@@ -164,7 +164,7 @@ def _explained(failure: str) -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    """What the Hub answered, or what went wrong on the way to it, and the remedy."""
+    """Words the Hub's answer, or what went wrong on the way to it, with the remedy."""
     response = getattr(error, "response", None)
     if response is None and error.__cause__ is not None:  # of one file among several
         error = error.__cause__

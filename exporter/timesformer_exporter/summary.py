@@ -1,4 +1,4 @@
-"""What the command prints at the end: the proof, the files, the verdict and what to do next."""
+"""The lines that the command prints at the end: proof, files, verdict and the next step."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def summary(
 
 
 def failure(result: ExportResult) -> str:
-    """What failed, in a few words."""
+    """Names the check that failed, in a few words."""
     worst = result.proof.fidelity.worst
     if not worst.passed:
         reason = worst.problem or f"differs by {worst.max_abs:.1e}, limit {worst.limit:.1e}"

@@ -87,7 +87,7 @@ class VideoClassifier(Pipeline):
         Args:
             model: An exported model's folder, one ``.onnx`` file, the bytes of one, or a Hub id.
                 A path that exists is never looked up on the Hub.
-            device: ``auto``, ``cpu`` or ``cuda``. ``cuda`` is an error where it cannot be had;
+            device: ``auto``, ``cpu`` or ``cuda``. ``cuda`` is an error where it is not available;
                 ``auto`` then takes the CPU and says why in ``device_reason``.
             dtype: Which file of an exported model: ``fp32``, ``fp16``, ``int8``, ``q4``, ``uint8``,
                 ``q8``, ``q4f16`` or ``bnb4``. By default on the CPU ``int8``, on CUDA ``fp16``;
@@ -108,7 +108,7 @@ class VideoClassifier(Pipeline):
             ModelNotFoundError: There is no such model, or not in that dtype.
             InvalidModelError: It is broken, or no video model.
             InvalidOptionError: An argument is not valid, or does not apply to this model.
-            DeviceError: The device cannot be had.
+            DeviceError: The device is not available.
             HubError: The Hub cannot be reached or refuses access.
             MissingDependencyError: A library is missing; the message has the pip command.
         """
@@ -194,7 +194,7 @@ class VideoClassifier(Pipeline):
 
     @property
     def metadata(self) -> Mapping[str, str]:
-        """What timesformer-export wrote into the file; empty for files of other tools."""
+        """The metadata that timesformer-export wrote; empty for files of other tools."""
         return self.model.metadata
 
     @property
@@ -238,7 +238,7 @@ class VideoClassifier(Pipeline):
 
         Raises:
             VideoNotFoundError: There is no such file.
-            InvalidVideoError: It is no video that can be decoded, or no array of frames.
+            InvalidVideoError: It is not a video that can be decoded, or not an array of frames.
             InvalidOptionError: ``top_k`` or ``function_to_apply`` is not valid.
             MissingOutputError: The model has no logits.
             InferenceTimeoutError: The model takes longer than the limits allow.
@@ -269,7 +269,7 @@ class VideoClassifier(Pipeline):
 
         Raises:
             VideoNotFoundError: There is no such file.
-            InvalidVideoError: It is no video that can be decoded, or no array of frames.
+            InvalidVideoError: It is not a video that can be decoded, or not an array of frames.
             InvalidOptionError: ``top_k`` or ``function_to_apply`` is not valid.
             MissingOutputError: The model does not have one of the outputs.
             InferenceTimeoutError: The model takes longer than the limits allow.
@@ -324,7 +324,7 @@ class VideoClassifier(Pipeline):
 
         Raises:
             VideoNotFoundError: There is no such file.
-            InvalidVideoError: The source cannot be connected at first, or is no video.
+            InvalidVideoError: The source cannot be connected at first, or is not a video.
             SourceLostError: It was lost, and could not be connected again.
             InvalidOptionError: An option is not valid, or does not apply to this source.
             TimesformerError: As for ``classify``.
@@ -431,7 +431,7 @@ class VideoClassifier(Pipeline):
         )
 
     def logits(self, videos: Video | Videos) -> npt.NDArray[np.float32]:
-        """What the model answers before any function is applied.
+        """The model's logits, before any function is applied.
 
         Returns:
             float32 [classes], for a list of videos [n, classes].

@@ -93,7 +93,7 @@ class OutputError(TimesformerError, OSError):
 
 
 class DeviceError(TimesformerError, RuntimeError):
-    """The device that was asked for cannot be had."""
+    """The device that was asked for is not available."""
 
 
 class MissingOutputError(TimesformerError, LookupError):

@@ -43,7 +43,7 @@ _MOST_LISTED = 100  # outputs in an error, as of all layers
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """What was read of a video.
+    """The frames that were read of a video, and what is known about it.
 
     Attributes:
         frames: Those of all clips, one clip after the other, as ``ModelInput`` converts them.
@@ -143,7 +143,7 @@ class Pipeline:
 
         Raises:
             VideoNotFoundError: There is no such file.
-            InvalidVideoError: It is no video that can be decoded, or no array of frames.
+            InvalidVideoError: It is not a video that can be decoded, or not an array of frames.
         """
         if isinstance(video, np.ndarray):
             return _read_array(video, self.input)

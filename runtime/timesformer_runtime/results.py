@@ -1,4 +1,4 @@
-"""What a model answers: dataclasses, and how logits become labels with scores."""
+"""Results: dataclasses, and how logits become labels with scores."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Seconds:
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """What a model says to the frames of a video.
+    """The model's answer to the frames of a video.
 
     Attributes:
         predictions: Best first; empty where ``logits`` were not asked for.
@@ -105,7 +105,7 @@ class Answer:
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """What one run of the model saw of a video.
+    """The frames and the crop that one run of the model saw.
 
     Attributes:
         crop: Which part of the longer side of its frames: ``start``, ``center`` or ``end``.
@@ -126,7 +126,7 @@ def count_duplicates(indices: Sequence[int], num_frames: int) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class VideoResult:
-    """What is known about one video after a run.
+    """The result of one video: labels, the frames that were used, and what is wrong with the file.
 
     Attributes:
         predictions: Best first; empty where ``logits`` were not asked for.
@@ -202,7 +202,7 @@ class VideoResult:
 
 @dataclasses.dataclass(frozen=True)
 class PartResult:
-    """What the model says to a part of a video or of a stream.
+    """The model's answer to a part of a video or of a stream.
 
     Attributes:
         start: Seconds from the first frame of the video or stream.

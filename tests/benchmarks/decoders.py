@@ -80,7 +80,7 @@ def opencv(path: str, indices: Sequence[int]) -> object:
 
 
 def available() -> Iterator[tuple[str, Decoder | str]]:
-    """Each decoder by name, or why it cannot be had."""
+    """Each decoder by name, or why it is not available."""
     yield "plain PyAV", plain_pyav
     yield "timesformer", timesformer
     for mode in ("exact", "approximate"):

@@ -22,7 +22,7 @@ _HEAD_SIZE = 64  # of every published TimeSformer
 
 @dataclass(frozen=True)
 class Known:
-    """What the caller knows about a checkpoint, None where he does not say."""
+    """What the caller knows about a checkpoint; None where the caller does not say."""
 
     num_frames: int | None = None
     image_hw: tuple[int, int] | None = None
@@ -187,12 +187,12 @@ def _heads(hidden: int, heads: int | None, name: str) -> tuple[int, list[str]]:
     if heads is not None:
         if heads < 1 or hidden % heads:
             raise InvalidOptionError(
-                f"--attention-heads is {heads}; the hidden size {hidden} is no multiple of it"
+                f"--attention-heads is {heads}; the hidden size {hidden} is not a multiple of it"
             )
         return heads, []
     if hidden % _HEAD_SIZE:
         raise InvalidOptionError(
-            f"{name} has hidden size {hidden}, which is no multiple of {_HEAD_SIZE}; "
+            f"{name} has hidden size {hidden}, which is not a multiple of {_HEAD_SIZE}; "
             "say the number of heads with --attention-heads"
         )
     heads = hidden // _HEAD_SIZE

@@ -11,7 +11,7 @@ _LINE = re.compile(r"^(\s*)(- )?(?:(\w+):)?\s*(.*)$")
 
 @dataclass(frozen=True)
 class FacebookSettings:
-    """What the settings tell beyond the tensors; None where they do not say.
+    """The facts that the authors' settings tell beyond the tensors; None where they are silent.
 
     Attributes:
         num_frames: DATA.NUM_FRAMES.

@@ -164,7 +164,9 @@ def _from_hub(model: str, revision: str | None, local_files_only: bool) -> Check
             for shard in _shards(path.parent / weights)[1]:
                 hub.download(model, shard, revision=revision, local_files_only=local_files_only)
     except ModelNotFoundError as error:
-        raise CheckpointNotFoundError(f"{model} is no local file or folder, and {error}") from error
+        raise CheckpointNotFoundError(
+            f"{model} is not a local file or folder, and {error}"
+        ) from error
     return _from_file(path.parent / weights, model, revision)
 
 

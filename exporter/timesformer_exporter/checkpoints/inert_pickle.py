@@ -75,7 +75,7 @@ class StoredTensor(NamedTuple):
 
 
 class _Machine:
-    """What the opcodes of a pickle work on."""
+    """The stack and the memo that the opcodes of a pickle work on."""
 
     def __init__(self) -> None:
         self.storages: dict[str, Storage] = {}

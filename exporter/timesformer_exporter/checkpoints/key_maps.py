@@ -228,7 +228,7 @@ def recognize(originals: Mapping[str, str]) -> KeyMap | None:
 
 
 def _before(ending: str, names: Iterable[str]) -> str | None:
-    """What stands before ``ending`` in the first name that ends so, at a dot."""
+    """The part before ``ending`` in the first name that ends so, at a dot."""
     for name in names:
         prefix = name.removesuffix(ending)
         if prefix != name and (not prefix or prefix.endswith(".")):

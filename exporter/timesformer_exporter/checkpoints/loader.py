@@ -472,7 +472,7 @@ def _with_base(adapter: CheckpointFiles, base: CheckpointFiles) -> CheckpointFil
 def _renamed(
     tensors: Mapping[str, Tensor], originals: Mapping[str, str], keys: KeyMap
 ) -> tuple[dict[str, Tensor], list[str], list[str]]:
-    """The tensors by our names, the names that have none, and those of what is no model's."""
+    """Renames the tensors; also gives the names that are unknown, and those beside the model."""
     renamed, unexpected, beside = {}, [], []
     for plain, original in originals.items():
         ours = keys.ours(plain)

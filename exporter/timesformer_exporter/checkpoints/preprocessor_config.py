@@ -38,7 +38,7 @@ _MEAN_STD = {
 def default_preprocessing(
     checkpoint_format: str, config: TimesformerConfig, settings: FacebookSettings
 ) -> dict[str, Any]:
-    """What a checkpoint of that format, without a preprocessor_config.json, was trained with."""
+    """The preprocessing that checkpoints of a format were trained with, where no file tells."""
     if config.num_channels not in {1, 3}:
         raise InvalidCheckpointError(
             f"the model takes frames of {config.num_channels} channels, but a video gives 3 (RGB) "
@@ -92,7 +92,7 @@ def read_preprocessing(paths: Sequence[Path]) -> PreprocessorConfig | None:
 
 
 def with_image_size(preprocessing: Mapping[str, Any], size: tuple[int, int]) -> dict[str, Any]:
-    """The same preprocessing for frames of another size (height, width).
+    """Changes a preprocessing to frames of another size (height, width).
 
     What was cut off around the crop keeps its share of the frame.
     """

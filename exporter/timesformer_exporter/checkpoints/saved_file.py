@@ -28,7 +28,7 @@ _MOST_DIRECTORY_BYTES = 16 << 20  # of a zip archive's list of entries: over 100
 
 
 class SavedFile:
-    """What ``torch.save`` wrote.
+    """The contents of a file that ``torch.save`` wrote.
 
     Attributes:
         tree: The object that was saved, with StoredTensors for tensors.

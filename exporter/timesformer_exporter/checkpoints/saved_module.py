@@ -70,7 +70,7 @@ def _longer(prefix: str, name: str) -> str:
 
 
 def _is_plain(value: object) -> bool:
-    """Whether a value is as JSON has them: no deeper than the labels are."""
+    """Whether a value is one of JSON's types, and nested no deeper than labels are."""
     if isinstance(value, dict):
         return all(isinstance(label, str) for label in value.values())
     items = value if isinstance(value, list | tuple) else [value]

@@ -92,7 +92,7 @@ def count_integer_products(path: Path, source: onnx.GraphProto) -> IntegerProduc
 
     Raises:
         UnquantizedWeightError: A weight stayed in float that is not meant to, a product got lost
-            on the way, or the optimised graph cannot be had.
+            on the way, or ONNX Runtime does not write the optimised graph.
     """
     graph = _optimised(path)
     floats = float_products(graph, source)

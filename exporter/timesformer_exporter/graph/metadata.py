@@ -1,4 +1,4 @@
-"""What every ``.onnx`` file carries inside, so that one file is enough to run and to check it."""
+"""The metadata inside every ``.onnx`` file, so that one file is enough to run and to check it."""
 
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -24,7 +24,7 @@ def made_with() -> dict[str, str]:
 
 
 def source_dict(source: Source) -> dict[str, Any]:
-    """What the model was made from."""
+    """The checkpoint that the model was made from."""
     return {
         "model": source.model,
         "revision": source.revision,

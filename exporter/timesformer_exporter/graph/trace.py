@@ -51,7 +51,7 @@ class GraphOutputs:
 
     @property
     def only_the_task(self) -> bool:
-        """Whether the model's insides are not asked for."""
+        """Whether only the task's outputs are wanted, and no hidden states or attentions."""
         return not (self.hidden_states or self.attentions)
 
     def names(self, config: TimesformerConfig) -> tuple[str, ...]:

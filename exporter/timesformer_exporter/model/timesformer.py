@@ -28,7 +28,7 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 @dataclass(frozen=True)
 class TimesformerOutput:
-    """What the bare model computes.
+    """The outputs of the bare model.
 
     Attributes:
         last_hidden_state: After the final LayerNorm: [B, 1+N*T, D]; space-only: [B, 1+N, D].

@@ -16,7 +16,7 @@ from timesformer_exporter.proof.fidelity import json_fields
 
 @dataclasses.dataclass(frozen=True)
 class Threshold:
-    """What a dtype must reach.
+    """The thresholds that a dtype must reach.
 
     Attributes:
         cosine: Least cosine of the centred outputs.
@@ -75,12 +75,12 @@ class VariantFidelity:
 
     @property
     def threshold(self) -> Threshold:
-        """What this dtype must reach."""
+        """The thresholds of this dtype."""
         return THRESHOLDS[self.dtype]
 
     @property
     def missed(self) -> tuple[str, ...]:
-        """What falls short of the dtype's thresholds, one phrase each."""
+        """One phrase for each threshold that is missed."""
         needed = self.threshold
         # Conditions are of what is right, so that a NaN is not.
         at_least = [

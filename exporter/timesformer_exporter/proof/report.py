@@ -43,7 +43,7 @@ def export_report(
     integer_products: IntegerProducts | None,
     seconds: Mapping[str, float],
 ) -> dict[str, Any]:
-    """What was exported, how it compares with PyTorch, and what it was made with.
+    """The report of an export: the source, the comparison with PyTorch, and the versions.
 
     Args:
         folder: The folder with the graphs.

@@ -1,4 +1,4 @@
-"""What ``timesformer doctor`` finds out about this machine."""
+"""The facts that ``timesformer doctor`` prints about this machine."""
 
 from __future__ import annotations
 

@@ -14,9 +14,9 @@ def duration(value: str | float) -> float:
     """The ``type`` of an option: seconds, above 0.
 
     Raises:
-        click.BadParameter: The text is no duration.
+        click.BadParameter: The text is not a duration.
     """
     match = _PATTERN.fullmatch(str(value).lower())
     if match is None or match[2] not in _UNITS or float(match[1]) == 0:
-        raise click.BadParameter(f"{value!r} is no duration; write it as 4s, 500ms, 1.5m or 1h")
+        raise click.BadParameter(f"{value!r} is not a duration; write it as 4s, 500ms, 1.5m or 1h")
     return float(match[1]) * _UNITS[match[2]]

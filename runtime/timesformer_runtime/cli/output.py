@@ -1,4 +1,4 @@
-"""What every command says on stderr, and its exit codes."""
+"""What all commands share: messages on stderr, and exit codes."""
 
 from __future__ import annotations
 

@@ -206,7 +206,7 @@ class ResultsFile:
     def _check_kind(self) -> None:
         if not stat.S_ISREG(os.fstat(self._file).st_mode):
             raise InvalidOptionError(
-                f"{self.path} is no regular file, in which a run that was broken off could go on; "
+                f"{self.path} is not a regular file, so a run that breaks off could not go on; "
                 "give the path of one"
             )
 
@@ -276,7 +276,7 @@ class ResultsFile:
 
     def _not_a_result(self, number: int) -> InvalidOptionError:
         return InvalidOptionError(
-            f"{self.path}: line {number} is no result of this command; give another output"
+            f"{self.path}: line {number} is not a result of this command; give another output"
         )
 
 

@@ -42,7 +42,7 @@ class CsvLines:
 
 
 def damage_of(part: PartResult) -> str:
-    """What a column says of damage: how many packets failed, or that something else is wrong."""
+    """The text of the damage column: how many packets failed, or that something else is wrong."""
     if part.failed_packets:
         return str(part.failed_packets)
     return "yes" if part.damaged else ""

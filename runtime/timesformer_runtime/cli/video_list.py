@@ -79,7 +79,7 @@ def _why_there_is_none(without_videos: list[str]) -> str:
 
 
 def location(path: str) -> str:
-    """The same for all ways to write one path, also through links to folders."""
+    """One name for all ways to write a path, also through links to folders."""
     try:
         folder, name = os.path.split(path)
         return os.path.join(_real(os.path.join(os.getcwd(), folder)), name)  # noqa: PTH109, PTH118
@@ -157,7 +157,7 @@ def _joined(folder: str, name: str) -> str:
 
 
 def _mode(path: str) -> int:
-    """What is behind a path; 0 where nothing tells."""
+    """The type bits of the file behind a path; 0 where the system does not tell."""
     try:
         return Path(path).stat().st_mode
     except (OSError, ValueError):

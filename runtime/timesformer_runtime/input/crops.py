@@ -24,7 +24,7 @@ class _Overlap:
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """What a crop takes from a resized frame, and where in its result that goes."""
+    """The part of a resized frame that a crop takes, and where in the crop it goes."""
 
     rows: _Overlap
     columns: _Overlap

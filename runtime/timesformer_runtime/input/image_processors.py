@@ -35,7 +35,7 @@ _CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.2757771
 
 @dataclasses.dataclass(frozen=True)
 class _Processor:
-    """What a processor does where its configuration leaves a field out.
+    """The defaults of an image processor, for fields that its configuration leaves out.
 
     Attributes:
         size: As in ``Preprocessing``.
@@ -164,7 +164,7 @@ def _crop_size(size: object) -> object:
 
 
 def _fill_crop_size(fields: Fields, name: str) -> None:
-    """Of a processor that does not crop by default, a configuration need not say a size."""
+    """Reads the crop's size, which a processor that does not crop by default need not have."""
     if fields["crop_size"] is not None:
         return
     if fields["do_center_crop"] is True:

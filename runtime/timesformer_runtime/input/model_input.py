@@ -109,7 +109,7 @@ class ModelInput:
         )
 
     def convert(self, frame: Frame) -> ConvertedFrame:
-        """What to keep of a frame.
+        """Converts a frame to what the model sees of it.
 
         Args:
             frame: uint8 RGB [H, W, 3].
@@ -119,7 +119,7 @@ class ModelInput:
             themselves uint8 [H, W, 3].
 
         Raises:
-            InvalidVideoError: It is no such frame.
+            InvalidVideoError: It is not uint8 [H, W, 3].
         """
         if self._flips:
             frame = frame[..., ::-1]
@@ -179,7 +179,7 @@ class ModelInput:
 
 
 def _check_frames_input(views: Views) -> None:
-    """Of a graph that takes frames of any size, resize and crop are part."""
+    """Refuses options that a graph with its own resize and crop cannot follow."""
     for name, is_default in (
         ("crops", views.crops == 1),
         ("protocol", views.protocol == "huggingface"),
@@ -187,8 +187,8 @@ def _check_frames_input(views: Views) -> None:
     ):
         if not is_default:
             raise InvalidOptionError(
-                f"{name} {getattr(views, name)} cannot be had of this model: its graph resizes and "
-                "crops frames itself; export it with --input pixel_values"
+                f"{name} {getattr(views, name)} does not apply to this model: its graph resizes "
+                "and crops frames itself; export it with --input pixel_values"
             )
 
 

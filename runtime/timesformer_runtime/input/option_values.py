@@ -1,4 +1,4 @@
-"""What options about frames can be; apart from their meaning, so that --help needs no libraries."""
+"""The values that options about frames can have, for --help without NumPy."""
 
 METHODS = ("uniform", "center", "dense", "segments", "pipeline", "facebook")
 SHORT_POLICIES = ("repeat_last", "wrap", "error")

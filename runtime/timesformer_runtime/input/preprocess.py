@@ -37,7 +37,7 @@ _FILTERS = {
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """What ``preprocessor_config.json`` says: resize, centre crop, rescale, normalise.
+    """The steps of ``preprocessor_config.json``: resize, centre crop, rescale, normalise.
 
     Names, defaults and meanings are those of ``transformers.VideoMAEImageProcessor``; ``from_dict``
     also reads the configurations of other processors.

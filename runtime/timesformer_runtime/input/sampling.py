@@ -80,7 +80,7 @@ class Sampling:
             )
 
     def resolved(self, num_frames: int) -> Self:
-        """The same with the rate that a model of ``num_frames`` frames gets.
+        """Fills in the rate for a model of ``num_frames`` frames.
 
         Raises:
             InvalidOptionError: The rate was left open, and nothing tells it.

@@ -1,4 +1,4 @@
-"""What this process is granted of the CPU: how many threads, and which instructions."""
+"""The CPU as this process sees it: how many threads it is granted, and which instructions."""
 
 import functools
 import math

@@ -1,4 +1,4 @@
-"""Where to run: ONNX Runtime's import, its devices, and why one cannot be had."""
+"""Where to run: ONNX Runtime's import, its devices, and why one is not available."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _log = logging.getLogger("timesformer_runtime")
 
 @dataclasses.dataclass(frozen=True)
 class Device:
-    """What was chosen to run on.
+    """The device that was chosen to run on.
 
     Attributes:
         name: ``cpu``, ``cuda``, or another provider's name without ``ExecutionProvider``, in
@@ -88,7 +88,7 @@ def choose_device(settings: SessionSettings) -> Device:
     """Decides what to run on, by starting it where it could fail.
 
     Raises:
-        DeviceError: What was asked for cannot be had; the message quotes why.
+        DeviceError: The device is not available; the message quotes the reason.
         MissingDependencyError: ONNX Runtime is not installed.
     """
     onnxruntime = load_onnxruntime()
@@ -102,7 +102,7 @@ def choose_device(settings: SessionSettings) -> Device:
         # Full float32 products: TF32 would keep 10 bits of the mantissa.
         return Device("cuda", (_CUDA, _CPU), ({"use_tf32": "0"}, {}), reason)
     if settings.device == "cuda":
-        raise DeviceError(f"device 'cuda' cannot be had: {problem}; or use device 'cpu'")
+        raise DeviceError(f"device 'cuda' is not available: {problem}; or use device 'cpu'")
     if _CUDA not in onnxruntime.get_available_providers():
         return Device("cpu", (_CPU,), ({},), "this ONNX Runtime is built without CUDA")
     _log.warning("running on the CPU: %s", problem)
@@ -163,14 +163,14 @@ def _named_providers(onnxruntime: Any, settings: SessionSettings) -> Device:
             )
     problem = cuda_problem() if _CUDA in wanted else None
     if problem is not None:
-        raise DeviceError(f"provider {_CUDA!r} cannot be had: {problem}")
+        raise DeviceError(f"provider {_CUDA!r} is not available: {problem}")
     options = settings.provider_options or [{}] * len(wanted)
     name = wanted[0].removesuffix("ExecutionProvider").lower()
     return Device(name, wanted, tuple(options))
 
 
 def _library_problem(onnxruntime: Any, notes: str) -> str:
-    """What the system says when the CUDA provider's library is loaded once more, to be quoted.
+    """Loads the CUDA provider's library once more, to quote the system's reason in a message.
 
     Only after ONNX Runtime has tried: loaded before it, the library would never work.
     """

@@ -97,7 +97,7 @@ class FileVersion(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class GraphSource:
-    """What ONNX Runtime is given.
+    """The graph and weights that ONNX Runtime is given.
 
     Attributes:
         model: The path of a graph, or its contents.

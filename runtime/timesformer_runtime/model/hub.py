@@ -185,7 +185,9 @@ def _translated(repo_id: str, revision: str | None, filename: str | None) -> Ite
     except errors.EntryNotFoundError as error:
         raise ModelNotFoundError(f"{where} has no file {filename}") from error
     except errors.HFValidationError as error:
-        raise ModelNotFoundError(f"{repo_id} is no name of a model on the Hub: {error}") from error
+        raise ModelNotFoundError(
+            f"{repo_id} is not a name that a model on the Hub can have: {error}"
+        ) from error
     except errors.HfHubHTTPError as error:
         raise _refused(where, error) from error
     except Exception as error:  # whatever an answer of another kind makes of the library

@@ -80,7 +80,7 @@ class Golden:
         if self.output not in ("logits", "features"):
             raise ValueError(f"output {self.output!r}")
         if self.values.ndim != 1 or not self.values.size or not np.isfinite(self.values).all():
-            raise ValueError("values that are no list of finite numbers")
+            raise ValueError("values that are not a list of finite numbers")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -152,7 +152,7 @@ def load_model(
     """Finds, loads and checks a model; see ``find_model`` for what it can be.
 
     Raises:
-        TimesformerError: It cannot be found or loaded, is no video model, or its files
+        TimesformerError: It cannot be found or loaded, is not a video model, or its files
             contradict each other.
     """
     device = choose_device(settings)
@@ -205,7 +205,7 @@ def _describe(files: ModelFiles, session: Session) -> LoadedModel:
 
 
 def _own_metadata(metadata: Mapping[str, str]) -> Mapping[str, str]:
-    """What timesformer-export wrote; nothing for the files of other tools, whose keys differ."""
+    """Gives the metadata that timesformer-export wrote; nothing for files of other tools."""
     version = metadata.get(_FORMAT_KEY)
     if version is None:
         return {}
@@ -284,7 +284,7 @@ def _read_input(tensor: TensorInfo, config: Mapping[str, Any]) -> GraphInput:
 
 
 def _read_num_frames(tensor: TensorInfo, config: Mapping[str, Any]) -> int:
-    """What the graph was made for; the configuration only counts where that is open."""
+    """Reads the number of frames from the graph, or from the configuration where it is dynamic."""
     frames = tensor.shape[1]
     if not isinstance(frames, int):
         stated = whole_number(config.get("num_frames"))

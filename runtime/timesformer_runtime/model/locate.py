@@ -45,7 +45,7 @@ _WEIGHTS = (".safetensors", ".bin", ".pth", ".pyth", ".pt")
 
 @dataclasses.dataclass(frozen=True)
 class ModelFiles:
-    """What was found for a model.
+    """The files of a model.
 
     Attributes:
         name: The model as it was asked for.

@@ -293,7 +293,7 @@ def _config_entries(settings: SessionSettings) -> dict[str, str]:
 
 
 def _give_back_freed_memory() -> None:
-    """What loading took to parse and pack weights would stay with the process.
+    """Gives memory back that parsing and packing weights took, and that the process would keep.
 
     For a float32 base model this is 45 MB of 520, for an int8 one given as bytes 100 of 250. Only
     glibc has the function, and needs it.

@@ -13,7 +13,7 @@ DEVICES = ("auto", "cpu", "cuda")
 _CONFIG_PREFIXES = ("session.", "optimization.", "ep.", "mlas.", "memory.")
 _MAX_THREADS = 1024
 
-# Switches of ONNX Runtime's SessionOptions that are no configuration entries.
+# Attributes of ONNX Runtime's SessionOptions; all other keys are configuration entries.
 SWITCHES = ("enable_cpu_mem_arena", "enable_mem_pattern")
 
 # Configuration entries for speed and memory that are switches, too. ONNX Runtime ignores keys and
@@ -121,7 +121,7 @@ def _check_for_slip(key: str) -> None:
 
 
 def _check_threads(threads: object) -> None:
-    if type(threads) is not int or not 1 <= threads <= _MAX_THREADS:  # True is no number here
+    if type(threads) is not int or not 1 <= threads <= _MAX_THREADS:  # True is not a number here
         raise InvalidOptionError(
             f"threads is {threads!r}; it must be an integer from 1 to {_MAX_THREADS}"
         )

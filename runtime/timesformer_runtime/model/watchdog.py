@@ -62,7 +62,7 @@ class _Watchdog:
 
 
 class _Process:
-    """What this process has; a forked one begins anew, because threads stay with their parent."""
+    """The watchdog of this process. A forked process starts its own: threads are not inherited."""
 
     def __init__(self) -> None:
         self.begin()

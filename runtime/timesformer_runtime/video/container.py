@@ -124,7 +124,7 @@ def prepare(
 
 
 def _with_margins(pixels: int) -> int:
-    """What a decoder may count that adds 64 pixels on each side of a picture."""
+    """The pixels of a frame as a decoder counts them, which may add 64 on each side."""
     return pixels + 128 * 5 * math.isqrt(pixels) + 128 * 128
 
 

@@ -24,7 +24,7 @@ _HOPELESS = 100  # after so many failed packets, more than frames, reading on is
 
 
 class Picture(NamedTuple):
-    """What is kept of a frame, and its time in seconds from the video's first frame."""
+    """A frame as it is kept, and its time in seconds from the video's first frame."""
 
     pixels: ConvertedFrame
     seconds: float
@@ -32,7 +32,7 @@ class Picture(NamedTuple):
 
 @dataclasses.dataclass
 class Decoded:
-    """What came out of a file.
+    """The frames that came out of a file, and what went wrong.
 
     Attributes:
         count: Number of frames that decode.

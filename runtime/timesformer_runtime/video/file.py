@@ -16,7 +16,7 @@ ReadAt = Callable[[int, int], bytes]  # an offset, and how many bytes
 
 
 class SeekableFile(Protocol):
-    """What FFmpeg needs of a file object."""
+    """The methods of a file object that FFmpeg needs."""
 
     def read(self, size: int, /) -> bytes:
         """Reads up to so many bytes."""

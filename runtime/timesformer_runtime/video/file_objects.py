@@ -1,4 +1,4 @@
-"""What stands between a file object and FFmpeg: neither must harm the other.
+"""Stands between a file object and FFmpeg: neither must harm the other.
 
 PyAV copies what ``read`` gives into a buffer without looking at its length. And it loses a
 ``KeyboardInterrupt`` that is raised while it calls Python: FFmpeg then takes the file to end there.
@@ -87,7 +87,7 @@ class CheckedFile:
 
 
 def checked_bytes(data: object, name: str) -> bytes:
-    """What a file object read.
+    """Checks that a file object read bytes.
 
     Raises:
         InvalidVideoError: These are not bytes.
@@ -103,7 +103,7 @@ def checked_bytes(data: object, name: str) -> bytes:
 
 
 class Callbacks:
-    """What PyAV calls to read a file. Each error is noted in the file, which then ends.
+    """The functions that PyAV calls to read a file; each error is noted, and the file then ends.
 
     Args:
         file: The file.

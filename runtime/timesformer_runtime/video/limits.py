@@ -1,4 +1,4 @@
-"""What reading one video may cost: files come from anyone, and some ask for more than there is."""
+"""Limits for reading one video: files come from anyone, and some ask for more than there is."""
 
 from __future__ import annotations
 

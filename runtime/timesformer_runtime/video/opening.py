@@ -162,6 +162,6 @@ def _with_units(container: InputContainer) -> list[av.CodecContext]:
 
 
 def _contexts(container: InputContainer) -> Iterator[av.CodecContext]:
-    """Of the streams that can be decoded."""
+    """The codec contexts of the streams that can be decoded."""
     contexts = (stream.codec_context for stream in container.streams)
     return (context for context in contexts if context is not None)

@@ -150,16 +150,16 @@ class Playback:
 
     @contextlib.contextmanager
     def again(self, threads: int) -> Iterator[Playback]:
-        """The same file from its start, once more; this one cannot be played any further."""
+        """Opens the file once more, from its start; this playback cannot go on."""
         with open_video(self._video_file, threads=threads) as video:
             yield Playback(self._video_file, video, None)
 
     def problems_so_far(self) -> tuple[str, ...]:
-        """What is known to be wrong while the file is played, but for packets that failed."""
+        """Problems that are known while the file is played, apart from packets that failed."""
         return oddities(self._decoded)
 
     def problems(self) -> tuple[str, ...]:
-        """What is wrong with the file, once it was played to its end; empty for a sound one."""
+        """Problems of the file, once it was played to its end; empty for a sound file."""
         unit = self._video.stream.time_base
         extent = Extent(self._packets, None, None)
         if unit is not None and self._first is not None and self._end is not None:

@@ -1,4 +1,4 @@
-"""What a file says about itself, and where that is not what is in it."""
+"""Compares what a container states about itself with what is in it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TOO_MUCH = 1.5  # muxers understate the duration of videos with a variable rate
 
 
 class Stated(NamedTuple):
-    """What a file says before anything of it is decoded.
+    """What a container states about itself, before anything is decoded.
 
     Attributes:
         seconds: Duration in seconds; None where it states none.
@@ -38,7 +38,7 @@ class Stated(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What is wrong with a file.
+    """The problems of a file.
 
     Attributes:
         problems: A short sentence for each; empty where it is sound.
@@ -98,7 +98,7 @@ def _flaws(decoded: Decoded) -> list[str]:
 
 
 def oddities(decoded: Decoded) -> tuple[str, ...]:
-    """What is wrong with frames that decode, already while others follow."""
+    """Problems of frames that decode, which are known while others follow."""
     found = []
     if len(decoded.sizes) > 1:
         found.append("its pictures change their size")
@@ -143,7 +143,7 @@ def _last_end(container: InputContainer, file: CountedFile, video_file: VideoFil
 
 
 def _riff_size(video_file: VideoFile) -> int | None:
-    """What the header of an AVI file says; its demuxer goes by what is there."""
+    """The file size that the header of an AVI file states; its demuxer does not look at it."""
     header = video_file.first_bytes(8)
     size = int.from_bytes(header[4:], "little")
     return size + 8 if header[:4] == b"RIFF" and size else None

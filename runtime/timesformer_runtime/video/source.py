@@ -86,7 +86,7 @@ def _name(source: Source) -> str:
 def _acquire(
     source: Source, name: str, watch: Watch
 ) -> tuple[str | SeekableFile, contextlib.ExitStack]:
-    """What FFmpeg can read again and again, and what to close after that."""
+    """Makes a source readable again and again; also gives what to close after that."""
     with contextlib.ExitStack() as stack:
         target: str | SeekableFile
         if not isinstance(source, str | os.PathLike):

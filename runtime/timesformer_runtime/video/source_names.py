@@ -78,7 +78,7 @@ def _written(source: str) -> tuple[str, ...]:
 
 
 def _without_secrets(scheme: str, rest: str) -> str:
-    """What may be shown of a URL behind its scheme."""
+    """The part of a URL behind its scheme, without secrets."""
     authority = re.split(r"[/\\?#]", rest, maxsplit=1)[0]
     tail = rest[len(authority) :]
     if "@" in tail:

@@ -17,7 +17,7 @@ _ON_A_GPU = 2  # runs at once: one fills the gaps of the other
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What came out of one video: a result or an error.
+    """The outcome of one video: a result or an error.
 
     Attributes:
         video: The video as it was given.

@@ -86,7 +86,7 @@ class LiveSettings:
 
 @dataclasses.dataclass(frozen=True)
 class LiveResult(PartResult):
-    """What the model says to one window of a stream.
+    """The model's answer to one window of a stream.
 
     Attributes:
         latency: Seconds from the arrival of the window's last frame to this result.

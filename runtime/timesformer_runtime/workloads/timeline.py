@@ -36,7 +36,7 @@ _READ = 3  # those, and what the reading thread holds
 
 @dataclasses.dataclass(frozen=True)
 class Segment(PartResult):
-    """What the model says to a part of a video.
+    """The model's answer to a part of a video.
 
     Attributes:
         windows: How many windows it is made of; more than one only where they were merged, and

@@ -132,7 +132,7 @@ def check_workers(workers: object) -> None:
     """Makes sure that there can be so many.
 
     Raises:
-        InvalidOptionError: It is no such number.
+        InvalidOptionError: It is not an integer in that range.
     """
     if type(workers) is not int or not 1 <= workers <= _MOST_WORKERS:
         raise InvalidOptionError(

@@ -173,7 +173,10 @@ def test_refusals_are_one_line_with_the_remedy(
             ("me/safetensors", {"local_files_only": True}),
         )
     expected = (
-        ("CheckpointNotFoundError", "me/missing is no local file or folder, and there is no model"),
+        (
+            "CheckpointNotFoundError",
+            "me/missing is not a local file or folder, and there is no model",
+        ),
         ("CheckpointNotFoundError", "me/safetensors has no revision v9"),
         ("HubError", "me/gated is gated"),
         ("HubError", "downloading model.safetensors of me/cut"),

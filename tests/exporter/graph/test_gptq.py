@@ -130,7 +130,7 @@ def test_grams_are_sums_over_all_tokens_of_all_clips() -> None:
     np.testing.assert_allclose(grams["a"], x.T @ x + y.T @ y, rtol=1e-4, atol=0.1)
 
 
-@pytest.mark.parametrize("width", [64, 44])  # 44 is no multiple of the 32 that share a scale
+@pytest.mark.parametrize("width", [64, 44])  # 44 is not a multiple of the 32 that share a scale
 def test_onnx_runtime_computes_with_the_quantized_weights(width: int, tmp_path: Path) -> None:
     model = _graph(width, shared=True)
     clips = [_activations(50, width) for _ in range(3)]

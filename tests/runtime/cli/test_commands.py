@@ -305,7 +305,7 @@ def test_cuda_that_cannot_be_had(folder: Path) -> None:
     if cuda_problem() is None:
         pytest.skip("CUDA works here")
     result = timesformer(folder, "classify", "shots", "a.mp4", "--device", "cuda")
-    assert_bad_input(result, "device 'cuda' cannot be had: ")
+    assert_bad_input(result, "device 'cuda' is not available: ")
 
 
 @pytest.mark.skipif("TIMESFORMER_TEST_CLIPS" not in os.environ, reason="no folder of real clips")

@@ -118,7 +118,7 @@ OWN = json.dumps({"video": "a.mp4", "run": RUN, "predictions": []}).encode()
     ],
 )
 def test_files_of_others_are_left_alone(path: Path, content: bytes) -> None:
-    message = r"line \d (is no result of this command|was made with)"
+    message = r"line \d (is not a result of this command|was made with)"
     for before in (b"", path.read_bytes()):
         path.write_bytes(before + content)
         modified = path.stat().st_mtime_ns
@@ -132,7 +132,7 @@ def test_files_of_others_behind_a_link_are_left_alone(path: Path) -> None:
     path.write_bytes(b'{"video": "a", "note": "mine"}')
     link = path.with_name("link")
     link.symlink_to(path)
-    with pytest.raises(InvalidOptionError, match="line 1 is no result of this command"):
+    with pytest.raises(InvalidOptionError, match="line 1 is not a result of this command"):
         ResultsFile(link, RUN)
     assert path.read_bytes() == b'{"video": "a", "note": "mine"}'
 
@@ -142,7 +142,7 @@ def test_a_file_without_a_line_end_is_not_read_in_whole(
 ) -> None:
     monkeypatch.setattr(results_file, "_LONGEST_LINE", 1 << 10)
     path.write_bytes(b'{"video": "a", ' + bytes(1 << 20))
-    with pytest.raises(InvalidOptionError, match="line 1 is no result of this command"):
+    with pytest.raises(InvalidOptionError, match="line 1 is not a result of this command"):
         ResultsFile(path, RUN)
     assert len(path.read_bytes()) == (1 << 20) + 15
 

@@ -277,9 +277,9 @@ def test_a_fast_resize_never_makes_frames_huge() -> None:
 @pytest.mark.parametrize(
     ("views", "message"),
     [
-        (Views(crops=3), "crops 3 cannot be had of this model: its graph resizes"),
-        (Views.facebook(crops=1), "protocol facebook cannot be had of this model"),
-        (Views(resize="fast"), "resize fast cannot be had .* --input pixel_values"),
+        (Views(crops=3), "crops 3 does not apply to this model: its graph resizes"),
+        (Views.facebook(crops=1), "protocol facebook does not apply to this model"),
+        (Views(resize="fast"), "resize fast does not apply .* --input pixel_values"),
     ],
 )
 def test_graphs_that_preprocess_refuse(views: Views, message: str) -> None:

@@ -306,7 +306,7 @@ def test_a_file_of_somebody_else_is_not_touched(folder: Path, tmp_path: Path, co
     (tmp_path / "notes.json").write_text(content)
     result = batch(folder, "clips/a.mp4", "--output", tmp_path / "notes.json")
     assert result.returncode == 2
-    assert "notes.json: line 1 is no result of this command" in result.stderr.splitlines()[-1]
+    assert "notes.json: line 1 is not a result of this command" in result.stderr.splitlines()[-1]
     assert (tmp_path / "notes.json").read_text() == content
 
 
@@ -427,11 +427,11 @@ def test_interrupt(folder: Path, tmp_path: Path) -> None:
         (["clips/a.mp4"], "'--output'"),
         (["shots", "--output", "r.jsonl"], "shots has no file that is named like a video"),
         (["clips", "--output", "no/r.jsonl"], f"no/r.jsonl: {os.strerror(errno.ENOENT)}"),
-        (["clips", "--output", "clips/broken.mp4"], "line 1 is no result of this command"),
+        (["clips", "--output", "clips/broken.mp4"], "line 1 is not a result of this command"),
         (["clips", "--output", "r.jsonl", "--workers", 999], "workers is 999; it must be"),
         (["-", "--output", "r.jsonl"], "no video was named"),
         (["clips", "--output", "-"], "results cannot go to standard output"),
-        (["clips", "--output", "/dev/stdout"], "/dev/stdout is no regular file"),
+        (["clips", "--output", "/dev/stdout"], "/dev/stdout is not a regular file"),
     ],
 )
 def test_bad_input(folder: Path, more: list[object], message: str) -> None:

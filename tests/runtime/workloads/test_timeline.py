@@ -531,8 +531,8 @@ def test_ctrl_c_does_not_wait_for_standard_input(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["long.mp4", "--window", "four"], "'four' is no duration; write it as 4s, 500ms"),
-        (["long.mp4", "--stride", "0s"], "'0s' is no duration"),
+        (["long.mp4", "--window", "four"], "'four' is not a duration; write it as 4s, 500ms"),
+        (["long.mp4", "--stride", "0s"], "'0s' is not a duration"),
         (["long.mp4", "--window", "1h", "--stride", "1s"], "it must be at least 3.6"),
         (["long.mp4", "--json", "--csv"], "--json and --csv contradict each other"),
         (["missing.mp4"], "missing.mp4: there is no such file"),

@@ -124,7 +124,7 @@ class _Finder:
             )
 
     def _named(self, parent: Box, depth: int) -> Iterator[Box]:
-        """What may be a box of the kinds that are looked for, at any depth."""
+        """Finds by name whatever may be a box of the wanted kinds, at any depth."""
         for start in range(parent.first, parent.stop, _PIECE):
             data = parent.read_at(start, min(_PIECE + 7, parent.stop - start))
             for kind in self._kinds:

@@ -61,7 +61,7 @@ def check_tables(video_file: VideoFile) -> None:
 
 @dataclasses.dataclass
 class _Track:
-    """What the boxes of a track say so far; of two of a kind FFmpeg may take either."""
+    """What the boxes of a track state so far; of two boxes of a kind FFmpeg may take either."""
 
     samples: int = 0
     chunks: int = 0

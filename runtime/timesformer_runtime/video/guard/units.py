@@ -131,7 +131,7 @@ class CountedFile:
         self.expect_packet()
 
     def expect_packet(self) -> None:
-        """What comes next is another packet."""
+        """Starts to count for the next packet."""
         self._count = 0
 
     def _look_for_av1(self, data: bytes) -> None:
@@ -165,7 +165,7 @@ def has_units(codec: av.CodecContext) -> bool:
 
 
 def splits_as_read(codec: av.CodecContext) -> bool:
-    """Whether it does so already when they are read."""
+    """Whether FFmpeg splits packets of this codec already when it reads them."""
     return codec.name in _SPLIT_AS_READ
 
 

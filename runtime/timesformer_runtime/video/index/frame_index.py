@@ -89,7 +89,7 @@ class Extent(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Scan:
-    """What reading all packets of a stream without decoding them tells.
+    """What the packets of a stream tell without being decoded.
 
     Attributes:
         packets: Number of packets that should give a frame.

@@ -125,7 +125,7 @@ class LiveSource:
         set: a call of FFmpeg that is under way then takes ``timeout`` at most.
 
         Raises:
-            InvalidVideoError: It could not be connected at the first time, or is no video.
+            InvalidVideoError: It could not be connected at the first time, or is not a video.
             SourceLostError: It was lost and could not be connected again.
         """
         failures = 0
@@ -141,7 +141,7 @@ class LiveSource:
                 reason = "it ended"
             except _LostError as error:
                 reason = str(error)
-            except InvalidVideoError as error:  # what came is no video that is taken here
+            except InvalidVideoError as error:  # what came is not a video that can be read here
                 if self._connections == 0:
                     raise
                 reason = str(error)
