@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 
@@ -12,9 +13,17 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 @pytest.fixture
-def limit_files() -> Iterator[Callable[[int], None]]:
-    """Sets how many bytes a file may have, in a test's own process: a disk that is full at will."""
+def limit_files() -> Callable[[int], AbstractContextManager[None]]:
+    """Limits the bytes of a file that this process writes: a disk that is full, for a while."""
     resource = pytest.importorskip("resource")
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    @contextmanager
+    def limited(size: int) -> Iterator[None]:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+        try:
+            yield
+        finally:  # before pytest reports, perhaps into a file
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return limited

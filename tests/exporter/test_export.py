@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -212,12 +213,11 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("limit", [1000, 100_000])
 def test_a_full_disk_is_named(
-    limit: int, tmp_path: Path, limit_files: Callable[[int], None]
+    limit: int, tmp_path: Path, limit_files: Callable[[int], AbstractContextManager[None]]
 ) -> None:
     write_checkpoint(tmp_path / "model", tiny_config("space_only"), preprocessing=PREPROCESSING)
     options = ExportOptions(str(tmp_path / "model"), output=tmp_path / "bundle", dtypes=("int8",))
-    limit_files(limit)
-    with pytest.raises(OutputWriteError) as caught:
+    with limit_files(limit), pytest.raises(OutputWriteError) as caught:
         export(options)
     assert caught.value.path == tmp_path / "bundle" / "onnx" / "model.onnx"
     assert os.strerror(errno.EFBIG) in str(caught.value)

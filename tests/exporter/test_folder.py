@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -229,7 +230,7 @@ def test_a_failed_write_names_the_file_the_reason_and_the_remedy(tmp_path: Path)
 
 
 def test_a_library_that_does_not_say_that_the_disk_is_full(
-    tmp_path: Path, limit_files: Callable[[int], None]
+    tmp_path: Path, limit_files: Callable[[int], AbstractContextManager[None]]
 ) -> None:
     def library() -> None:
         with writing(tmp_path / "model.onnx", size=3_000_000):
@@ -239,8 +240,10 @@ def test_a_library_that_does_not_say_that_the_disk_is_full(
         library()
     assert not list(tmp_path.iterdir())
 
-    limit_files(2_000_000)
-    with pytest.raises(OutputWriteError, match=r"model\.onnx cannot be written"):
+    with (
+        limit_files(2_000_000),
+        pytest.raises(OutputWriteError, match=r"model\.onnx cannot be written"),
+    ):
         library()
     assert not list(tmp_path.iterdir())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -144,23 +145,24 @@ def test_a_product_that_got_lost(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_not_called_a_wrong_graph(
-    tmp_path: Path, limit_files: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    limit_files: Callable[[int], AbstractContextManager[None]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Not while the quantizer writes its temporary files, nor while ONNX Runtime optimises."""
     nodes = [helper.make_node("MatMul", ["x", "w"], ["y"], name="only")]
     source, target = _write(tmp_path / "m.onnx", nodes, w=WEIGHT), tmp_path / "int8.onnx"
     write_variant(source, target, "int8")
-    limit_files(100)
-    with pytest.raises(OutputWriteError, match=r"int8\.onnx cannot be written"):
+    full = pytest.raises(OutputWriteError, match=r"int8\.onnx cannot be written")
+    with limit_files(100), full:
         count_integer_products(target, onnx.load(source).graph)
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
-    with pytest.raises(OutputWriteError) as caught:
+    with limit_files(100), pytest.raises(OutputWriteError) as caught:
         write_variant(source, target, "int8")
     assert caught.value.path.is_relative_to(tmp_path / "tmp")
     assert not list((tmp_path / "tmp").iterdir())
-    limit_files(source.stat().st_size + 100)
-    with pytest.raises(OutputWriteError, match=r"int8\.onnx cannot be written"):
+    with limit_files(source.stat().st_size + 100), full:
         write_variant(source, target, "int8")
 
 
