@@ -151,7 +151,7 @@ def _frames(tensors: Mapping[str, Tensor], frames: int | None, name: str) -> int
     if frames is None:
         raise InvalidOptionError(
             f"{name} has space-only attention, whose tensors do not tell the number of frames; "
-            "say it with --num-frames (the published models have 8)"
+            "say it with `num_frames` (the published models have 8)"
         )
     return frames
 
@@ -171,7 +171,7 @@ def _image_size(
     side = math.isqrt(patches)
     if image_hw and (image_hw[0] // patch[0]) * (image_hw[1] // patch[1]) == patches:
         rows, columns = image_hw[0] // patch[0], image_hw[1] // patch[1]
-        assumed = f"A grid of {rows}x{columns} patches was taken from --image-size."
+        assumed = f"A grid of {rows}x{columns} patches was taken from `image_size`."
         return image_hw, [] if (rows, columns) == (side, side) else [assumed]
     if side * side == patches and patches > 0:
         size = side * patch[0], side * patch[1]
@@ -179,7 +179,7 @@ def _image_size(
     asked = "" if image_hw is None else f", and {image_hw[0]}x{image_hw[1]} does not give as many"
     raise InvalidOptionError(
         f"{name} has position embeddings for {patches} patches of {patch[0]}x{patch[1]}, which is "
-        f"no square grid{asked}; say the size of its frames with --image-size HxW"
+        f"no square grid{asked}; say the size of its frames with `image_size`"
     )
 
 
@@ -187,13 +187,13 @@ def _heads(hidden: int, heads: int | None, name: str) -> tuple[int, list[str]]:
     if heads is not None:
         if heads < 1 or hidden % heads:
             raise InvalidOptionError(
-                f"--attention-heads is {heads}; the hidden size {hidden} is not a multiple of it"
+                f"`attention_heads` is {heads}; the hidden size {hidden} is not a multiple of it"
             )
         return heads, []
     if hidden % _HEAD_SIZE:
         raise InvalidOptionError(
             f"{name} has hidden size {hidden}, which is not a multiple of {_HEAD_SIZE}; "
-            "say the number of heads with --attention-heads"
+            "say the number of heads with `attention_heads`"
         )
     heads = hidden // _HEAD_SIZE
     return heads, [f"{heads} attention heads were assumed: hidden size {hidden} / {_HEAD_SIZE}."]

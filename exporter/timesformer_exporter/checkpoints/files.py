@@ -81,7 +81,7 @@ def find_files(model: str | Path, revision: str | None, local_files_only: bool) 
         return _from_hub(str(model), revision, local_files_only)
     if revision is not None:
         raise InvalidOptionError(
-            f"--revision is {revision}, but {model} is a local path, which has no revisions; "
+            f"`revision` is {revision}, but {model} is a local path, which has no revisions; "
             "leave the option out"
         )
     if is_folder:

@@ -25,24 +25,24 @@ def read_labels(path: Path, count: int) -> dict[int, str]:
         is_json = text.lstrip()[:1] in {"[", "{"}
         values = parse_json(text, str(path)) if is_json else _lines(text)
     except InvalidModelError as error:
-        raise InvalidOptionError(f"--labels {error}") from error
+        raise InvalidOptionError(f"`labels` {error}") from error
     pairs = _pairs(path, values)
     labels: dict[int, str] = {}
     for index, label in pairs:
         if not isinstance(label, str) or not label.strip():
             raise InvalidOptionError(
-                f"--labels {path} has {quoted(label)} as the name of class {index}"
+                f"`labels` {path} has {quoted(label)} as the name of class {index}"
             )
         if index in labels:
-            raise InvalidOptionError(f"--labels {path} names class {index} twice")
+            raise InvalidOptionError(f"`labels` {path} names class {index} twice")
         labels[index] = label
     if len(labels) != count:
         raise InvalidOptionError(
-            f"--labels {path} names {len(labels)} classes, but the checkpoint has {count}"
+            f"`labels` {path} names {len(labels)} classes, but the checkpoint has {count}"
         )
     missing = sorted(set(range(count)) - set(labels))
     if missing:
-        raise InvalidOptionError(f"--labels {path} has no name for class {missing[0]}")
+        raise InvalidOptionError(f"`labels` {path} has no name for class {missing[0]}")
     return {index: labels[index] for index in range(count)}
 
 
@@ -63,5 +63,5 @@ def _index(path: Path, index: str) -> int:
         return int(index)
     except ValueError as error:
         raise InvalidOptionError(
-            f"--labels {path} has the key {quoted(index)}; keys must be indices of classes"
+            f"`labels` {path} has the key {quoted(index)}; keys must be indices of classes"
         ) from error

@@ -136,10 +136,10 @@ def load_checkpoint(  # noqa: PLR0913 (one for each option)
             huggingface_hub is not installed.
     """
     if task not in TASKS:
-        raise InvalidOptionError(f"--task is {task!r}; it must be one of {', '.join(TASKS)}")
+        raise InvalidOptionError(f"`task` is {task!r}; it must be one of {', '.join(TASKS)}")
     wanted = Known(num_frames, _height_width(image_size), attention_heads)
     if num_frames is not None and num_frames < 1:
-        raise InvalidOptionError(f"--num-frames is {num_frames}; it must be at least 1")
+        raise InvalidOptionError(f"`num_frames` is {num_frames}; it must be at least 1")
     if weights not in (None, *WEIGHTS):
         raise InvalidOptionError(f"weights is {weights!r}; it must be one of {', '.join(WEIGHTS)}")
     files = find_files(model, revision, local_files_only)
@@ -294,7 +294,7 @@ class _Loader:
             raise InvalidOptionError(
                 f"{self.files.name} has no config.json, and its tensors (hidden size {hidden}) do "
                 "not tell the number of attention heads; add config.json, or say the number with "
-                "--attention-heads"
+                "`attention_heads`"
             )
 
     def _read_config(
@@ -313,7 +313,7 @@ class _Loader:
         heads = self.wanted.attention_heads
         if heads is not None and heads != config.num_attention_heads:
             raise InvalidOptionError(
-                f"--attention-heads is {heads}, but {where} says {config.num_attention_heads}; "
+                f"`attention_heads` is {heads}, but {where} says {config.num_attention_heads}; "
                 "leave the option out"
             )
         config, notes = match_embeddings(
@@ -335,16 +335,14 @@ class _Loader:
         if self.labels is not None:
             if self.task == "feature-extraction":
                 raise InvalidOptionError(
-                    f"--labels is {self.labels}, but --task feature-extraction has no classes; "
+                    f"`labels` is {self.labels}, but `task=feature-extraction` has no classes; "
                     "leave one of them out"
                 )
             labels = read_labels(self.labels, config.num_labels)
             return dataclasses.replace(config, id2label=labels)
         names = config.id2label or {}
         if names and all(name == f"LABEL_{index}" for index, name in names.items()):
-            self.notes.append(
-                f"The {len(names)} classes have no names; give them with --labels FILE."
-            )
+            self.notes.append(f"The {len(names)} classes have no names; give them with `labels`.")
         return config
 
     def _preprocessing(
@@ -387,7 +385,7 @@ class _Loader:
             made = "{}x{}".format(*preprocessing.output_size)
             raise InvalidCheckpointError(
                 f"{self.preprocessor} makes frames of {made}, but the model is for "
-                f"{height}x{width}; say which with --image-size"
+                f"{height}x{width}; say which with `image_size`"
             )
         if preprocessing.num_channels != config.num_channels:
             raise InvalidCheckpointError(
@@ -489,7 +487,7 @@ def _height_width(image_size: int | tuple[int, int] | None) -> tuple[int, int] |
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
     if size is not None and not 1 <= min(size) <= max(size) <= _MAX_SIDE:
         raise InvalidOptionError(
-            f"--image-size is {size[0]}x{size[1]}; both sides must be from 1 to {_MAX_SIDE} pixels"
+            f"`image_size` is {size[0]}x{size[1]}; both sides must be from 1 to {_MAX_SIDE} pixels"
         )
     return size
 
@@ -521,6 +519,6 @@ def _without_head(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _no_head(model: str) -> InvalidCheckpointError:
     return InvalidCheckpointError(
-        f"{model} has no classification head; take its features with --task feature-extraction, "
+        f"{model} has no classification head; take its features with `task=feature-extraction`, "
         "or give a fine-tuned checkpoint"
     )

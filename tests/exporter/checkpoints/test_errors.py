@@ -88,7 +88,7 @@ def test_a_bundle(tmp_path: Path) -> None:
 
 def test_a_revision_of_a_local_model(tmp_path: Path) -> None:
     said = refusal(InvalidOptionError, write_folder(tmp_path), revision="main")
-    assert "--revision is main" in said
+    assert "`revision` is main" in said
 
 
 # Files that are none, or broken
@@ -233,7 +233,7 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
             "preprocessor_config.json",
             '{"crop_size": 48, "size": 48}',
             InvalidCheckpointError,
-            "makes frames of 48x48, but the model is for 32x32; say which with --image-size",
+            "makes frames of 48x48, but the model is for 32x32; say which with `image_size`",
         ),
         (
             "preprocessor_config.json",
@@ -411,7 +411,7 @@ def test_no_head(tmp_path: Path) -> None:
     ):
         said = refusal(InvalidCheckpointError, folder, attention_heads=2)
         assert "no classification head" in said
-        assert "--task feature-extraction" in said
+        assert "`task=feature-extraction`" in said
 
 
 def test_channels_that_no_video_has(tmp_path: Path) -> None:
@@ -431,15 +431,15 @@ def test_settings_for_other_channels_than_the_model_has(tmp_path: Path) -> None:
 
 def test_heads_that_cannot_be_guessed(tmp_path: Path) -> None:
     path = save(tmp_path / "model.pyth", to_facebook(tiny_state()))
-    assert "--attention-heads" in refusal(InvalidOptionError, path)
+    assert "`attention_heads`" in refusal(InvalidOptionError, path)
     for heads in (0, -1, 3):
         said = refusal(InvalidOptionError, path, attention_heads=heads)
-        assert f"--attention-heads is {heads}" in said
+        assert f"`attention_heads` is {heads}" in said
 
 
 def test_heads_against_the_configuration(tmp_path: Path) -> None:
     said = refusal(InvalidOptionError, write_folder(tmp_path), attention_heads=4)
-    assert "--attention-heads is 4, but" in said
+    assert "`attention_heads` is 4, but" in said
     assert "config.json says 2" in said
 
 
@@ -448,14 +448,14 @@ def test_frames_of_a_space_only_model(tmp_path: Path) -> None:
     path = save(tmp_path / "model.pyth", state)
     said = refusal(InvalidOptionError, path, attention_heads=2)
     assert "space-only" in said
-    assert "--num-frames" in said
+    assert "`num_frames`" in said
 
 
 def test_a_grid_that_cannot_be_guessed(tmp_path: Path) -> None:
     path = save(tmp_path / "model.pyth", to_facebook(tiny_state(image_size=(32, 48))))
     said = refusal(InvalidOptionError, path, attention_heads=2)
     assert "6 patches of 16x16, which is no square grid; say" in said
-    assert "--image-size" in said
+    assert "`image_size`" in said
     said = refusal(InvalidOptionError, path, attention_heads=2, image_size=64)
     assert "64x64 does not give as many" in said
 
@@ -463,12 +463,12 @@ def test_a_grid_that_cannot_be_guessed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"task": "classification"}, "--task is 'classification'"),
-        ({"num_frames": 0}, "--num-frames is 0"),
-        ({"image_size": 0}, "--image-size is 0x0"),
-        ({"image_size": (32, -1)}, "--image-size is 32x-1"),
+        ({"task": "classification"}, "`task` is 'classification'"),
+        ({"num_frames": 0}, "`num_frames` is 0"),
+        ({"image_size": 0}, "`image_size` is 0x0"),
+        ({"image_size": (32, -1)}, "`image_size` is 32x-1"),
         ({"image_size": 100_000}, "from 1 to 8192"),
-        ({"labels": Path("none.txt")}, "--labels none.txt cannot be read"),
+        ({"labels": Path("none.txt")}, "`labels` none.txt cannot be read"),
         ({"labels": Path("x.txt"), "task": "feature-extraction"}, "has no classes"),
     ],
 )

@@ -194,7 +194,7 @@ def test_a_bare_hugging_face_model(tmp_path: Path) -> None:
     config = tiny_config(id2label=None)
     theirs = transformers.TimesformerModel(transformers.TimesformerConfig(**config.to_dict()))
     theirs.save_pretrained(tmp_path)
-    with pytest.raises(InvalidCheckpointError, match="--task feature-extraction"):
+    with pytest.raises(InvalidCheckpointError, match="`task=feature-extraction`"):
         load_checkpoint(tmp_path)
 
     checkpoint = load_checkpoint(tmp_path, task="feature-extraction")
@@ -365,7 +365,7 @@ def test_heads_of_hugging_face_files_without_configuration(tmp_path: Path) -> No
     config = tiny_config(hidden_size=128)
     path = tmp_path / "model.safetensors"
     save_file(random_model(config).state_dict(), path)
-    with pytest.raises(InvalidOptionError, match=r"hidden size 128.*--attention-heads"):
+    with pytest.raises(InvalidOptionError, match=r"hidden size 128.*`attention_heads`"):
         load_checkpoint(path)
     assert load_checkpoint(path, attention_heads=4).config.num_attention_heads == 4
 
@@ -405,7 +405,7 @@ def test_a_size_with_as_many_patches_tells_the_grid(tmp_path: Path) -> None:
     torch.save(to_facebook(state), path)
     checkpoint = load_checkpoint(path, attention_heads=2, image_size=(16, 64))
     assert same_tensors(checkpoint, state)
-    assert "grid of 1x4 patches was taken from --image-size" in " ".join(checkpoint.notes)
+    assert "grid of 1x4 patches was taken from `image_size`" in " ".join(checkpoint.notes)
 
 
 def test_the_settings_of_the_authors_trainer(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_what_does_not_fit_is_refused_with_the_reason(tmp_path: Path, text: str,
     with pytest.raises(InvalidOptionError) as caught:
         read_labels(path, 3)
     assert said in str(caught.value)
-    assert f"--labels {path}" in str(caught.value)
+    assert f"`labels` {path}" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
