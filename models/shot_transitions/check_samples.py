@@ -13,10 +13,10 @@ SAMPLES = Path(timesformer_runtime.__file__).parent / "sample_clips"
 
 
 @click.command()
-@click.argument("bundle")
-def main(exported: str) -> None:
+@click.argument("model")
+def main(model: str) -> None:
     """Exits with 1 when a sample clip is not named after the transition rendered in it."""
-    classifier = VideoClassifier.from_pretrained(exported, device="cpu")
+    classifier = VideoClassifier.from_pretrained(model, device="cpu")
     clips = sorted(SAMPLES.glob("*.mp4"))
     wrong = []
     for clip in clips:
