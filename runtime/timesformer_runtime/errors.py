@@ -2,8 +2,11 @@
 
 import itertools
 import reprlib
+import unicodedata
 from collections.abc import Iterable
 
+# Control characters, and halves of others.
+_CONTROL = frozenset({"Cc", "Cs"})
 _QUOTES = reprlib.Repr()
 _QUOTES.maxstring = _QUOTES.maxother = 120  # characters
 
@@ -38,6 +41,11 @@ def listed(texts: Iterable[str], most: int = 10) -> str:
     """Texts from a file for a message, of which there can be too many."""
     first = list(itertools.islice(texts, most + 1))
     return ", ".join([named(text) for text in first[:most]] + ["..."] * (len(first) > most))
+
+
+def harmless(text: str) -> str:
+    """The text with every control character, such as ESC, as its escape; the rest as it is."""
+    return "".join(printable(c) if unicodedata.category(c) in _CONTROL else c for c in text)
 
 
 def printable(text: str) -> str:

@@ -5,8 +5,10 @@ What a command needs is imported when it runs, so that ``--help`` is immediate.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -22,6 +24,7 @@ from timesformer_runtime.cli.output import (
     fail,
     name_options,
     prepare_output,
+    why_unwritten,
 )
 from timesformer_runtime.cli.stream import stream
 from timesformer_runtime.cli.timeline import timeline
@@ -32,12 +35,24 @@ __all__ = ["command", "main"]
 
 
 class _Commands(click.Group):
+    """Ends at a closed pipe by itself: click would call that a failed check."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        with _until_the_pipe_is_closed():
+            return super().make_context(*args, **kwargs)  # which prints --help and --version
+
     def invoke(self, ctx: click.Context) -> Any:
-        try:
+        with _until_the_pipe_is_closed():
             return super().invoke(ctx)
-        except BrokenPipeError:  # before click, which would call it a failed check
-            discard_output()
-            sys.exit(BROKEN_PIPE)
+
+
+@contextlib.contextmanager
+def _until_the_pipe_is_closed() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        discard_output()
+        sys.exit(BROKEN_PIPE)
 
 
 @click.group(
@@ -74,6 +89,6 @@ def main() -> None:
     except TimesformerError as error:
         fail(name_options(str(error), *command.commands.values()), BAD_INPUT)
     except OSError as error:  # of the output: those of the input are TimesformerErrors
+        reason = why_unwritten(error)
         discard_output()
-        where = f"{error.filename}: " if error.filename else "writing the output: "
-        fail(f"{where}{error.strerror or error}", BAD_INPUT)
+        fail(reason, BAD_INPUT)

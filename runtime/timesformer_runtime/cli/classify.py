@@ -12,7 +12,7 @@ import click
 
 from timesformer_runtime.cli.limit_options import limit_options
 from timesformer_runtime.cli.model_options import load, model_options, top_k_option
-from timesformer_runtime.cli.output import BAD_INPUT, about, one_line, say
+from timesformer_runtime.cli.output import BAD_INPUT, about, check_output, echo, one_line, say
 from timesformer_runtime.cli.sources import STDIN, source
 from timesformer_runtime.cli.view_options import view_options
 from timesformer_runtime.errors import TimesformerError, reason_of
@@ -51,6 +51,7 @@ def classify(
     from timesformer_runtime.cli import features_file  # noqa: PLC0415
     from timesformer_runtime.cli.tables import PredictionTable  # noqa: PLC0415
 
+    check_output()
     if videos.count(STDIN) > 1:
         raise click.UsageError('standard input can be read only once; give "-" once')
     if features is not None:
@@ -64,7 +65,7 @@ def classify(
         if result is None:
             continue
         if table is None:
-            click.echo(json.dumps({"video": shown(video), **result.to_dict()}))
+            echo(json.dumps({"video": shown(video), **result.to_dict()}))
         else:
             table.add(shown(video), result)
         _tell_damage(video, result)
@@ -98,7 +99,7 @@ def _try_video(
     except (TimesformerError, OSError, MemoryError) as error:
         message = hide_secrets(reason_of(error), video)
     if as_json:
-        click.echo(json.dumps({"video": shown(video), "error": one_line(message)}))
+        echo(json.dumps({"video": shown(video), "error": one_line(message)}))
     say(f"timesformer: {about(video, message)}")
     return None
 

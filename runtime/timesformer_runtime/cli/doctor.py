@@ -6,7 +6,8 @@ import sys
 
 import click
 
-from timesformer_runtime.cli.output import CHECK_FAILED
+from timesformer_runtime.cli.output import CHECK_FAILED, check_output, echo
+from timesformer_runtime.errors import printable
 
 
 @click.command()
@@ -14,11 +15,12 @@ def doctor() -> None:
     """Show versions, providers, instruction sets and threads."""
     from timesformer_runtime.cli.diagnosis import diagnose  # noqa: PLC0415
 
+    check_output()
     diagnosis = diagnose()
     width = max(len(name) for name in diagnosis.facts)
     for name, fact in diagnosis.facts.items():
-        click.echo(f"{name:{width}}  {fact}")
+        echo(f"{name:{width}}  {printable(fact)}")
     for problem in diagnosis.problems:
-        click.echo(f"problem: {problem}")
+        echo(f"problem: {printable(problem)}")
     if diagnosis.problems:
         sys.exit(CHECK_FAILED)

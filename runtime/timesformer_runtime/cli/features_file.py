@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from timesformer_runtime.errors import InvalidOptionError
+from timesformer_runtime.errors import InvalidOptionError, OutputError
 
 
 def check_path(path: Path) -> None:
@@ -34,8 +34,19 @@ def write(path: Path, videos: Sequence[str], features: Sequence[npt.NDArray[np.f
     """Writes ``videos`` [n] (names) and ``features`` float32 [n, hidden]; replaces an older file.
 
     Raises:
-        OSError: It cannot be written; then an older file is as it was.
+        OutputError: It cannot be written; then an older file is as it was.
     """
+    try:
+        _replace(path, videos, features)
+    except OSError as error:
+        raise OutputError(
+            f"{path}: cannot be written: {error.strerror or error}; make room, or give another file"
+        ) from error
+
+
+def _replace(
+    path: Path, videos: Sequence[str], features: Sequence[npt.NDArray[np.float32]]
+) -> None:
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
         temporary = Path(file.name)
         try:

@@ -1,46 +1,59 @@
-"""What all commands share: messages on stderr, and exit codes."""
+"""What all commands share: messages on stderr, exit codes, and outputs that cannot be written."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import functools
 import os
 import re
 import sys
-from typing import NoReturn
+from pathlib import Path
+from typing import IO, NoReturn
 
 import click
 
-from timesformer_runtime.errors import printable
+from timesformer_runtime.errors import OutputError, printable
 from timesformer_runtime.video.source_names import hide_secrets, shown
+
+_LONGEST = 12_000  # characters of a line; paths have 4,096 bytes at most
+# Where else to write: what stands for a full disk.
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 CHECK_FAILED, BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
 
 _NAMED_OPTION = re.compile(r"`(\w+)(?:=([\w.-]+))?`")
 
 
-def prepare_output() -> None:
-    """Makes names that the terminal cannot show, and a closed stdin, stdout or stderr, harmless."""
-    for output in (sys.stdout, sys.stderr):
-        if hasattr(output, "reconfigure"):
-            output.reconfigure(errors="backslashreplace")
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:  # the next file that is opened must not become the standard output
-            os.open(os.devnull, os.O_RDWR)
+def echo(line: str, *, err: bool = False) -> None:
+    """Prints one line in the encoding of the terminal, where click prefers UTF-8 to ASCII."""
+    print(line, file=sys.stderr if err else sys.stdout, flush=True)
 
 
 def say(line: str) -> None:
-    """Prints one line on stderr; where that is closed or full, nobody can be told."""
-    if sys.stderr is not None:
-        with contextlib.suppress(OSError):
-            # Not by click, which takes a terminal of ASCII for one of UTF-8.
-            print(told(line), file=sys.stderr, flush=True)
+    """Prints one line on stderr; where that cannot be written, results still are."""
+    if sys.stderr is None:
+        return
+    try:
+        echo(told(line), err=True)
+    except OSError:
+        _discard(sys.stderr)
 
 
 def told(line: str) -> str:
-    """A line as it may be printed: others' names in it cannot act, and secrets are left out."""
-    return printable(hide_secrets(line, *sys.argv[1:]))
+    """A line as it may be printed: others' names in it cannot act, and secrets are left out.
+
+    One that is very long, because somebody's text is quoted in it, is shortened.
+    """
+    line = hide_secrets(line, *_secret_arguments(tuple(sys.argv)))
+    if len(line) > _LONGEST:
+        line = f"{line[: _LONGEST // 2]} [...] {line[-_LONGEST // 4 :]}"
+    return printable(line)
+
+
+@functools.lru_cache(maxsize=1)
+def _secret_arguments(arguments: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(argument for argument in arguments if shown(argument) != argument)
 
 
 def fail(message: str, code: int, name: str = "timesformer") -> NoReturn:
@@ -76,7 +89,8 @@ def fail_at_once(message: str, code: int) -> NoReturn:
     """Prints the command's last line on stderr and ends the process, whatever its threads do."""
     say(f"timesformer: {one_line(message)}")
     with contextlib.suppress(OSError):
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     os._exit(code)
 
 
@@ -95,7 +109,54 @@ def about(video: str, message: str) -> str:
     return f"{video}: {one_line(message)}" if video else one_line(message)
 
 
+def prepare_output() -> None:
+    """Makes sure that text can be printed wherever it goes, and files are not taken for outputs."""
+    for descriptor in range(3):  # the next file that is opened would become one that is closed
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    for output in (sys.stdout, sys.stderr):
+        if hasattr(output, "reconfigure"):  # file names may hold what the terminal cannot show
+            output.reconfigure(errors="backslashreplace")
+
+
+def check_output() -> None:
+    """Makes sure, before any work, that somebody gets the results.
+
+    Raises:
+        OutputError: Standard output is closed.
+    """
+    if sys.stdout is None:  # as after ">&-"
+        raise OutputError(
+            "standard output is closed, and results would be lost; send it to a file, or leave it "
+            "open"
+        )
+
+
+def why_unwritten(error: OSError) -> str:
+    """What to tell where an output cannot be written: which, why, and what to do."""
+    reason = str(error.strerror or error)
+    if error.errno in _FULL:
+        reason += "; make room, or write to another disk"
+    if error.filename:
+        return f"{error.filename}: {reason}"
+    return f"standard output{_name_of(sys.stdout)} cannot be written: {reason}"
+
+
 def discard_output() -> None:
     """Lets the interpreter's last flush succeed, so that it does not complain."""
     if sys.stdout is not None:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard(sys.stdout)
+
+
+def _discard(output: IO[str]) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
+
+
+def _name_of(output: IO[str] | None) -> str:
+    """The file to which it goes, in brackets, where the system tells."""
+    try:
+        return f" ({Path(f'/proc/self/fd/{output.fileno()}').readlink()})" if output else ""
+    except (OSError, ValueError):
+        return ""

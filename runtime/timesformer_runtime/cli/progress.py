@@ -5,11 +5,10 @@ from __future__ import annotations
 import sys
 from typing import Self
 
-import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from timesformer_runtime.cli.output import told
+from timesformer_runtime.cli.output import echo, say, told
 
 
 class ProgressBar:
@@ -31,7 +30,9 @@ class ProgressBar:
             disable=not console.is_terminal,
             redirect_stdout=False,
         )
-        self._shares_terminal = console.is_terminal and sys.stdout.isatty()
+        self._shares_terminal = (
+            console.is_terminal and sys.stdout is not None and sys.stdout.isatty()
+        )
         self._unit = unit
         self._task = self._progress.add_task("", total=total, facts="")
 
@@ -60,12 +61,12 @@ class ProgressBar:
                 line, markup=False, highlight=False, soft_wrap=True, emoji=False
             )
         else:
-            click.echo(line)
+            echo(line)
 
     def say(self, line: str) -> None:
         """Prints a line on stderr, above the bar."""
         if self._progress.disable:
-            click.echo(told(line), err=True)
+            say(line)
         else:
             self._progress.console.print(
                 told(line), markup=False, highlight=False, soft_wrap=True, emoji=False

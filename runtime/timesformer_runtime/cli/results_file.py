@@ -91,7 +91,11 @@ class ResultsFile:
         self._files: dict[str, VideoFile | None] = {}  # as ``done``; None: of an earlier version
         self._named: dict[VideoFile, str] = {}  # the paths of lines, by what their names mean here
         self._noted: dict[str, VideoFile] = {}
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        try:
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        except OSError as error:  # of the same class
+            reason = f"{error.strerror}; give a file in a folder that is there and can be written"
+            raise OSError(error.errno, reason, str(path)) from None
         try:
             self._check_kind()
             self._lock()

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from rich.cells import cell_len
 
-from timesformer_runtime.errors import printable
+from timesformer_runtime.errors import harmless, printable
 from timesformer_runtime.results import PartResult
 
 _WIDEST = 64  # columns; a longer label only shifts its own line
@@ -36,7 +36,7 @@ class CsvLines:
             self._header = None
         for prediction in part.predictions:
             line = io.StringIO()
-            row = (f"{part.start:.3f}", f"{part.end:.3f}", prediction["label"])
+            row = (f"{part.start:.3f}", f"{part.end:.3f}", harmless(prediction["label"]))
             csv.writer(line, lineterminator="").writerow([*row, f"{prediction['score']:.6f}"])
             yield line.getvalue()
 

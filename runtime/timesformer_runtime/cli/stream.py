@@ -9,7 +9,7 @@ import click
 from timesformer_runtime.cli.durations import duration
 from timesformer_runtime.cli.limit_options import limit_options
 from timesformer_runtime.cli.model_options import load, model_options, top_k_option
-from timesformer_runtime.cli.output import INTERRUPTED, fail_at_once, say
+from timesformer_runtime.cli.output import INTERRUPTED, check_output, echo, fail_at_once, say
 from timesformer_runtime.cli.view_options import view_options
 from timesformer_runtime.cli.window_options import window_options
 
@@ -76,6 +76,7 @@ def stream(
     from timesformer_runtime.cli.segment_lines import JsonLines, Rows  # noqa: PLC0415
     from timesformer_runtime.workloads.stream import is_live  # noqa: PLC0415
 
+    check_output()
     if no_reconnect and reconnect is not None:
         raise click.UsageError("--reconnect and --no-reconnect contradict each other: give one")
     given = click.get_current_context().params
@@ -97,7 +98,7 @@ def stream(
         for result in results:
             lines = JsonLines().lines(result) if as_json else rows.lines(result, _facts(result))
             for line in lines:
-                click.echo(line)
+                echo(line)
     except KeyboardInterrupt:
         # The network may not answer for as long as the timeout: nobody waits for that now.
         fail_at_once("interrupted", INTERRUPTED)

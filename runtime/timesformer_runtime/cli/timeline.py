@@ -8,7 +8,7 @@ import click
 
 from timesformer_runtime.cli.limit_options import limit_options
 from timesformer_runtime.cli.model_options import load_to_share, model_options, top_k_option
-from timesformer_runtime.cli.output import INTERRUPTED, fail_at_once, say
+from timesformer_runtime.cli.output import INTERRUPTED, check_output, fail_at_once, say
 from timesformer_runtime.cli.sources import source
 from timesformer_runtime.cli.view_options import view_options
 from timesformer_runtime.cli.window_options import window_options
@@ -45,6 +45,7 @@ def timeline(
     whatever is wrong with the whole file, as that its end is missing. What it is, is told on
     standard error at the end, and in --json; --csv has no column for it.
     """
+    check_output()
     if as_json and as_csv:
         raise click.UsageError("--json and --csv contradict each other: give one")
     from timesformer_runtime.cli.progress import ProgressBar  # noqa: PLC0415

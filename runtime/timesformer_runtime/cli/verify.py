@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from timesformer_runtime.cli.model_options import load, model_options
-from timesformer_runtime.cli.output import CHECK_FAILED
+from timesformer_runtime.cli.output import CHECK_FAILED, check_output, echo
+from timesformer_runtime.errors import printable
 
 
 @click.command()
@@ -19,11 +20,12 @@ def verify(**options: Any) -> None:
 
     Generated frames, whose answer by PyTorch is in the .onnx file, are run through it.
     """
+    check_output()
     check = load(**options).verify()
-    click.echo(
-        f"{check.output}: max-abs {check.max_abs:.3g}, relative {check.relative:.3g}, "
+    echo(
+        f"{printable(check.output)}: max-abs {check.max_abs:.3g}, relative {check.relative:.3g}, "
         f"cosine {check.cosine:.8f}, top-1 {'agrees' if check.top1_agrees else 'differs'}"
     )
-    click.echo(f"{'passed' if check.passed else 'FAILED'}: {check.limit}")
+    echo(f"{'passed' if check.passed else 'FAILED'}: {check.limit}")
     if not check.passed:
         sys.exit(CHECK_FAILED)

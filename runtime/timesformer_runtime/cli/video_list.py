@@ -94,7 +94,10 @@ def _real(folder: str) -> str:
 
 def _expanded(argument: str) -> Iterable[str]:
     if glob.has_magic(argument) and not os.path.lexists(argument):
-        matches = sorted({*_matching(argument)})
+        try:
+            matches = sorted({*_matching(argument)})
+        except (ValueError, RecursionError):  # no file can have such a name
+            matches = []
         if matches:
             return [video for match in matches for video in _videos_at(match)]
     # A Path raises errors for names that are too long or behind a folder that cannot be entered.

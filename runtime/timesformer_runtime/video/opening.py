@@ -19,6 +19,7 @@ from timesformer_runtime.video.guard.units import (
     is_av1,
     splits_as_read,
 )
+from timesformer_runtime.video.pictures import HEAD, what_it_is
 
 READABLE = "give a video file, for example MP4, MKV, WebM, AVI, MPEG-TS, FLV or GIF"
 InputContainer = av.container.InputContainer
@@ -135,9 +136,10 @@ class _Opening:
             if isinstance(error, av.ArgumentError) and self._formats == _TELLING_FORMATS:
                 raise _OtherFormatError from error
             self._video_file.watch.seconds_left()
-            reason = error.strerror or error
+            what = what_it_is(self._video_file.first_bytes(HEAD))
+            reason = f": {what}" if what else f" ({error.strerror or error}); {READABLE}"
             raise InvalidVideoError(
-                f"{self._video_file.name} cannot be opened as a video ({reason}); {READABLE}"
+                f"{self._video_file.name} cannot be opened as a video{reason}"
             ) from error
         if file.error is not None or file.names_av1:
             container.close()

@@ -13,16 +13,16 @@ from pathlib import Path
 from urllib.parse import unquote
 
 _HIDDEN = "***"
-_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):[/\\]+")  # one letter is a drive of Windows
-# Without a scheme, or with a mistyped one; a path may look like that as well.
-_LIKE_URL = re.compile(
-    r"^\W*(?:rtsps?|rtp|rtmps?|srt|udp|tcp|tls|https?|ftp)\W*//.*@|//[^/@]*:.*@"
-    r"|^[^/\s@]*:[^/@]*@[^/@\s]+[/:]",
-    re.DOTALL | re.IGNORECASE,
+_DEEPEST = 5  # times that a character may be written in percent
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{1,31}):[/\\]+")  # one letter is a drive of Windows
+_IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{1,31}:[/\\]{2}[^\s'\"<>]*[^\s'\"<>:;,.)]")
+# What may stand in front of "@" without a scheme, or with a mistyped one; a path may as well.
+_MISTYPED = re.compile(
+    r"\W{0,9}(?:rtsps?|rtp|rtmps?|srt|udp|tcp|tls|https?|ftp)\W{0,3}//", re.IGNORECASE
 )
-_IN_TEXT = re.compile(
-    r"[A-Za-z][A-Za-z0-9+.-]+:[/\\]{2,}[^\s'\"<>]*[?@#=][^\s'\"<>]*[^\s'\"<>:;,.)]"
-)
+_WITHOUT_SCHEME = re.compile(r"//[^/@]*:")
+_USER = re.compile(r"[^/\s@]*:[^/@]*")
+_HOST_FOLLOWS = re.compile(r"[^/@\s]+[/:]")
 _HOST = re.compile(r"(?:[\w.-]*|\[[0-9A-Fa-f:.]+(?:%[\w.-]+)?\])(?::\d{1,5})?")
 _OUTSIDE_NAMES = re.compile(r"[^\w.~+()!*'-]")
 _CREDENTIAL = re.compile(
@@ -44,7 +44,7 @@ def shown(name: str) -> str:
     """
     url = _URL.search(name)
     is_url = url is not None and "//" in url[0].replace("\\", "/")
-    if not is_url and ((url is None and not _LIKE_URL.search(name)) or _exists(name)):
+    if not is_url and ((url is None and not _is_like_url(name)) or _exists(name)):
         return name
     if url is None:
         return _without_secrets("", name.strip())
@@ -66,7 +66,16 @@ def hide_secrets(text: str, *sources: str) -> str:
         if name != source:
             for form in _written(source):
                 text = text.replace(form, name)
-    return _IN_TEXT.sub(lambda url: shown(url[0]), text)
+    return _IN_TEXT.sub(lambda url: shown(url[0]) if set("?@#=") & set(url[0]) else url[0], text)
+
+
+def _is_like_url(name: str) -> bool:
+    user, at, host = name.rpartition("@")
+    if not at:
+        return False
+    if _MISTYPED.match(user) or _WITHOUT_SCHEME.search(user):
+        return True
+    return _USER.fullmatch(user) is not None and _HOST_FOLLOWS.match(host) is not None
 
 
 def _written(source: str) -> tuple[str, ...]:
@@ -105,8 +114,8 @@ def _path(scheme: str, path: str) -> str:
 
 
 def _is_secret(part: str) -> bool:
-    while (decoded := unquote(part)) != part:
-        part = decoded
+    for _ in range(_DEEPEST):
+        part = unquote(part)
     return _OUTSIDE_NAMES.search(part) is not None or _CREDENTIAL.search(part) is not None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import errno
+import csv
 import json
 import os
 import signal
@@ -26,6 +26,7 @@ from tests.tiny_graphs import (
     SIZE,
     TinyGraph,
     expected_logits,
+    model_config,
     moving_frames,
     own_metadata,
     preprocessor_config,
@@ -481,9 +482,185 @@ def test_output_that_cannot_be_written(folder: Path) -> None:
             check=False,
         )
     assert done.returncode == 2
-    assert done.stderr.splitlines()[1:] == [
-        f"timesformer: writing the output: {os.strerror(errno.ENOSPC)}"
+    (line,) = done.stderr.splitlines()[1:]
+    assert line.startswith("timesformer: standard output")
+    assert line.endswith(
+        "cannot be written: No space left on device; make room, or write to another disk"
+    )
+    if Path("/proc/self/fd").exists():
+        assert "(/dev/full)" in line
+
+
+COMMANDS = [
+    ["--help"],
+    ["--version"],
+    ["batch", "--help"],
+    ["doctor"],
+    ["verify", "golden.onnx"],
+    ["classify", "shots", "a.mp4"],
+    ["timeline", "shots", "a.mp4", "--csv"],
+    ["stream", "shots", "a.mp4", "--json"],
+]
+
+
+def in_shell(folder: Path, redirections: str, arguments: list[str]) -> Result:
+    """Runs a command with redirections in the shell's words."""
+    golden_model(folder / "golden.onnx", 0.0)
+    return subprocess.run(
+        ["sh", "-c", f'"$@" {redirections}', "sh", *COMMAND, *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+    )
+
+
+@pytest.mark.skipif(os.name != "posix", reason="this system has no such shell")
+@pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
+def test_every_command_ends_quietly_at_a_closed_pipe(folder: Path, arguments: list[str]) -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    golden_model(folder / "golden.onnx", 0.0)
+    with open(write_end, "wb") as pipe:  # noqa: PTH123
+        done = subprocess.run(
+            [*COMMAND, *arguments],
+            cwd=folder,
+            stdout=pipe,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=PATIENCE,
+        )
+    assert done.returncode == 141
+    assert [line for line in done.stderr.splitlines() if "device cpu" not in line] == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="this system has no such shell")
+@pytest.mark.parametrize("arguments", COMMANDS[3:], ids=" ".join)
+def test_results_that_nobody_would_get_are_told(folder: Path, arguments: list[str]) -> None:
+    done = in_shell(folder, ">&-", arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (  # before any work
+        "timesformer: standard output is closed, and results would be lost; send it to a file, "
+        "or leave it open\n"
+    )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize("redirections", ["2>&-", "2>/dev/full"])
+@pytest.mark.parametrize("arguments", COMMANDS[5:8], ids=" ".join)
+def test_results_come_also_where_nothing_can_be_said(
+    folder: Path, redirections: str, arguments: list[str]
+) -> None:
+    done = in_shell(folder, redirections, arguments)
+    assert done.returncode == 0
+    assert len(done.stdout.splitlines()) > 0
+
+
+@pytest.mark.skipif(os.name != "posix", reason="this system has no such shell")
+def test_a_results_file_is_not_taken_for_an_output(folder: Path, tmp_path: Path) -> None:
+    """The next file that is opened gets the number of one that is closed."""
+    path = tmp_path / "r.jsonl"
+    batch = ["batch", "shots", "a.mp4", "missing.mp4", "--output", str(path)]
+    assert in_shell(folder, "<&- >&- 2>&-", batch).returncode == 2
+    assert [set(json.loads(line)) > {"video", "run"} for line in path.read_text().splitlines()] == [
+        True,
+        True,
     ]
+
+
+# --- Names and labels of others ------------------------------------------------------------------
+
+STRANGE_LABELS = ("\x1b[31mred\x07", "caf\u00e9 \u4e2d\u6587", "half \ud83d", 'two\nlines, "q"')
+
+
+@pytest.fixture(scope="module")
+def strange(folder: Path) -> str:
+    """A model with labels that a terminal would act on, or cannot show."""
+    labels = {str(number): label for number, label in enumerate(STRANGE_LABELS)}
+    metadata = own_metadata(config=json.dumps(model_config(id2label=labels)))
+    TinyGraph(metadata=metadata).save(folder / "strange.onnx")
+    return "strange.onnx"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp437", "utf-8:strict"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["classify", "a.mp4"],
+        ["classify", "a.mp4", "--json"],
+        ["timeline", "a.mp4", "--top-k", "4", "--csv"],
+        ["stream", "a.mp4", "--top-k", "4"],
+        ["classify", "caf\u00e9\u4e2d\udcff.mp4", "caf\u00e9.mp4"],
+        ["stream", "\x1b[31m\u4e2d.mp4"],
+        ["classify", "a.mp4", "--top-k", "\u4e2d\x1b[31m"],
+    ],
+    ids=ascii,
+)
+def test_nothing_of_others_fails_or_acts(
+    folder: Path, strange: str, arguments: list[str], encoding: str
+) -> None:
+    command, *rest = arguments
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    done = subprocess.run(
+        [*COMMAND, command, strange, *map(os.fsencode, rest)],
+        cwd=folder,
+        capture_output=True,
+        check=False,
+        timeout=PATIENCE,
+        env=environment,
+    )
+    text = (done.stdout + done.stderr).decode(encoding.partition(":")[0])
+    is_sound = rest[0] == "a.mp4" and "\x1b" not in rest[-1]
+    assert done.returncode == (0 if is_sound else 2)
+    assert "Traceback" not in text
+    assert not any(ord(c) < 32 and c != "\n" for c in text)
+    assert not any(0x7F <= ord(c) < 0xA0 for c in text)
+    if "--json" in rest:
+        lines = [json.loads(line) for line in done.stdout.splitlines()]
+        assert {p["label"] for line in lines for p in line["predictions"]} == {*STRANGE_LABELS}
+    elif "--csv" in rest:
+        rows = list(csv.reader(done.stdout.decode(encoding.partition(":")[0]).splitlines()))
+        labels = {row[2] for row in rows[1:]}
+        assert len(labels) == 4
+        assert "\\x1b[31mred\\x07" in labels
+        assert 'two\\nlines, "q"' in labels
+        assert "caf\u00e9 \u4e2d\u6587" in labels or "utf-8" not in encoding
+
+
+def test_a_long_text_of_others_is_shortened(folder: Path) -> None:
+    text = "x" * 100_000
+    result = timesformer(folder, "classify", "shots", "a.mp4", "--top-k", text)
+    assert_bad_input(result, "[...]")
+    assert len(result.stderr) < 20_000
+
+
+def test_a_features_file_of_strange_names(folder: Path, tmp_path: Path) -> None:
+    name = "strange\udcff\x1b.mp4"
+    os.link(folder / "a.mp4", os.fsencode(folder) + b"/" + os.fsencode(name))
+    path = tmp_path / "f.npz"
+    done = timesformer(folder, "classify", "featured.onnx", name, "--features", path)
+    assert done.returncode == 0, done.stderr
+    with np.load(path) as saved:
+        assert saved["videos"].tolist() == [name]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="this system has no such limits")
+def test_a_features_file_that_does_not_fit(folder: Path, tmp_path: Path) -> None:
+    line = [*COMMAND, "classify", "featured.onnx", "a.mp4", "--features", str(tmp_path / "f.npz")]
+    done = subprocess.run(
+        ["sh", "-c", 'trap "" XFSZ; ulimit -f 0; exec "$@"', "sh", *line],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 2
+    assert f"{tmp_path}/f.npz: cannot be written: " in done.stderr
+    assert "; make room, or give another file" in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_interrupt(folder: Path) -> None:

@@ -141,7 +141,14 @@ def test_folders_that_cannot_be_read_stay_and_end_nothing(
     ]
 
 
-@pytest.mark.parametrize("name", ["x" * 5000, "x" * 300 + "*", "nul\0byte", "clips/b.mp4/x"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("x" * 5000, "x" * 300 + "*", "nul\0byte", "clips/b.mp4/x", "\ud800", "\udcff/\ud800.mp4"),
+        *("nul\0/*", "\ud800/*", "\ud800/**/x", "*/" * 3000, "[\ud800]*"),
+    ],
+    ids=ascii,
+)
 def test_names_that_cannot_be_stay_and_end_nothing(folder: Path, name: str) -> None:
     assert find_videos([name, "clips/b.mp4"], None) == [name, "clips/b.mp4"]
 

@@ -449,6 +449,56 @@ def test_what_is_not_a_video(make: Callable[[Path], Any], message: str, tmp_path
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        (
+            "a.png",
+            {"codec": "png", "pixels": "rgb24", "container": "image2"},
+            "a PNG picture; give",
+        ),
+        (
+            "a.mp4",
+            {"codec": "apng", "pixels": "rgb24", "container": "apng"},
+            "an animated PNG; con",
+        ),
+        (
+            "a.jpg",
+            {"codec": "mjpeg", "pixels": "yuvj420p", "container": "image2"},
+            "a JPEG picture, or",
+        ),
+        (
+            "a.mjpg",
+            {"codec": "mjpeg", "pixels": "yuvj420p", "container": "mjpeg"},
+            "a JPEG picture, or several; give",
+        ),
+        ("a.webp", {"codec": "libwebp", "container": "webp"}, "a WebP picture; give a video file"),
+        ("b.webp", {"codec": "libwebp_anim", "container": "webp"}, "an animated WebP; convert it"),
+        (
+            "a.bmp",
+            {"codec": "bmp", "pixels": "bgr24", "container": "image2"},
+            "a BMP picture; give",
+        ),
+        (
+            "a.tif",
+            {"codec": "tiff", "pixels": "rgb24", "container": "image2"},
+            "a TIFF picture; gi",
+        ),
+    ],
+)
+def test_a_picture_is_called_one(
+    name: str, settings: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    several = settings["container"] in {"apng", "mjpeg"} or settings["codec"] == "libwebp_anim"
+    path = write_video(tmp_path / name, FRAMES[: 5 if several else 1], **settings)
+    for video in (path, io.BytesIO(path.read_bytes())):
+        with pytest.raises(
+            InvalidVideoError, match=f"cannot be opened as a video: it is {message}"
+        ) as caught:
+            read_clip(video, evenly(8))
+        assert "Invalid argument" not in str(caught.value)
+
+
 @pytest.mark.parametrize("name", ["missing.mp4", "missing/video.mp4"])
 def test_a_missing_file(name: str, tmp_path: Path) -> None:
     with pytest.raises(VideoNotFoundError, match="there is no such file"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -132,6 +133,27 @@ def test_a_file_that_is_there_is_shown_whatever_its_name(
         Path(name).parent.mkdir()
         Path(name).touch()
         assert shown(name) == name
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x" * 200_000,
+        "a:" * 90_000,
+        "//a:" * 50_000,
+        "rtsp://" * 30_000,
+        "/" * 200_000,
+        "%25" * 9999,
+    ],
+    ids=lambda text: text[:8],
+)
+@pytest.mark.parametrize("end", ["", "@", "@/", "://x"])
+def test_long_names_take_no_time(text: str, end: str) -> None:
+    start = time.process_time()
+    for name in (text + end, end + text, f"rtsp://host/{text}", f"rtsp{text}{end}"):
+        shown(name)
+        hide_secrets(name, name)
+    assert time.process_time() - start < 10  # quadratic time would be minutes
 
 
 def test_other_addresses_in_a_text_stay() -> None:
