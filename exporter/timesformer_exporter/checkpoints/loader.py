@@ -123,7 +123,8 @@ def load_checkpoint(  # noqa: PLR0913 (one for each option)
         num_frames: Frames of a clip. Time embeddings for another number are resized.
         image_size: Height and width of a frame. Position embeddings for another grid are
             resized, and the preprocessing follows.
-        attention_heads: For files without a configuration; hidden size / 64 if not given.
+        attention_heads: For files without a configuration; if not given, hidden size / 64 where
+            that can be assumed.
         weights: "raw" or "ema", for checkpoints that hold averaged weights (EMA) beside the raw
             ones; None for those that the checkpoint has as its model.
 

@@ -68,7 +68,7 @@ class SavedFile:
     def _numbers(self, storage: Storage) -> Tensor:
         width, begin = storage.dtype.itemsize, self._find(storage)
         size = storage.length * width
-        if begin + size > len(self._data):
+        if not 0 <= size <= len(self._data) - begin:
             raise EOFError(f"the file ends before the end of storage {storage.key}")
         if size == 0:
             return torch.empty(0, dtype=storage.dtype)
@@ -131,9 +131,8 @@ def _read_zip(path: Path, data: mmap.mmap) -> SavedFile:
             )
         name_length, extra_length = struct.unpack_from("<HH", data, info.header_offset + 26)
         begin: int = info.header_offset + 30 + name_length + extra_length
-        if data[
-            info.header_offset : info.header_offset + 4
-        ] != ZIP_MAGIC or begin + info.file_size > len(data):
+        is_entry = data[info.header_offset : info.header_offset + 4] == ZIP_MAGIC
+        if not is_entry or begin + info.file_size > len(data):
             raise EOFError(f"the file ends before its {name}")
         return begin
 

@@ -18,7 +18,7 @@ from timesformer_exporter.checkpoints.inert_pickle import SavedObject, TooManyOp
 from timesformer_exporter.checkpoints.saved_file import ZIP_MAGIC, SavedFile, read_saved_file
 from timesformer_exporter.checkpoints.saved_module import module_config
 from timesformer_exporter.checkpoints.weight_sets import MODEL_KEYS, choose, weight_sets
-from timesformer_exporter.errors import ExportError, InvalidCheckpointError
+from timesformer_exporter.errors import ExportError, InvalidCheckpointError, NotEnoughMemoryError
 
 _MOST_HEADER_BYTES = 16 << 20  # of a safetensors file: over 100,000 tensors
 
@@ -82,6 +82,8 @@ def read_tensor_file(path: Path, weights: str | None = None) -> TensorFile:
 
     Raises:
         InvalidCheckpointError: The file is broken, of another kind, or has no tensors.
+        InvalidOptionError: The file has two sets of weights, and not those that were asked for.
+        NotEnoughMemoryError: It does not fit into this machine's memory.
     """
     try:
         with path.open("rb") as file:
@@ -154,7 +156,7 @@ def _read_torch(path: Path, weights: str | None) -> TensorFile:
             "torch.save(model.state_dict(), FILE)"
         ) from error
     except MemoryError as error:
-        raise InvalidCheckpointError(
+        raise NotEnoughMemoryError(
             f"{path} takes more memory than this machine has; save the state dict alone, with "
             "torch.save(model.state_dict(), FILE)"
         ) from error

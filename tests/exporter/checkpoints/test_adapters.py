@@ -103,10 +103,10 @@ def test_the_change_is_what_lora_computes(tmp_path: Path) -> None:
     """Against the layer W x + scale B A x, on inputs."""
     tensors = factors(QKV, (4, 32), (96, 4))
     folder = write_adapter(tmp_path / "lora", write_base(tmp_path / "base"), tensors)
-    inputs = torch.randn(5, 32)
-    down, up = tensors.values()
-    expected = inputs @ STATE[f"{QKV}.weight"].T + 2 * inputs @ down.T @ up.T
-    assert is_close(inputs @ merged(folder)[f"{QKV}.weight"].T, expected)
+    inputs = torch.randn(5, 32, dtype=torch.float64)  # so that only the merge rounds
+    down, up = (tensor.double() for tensor in tensors.values())
+    expected = inputs @ STATE[f"{QKV}.weight"].double().T + 2 * inputs @ down.T @ up.T
+    assert is_close(inputs @ merged(folder)[f"{QKV}.weight"].double().T, expected)
 
 
 def test_scales(tmp_path: Path) -> None:
@@ -135,11 +135,11 @@ def test_transposed_weights_and_convolutions(tmp_path: Path) -> None:
     tensors = factors(PATCHES, (4, 3, 16, 16), (32, 4, 1, 1))
     state = merged(write_adapter(tmp_path / "c", base, tensors))
     down, up = tensors.values()
-    frames = torch.randn(2, 3, 32, 32)
+    frames = torch.randn(2, 3, 32, 32, dtype=torch.float64)  # so that only the merge rounds
     conv = torch.nn.functional.conv2d
-    expected = conv(frames, STATE[f"{PATCHES}.weight"], stride=16)
-    expected += 2 * conv(conv(frames, down, stride=16), up)
-    assert is_close(conv(frames, state[f"{PATCHES}.weight"], stride=16), expected)
+    expected = conv(frames, STATE[f"{PATCHES}.weight"].double(), stride=16)
+    expected += 2 * conv(conv(frames, down.double(), stride=16), up.double())
+    assert is_close(conv(frames, state[f"{PATCHES}.weight"].double(), stride=16), expected)
 
 
 def test_an_adapter_of_the_model_without_its_head(tmp_path: Path) -> None:

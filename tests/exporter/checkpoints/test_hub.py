@@ -90,6 +90,13 @@ def repositories(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Reposito
     both = folder_of(root / "both")
     torch.save({"x": torch.zeros(1)}, both / "pytorch_model.bin")
     cut = folder_of(root / "cut")
+    adapter = root / "adapter"
+    adapter.mkdir()
+    settings = {"peft_type": "LORA", "base_model_name_or_path": "me/safetensors", "lora_alpha": 4}
+    (adapter / "adapter_config.json").write_text(json.dumps(settings))
+    qkv = "base_model.model.timesformer.encoder.layer.0.attention.attention.qkv"
+    factors = {f"{qkv}.lora_A.weight": torch.ones(2, 32), f"{qkv}.lora_B.weight": torch.ones(96, 2)}
+    save_file(factors, adapter / "adapter_model.safetensors")
     page = folder_of(root / "page")
     nested = folder_of(root / "nested")
     values = json.loads((nested / "preprocessor_config.json").read_text())
@@ -108,6 +115,7 @@ def repositories(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Reposito
         "me/both": Repository.of_folder(both),
         "me/gated": Repository.of_folder(whole, gated=True),
         "me/cut": Repository.of_folder(cut, broken={"model.safetensors"}),
+        "me/adapter": Repository.of_folder(adapter),
         "me/page": Repository.of_folder(page),
         "me/nested": Repository.of_folder(nested),
         "me/empty": Repository({"README.md": b"nothing"}),
@@ -154,6 +162,22 @@ def test_every_layout_on_the_hub_gives_the_same_logits(
     assert len(results[2]["files"]) > 4
     assert not [request for request in server.requests if "README" in request]
     assert not [request for request in server.requests if "both/pytorch_model.bin" in request]
+
+
+@torch.no_grad()
+def test_an_adapter_brings_its_base_model(
+    repositories: dict[str, Repository], tmp_path: Path
+) -> None:
+    with HubServer(repositories) as server:
+        (result,) = loads(server, tmp_path, ("me/adapter", {}))
+    model = random_model(CONFIG)
+    name = "timesformer.encoder.layer.0.attention.attention.qkv.weight"
+    model.get_parameter(name).add_(4)  # 4 / 2 * ones @ ones
+    expected = model(random_clips(CONFIG))
+    assert torch.allclose(torch.tensor(result["logits"]), expected, rtol=0, atol=1e-4)
+    assert result["model"] == "me/adapter"
+    assert "adapter_config.json" in result["files"]
+    assert "The LoRA adapter was merged into its base model me/safetensors." in result["notes"]
 
 
 def test_refusals_are_one_line_with_the_remedy(

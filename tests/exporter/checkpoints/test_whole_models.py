@@ -112,7 +112,7 @@ def test_heads_against_the_saved_configuration(tmp_path: Path) -> None:
         load_checkpoint(path, attention_heads=4)
 
 
-@pytest.mark.parametrize("value", [2**70, float("nan"), ("a",) * 9, {"a": ("b",)}, b"x", None])
+@pytest.mark.parametrize("value", [2**70, float("nan"), ("a",) * 9, b"x", None])
 def test_a_saved_configuration_with_values_that_no_model_has(tmp_path: Path, value: object) -> None:
     model = theirs()
     vars(model.config)["num_frames"] = value
