@@ -292,6 +292,22 @@ def test_a_hole_in_a_file(name: str, at: float, tmp_path: Path) -> None:
     assert 0 < assert_exact(path).count < len(NOISE)
 
 
+def test_a_time_that_is_far_behind_all_others(tmp_path: Path) -> None:
+    """As of a damaged header: by its time the picture is the last, though others need it."""
+    options = {"x264-params": "keyint=8:bframes=2:scenecut=0"}
+    plain = write_video(tmp_path / "plain.mp4", FRAMES, options=options)
+    path = tmp_path / "moved.ts"
+    with av.open(str(plain)) as given, av.open(str(path), "w") as output:
+        copy = output.add_stream_from_template(given.streams.video[0])
+        for number, packet in enumerate(given.demux(video=0)):
+            if packet.dts is None or packet.pts is None:
+                continue
+            packet.pts += 1_000_000 if number == 4 else 0
+            packet.stream = copy
+            output.mux(packet)
+    assert_exact(path)
+
+
 def test_broken_packets_are_counted_and_passed_over(tmp_path: Path) -> None:
     path = write_video(tmp_path / "noise.mp4", NOISE, options=B_FRAMES)
     data = bytearray(path.read_bytes())
