@@ -71,10 +71,7 @@ def open_video(video_file: VideoFile, *, threads: int = 1) -> Iterator[OpenVideo
     """
     watch = video_file.watch
     with open_streams(video_file) as (container, file):
-        stream = prepare(
-            container, video_file.name, threads=threads, max_pixels=watch.limits.max_pixels
-        )
-        watch.check_pixels(stream.codec_context.width, stream.codec_context.height)
+        stream = prepare(container, video_file.name, watch, threads=threads)
         yield OpenVideo(container, stream, watch, file)
 
 
@@ -101,25 +98,30 @@ def open_streams(video_file: VideoFile) -> Iterator[tuple[InputContainer, Counte
         file.raise_error()
 
 
-def prepare(
-    container: InputContainer, name: str, *, threads: int = 1, max_pixels: int = MAX_PIXELS
-) -> VideoStream:
-    """Gives the best video stream, its decoder bounded, and leaves out the other streams.
+def prepare(container: InputContainer, name: str, watch: Watch, *, threads: int = 1) -> VideoStream:
+    """Gives the best video stream, its decoder bounded and open, and leaves out the other streams.
 
     Args:
         container: What was opened.
         name: Its name, for errors.
+        watch: Limits the size of a frame.
         threads: Number of decoding threads.
-        max_pixels: Width times height far beyond which a picture does not decode.
 
     Raises:
-        InvalidVideoError: It has no video stream that can be decoded.
+        InvalidVideoError: It has no video stream that can be decoded, or its frames are larger
+            than the limit.
     """
     stream = _best_video_stream(container, name)
     _discard_other_streams(container, stream)
-    stream.codec_context.options = {"max_pixels": str(_with_margins(max_pixels))}
-    stream.codec_context.thread_count = threads
-    stream.codec_context.thread_type = "AUTO" if threads > 1 else "NONE"
+    decoder = stream.codec_context
+    watch.check_pixels(decoder.width, decoder.height)
+    decoder.options = {"max_pixels": str(_with_margins(watch.limits.max_pixels))}
+    decoder.thread_count = threads
+    decoder.thread_type = "AUTO" if threads > 1 else "NONE"
+    try:  # PyAV 19 crashes where a decoder is used that failed to open
+        decoder.open(strict=False)
+    except av.FFmpegError as error:
+        raise _does_not_decode(name) from error
     return stream
 
 
@@ -168,16 +170,18 @@ def _best_video_stream(container: InputContainer, name: str) -> VideoStream:
     if not isinstance(stream, VideoStream) or stream.disposition & cover_art:
         raise InvalidVideoError(f"{name} has no video stream; {READABLE}")
     if stream.codec_context is None:
-        raise InvalidVideoError(
-            f"{name} is damaged or in a codec that cannot be decoded here; "
-            "check that it is complete, or convert it to H.264"
-        )
+        raise _does_not_decode(name)
     return stream
 
 
+def _does_not_decode(name: str) -> InvalidVideoError:
+    return InvalidVideoError(
+        f"{name} is damaged or in a codec that cannot be decoded here; "
+        "check that it is complete, or convert it to H.264"
+    )
+
+
 def _discard_other_streams(container: InputContainer, stream: VideoStream) -> None:
-    if not hasattr(av.stream, "Discard"):  # before PyAV 18; there they are read and dropped
-        return
     for other in container.streams:
         if other.index != stream.index:
             other.discard = av.stream.Discard.all

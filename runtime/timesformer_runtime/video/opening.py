@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import av
 import av.container
@@ -23,6 +24,11 @@ from timesformer_runtime.video.pictures import HEAD, what_it_is
 
 READABLE = "give a video file, for example MP4, MKV, WebM, AVI, MPEG-TS, FLV or GIF"
 InputContainer = av.container.InputContainer
+# Titles are not always UTF-8, and nobody reads them. PyAV takes them as they are from version 19
+# on, and then has no such option.
+ANY_METADATA: dict[str, Any] = (
+    {"metadata_errors": "replace"} if hasattr(InputContainer, "metadata_errors") else {}
+)
 _Options = dict[str, str]
 
 # Containers that hold their pictures themselves: no playlists, no lists of other files.
@@ -122,12 +128,12 @@ class _Opening:
         if not self._is_parsed:
             options |= _UNPARSED
         try:
-            container = av.open(
+            container: InputContainer = av.open(
                 Callbacks(file),
                 mode="r",
                 container_options=options,
-                metadata_errors="replace",  # titles are not always UTF-8, and nobody reads them
                 timeout=self._video_file.watch.seconds_left(),
+                **ANY_METADATA,
             )
         except (av.FFmpegError, OSError) as error:
             file.raise_error()

@@ -340,6 +340,15 @@ def test_a_truncated_mp4_is_refused(tmp_path: Path) -> None:
         read_clip(path, evenly(8))
 
 
+def test_a_decoder_that_does_not_open(tmp_path: Path) -> None:
+    path = write_video(
+        tmp_path / "video.mp4", FRAMES, codec="libx265", options={"x265-params": "log-level=0"}
+    )
+    path.write_bytes(path.read_bytes().replace(b"hev1", b"vvc1"))  # another codec's settings
+    with pytest.raises(InvalidVideoError, match="in a codec that cannot be decoded here"):
+        read_clip(path, evenly(8))
+
+
 # Where a video comes from
 
 

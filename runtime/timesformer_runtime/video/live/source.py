@@ -27,7 +27,7 @@ from timesformer_runtime.video.decoding import frame_rate
 from timesformer_runtime.video.limits import DecodeLimits, Watch
 from timesformer_runtime.video.live.address import LiveAddress
 from timesformer_runtime.video.live.clock import LiveClock
-from timesformer_runtime.video.opening import InputContainer
+from timesformer_runtime.video.opening import ANY_METADATA, InputContainer
 from timesformer_runtime.video.source_names import hide_secrets
 
 if TYPE_CHECKING:  # the class cannot be subscripted at run time
@@ -186,7 +186,7 @@ class LiveSource:
                 format=self._address.format,
                 container_options=dict(self._address.options),
                 timeout=(self._timeout, self._timeout),
-                metadata_errors="replace",
+                **ANY_METADATA,
             )
         except (av.FFmpegError, OSError) as error:
             reason = self._why(error)
@@ -194,10 +194,8 @@ class LiveSource:
             raise _LostError(reason)
         with container:
             # One thread: with several the decoder would hold frames back.
-            stream = prepare(container, self._address.name, max_pixels=self._limits.max_pixels)
-            watch = Watch(self._address.name, self._limits)
-            watch.check_pixels(stream.codec_context.width, stream.codec_context.height)
-            yield container, stream
+            name = self._address.name
+            yield container, prepare(container, name, Watch(name, self._limits))
 
     def _decoded(
         self, container: InputContainer, stream: VideoStream, stopped: threading.Event
