@@ -155,7 +155,8 @@ def test_a_failed_check_is_exit_code_1(tmp_path: Path) -> None:
 def test_a_variant_that_is_too_far_off_says_what_to_do(tmp_path: Path) -> None:
     _write(tmp_path / "model")
     impossible = (
-        "import dataclasses, sys; from timesformer_exporter import cli, gate; "
+        "import dataclasses, sys; from timesformer_exporter import cli; "
+        "from timesformer_exporter.proof import gate; "
         "gate.THRESHOLDS['int8'] = dataclasses.replace(gate.THRESHOLDS['int8'], relative=0.0); "
         "sys.argv = ['timesformer-export', '--model', 'model', '--dtype', 'int8']; cli.main()"
     )

@@ -21,7 +21,7 @@ from timesformer_runtime.cli.output import (
 )
 from timesformer_runtime.cli.view_options import view_options
 from timesformer_runtime.errors import OutputError, reason_of
-from timesformer_runtime.video.source_names import hide_secrets
+from timesformer_runtime.source_names import hide_secrets
 
 if TYPE_CHECKING:
     from timesformer_runtime.cli.progress import ProgressBar

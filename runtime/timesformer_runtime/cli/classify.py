@@ -16,7 +16,7 @@ from timesformer_runtime.cli.output import BAD_INPUT, about, check_output, echo,
 from timesformer_runtime.cli.sources import STDIN, source
 from timesformer_runtime.cli.view_options import view_options
 from timesformer_runtime.errors import TimesformerError, reason_of
-from timesformer_runtime.video.source_names import hide_secrets, shown
+from timesformer_runtime.source_names import hide_secrets, shown
 
 if TYPE_CHECKING:
     from timesformer_runtime.classifier import VideoClassifier

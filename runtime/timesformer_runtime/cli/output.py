@@ -14,7 +14,7 @@ from typing import IO, NoReturn
 import click
 
 from timesformer_runtime.errors import OutputError, printable
-from timesformer_runtime.video.source_names import hide_secrets, shown
+from timesformer_runtime.source_names import hide_secrets, shown
 
 _LONGEST = 12_000  # characters of a line; paths have 4,096 bytes at most
 # Where else to write: what stands for a full disk.

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Self
 
 from timesformer_runtime.cli.video_list import location
 from timesformer_runtime.errors import InvalidOptionError, OutputError
-from timesformer_runtime.video.source_names import shown
+from timesformer_runtime.source_names import shown
 
 try:
     import fcntl

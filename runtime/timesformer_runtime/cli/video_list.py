@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from timesformer_runtime.errors import InvalidOptionError
-from timesformer_runtime.video.source_names import shown
+from timesformer_runtime.source_names import shown
 
 # What counts as a video in a folder; a file that is named may have any suffix.
 SUFFIXES = frozenset(

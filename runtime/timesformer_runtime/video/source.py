@@ -19,12 +19,12 @@ from timesformer_runtime.errors import (
     VideoNotFoundError,
     unreadable,
 )
+from timesformer_runtime.source_names import shown
 from timesformer_runtime.video.file import SeekableFile, VideoFile
 from timesformer_runtime.video.file_objects import CheckedFile, checked_bytes
 from timesformer_runtime.video.guard.mp4_tables import check_tables
 from timesformer_runtime.video.limits import DecodeLimits, Watch
 from timesformer_runtime.video.opening import READABLE
-from timesformer_runtime.video.source_names import shown
 
 _CHUNK = 1 << 20  # bytes of a pipe that are copied at a time
 _LONGEST_WAIT = 3600.0  # seconds; then it waits again

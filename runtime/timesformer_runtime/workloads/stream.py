@@ -23,11 +23,11 @@ from typing import Any, TypeAlias
 from timesformer_runtime.errors import InvalidOptionError, InvalidVideoError
 from timesformer_runtime.pipeline import Pipeline
 from timesformer_runtime.results import PartResult, Ranking, Seconds, count_duplicates
+from timesformer_runtime.source_names import shown
 from timesformer_runtime.video.limits import Watch
 from timesformer_runtime.video.live.address import is_url, live_address
 from timesformer_runtime.video.live.source import Connection, LiveFrame, LiveSource
 from timesformer_runtime.video.playback import play
-from timesformer_runtime.video.source_names import shown
 from timesformer_runtime.workloads.queue import BoundedQueue
 from timesformer_runtime.workloads.stream_windows import LiveWindow, LiveWindows
 from timesformer_runtime.workloads.timeline import (

@@ -170,7 +170,7 @@ def test_what_is_not_there(server: HubServer, home: Path) -> None:
         assert "someone/open has no revision v9" in message
     assert file == ("ModelNotFoundError", "someone/open has no file model.safetensors")
     assert invalid[0] == "ModelNotFoundError"
-    assert "no name of a model on the Hub" in invalid[1]
+    assert "is not a name that a model on the Hub can have" in invalid[1]
 
 
 def test_gated_and_private_repositories_need_a_token(server: HubServer, home: Path) -> None:

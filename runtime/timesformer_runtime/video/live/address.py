@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import av
 
 from timesformer_runtime.errors import InvalidOptionError, InvalidVideoError
-from timesformer_runtime.video.source_names import shown
+from timesformer_runtime.source_names import shown
 
 RTSP_TRANSPORTS = ("tcp", "udp")
 

@@ -18,6 +18,7 @@ from timesformer_runtime.errors import (
     SourceLostError,
     TimesformerError,
 )
+from timesformer_runtime.source_names import hide_secrets
 from timesformer_runtime.video.container import (
     MAX_PIXELS,
     VideoStream,
@@ -28,7 +29,6 @@ from timesformer_runtime.video.limits import DecodeLimits, Watch
 from timesformer_runtime.video.live.address import LiveAddress
 from timesformer_runtime.video.live.clock import LiveClock
 from timesformer_runtime.video.opening import ANY_METADATA, InputContainer
-from timesformer_runtime.video.source_names import hide_secrets
 
 if TYPE_CHECKING:  # the class cannot be subscripted at run time
     Packet = av.Packet[av.stream.Stream]

@@ -15,8 +15,8 @@ import pytest
 from timesformer_runtime import VideoClassifier, cli
 from timesformer_runtime.cli.video_list import find_videos
 from timesformer_runtime.errors import TimesformerError
+from timesformer_runtime.source_names import hide_secrets, shown
 from timesformer_runtime.video.live.address import live_address
-from timesformer_runtime.video.source_names import hide_secrets, shown
 
 from tests.tiny_graphs import write_exported_model
 
