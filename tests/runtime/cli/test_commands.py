@@ -572,7 +572,7 @@ def test_a_results_file_is_not_taken_for_an_output(folder: Path, tmp_path: Path)
 
 # --- Names and labels of others ------------------------------------------------------------------
 
-STRANGE_LABELS = ("\x1b[31mred\x07", "caf\u00e9 \u4e2d\u6587", "half \ud83d", 'two\nlines, "q"')
+STRANGE_LABELS = ("\x1b[31mred\x07", "caf\u00e9 \u4e2d\u6587", "turned \u202e", 'two\nlines, "q"')
 
 
 @pytest.fixture(scope="module")
