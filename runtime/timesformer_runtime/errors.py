@@ -1,6 +1,5 @@
 """What can go wrong: one base class, whose subclasses are also the matching built-in."""
 
-import itertools
 import reprlib
 import unicodedata
 from collections.abc import Iterable
@@ -9,10 +8,18 @@ from collections.abc import Iterable
 _CONTROL = frozenset({"Cc", "Cs"})
 _QUOTES = reprlib.Repr()
 _QUOTES.maxstring = _QUOTES.maxother = 120  # characters
+_LONGEST_QUOTE = 300  # characters, of an object of objects
+_LONGEST_LIST = 600
 
 
 class TimesformerError(Exception):
-    """Bad input or a missing piece: the message names the value, the limit and the remedy."""
+    """Bad input or a missing piece: the message names the value, the limit and the remedy.
+
+    It is one line, and everything in it prints: names in it can be those of a stranger's files.
+    """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 def reason_of(error: Exception) -> str:
@@ -27,9 +34,10 @@ def reason_of(error: Exception) -> str:
 def quoted(value: object) -> str:
     """A value from a file, for a message: like ``repr``, but never longer than a line or two."""
     try:
-        return _QUOTES.repr(value)
+        text = _QUOTES.repr(value)
     except ValueError:  # Python does not write integers of thousands of digits
         return "an integer of thousands of digits"
+    return text if len(text) <= _LONGEST_QUOTE else f"{text[:_LONGEST_QUOTE]}..."
 
 
 def named(text: str) -> str:
@@ -39,8 +47,15 @@ def named(text: str) -> str:
 
 def listed(texts: Iterable[str], most: int = 10) -> str:
     """Texts from a file for a message, of which there can be too many."""
-    first = list(itertools.islice(texts, most + 1))
-    return ", ".join([named(text) for text in first[:most]] + ["..."] * (len(first) > most))
+    shown: list[str] = []
+    room = _LONGEST_LIST
+    for text in map(named, texts):
+        room -= len(text)
+        if len(shown) == most or (shown and room < 0):
+            shown.append("...")
+            break
+        shown.append(text)
+    return ", ".join(shown)
 
 
 def harmless(text: str) -> str:

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from timesformer_runtime.errors import InvalidModelError, quoted
+from timesformer_runtime.errors import InvalidModelError, listed, quoted
 from timesformer_runtime.json_object import (
     parse_json_object,
     read_json_object,
@@ -97,3 +97,15 @@ def test_long_values_are_shortened() -> None:
         assert len(quoted(value)) < 200
     assert quoted("it's") == '"it\'s"'
     assert quoted([224, 224]) == "[224, 224]"
+    deep: list[object] = [1]
+    for _ in range(9):
+        deep = [deep] * 9
+    assert len(quoted(deep)) < 400
+
+
+def test_long_lists_are_shortened() -> None:
+    assert listed([]) == ""
+    assert listed(["a", "b"]) == "a, b"
+    assert listed(map(str, range(11))) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ..."
+    assert listed(["x" * 100] * 9).endswith("x, ...")
+    assert len(listed(["x" * 10**6] * 100, 100)) < 1000

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from timesformer_runtime.errors import InvalidModelError, ModelNotFoundError, quoted
+from timesformer_runtime.errors import InvalidModelError, ModelNotFoundError, listed, quoted
 from timesformer_runtime.input.preprocessor_files import PREPROCESSOR_FILES
 from timesformer_runtime.json_object import read_json_object
 from timesformer_runtime.model import hub
@@ -78,7 +78,7 @@ def find_files(model: str | Path, revision: str | None, local_files_only: bool) 
     except (OSError, RuntimeError) as error:
         raise CheckpointNotFoundError(f"{model} cannot be read: {error}") from error
     if not exists:
-        return _from_hub(str(model), revision, local_files_only)
+        return find_on_hub(str(model), revision, local_files_only)
     if revision is not None:
         raise InvalidOptionError(
             f"`revision` is {revision}, but {model} is a local path, which has no revisions; "
@@ -104,7 +104,7 @@ def choose_weights(names: Iterable[str], where: str) -> str:
         return others[0]
     if others:
         raise InvalidCheckpointError(
-            f"{where} has several files of weights ({', '.join(others[:10])}); give one by its path"
+            f"{where} has several files of weights ({listed(others)}); give one by its path"
         )
     if any(name.endswith(".onnx") for name in names):
         raise InvalidCheckpointError(
@@ -143,7 +143,7 @@ def _names(folder: Path) -> list[str]:
     return [item.name for item in folder.iterdir() if item.is_file()] + graphs
 
 
-def _from_hub(model: str, revision: str | None, local_files_only: bool) -> CheckpointFiles:
+def find_on_hub(model: str, revision: str | None, local_files_only: bool) -> CheckpointFiles:
     if not hub.looks_like_hub_id(model):
         raise CheckpointNotFoundError(
             f"{model} does not exist; give a folder, a file or a Hub id such as "
@@ -181,7 +181,7 @@ def _from_file(path: Path, name: str, revision: str | None = None) -> Checkpoint
         if missing:
             raise InvalidCheckpointError(
                 f"{path} names {len(weights)} shards, of which {len(missing)} are missing: "
-                f"{', '.join(missing[:10])}; download them into the same folder"
+                f"{listed(missing)}; download them into the same folder"
             )
     elif _SHARD.search(path.name):
         raise InvalidCheckpointError(

@@ -24,6 +24,7 @@ from timesformer_exporter.checkpoints.files import (
     CheckpointFiles,
     as_text,
     find_files,
+    find_on_hub,
     read_json,
     sha256,
 )
@@ -441,9 +442,8 @@ def _find_base(
     if files.adapter_config is None:
         return None
     adapter = read_adapter(files.adapter_config, files.name)
-    is_local = Path(adapter.base).exists()
     try:
-        base = find_files(adapter.base, None if is_local else adapter.revision, local_files_only)
+        base = _base_files(adapter, files.revision is not None, local_files_only)
     except CheckpointNotFoundError as error:
         raise CheckpointNotFoundError(
             f"the base model of the adapter {files.name} is absent: {error}; its "
@@ -455,6 +455,17 @@ def _find_base(
             "merge them with PEFT's model.merge_and_unload()"
         )
     return adapter, base
+
+
+def _base_files(adapter: Adapter, is_on_hub: bool, local_files_only: bool) -> CheckpointFiles:
+    """The files of an adapter's base model; one on the Hub cannot name a path of this machine."""
+    if is_on_hub:
+        return find_on_hub(adapter.base, adapter.revision, local_files_only)
+    try:
+        is_local = Path(adapter.base).exists()
+    except OSError:
+        is_local = True  # of what is wrong with the path, an error tells below
+    return find_files(adapter.base, None if is_local else adapter.revision, local_files_only)
 
 
 def _with_base(adapter: CheckpointFiles, base: CheckpointFiles) -> CheckpointFiles:

@@ -16,6 +16,7 @@ from timesformer_exporter.model.timesformer import TimesformerForVideoClassifica
 
 _LISTED = 10  # so many names stand in a message
 _LONGEST = 200  # and so many characters of each
+_ROOM = 700  # and of all of them together
 
 # A float32 model can be larger than its file, but not without limit: weights of 8 bits become
 # four times as large, and layers can share one tensor.
@@ -60,7 +61,10 @@ def check_names_and_shapes(
         if name in expected and list(tensor.shape) != expected[name]
     ]
     kinds = {"missing": missing, "unexpected": [*extra, *beside], "misshapen": misshapen}
-    problems = [f"{len(names)} {kind} ({listing(names)})" for kind, names in kinds.items() if names]
+    room = _ROOM // max(1, sum(map(bool, kinds.values())))
+    problems = [
+        f"{len(names)} {kind} ({listing(names, room)})" for kind, names in kinds.items() if names
+    ]
     if missing or extra or misshapen:
         raise InvalidCheckpointError(
             f"{model} does not have the tensors of its TimeSformer: {'; '.join(problems)}; "
@@ -112,9 +116,15 @@ def dtype_name(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
-def listing(names: Iterable[str]) -> str:
-    """The first names, and how many more there are."""
+def listing(names: Iterable[str], room: int = _ROOM) -> str:
+    """The first names, as many as there is room for, and how many more there are."""
     names = list(names)
-    more = len(names) - _LISTED
-    listed = ", ".join(printable(name[:_LONGEST]) for name in names[:_LISTED])
-    return listed + (f" and {more} more" if more > 0 else "")
+    shown: list[str] = []
+    for name in names[:_LISTED]:
+        text = printable(name[:_LONGEST])[:_LONGEST]
+        room -= len(text)
+        if shown and room < 0:
+            break
+        shown.append(text)
+    more = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more > 0 else "")

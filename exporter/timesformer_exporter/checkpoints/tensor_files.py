@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from timesformer_runtime.errors import printable
+from timesformer_runtime.errors import listed, printable
 from torch import Tensor
 
 from timesformer_exporter.checkpoints.inert_pickle import SavedObject, TooManyOpcodesError
@@ -194,7 +194,7 @@ def _choose_tensors(path: Path, file: SavedFile, wanted: str | None) -> TensorFi
 
 def _description(tree: object) -> str:
     if isinstance(tree, dict):
-        return ", ".join(printable(str(key)[:100]) for key in list(tree)[:10]) or "nothing"
+        return listed(str(key)[:100] for key in tree) or "nothing"
     if isinstance(tree, SavedObject):
         return f"an object ({printable(str(tree.type)[:100])})"
     return type(tree).__name__

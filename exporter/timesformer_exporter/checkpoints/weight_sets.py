@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from timesformer_runtime.errors import printable
+from timesformer_runtime.errors import listed, printable
 
 from timesformer_exporter.checkpoints.inert_pickle import SavedObject, StoredTensor
 from timesformer_exporter.checkpoints.saved_module import module_tensors
@@ -108,7 +108,7 @@ def split_by_model(tensors: Mapping[str, _T], name: str) -> list[WeightSet]:
     sets.sort(key=lambda found: found.is_averaged)
     if [found.is_averaged for found in sets] != [False, True]:
         raise InvalidCheckpointError(
-            f"{name} holds several models ({', '.join(repr(found.where) for found in sets[:10])}); "
+            f"{name} holds several models ({listed(repr(found.where) for found in sets)}); "
             "save the state dict of the one that is meant by itself"
         )
     return sets

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from timesformer_runtime.errors import DeviceError, MissingDependencyError
+from timesformer_runtime.errors import DeviceError, MissingDependencyError, printable
 from timesformer_runtime.model.settings import SessionSettings
 
 _CPU = "CPUExecutionProvider"
@@ -24,6 +24,7 @@ _CUDA = "CUDAExecutionProvider"
 # Severities of ONNX Runtime's logs.
 _WARNINGS = 2
 FATAL = 4
+_LONGEST_REASON = 600  # characters
 
 # The smallest ONNX model, y = Identity(x) for a float32 [1]: starting it tells whether a provider
 # really works, before a large file is chosen for it.
@@ -213,9 +214,9 @@ def ort_errors() -> tuple[type[Exception], ...]:
 
 
 def one_line(message: object) -> str:
-    """An error's message without line breaks and ONNX Runtime's numeric prefix."""
+    """An error's message as a short line of text, without ONNX Runtime's numeric prefix."""
     text = " ".join(str(message).split())
     prefix, _, rest = text.partition(" : ")
     if prefix == "[ONNXRuntimeError]":
         text = rest.split(" : ", 2)[-1]
-    return text[:600].rstrip(" .")
+    return printable(text)[:_LONGEST_REASON].rstrip(" .")

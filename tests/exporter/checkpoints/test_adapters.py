@@ -214,8 +214,9 @@ def test_no_base_model(tmp_path: Path, base: object) -> None:
         load_checkpoint(folder)
 
 
-def test_a_base_model_that_is_absent(tmp_path: Path) -> None:
-    folder = write_adapter(tmp_path / "lora", "no/such/model", {"classifier.bias": torch.zeros(5)})
+@pytest.mark.parametrize("base", ["no/such/model", "x" * 400, "no\0such"])
+def test_a_base_model_that_is_absent(tmp_path: Path, base: str) -> None:
+    folder = write_adapter(tmp_path / "lora", base, {"classifier.bias": torch.zeros(5)})
     with pytest.raises(CheckpointNotFoundError, match=r"base model of the adapter lora is absent"):
         load_checkpoint(folder)
 

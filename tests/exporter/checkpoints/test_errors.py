@@ -343,6 +343,12 @@ def test_a_long_list_of_tensors_is_cut(tmp_path: Path) -> None:
     assert said.count("timesformer.encoder") == 10
 
 
+def test_a_list_of_tensors_with_their_shapes_is_cut(tmp_path: Path) -> None:
+    said = refusal(InvalidCheckpointError, write_folder(tmp_path, hidden_size=768))
+    assert "misshapen (classifier.weight [5, 32] instead of [5, 768], " in said
+    assert len(said) < 1000
+
+
 @pytest.mark.parametrize(
     ("convert", "name", "said"),
     [

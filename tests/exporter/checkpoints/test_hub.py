@@ -180,6 +180,20 @@ def test_an_adapter_brings_its_base_model(
     assert "The LoRA adapter was merged into its base model me/safetensors." in result["notes"]
 
 
+def test_an_adapter_of_the_hub_names_no_path_of_this_machine(
+    repositories: dict[str, Repository], tmp_path: Path
+) -> None:
+    adapter = dict(repositories["me/adapter"].files)
+    settings = json.loads(adapter["adapter_config.json"])
+    folder = folder_of(tmp_path / "private")
+    settings["base_model_name_or_path"] = str(folder)
+    adapter["adapter_config.json"] = json.dumps(settings).encode()
+    with HubServer(repositories | {"me/spy": Repository(adapter)}) as server:
+        (result,) = loads(server, tmp_path, ("me/spy", {}))
+    assert result["error"] == "CheckpointNotFoundError"
+    assert f"base model of the adapter me/spy is absent: {folder}" in result["message"]
+
+
 def test_refusals_are_one_line_with_the_remedy(
     repositories: dict[str, Repository], tmp_path: Path
 ) -> None:

@@ -140,6 +140,13 @@ def test_of_many_graphs_the_first_are_named(tmp_path: Path) -> None:
     assert "0009.onnx, ...: give one of these files" in message
 
 
+def test_names_of_files_cannot_act_in_a_message(tmp_path: Path) -> None:
+    (tmp_path / "a\n\x1b[2J\u202e.onnx").write_bytes(b"no model")
+    message = refusal(tmp_path, InvalidModelError)
+    assert message.isprintable()
+    assert "a\\n\\x1b[2J\\u202e.onnx" in message
+
+
 def test_external_data_beside_the_graph(tmp_path: Path) -> None:
     write_sidecars(tmp_path)
     TinyGraph().save(

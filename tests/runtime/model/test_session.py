@@ -372,6 +372,16 @@ def test_an_input_that_does_not_fit(capfd: pytest.CaptureFixture[str]) -> None:
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_name_in_the_graph_does_not_reach_the_terminal_as_it_is() -> None:
+    graph = TinyGraph().proto()
+    graph.graph.output[0].name = "\x1b[2J\ufeff"  # which ONNX Runtime's message quotes
+    with pytest.raises(InvalidModelError) as caught:
+        on_cpu(graph.SerializeToString())
+    assert str(caught.value).isprintable()
+    assert device.one_line("a\nb \x1b[2J\ufeff. ") == "a b \\x1b[2J\\ufeff"
+    assert len(device.one_line("\x1b" * 10_000)) <= 600
+
+
 # --- Without ONNX Runtime, each in its own process -----------------------------------------------
 
 BLOCKER = """
