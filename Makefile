@@ -20,8 +20,8 @@ BIN := $(VENV)/bin
 DEMO := demo/shot-transitions-divided-onnx
 SAMPLES := runtime/timesformer_runtime/sample_clips
 
-.PHONY: help setup lock demo test test-versions lint bench bench-peers bench-video accuracy fuzz check-without-vnni \
-  train train-divided train-joint train-space clean
+.PHONY: help setup lock demo test test-versions lint bench bench-peers bench-video accuracy fuzz \
+  fuzz-models check-without-vnni train train-divided train-joint train-space clean
 .DELETE_ON_ERROR:
 
 help:
@@ -40,6 +40,7 @@ help:
 	@echo "make accuracy     what int8, fp16 and q4 cost over 2,700 held-out clips"
 	@echo "make check-without-vnni  int8 on an emulated CPU without VNNI (needs qemu-user)"
 	@echo "make fuzz    damaged videos for ten minutes"
+	@echo "make fuzz-models  damaged models and checkpoints, and a lying Hub, for ten minutes"
 	@echo "make docs    the documentation as HTML, in build/docs"
 	@echo "make train   train the bundled models again (hours)"
 
@@ -157,6 +158,9 @@ MINUTES ?= 10
 
 fuzz: setup
 	$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
+
+fuzz-models: setup
+	$(BIN)/python -m tests.fuzz --what models --minutes $(MINUTES)
 
 # Renders the clips, then trains and evaluates the three models: about two hours on two cores.
 # FOOTAGE=DIR also evaluates on the real videos in that folder.

@@ -7,13 +7,14 @@ import numpy as np
 Random = np.random.Generator
 Mutation = Callable[[bytearray, Random], bytearray]
 
+_LEAST = 64  # bytes; what is smaller has no pieces
 _INTERESTING = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 1 << 20, 0x7FFFFFFF, 0xFFFFFFFF)
 
 
 def mutate(data: bytes, number: int) -> bytes:
     """Damages a file in a way that only depends on the number."""
     random = np.random.default_rng(number)
-    damaged = bytearray(data)
+    damaged = bytearray(data.ljust(_LEAST, b"\0"))
     for _ in range(1 + int(random.geometric(0.6)) // 2):
         mutation = MUTATIONS[int(random.integers(len(MUTATIONS)))]
         damaged = mutation(damaged, random)
@@ -36,7 +37,7 @@ def flip_many_bits(data: bytearray, random: Random) -> bytearray:
 
 def truncate(data: bytearray, random: Random) -> bytearray:
     """The end is missing."""
-    return data[: max(64, int(len(data) * (1 - random.random() ** 2)))]
+    return data[: max(_LEAST, int(len(data) * (1 - random.random() ** 2)))]
 
 
 def behead(data: bytearray, random: Random) -> bytearray:

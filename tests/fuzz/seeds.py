@@ -1,9 +1,11 @@
-"""The small, sound files that the fuzzer damages: one for each container and codec of note."""
+"""The small, sound videos that the fuzzer damages: one for each container and codec of note."""
 
 import os
 from pathlib import Path
 from typing import Any
 
+from tests.fuzz.campaign import Campaign
+from tests.fuzz.worker import LIMITS
 from tests.video_files import moving_pictures, write_video
 
 _SAMPLE = Path(__file__).parents[2] / "runtime/timesformer_runtime/sample_clips/dissolve.mp4"
@@ -40,11 +42,21 @@ _SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def make_seeds(folder: Path) -> list[Path]:
-    """Writes the files into a folder, which must exist."""
+def make_seeds(folder: Path) -> list[str]:
+    """Writes the files into a folder, which must exist; returns their names."""
     os.environ.setdefault("SVT_LOG", "0")  # the AV1 encoder talks a lot
     frames = moving_pictures(16)
     written = [write_video(folder / name, frames, **_SETTINGS[name]) for name in _SETTINGS]
     sample = folder / _SAMPLE.name
     sample.write_bytes(_SAMPLE.read_bytes())
-    return [*written, sample]
+    return [path.name for path in (*written, sample)]
+
+
+VIDEOS = Campaign(
+    worker="tests.fuzz.worker",
+    make_seeds=make_seeds,
+    successes=("read", "marked"),
+    success="gave frames",
+    most_seconds=2 * LIMITS.time,
+    most_mib=400,
+)

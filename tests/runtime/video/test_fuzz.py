@@ -7,6 +7,7 @@ import pytest
 
 from tests.fuzz.campaign import Report, run, run_worker
 from tests.fuzz.mutations import MUTATIONS, mutate
+from tests.fuzz.seeds import VIDEOS
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/statm").exists(), reason="the fuzzer measures processes as Linux does"
@@ -15,10 +16,10 @@ ANSWER = '{"outcome": "read", "seconds": 0.1, "peak_mib": 100, "left_open": [0, 
 
 
 def test_damaged_files_are_read_or_refused() -> None:
-    report = run(0, cases=5000)
+    report = run(VIDEOS, 0, cases=5000)
     assert report.findings == []
     assert report.cases == 5000
-    assert report.decoded_share >= 0.5
+    assert report.success_share >= 0.5
     assert all(outcomes["read"] + outcomes["marked"] for outcomes in report.by_seed.values())
     assert all(outcomes["refused"] for outcomes in report.by_seed.values())
 
@@ -42,13 +43,13 @@ def test_damage_depends_on_its_number_only() -> None:
     ],
 )
 def test_what_should_not_be_is_found(program: str, finding: str) -> None:
-    report = Report()
+    report = Report(VIDEOS)
     run_worker(["a 1"], report, [sys.executable, "-c", program], patience=1)
     assert report.findings == [finding]
 
 
 def test_excess_of_memory_is_found() -> None:
-    report = Report()
+    report = Report(VIDEOS)
     greedy = ANSWER.replace("100", "600")
     program = f"input(); print('{ANSWER}', flush=True); input(); print('{greedy}')"
     run_worker(["a 1", "a 2"], report, [sys.executable, "-c", program])

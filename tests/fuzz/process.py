@@ -1,0 +1,79 @@
+"""What the processes share that use damaged things, whatever these are."""
+
+import json
+import os
+import resource
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+REFUSED = "refused"
+_LISTED_ON = 2.0  # seconds
+_LONGEST = 1000  # characters of a message
+
+
+def limit_memory(more: int) -> None:
+    """Lets the process have so many bytes of address space more than it has now."""
+    size = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    resource.setrlimit(resource.RLIMIT_AS, (size + more, size + more))
+
+
+def answer_all(use: Callable[[str, int], dict[str, Any]]) -> None:
+    """Answers each line ``seed number`` of the input with a line of JSON.
+
+    Args:
+        use: Damages and uses a seed; returns the outcome and the seconds it took.
+    """
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever libraries print
+    before = _open_things()
+    for line in sys.stdin:
+        name, number = line.split()
+        forget_peak()
+        answer = use(name, int(number))
+        answer["left_open"] = _left_open(before)
+        answer["peak_mib"] = peak_mib()
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+def refusal(error: Exception) -> str:
+    """The outcome that one of our errors is: right if its message is a short line of text."""
+    message = str(error)
+    if "\n" in message:
+        return f"an error of several lines: {error!r}"
+    if len(message) > _LONGEST:
+        return f"an error of {len(message)} characters: {message[:_LONGEST]}"
+    if not message.isprintable():
+        return f"an error with characters that are not plain: {message!a}"
+    return REFUSED
+
+
+def forget_peak() -> int:
+    """Lets ``peak_mib`` begin anew, from what the process takes now: that is returned."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return peak_mib()
+
+
+def peak_mib() -> int:
+    """The largest memory that the process has taken, in MiB."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) >> 10
+
+
+def _left_open(before: tuple[int, int, int]) -> list[int]:
+    """How many more things are open than before; a thread that has ended is listed a little on."""
+    end = time.monotonic() + _LISTED_ON
+    while True:
+        more = [now - then for now, then in zip(_open_things(), before, strict=True)]
+        if max(more) <= 0 or time.monotonic() > end:
+            return more
+        time.sleep(0.01)
+
+
+def _open_things() -> tuple[int, int, int]:
+    """Files, Python's threads, and all threads."""
+    files = len(list(Path("/proc/self/fd").iterdir()))
+    return files, threading.active_count(), len(list(Path("/proc/self/task").iterdir()))
