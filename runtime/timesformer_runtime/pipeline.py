@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from os import PathLike
-from typing import Any, BinaryIO, Generic, ParamSpec, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Generic, ParamSpec, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,9 @@ from timesformer_runtime.model.session import as_float32
 from timesformer_runtime.results import Answer, Prediction, Ranking, Seconds, VideoResult, View
 from timesformer_runtime.video import DecodedFrames, DecodeLimits, VideoDecoder
 from timesformer_runtime.video.pixels import ConvertedFrame
+
+if TYPE_CHECKING:
+    from timesformer_runtime.isolation.readers import Readers
 
 ARRAY_RATE = 30.0  # frames per second of arrays, which do not tell
 
@@ -116,6 +120,15 @@ class Pipeline:
         self.input = ModelInput(model.input, model.preprocessing, views, limits.max_bytes)
         self.views = dataclasses.replace(views, sampling=self.input.sampling)
         self.limits = limits
+        self._readers = self.new_readers()
+
+    def new_readers(self) -> Readers | None:
+        """Reader processes of their own, for work that ends them; None unless limits ask for it."""
+        if not self.limits.isolated:
+            return None
+        from timesformer_runtime.isolation.readers import Readers  # noqa: PLC0415
+
+        return Readers(self.limits)
 
     def check_outputs(self, outputs: Sequence[str]) -> None:
         """Makes sure, before any work, that the model can give outputs.
@@ -133,13 +146,16 @@ class Pipeline:
                     "and one crop"
                 )
 
-    def read(self, video: Video, threads: int | None = None) -> Reading:
+    def read(
+        self, video: Video, threads: int | None = None, readers: Readers | None = None
+    ) -> Reading:
         """Reads what the model needs of a video; ``predict`` takes it from there.
 
         Args:
             video: A path, a binary file object, or frames uint8 RGB [T, H, W, 3].
             threads: Decoding threads, by default as many as for inference; use 1 when several
                 videos are read at a time.
+            readers: Where limits ask for other processes, these; by default those of this object.
 
         Raises:
             VideoNotFoundError: There is no such file.
@@ -154,7 +170,15 @@ class Pipeline:
                 "object"
             )
         threads = self.model.session.threads if threads is None else threads
-        return _read_file(video, self.input, threads=threads, limits=self.limits)
+        limits, readers = self.limits.in_reader_process(), readers or self._readers
+        job = functools.partial(_readings, model_input=self.input, threads=threads, limits=limits)
+        if readers is None:
+            (read,) = job(video)
+            return read
+        start = time.perf_counter()
+        reading: Reading = readers.only_answer(job, video, threads=threads)
+        decode = time.perf_counter() - start - reading.preprocess
+        return dataclasses.replace(reading, decode=decode)
 
     def predict(
         self,
@@ -315,13 +339,13 @@ class Timed(Generic[P, R]):
             self.seconds += time.perf_counter() - start
 
 
-def _read_file(
+def _readings(
     video: str | PathLike[str] | BinaryIO,
     model_input: ModelInput,
     *,
     threads: int,
     limits: DecodeLimits,
-) -> Reading:
+) -> Iterator[Reading]:
     """Reads the frames that a model needs; each is converted as soon as it is decoded."""
     convert = Timed(model_input.convert)
     start = time.perf_counter()
@@ -337,7 +361,7 @@ def _read_file(
         frames = _chosen_frames(decoder, model_input)
         verdict = decoder.verdict()
         seconds = time.perf_counter() - start
-        return Reading(
+        yield Reading(
             frames=frames.pixels,
             views=_seen(frames.indices, frames.times, model_input),
             count=len(decoder),

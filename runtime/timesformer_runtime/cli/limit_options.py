@@ -22,6 +22,9 @@ _HELP = {
     "max_bytes": "Refuse videos whose frames, as they are held, take more memory.  "
     "[default: 2 GiB]",
     "max_pipe_bytes": "Copy no more than that of a pipe or standard input.  [default: 4 GiB]",
+    "isolated": "Read each video in another process (on Linux): a file that crashes or hangs "
+    "FFmpeg, or makes it take endless memory, then costs an error and nothing else.",
+    "max_process_bytes": "Memory that such a process may take for a video.  [default: 2 GiB]",
 }
 
 
@@ -42,19 +45,28 @@ def limit_options(
             given = {name: options.pop(name) for name in chosen}
             return function(limits=_limits(given), **options)
 
+        decorated: Callable[..., Any] = with_limits
         for name in reversed(chosen):
             help_text = (
                 f"For files, not live sources: {_HELP[name]}" if name in files_only else _HELP[name]
             )
-            with_limits = click.option(
-                "--" + name.replace("_", "-"),
-                type=duration if name == "max_seconds" else _COUNT,
-                metavar="TIME" if name == "max_seconds" else "N",
-                help=help_text,
-            )(with_limits)
-        return with_limits
+            decorated = _option(name, help_text)(decorated)
+        return decorated
 
     return decorate
+
+
+def _option(name: str, help_text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    option = "--" + name.replace("_", "-")
+    if name == "isolated":
+        return click.option(option, is_flag=True, default=None, help=help_text)
+    is_time = name == "max_seconds"
+    return click.option(
+        option,
+        type=duration if is_time else _COUNT,
+        metavar="TIME" if is_time else "N",
+        help=help_text,
+    )
 
 
 def _limits(given: dict[str, Any]) -> DecodeLimits:

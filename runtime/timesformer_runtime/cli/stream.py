@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from timesformer_runtime.workloads.stream import LiveResult
 
 _LIVE = ("window", "stride", "timeout", "drop", "format", "rtsp_transport")
-_FILES_ONLY = ("max_packets", "max_seconds")
+_FILES_ONLY = ("max_packets", "max_seconds", "isolated", "max_process_bytes")
 _FACTS = ("latency", "dropped", "damaged")
 
 

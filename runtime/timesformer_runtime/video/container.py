@@ -52,9 +52,15 @@ class OpenVideo(NamedTuple):
         Raises:
             av.FFmpegError: It does not decode.
             VideoLimitError: It has far too many units.
+            MemoryError: There is not enough memory for it.
         """
-        check_packet(packet, self.stream.codec_context, self.watch)
-        return self.stream.codec_context.decode(packet)
+        decoder = self.stream.codec_context
+        check_packet(packet, decoder, self.watch)
+        try:
+            return decoder.decode(packet)
+        except av.FFmpegError:
+            self.watch.check_memory(decoder.width, decoder.height)
+            raise
 
 
 @contextlib.contextmanager
@@ -141,6 +147,7 @@ def packets(
     Raises:
         av.FFmpegError: The file breaks off in a way that its format does not allow.
         VideoLimitError: The limits that ``watch`` knows are reached.
+        MemoryError: There is not enough memory for them.
     """
     count = 0
     try:
@@ -157,8 +164,9 @@ def packets(
     except av.FFmpegError:
         if file is not None:
             file.raise_error()
-        if watch is not None:  # the time is over, and FFmpeg calls it another error
+        if watch is not None:  # the time or memory is over, and FFmpeg calls it another error
             watch.seconds_left()
+            watch.check_memory(stream.codec_context.width, stream.codec_context.height)
         raise
     if file is not None:  # FFmpeg may have taken an error for the end
         file.raise_error()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import mmap
+import sys
 import time
 from collections.abc import Callable
 from typing import Self
@@ -11,6 +13,8 @@ from typing import Self
 from timesformer_runtime.errors import InvalidOptionError, VideoLimitError
 
 _USUAL_TIME = 600.0  # seconds
+_USUAL_PROCESS_BYTES = 1 << 31
+_MOST_BYTES_PER_PIXEL = 8  # four values of 16 bits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,10 +31,20 @@ class DecodeLimits:
         max_bytes: Memory that the chosen frames take together as they are kept, in bytes; of
             windows those that are held at a time.
         max_pipe_bytes: Bytes that are copied to a temporary file of what cannot seek: a pipe,
-            standard input, the body of a request.
+            standard input, the body of a request. With ``isolated`` also of what is not a file,
+            such as bytes in memory.
+        isolated: Whether each video is read in another process, so that a file that crashes or
+            hangs FFmpeg, or makes it take endless memory, costs an error and not this process.
+            Only for files that a ``VideoClassifier`` reads, on Linux. Where a whole file is gone
+            through window by window and no ``max_seconds`` is given, each window then has the
+            usual 600 seconds.
+        max_process_bytes: Memory that such a process may take for a video, in bytes of address
+            space beyond what it has without one; by default 2 GiB. Each further decoding thread
+            may take another 128 MiB.
 
     Raises:
-        InvalidOptionError: A limit is not a number, or nothing could ever be below it.
+        InvalidOptionError: A limit is not a number, or nothing could ever be below it; or
+            ``isolated`` is not available here, or ``max_process_bytes`` given without it.
     """
 
     max_pixels: int = 1 << 26
@@ -38,9 +52,14 @@ class DecodeLimits:
     max_seconds: float | None = None
     max_bytes: int = 1 << 31
     max_pipe_bytes: int = 1 << 32
+    isolated: bool = False
+    max_process_bytes: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("max_pixels", "max_packets", "max_bytes", "max_pipe_bytes"):
+        names = ["max_pixels", "max_packets", "max_bytes", "max_pipe_bytes"]
+        if self.max_process_bytes is not None:
+            names.append("max_process_bytes")
+        for name in names:
             value = getattr(self, name)
             if type(value) is not int or not 1 <= value <= 1 << 62:
                 raise InvalidOptionError(
@@ -49,11 +68,35 @@ class DecodeLimits:
         seconds = self.time
         if type(seconds) not in {int, float} or math.isnan(seconds) or seconds <= 0:
             raise InvalidOptionError(f"max_seconds is {seconds!r}; it must be a number above 0")
+        self._check_isolated()
+
+    def _check_isolated(self) -> None:
+        if type(self.isolated) is not bool:
+            raise InvalidOptionError(f"isolated is {self.isolated!r}; it must be True or False")
+        if self.isolated and sys.platform != "linux":
+            raise InvalidOptionError(
+                "isolated is True; it needs Linux, which limits the memory of a process, and this "
+                f"is {sys.platform}: leave it out"
+            )
+        if self.max_process_bytes is not None and not self.isolated:
+            raise InvalidOptionError(
+                f"max_process_bytes is {self.max_process_bytes}; it has no effect without "
+                "isolated: leave it out, or ask for isolated too"
+            )
 
     @property
     def time(self) -> float:
         """Seconds that reading may take."""
         return _USUAL_TIME if self.max_seconds is None else self.max_seconds
+
+    @property
+    def process_bytes(self) -> int:
+        """Bytes of memory that a process may take that reads a video."""
+        return self.max_process_bytes or _USUAL_PROCESS_BYTES
+
+    def in_reader_process(self) -> Self:
+        """The limits for the process that reads a video, which starts no further process."""
+        return dataclasses.replace(self, isolated=False, max_process_bytes=None)
 
     def of_runs(self, spent: float) -> Callable[[], float]:
         """How many seconds the next run of the model may take.
@@ -69,6 +112,14 @@ class DecodeLimits:
     def for_long_videos(self) -> Self:
         """The same, without a limit of time unless one was given."""
         return dataclasses.replace(self, max_seconds=math.inf) if self.max_seconds is None else self
+
+
+def time_is_over(name: str, seconds: float) -> VideoLimitError:
+    """The error of a video that takes longer to read than so many seconds."""
+    return VideoLimitError(
+        f"{name} takes longer than {seconds:g} seconds to read; "
+        "give a shorter or smaller video, or raise max_seconds"
+    )
 
 
 class Watch:
@@ -96,10 +147,7 @@ class Watch:
         """
         left = self._deadline - time.monotonic()
         if left <= 0:
-            raise VideoLimitError(
-                f"{self.name} takes longer than {self.limits.time:g} seconds to read; "
-                "give a shorter or smaller video, or raise max_seconds"
-            )
+            raise time_is_over(self.name, self.limits.time)
         return left
 
     def check_packets(self, count: int) -> None:
@@ -127,15 +175,19 @@ class Watch:
                 "choose fewer of them, give a smaller video, or raise max_bytes"
             )
 
-    def check_pipe_bytes(self, count: int) -> None:
-        """Checks how much was copied of what cannot seek, and the time.
+    def check_pipe_bytes(self, count: int, reason: str = "cannot seek") -> None:
+        """Checks how much was copied of what cannot be read where it is, and the time.
+
+        Args:
+            count: Bytes.
+            reason: Why it is copied.
 
         Raises:
             VideoLimitError: It is too much, or the time is over.
         """
         if count > self.limits.max_pipe_bytes:
             raise VideoLimitError(
-                f"{self.name} cannot seek and has more than {self.limits.max_pipe_bytes} bytes, "
+                f"{self.name} {reason} and has more than {self.limits.max_pipe_bytes} bytes, "
                 "which would be copied; give the path of a file, or raise max_pipe_bytes"
             )
         self.seconds_left()
@@ -151,6 +203,24 @@ class Watch:
                 f"{self.name} has more than {limit} NAL units in a picture, which would take "
                 "gigabytes of memory; no encoder makes such files: check where it comes from"
             )
+
+    def check_memory(self, width: int, height: int) -> None:
+        """Makes sure, after an error of FFmpeg, that there is room for another picture.
+
+        Where memory ends, FFmpeg mostly says that a packet is damaged; and where a damaged packet
+        states a size for which it never makes room, it says that memory ends.
+
+        Args:
+            width: Pixels of the picture.
+            height: Pixels of the picture.
+
+        Raises:
+            MemoryError: Memory ends.
+        """
+        try:
+            mmap.mmap(-1, max(1, width * height * _MOST_BYTES_PER_PIXEL)).close()
+        except OSError as error:
+            raise MemoryError(f"there is not enough memory to read {self.name}") from error
 
     def check_pixels(self, width: int, height: int) -> None:
         """Checks the size of a picture.

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from timesformer_runtime.errors import (
+    InvalidOptionError,
     InvalidVideoError,
     TimesformerError,
     VideoNotFoundError,
@@ -50,6 +51,28 @@ def locate(source: Source, limits: DecodeLimits | None = None) -> Iterator[Video
             path or file object.
         VideoLimitError: Copying a pipe takes too long, or it has too much to be copied; or the
             file announces far more packets than the limit.
+        InvalidOptionError: The limits ask for another process, and this one would read it.
+    """
+    if limits is not None and limits.isolated:
+        raise InvalidOptionError(
+            "isolated is True; only a VideoClassifier reads videos in another process: leave it out"
+        )
+    with acquired(source, limits) as video_file:
+        try:
+            check_tables(video_file)
+        except OSError as error:
+            raise unreadable(video_file.name, error) from error
+        yield video_file
+
+
+@contextlib.contextmanager
+def acquired(source: Source, limits: DecodeLimits | None = None) -> Iterator[VideoFile]:
+    """Finds a video, but looks at nothing that is in it; see ``locate``.
+
+    Raises:
+        VideoNotFoundError: As for ``locate``.
+        InvalidVideoError: As for ``locate``.
+        VideoLimitError: Copying a pipe takes too long, or it has too much to be copied.
     """
     name = _name(source)  # for messages
     watch = Watch(name, limits or DecodeLimits())
@@ -60,12 +83,7 @@ def locate(source: Source, limits: DecodeLimits | None = None) -> Iterator[Video
     except (OSError, ValueError) as error:  # ValueError: a closed file object
         raise unreadable(name, error) from error
     with resources:
-        video_file = VideoFile(name, target, watch)
-        try:
-            check_tables(video_file)
-        except OSError as error:
-            raise unreadable(name, error) from error
-        yield video_file
+        yield VideoFile(name, target, watch)
 
 
 def _name(source: Source) -> str:
@@ -97,7 +115,7 @@ def _acquire(
         else:
             with _opened_pipe(os.fsdecode(source)) as pipe:
                 _refuse_endless_device(pipe, name)
-                target = _copied(pipe, name, stack, watch)
+                target = copied(pipe, name, stack, watch)
         return target, stack.pop_all()
 
 
@@ -149,27 +167,47 @@ def _refuse_endless_device(file: io.FileIO, name: str) -> None:
 
 def _seekable(file: BinaryIO, name: str, stack: contextlib.ExitStack, watch: Watch) -> SeekableFile:
     if not (hasattr(file, "seekable") and file.seekable()):
-        return _copied(file, name, stack, watch)
+        return copied(file, name, stack, watch)
     checked = CheckedFile(file, name)
     if checked.seek(0, os.SEEK_END) == 0:
         raise InvalidVideoError(f"{name} is empty; {READABLE}")
     return checked
 
 
-def _copied(file: BinaryIO, name: str, stack: contextlib.ExitStack, watch: Watch) -> BinaryIO:
+def copied(
+    file: BinaryIO | SeekableFile,
+    name: str,
+    stack: contextlib.ExitStack,
+    watch: Watch,
+    *,
+    reason: str = "cannot seek",
+) -> io.FileIO:
+    """Copies a file object to a temporary file.
+
+    Args:
+        file: Is read from where it stands to its end.
+        name: Its name, for errors.
+        stack: Closes the temporary file.
+        watch: Knows how many bytes may be copied, and how long that may take.
+        reason: Why it is copied, for errors.
+
+    Raises:
+        InvalidVideoError: It is empty, or cannot be copied.
+        VideoLimitError: It has too many bytes, or copying takes too long.
+    """
     # Unbuffered: what does not fit onto a full disk would be written once more when it is closed.
     copy = stack.enter_context(tempfile.TemporaryFile(buffering=0))  # noqa: SIM115
     count = 0
     while chunk := _next_chunk(file, watch):
         count += len(chunk)
-        watch.check_pipe_bytes(count)
+        watch.check_pipe_bytes(count, reason)
         _write(copy, chunk, name)
     if count == 0:
         raise InvalidVideoError(f"{name} is empty; {READABLE}")
     return copy
 
 
-def _next_chunk(file: BinaryIO, watch: Watch) -> bytes:
+def _next_chunk(file: BinaryIO | SeekableFile, watch: Watch) -> bytes:
     while True:
         if isinstance(file, io.FileIO) and hasattr(select, "poll"):
             _wait(file, watch)

@@ -6,11 +6,15 @@ import dataclasses
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from typing import TYPE_CHECKING
 
 from timesformer_runtime.errors import reason_of
 from timesformer_runtime.pipeline import Pipeline, Video
 from timesformer_runtime.results import Ranking, VideoResult
 from timesformer_runtime.workloads.workers import Workers, check_workers, usual_workers
+
+if TYPE_CHECKING:
+    from timesformer_runtime.isolation.readers import Readers
 
 _ON_A_GPU = 2  # runs at once: one fills the gaps of the other
 
@@ -38,11 +42,12 @@ def classify_all(
     if workers is None:
         workers = usual_workers(pipeline.model.session.threads)
     check_workers(workers)
+    readers = pipeline.new_readers()
     model = threading.Semaphore(_runs_at_once(pipeline, workers))
 
     def classify(video: Video) -> Outcome:
         try:
-            reading = pipeline.read(video, threads=1)
+            reading = pipeline.read(video, threads=1, readers=readers)
             with model:
                 answer = pipeline.predict(reading.frames, ranking, spent=reading.seconds)
         except MemoryError as error:  # which often has no message
@@ -51,7 +56,18 @@ def classify_all(
             return Outcome(video, error=error)
         return Outcome(video, reading.result(answer))
 
-    return _as_they_are_done(classify, videos, workers)
+    outcomes = _as_they_are_done(classify, videos, workers)
+    return outcomes if readers is None else _then_closed(outcomes, readers)
+
+
+def _then_closed(
+    outcomes: Generator[Outcome, None, None], readers: Readers
+) -> Generator[Outcome, None, None]:
+    """Ends the processes that read; where outcomes end by an interrupt, whatever they do."""
+    try:
+        yield from outcomes
+    finally:
+        readers.close()
 
 
 def _runs_at_once(pipeline: Pipeline, workers: int) -> int:

@@ -128,6 +128,8 @@ def stream(
         raise InvalidVideoError("the source is empty; give a URL, a device or a path")
     notify = notify or _logger.warning
     if is_live(source, settings.format):
+        if pipeline.limits.isolated:
+            raise InvalidOptionError("isolated is for files; this source is live: leave it out")
         frames = _connect(pipeline, source, settings, notify).frames
         watch = Watch("the stream", pipeline.limits)
         drop = settings.drop is not False
@@ -136,6 +138,8 @@ def stream(
     _check_file(source, settings)
     if not settings.drop:
         return _replay(pipeline, source, windows, ranking, notify)
+    if pipeline.limits.isolated:
+        raise InvalidOptionError("isolated and drop do not go together; leave out one of them")
     played = functools.partial(_played_frames, pipeline, source, notify)
     check = _check_of_file(pipeline, source)
     newest = _NewestWindows(pipeline, windows, played, drop=True, check=check)

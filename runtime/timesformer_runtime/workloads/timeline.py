@@ -19,8 +19,10 @@ from typing import NamedTuple, Self, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from timesformer_runtime.input.model_input import ModelInput
 from timesformer_runtime.pipeline import Pipeline, Timed
 from timesformer_runtime.results import PartResult, Ranking, Seconds, count_duplicates
+from timesformer_runtime.video.limits import DecodeLimits
 from timesformer_runtime.video.pixels import ConvertedFrame
 from timesformer_runtime.video.playback import BrokenPromiseError, Playback, PlayedFrame, play
 from timesformer_runtime.video.source import Source
@@ -182,6 +184,7 @@ def classified_windows(reading: WindowReader) -> Generator[ClassifiedWindow, Non
     finally:
         windows.close()
         answers.close()
+        reading.stop()
         pool.close(wait=is_patient)
         if is_patient:
             feeder.join()
@@ -281,8 +284,14 @@ class WindowReader:
         self.duration: float | None = None
         self.problems: tuple[str, ...] = ()
         self._video = video
-        self._settings = settings
-        self._convert = Timed(pipeline.input.convert)
+        self._readers = pipeline.new_readers()
+        self._file = _FileReader(
+            pipeline.input,
+            pipeline.limits.in_reader_process().for_long_videos(),
+            decoding_threads(pipeline, workers),
+            settings,
+            workers,
+        )
 
     def windows(self) -> Generator[ReadWindow, None, None]:
         """The windows, their frames converted; the last one with all that is wrong.
@@ -292,16 +301,69 @@ class WindowReader:
             InvalidVideoError: It cannot be decoded as a video.
             VideoLimitError: A limit is reached.
         """
-        return change_last(self._measured(), lambda last: last._replace(problems=self.problems))
+        with contextlib.closing(self._reports()) as reports:
+            for window, self.duration, self.problems in reports:
+                yield window
 
-    def _measured(self) -> Generator[ReadWindow, None, None]:
+    def stop(self) -> None:
+        """Ends the reading from another thread, where that is possible before the next window."""
+        if self._readers is not None:
+            self._readers.close()
+
+    def _reports(self) -> Generator[_Report, None, None]:
+        if self._readers is None:
+            return self._file.reports(self._video)
+        return self._readers.answers(
+            self._file.reports, self._video, self._file.limits, threads=self._file.threads
+        )
+
+
+_Report = tuple[ReadWindow, float | None, tuple[str, ...]]  # its duration and problems
+
+
+class _FileReader:
+    """Reads the windows of a file, in whichever process; it can be pickled until it is used.
+
+    Args:
+        model_input: Chooses and converts frames.
+        limits: What reading may cost.
+        threads: How many threads decode.
+        settings: Length and stride.
+        workers: How many windows the model works on at a time.
+    """
+
+    def __init__(
+        self,
+        model_input: ModelInput,
+        limits: DecodeLimits,
+        threads: int,
+        settings: WindowSettings,
+        workers: int,
+    ) -> None:
+        self.limits = limits
+        self.threads = threads
+        self._input = model_input
+        self._settings = settings
+        self._workers = workers
+        self._duration: float | None = None
+        self._problems: tuple[str, ...] = ()
+        self._convert = Timed(model_input.convert)
+
+    def reports(self, video: Source) -> Generator[_Report, None, None]:
+        """Each window with what is known of the file: its problems only with the last one."""
+        windows = change_last(
+            self._measured(video), lambda last: last._replace(problems=self._problems)
+        )
+        with contextlib.closing(windows):
+            for window in windows:
+                yield window, self._duration, self._problems
+
+    def _measured(self, video: Source) -> Generator[ReadWindow, None, None]:
         """The windows, and what each of them cost."""
-        limits = self.pipeline.limits.for_long_videos()
-        threads = decoding_threads(self.pipeline, self.workers)
         start, failed_packets, converted = time.perf_counter(), 0, 0.0
-        with play(self._video, threads=threads, limits=limits, with_times=True) as opened:
-            self.duration = opened.duration
-            for playback, window in self._windows(opened, threads):
+        with play(video, threads=self.threads, limits=self.limits, with_times=True) as opened:
+            self._duration = opened.duration
+            for playback, window in self._windows(opened):
                 converting = self._convert.seconds - converted
                 reading = time.perf_counter() - start - converting
                 failures = playback.failed_packets - failed_packets
@@ -311,9 +373,7 @@ class WindowReader:
                 start, failed_packets = time.perf_counter(), playback.failed_packets
                 converted = self._convert.seconds
 
-    def _windows(
-        self, playback: Playback, threads: int
-    ) -> Iterator[tuple[Playback, Window[ConvertedFrame]]]:
+    def _windows(self, playback: Playback) -> Iterator[tuple[Playback, Window[ConvertedFrame]]]:
         """The windows, and what plays their frames; no more is decoded than they need."""
         given = 0
         times = playback.times()
@@ -329,14 +389,16 @@ class WindowReader:
             except BrokenPromiseError:
                 pass
             else:
-                self.problems = playback.problems()
+                self._problems = playback.problems()
                 return
-        again = playback.again(threads) if times is not None else contextlib.nullcontext(playback)
+        again = (
+            playback.again(self.threads) if times is not None else contextlib.nullcontext(playback)
+        )
         with again as played:
             windows = self._windows_of(played, played.frames())
             for window in itertools.islice(windows, given, None):
                 yield played, window
-            self.problems = played.problems()
+            self._problems = played.problems()
 
     def _plan(self, playback: Playback, times: Sequence[float]) -> set[int]:
         """The frames that windows will choose, and the last one, with which the video ends."""
@@ -344,7 +406,7 @@ class WindowReader:
         windows: SlidingWindows[int, None] = SlidingWindows(
             self._settings,
             playback.rate,
-            self.pipeline.input.choose,
+            self._input.choose,
             wanted.add,
             playback.duration,
         )
@@ -356,15 +418,15 @@ class WindowReader:
     def _windows_of(
         self, playback: Playback, frames: Iterator[PlayedFrame]
     ) -> Iterator[Window[ConvertedFrame]]:
-        rendering = self.pipeline.input.rendering(self._convert)
+        rendering = self._input.rendering(self._convert)
         windows: SlidingWindows[PlayedFrame, ConvertedFrame] = SlidingWindows(
             self._settings,
             playback.rate,
-            self.pipeline.input.choose,
+            self._input.choose,
             lambda frame: frame.render(rendering),
             playback.duration,
             playback.check,
-            _READ + self.workers,
+            _READ + self._workers,
         )
         for frame in frames:
             yield from windows.push(frame.seconds, frame, frame.index)

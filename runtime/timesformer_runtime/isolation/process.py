@@ -1,0 +1,178 @@
+"""ReaderProcess: starts a process that reads videos, asks it, and ends it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, Literal, NamedTuple
+
+from timesformer_runtime.errors import InvalidVideoError
+from timesformer_runtime.isolation import messages
+from timesformer_runtime.isolation.handover import HandedVideo
+from timesformer_runtime.video.source import Source
+
+Job = Callable[[Source], Iterator[Any]]
+
+_START = (
+    "import sys; sys.path[:] = sys.argv[2:]; "
+    "from timesformer_runtime.isolation.child import main; main(int(sys.argv[1]))"
+)
+_START_SECONDS = 120.0  # imports take a fraction of one; the machine may be busy
+_END_SECONDS = 3.0  # from the end of its messages to that of the process
+_LONGEST_WAIT = 1e6  # seconds; a socket knows no longer one
+
+
+class Task(NamedTuple):
+    """What a reader process has to do.
+
+    Attributes:
+        job: Is given the video, and gives the answers. It can be pickled.
+        video: The video.
+        threads: How many threads decode.
+        most_memory: Bytes of address space that it may take, beyond what its threads take.
+    """
+
+    job: Job
+    video: HandedVideo
+    threads: int
+    most_memory: int
+
+
+class AccidentError(Exception):
+    """A reader process did not do its task.
+
+    Attributes:
+        kind: It took too much ``time`` or ``memory``, or there was a ``crash``.
+    """
+
+    def __init__(self, kind: Literal["time", "memory", "crash"], what: str = "") -> None:
+        super().__init__(what)
+        self.kind = kind
+
+
+class ReaderProcess:
+    """A process that reads videos, one at a time.
+
+    Attributes:
+        is_used: Whether it was given a video.
+        is_free: Whether it can be given another one.
+
+    Raises:
+        InvalidVideoError: It does not start.
+    """
+
+    def __init__(self) -> None:
+        self.is_used = False
+        self.is_free = True
+        self._is_ready = False
+        self._connection, theirs = socket.socketpair()
+        self._file = self._connection.makefile("rb")
+        try:
+            with theirs:
+                self._process = _started(theirs.fileno())
+        except OSError as error:
+            self._file.close()
+            self._connection.close()
+            raise _not_started(error.strerror) from error
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it still runs; False in a fork of the process that started it."""
+        return self._process.poll() is None
+
+    def answers(
+        self, task: Task, descriptor: int | None, seconds: Callable[[], float]
+    ) -> Generator[Any, None, None]:
+        """Lets it read a video.
+
+        Args:
+            task: What to do.
+            descriptor: The descriptor of the video's file, where it has no path.
+            seconds: Tells how long the next answer may take.
+
+        Raises:
+            InvalidVideoError: It does not start.
+            AccidentError: It crashed, was killed, or took more time or memory than it may.
+            Exception: Whatever the job raises.
+        """
+        self.is_free = False
+        self._wait_until_ready()
+        self.is_used = True
+        try:
+            self._connection.settimeout(_START_SECONDS)
+            descriptors = [] if descriptor is None else [descriptor]
+            socket.send_fds(self._connection, [b"."], descriptors)
+            messages.send(self._connection, task)
+            while (message := self._receive(seconds()))[0] == "answer":
+                yield message[1]
+        except TimeoutError as error:
+            raise AccidentError("time") from error
+        except (EOFError, OSError, messages.BrokenMessageError) as error:
+            raise AccidentError("crash", self._reason()) from error
+        kind, value = message
+        if isinstance(value, MemoryError):
+            raise AccidentError("memory") from value
+        self.is_free = True
+        if kind == "error":
+            raise value
+
+    def kill(self) -> None:
+        """Ends it from another thread than the one that asked it, which learns that it is lost."""
+        self._process.kill()
+
+    def end(self) -> None:
+        """Ends it, and forgets all about it."""
+        self._process.kill()
+        self._process.wait()
+        self._file.close()
+        self._connection.close()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+
+    def _wait_until_ready(self) -> None:
+        if self._is_ready:
+            return
+        try:
+            self._receive(_START_SECONDS)
+        except (EOFError, OSError, messages.BrokenMessageError) as error:
+            raise _not_started(self._reason()) from error
+        self._is_ready = True
+
+    def _receive(self, seconds: float) -> Any:
+        self._connection.settimeout(min(seconds, _LONGEST_WAIT))
+        return messages.receive(self._file)
+
+    def _reason(self) -> str:
+        """Says why it does not answer as it should."""
+        try:
+            code = self._process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            return "gave an answer that cannot be read"
+        if code == -signal.SIGKILL:
+            return "was killed (SIGKILL), as where the machine's memory ends"
+        if code < 0:
+            return f"crashed ({signal.Signals(-code).name})"
+        return f"ended with code {code}"
+
+
+def _started(descriptor: int) -> subprocess.Popen[bytes]:
+    # In a group of its own: Ctrl-C on a terminal is for the parent. -P: nothing is imported from
+    # the working directory, which may be a folder of videos from anywhere.
+    paths = [path or os.getcwd() for path in sys.path if isinstance(path, str)]  # noqa: PTH109
+    return subprocess.Popen(  # noqa: S603
+        [sys.executable, "-P", "-c", _START, str(descriptor), *paths],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        pass_fds=[descriptor],
+        process_group=0,
+    )
+
+
+def _not_started(reason: object) -> InvalidVideoError:
+    return InvalidVideoError(
+        f"the process that is to read videos does not start (it {reason}); leave out isolated"
+    )
