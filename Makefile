@@ -36,7 +36,7 @@ help:
 	@echo "make check-wheel  build wheel and sdist, and run them in an empty environment"
 	@echo "make bench   speed and memory against the plain recipe and PyTorch (an hour, 6 GB)"
 	@echo "make bench-peers  the same, and against all others, in an environment of their own"
-	@echo "make bench-video  decoding, timeline, batch and stream against plain decoding"
+	@echo "make bench-video  decoding, timeline, batch, stream and isolated reading"
 	@echo "make accuracy     what int8, fp16 and q4 cost over 2,700 held-out clips"
 	@echo "make check-without-vnni  int8 on an emulated CPU without VNNI (needs qemu-user)"
 	@echo "make fuzz    damaged videos for ten minutes"
@@ -143,6 +143,7 @@ bench-video: demo
 	$(BIN)/python -m tests.benchmarks.timeline $(DEMO)
 	$(BIN)/python -m tests.benchmarks.batch $(DEMO)
 	$(BIN)/python -m tests.benchmarks.live $(DEMO)
+	$(BIN)/python -m tests.benchmarks.isolated $(DEMO)
 
 # Rendering carries on where it was broken off.
 accuracy: setup

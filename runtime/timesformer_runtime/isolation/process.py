@@ -139,7 +139,7 @@ class ReaderProcess:
         try:
             self._receive(_START_SECONDS)
         except (EOFError, OSError, messages.BrokenMessageError) as error:
-            raise _not_started(self._reason()) from error
+            raise _not_started(f"it {self._reason()}") from error
         self._is_ready = True
 
     def _receive(self, seconds: float) -> Any:
@@ -174,5 +174,5 @@ def _started(descriptor: int) -> subprocess.Popen[bytes]:
 
 def _not_started(reason: object) -> InvalidVideoError:
     return InvalidVideoError(
-        f"the process that is to read videos does not start (it {reason}); leave out isolated"
+        f"the process that is to read videos does not start ({reason}); leave out isolated"
     )

@@ -1,0 +1,171 @@
+"""Reader processes end: with their work, with who asked for it, and with their parent."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from timesformer_runtime import (
+    InvalidVideoError,
+    VideoNotFoundError,
+)
+
+from tests import traps
+from tests.isolated_videos import (
+    COUNT,
+    PATIENCE,
+    STRIDE,
+    WINDOW,
+    children,
+    descriptors,
+    load,
+    settled,
+)
+from tests.traps import Trap
+from tests.video_files import moving_pictures, write_video
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="isolated needs Linux")
+
+
+def test_many_videos_leave_nothing(folder: Path) -> None:
+    processes, files = children(), descriptors()
+    classifier = load(folder)
+    names = ["plain.mp4", "text.mp4", "truncated.mkv", "missing.mp4"]
+    for number in range(50):
+        with contextlib.suppress(InvalidVideoError, VideoNotFoundError):
+            classifier.read(folder / names[number % 4])
+        assert len(children() - processes) == 1  # one that reads all of them
+    del classifier
+    assert children() == processes
+    assert descriptors() == files
+
+
+def test_closing_a_timeline_ends_its_process(folder: Path) -> None:
+    processes, threads = children(), threading.active_count()
+    classifier = load(folder, traps.Hang)
+    start = time.monotonic()
+    for _ in range(3):
+        with classifier.timeline(folder / "white_later.mp4", WINDOW, STRIDE) as timeline:
+            next(timeline)
+            assert children() > processes
+        assert children() == processes  # though it hangs in what comes next
+        assert threading.active_count() == threads
+    assert time.monotonic() - start < PATIENCE
+
+
+def test_no_more_is_read_than_is_taken(folder: Path, tmp_path: Path) -> None:
+    """But for what is on its way: of windows as small as these, some dozens."""
+    video = write_video(tmp_path / "long.mp4", moving_pictures(2000))
+    log = tmp_path / "log"
+    classifier = load(folder, Trap, log)
+    with classifier.timeline(video, WINDOW, WINDOW) as timeline:
+        next(timeline)
+        first = settled(log)
+        next(timeline)
+        assert first <= settled(log) <= first + 2 * classifier.num_frames
+    list(classifier.timeline(video, WINDOW, WINDOW))
+    assert settled(log) > 2 * first
+
+
+SCRIPT = """
+import sys, time
+from pathlib import Path
+from timesformer_runtime import DecodeLimits, VideoClassifier
+from tests import traps
+
+classifier = VideoClassifier.from_pretrained(
+    "shots", device="cpu", threads=2, limits=DecodeLimits(isolated=True)
+)
+classifier.input = traps.Hang.of(classifier.input, Path(sys.argv[1]))
+"""
+CLASSIFY = "classifier('white.mp4')"
+BATCH = "list(classifier.batch(['plain.mp4'] * 9 + ['white.mp4'] * 9, workers=3))"
+TIMELINE = "list(classifier.timeline('white.mp4', 0.4, 0.2))"
+FORGOTTEN = """
+segments = classifier.timeline('white_later.mp4', 0.4, 0.2)
+next(segments)
+time.sleep(1)
+"""
+
+
+def started(folder: Path, what: str, log: Path) -> subprocess.Popen[str]:
+    """A program whose reader processes hang: it has only to be ended."""
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT + what, log],
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+
+
+def are_gone(processes: set[int]) -> bool:
+    """Whether processes end, or have ended and nobody asked for their exit codes yet."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        states = set()
+        for process in processes:
+            with contextlib.suppress(OSError):
+                states.add(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0])
+        if states <= {"Z"}:
+            return True
+        time.sleep(0.01)
+    return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("what", [CLASSIFY, BATCH, TIMELINE])
+def test_processes_end_with_their_parent(
+    folder: Path, tmp_path: Path, what: str, number: signal.Signals
+) -> None:
+    log = tmp_path / "log"
+    program = started(folder, what, log)
+    deadline = time.monotonic() + PATIENCE
+    while not log.exists() or settled(log) == 0:
+        assert time.monotonic() < deadline
+    processes = set(map(int, log.read_text().split()))
+    program.send_signal(number)
+    _, errors = program.communicate(timeout=PATIENCE)
+    assert program.returncode == -number
+    if number == signal.SIGINT:
+        assert errors.rstrip().endswith("KeyboardInterrupt")
+    else:
+        assert errors == ""
+    assert are_gone(processes)
+
+
+def test_a_timeline_that_is_forgotten_does_not_keep_the_interpreter(
+    folder: Path, tmp_path: Path
+) -> None:
+    program = started(folder, FORGOTTEN, tmp_path / "log")
+    _, errors = program.communicate(timeout=PATIENCE)
+    assert (program.returncode, errors) == (0, "")
+    assert are_gone(set(map(int, (tmp_path / "log").read_text().split())))
+
+
+def test_a_fork_has_processes_of_its_own(folder: Path) -> None:
+    """And its end does not end those of its parent."""
+    classifier = load(folder)
+    before = children()
+    classifier.read(folder / "plain.mp4")
+    fork = os.fork()
+    if fork == 0:  # pytest must not go on here
+        count = 0
+        with contextlib.suppress(Exception):
+            count = classifier.read(folder / "plain.mp4").count
+            classifier._readers = None  # the model itself cannot be deleted in a fork
+            gc.collect()
+        os._exit(0 if count == COUNT else 1)
+    assert os.waitpid(fork, 0)[1] == 0
+    processes = children() - before
+    assert len(processes) == 1
+    assert classifier.read(folder / "plain.mp4").count == COUNT
+    assert children() - before == processes
