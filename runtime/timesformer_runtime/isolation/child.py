@@ -37,7 +37,7 @@ def main(descriptor: int) -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")
     base = _address_space()
     with socket.socket(fileno=descriptor) as connection, connection.makefile("rb") as tasks:
-        messages.send(connection, "ready")
+        messages.send(connection, ("ready", None))
         _discard_messages()
         while _serve(connection, tasks, base):
             pass

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from timesformer_runtime.errors import unreadable
 from timesformer_runtime.video.file import VideoFile
 from timesformer_runtime.video.limits import DecodeLimits, Watch
 from timesformer_runtime.video.source import Source, acquired, copied
@@ -101,7 +102,10 @@ def _descriptor(source: Source, video_file: VideoFile, stack: contextlib.ExitSta
     for file in (target, source):  # the first may be a copy already
         # Many others have the descriptor of a file that is not what they read, as of a ZIP file.
         if type(file) in _OF_ONE_DESCRIPTOR and isinstance(file, io.IOBase):
-            file.flush()
+            try:
+                file.flush()
+            except OSError as error:
+                raise unreadable(video_file.name, error) from error
             descriptor = file.fileno()
             is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
             if is_file and os.access(_path_of(descriptor), os.R_OK):

@@ -107,17 +107,19 @@ class ReaderProcess:
             descriptors = [] if descriptor is None else [descriptor]
             socket.send_fds(self._connection, [b"."], descriptors)
             messages.send(self._connection, task)
-            while (message := self._receive(seconds()))[0] == "answer":
-                yield message[1]
+            while True:
+                kind, value = self._receive(seconds())
+                if kind != "answer":
+                    break
+                yield value
         except TimeoutError as error:
             raise AccidentError("time") from error
         except (EOFError, OSError, messages.BrokenMessageError) as error:
             raise AccidentError("crash", self._reason()) from error
-        kind, value = message
         if isinstance(value, MemoryError):
             raise AccidentError("memory") from value
         self.is_free = True
-        if kind == "error":
+        if isinstance(value, Exception):
             raise value
 
     def kill(self) -> None:
@@ -142,9 +144,12 @@ class ReaderProcess:
             raise _not_started(f"it {self._reason()}") from error
         self._is_ready = True
 
-    def _receive(self, seconds: float) -> Any:
+    def _receive(self, seconds: float) -> tuple[Any, ...]:
         self._connection.settimeout(min(seconds, _LONGEST_WAIT))
-        return messages.receive(self._file)
+        message = messages.receive(self._file)
+        if not isinstance(message, tuple) or len(message) != 2:
+            raise messages.BrokenMessageError("it is not a pair")
+        return message
 
     def _reason(self) -> str:
         """Says why it does not answer as it should."""

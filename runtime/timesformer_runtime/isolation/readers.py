@@ -41,7 +41,7 @@ class Readers:
         That video may have damaged the memory of the process, or left little of it.
 
         Args:
-            job: Is given the video, and gives the answer.
+            job: Is given the video, and gives its one answer.
             video: The video.
             threads: How many threads decode.
 
