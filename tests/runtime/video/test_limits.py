@@ -42,10 +42,11 @@ def test_limits(
     name: str, limit: str, enough: int, too_few: int, message: str, tmp_path: Path
 ) -> None:
     path = write_video(tmp_path / name, FRAMES, **FILES[name])
-    allowed = DecodeLimits(**{limit: enough})
+    changes: list[dict[str, Any]] = [{limit: enough}, {limit: too_few}]
+    allowed, refused = (DecodeLimits(**change) for change in changes)
     assert read_clip(path, evenly, limits=allowed).count == 40
     with pytest.raises(VideoLimitError, match=f"{message} raise {limit}") as caught:
-        read_clip(path, evenly, limits=DecodeLimits(**{limit: too_few}))
+        read_clip(path, evenly, limits=refused)
     assert name in str(caught.value)
     assert "\n" not in str(caught.value)
 
