@@ -65,6 +65,12 @@ class Killed(Trap):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+class Ended(Trap):
+    def snap(self) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        signal.pause()
+
+
 class Exit(Trap):
     def snap(self) -> None:
         os._exit(3)

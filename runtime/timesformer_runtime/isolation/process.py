@@ -159,6 +159,8 @@ class ReaderProcess:
             return "gave an answer that cannot be read"
         if code == -signal.SIGKILL:
             return "was killed (SIGKILL), as where the machine's memory ends"
+        if code == -signal.SIGTERM:
+            return "was killed (SIGTERM)"
         if code < 0:
             return f"crashed ({signal.Signals(-code).name})"
         return f"ended with code {code}"

@@ -42,6 +42,7 @@ ACCIDENTS: list[tuple[type[Trap], type[Exception], str]] = [
     (traps.Crash, InvalidVideoError, r"that read it crashed \(SIGSEGV\)"),
     (traps.Abort, InvalidVideoError, r"that read it crashed \(SIGABRT\)"),
     (traps.Killed, InvalidVideoError, r"that read it was killed \(SIGKILL\)"),
+    (traps.Ended, InvalidVideoError, r"that read it was killed \(SIGTERM\)"),
     (traps.Exit, InvalidVideoError, "that read it ended with code 3"),
     (traps.Nonsense, InvalidVideoError, "gave an answer that cannot be read"),
     (
