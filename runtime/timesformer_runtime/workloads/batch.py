@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
@@ -43,11 +44,12 @@ def classify_all(
         workers = usual_workers(pipeline.model.session.threads)
     check_workers(workers)
     readers = pipeline.new_readers()
+    read = pipeline.read if readers is None else functools.partial(pipeline.read, readers=readers)
     model = threading.Semaphore(_runs_at_once(pipeline, workers))
 
     def classify(video: Video) -> Outcome:
         try:
-            reading = pipeline.read(video, threads=1, readers=readers)
+            reading = read(video, threads=1)
             with model:
                 answer = pipeline.predict(reading.frames, ranking, spent=reading.seconds)
         except MemoryError as error:  # which often has no message
