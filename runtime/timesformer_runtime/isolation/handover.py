@@ -112,7 +112,7 @@ def _descriptor(source: Source, video_file: VideoFile, stack: contextlib.ExitSta
                 return descriptor
     target.seek(0)
     name, watch = video_file.name, video_file.watch
-    return copied(target, name, stack, watch, reason="has no descriptor").fileno()
+    return copied(target, name, stack, watch, reason="has no descriptor and has more than").fileno()
 
 
 def _path_of(descriptor: int) -> Path:

@@ -175,19 +175,19 @@ class Watch:
                 "choose fewer of them, give a smaller video, or raise max_bytes"
             )
 
-    def check_pipe_bytes(self, count: int, reason: str = "cannot seek") -> None:
+    def check_pipe_bytes(self, count: int, reason: str) -> None:
         """Checks how much was copied of what cannot be read where it is, and the time.
 
         Args:
             count: Bytes.
-            reason: Why it is copied.
+            reason: Why it is copied, and the words before the limit.
 
         Raises:
             VideoLimitError: It is too much, or the time is over.
         """
         if count > self.limits.max_pipe_bytes:
             raise VideoLimitError(
-                f"{self.name} {reason} and has more than {self.limits.max_pipe_bytes} bytes, "
+                f"{self.name} {reason} {self.limits.max_pipe_bytes} bytes, "
                 "which would be copied; give the path of a file, or raise max_pipe_bytes"
             )
         self.seconds_left()

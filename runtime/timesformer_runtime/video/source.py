@@ -180,7 +180,7 @@ def copied(
     stack: contextlib.ExitStack,
     watch: Watch,
     *,
-    reason: str = "cannot seek",
+    reason: str = "cannot seek and has more than",
 ) -> io.FileIO:
     """Copies a file object to a temporary file.
 
@@ -189,7 +189,7 @@ def copied(
         name: Its name, for errors.
         stack: Closes the temporary file.
         watch: Knows how many bytes may be copied, and how long that may take.
-        reason: Why it is copied, for errors.
+        reason: Why it is copied, for the error of too many bytes.
 
     Raises:
         InvalidVideoError: It is empty, or cannot be copied.
