@@ -67,7 +67,9 @@ def _slide(source: Path | io.BytesIO, threads: int) -> tuple[str, ...]:
     )
     session = SimpleNamespace(threads=1 + threads)
     loaded = SimpleNamespace(session=session)
-    model: Any = SimpleNamespace(input=model_input, limits=LIMITS, model=loaded)
+    model: Any = SimpleNamespace(
+        input=model_input, limits=LIMITS, model=loaded, new_readers=lambda: None
+    )
     reader = WindowReader(model, source, WindowSettings(2.0, 1.0))
     with contextlib.closing(reader.windows()) as windows:
         collections.deque(windows, maxlen=0)
