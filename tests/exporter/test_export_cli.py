@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from timesformer_exporter.cli import command
+from timesformer_runtime.cli.output import name_options
 from timesformer_runtime.input.preprocess import Preprocessing
 
 from tests.tiny_models import tiny_config, write_checkpoint
@@ -73,6 +75,10 @@ def test_an_export_shows_its_proof_its_files_and_the_next_command(tmp_path: Path
         (["--model", "x", "--output", "absent/bundle"], "create it first"),
         (["--model", "./absent"], "absent"),
         (["--model", "text.pth"], "text.pth"),
+        (
+            ["--model", "text.pth", "--revision", "v"],
+            "--revision is v, but text.pth is a local path",
+        ),
         (["--model", ""], "model is empty; give a Hub id, a folder or a checkpoint file"),
         (
             ["--model", "x", "--no-gate"],
@@ -103,6 +109,15 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
     assert [path.name for path in tmp_path.iterdir()] == ["text.pth"]
+
+
+def test_a_librarys_message_gets_the_commands_names_of_options() -> None:
+    message = (
+        "give `labels`, `force=True`, `gate=False` or `input=frames`; `other`, `hf auth login`"
+    )
+    assert name_options(message, command) == (
+        "give --labels, --force, --no-gate or --input frames; `other`, `hf auth login`"
+    )
 
 
 def test_help_names_every_option() -> None:
