@@ -1,6 +1,5 @@
 # The same commands for people and for CI. `make setup` makes the environment that the rest uses.
 
-PYTHON ?= python3
 # An extra package index for torch. PyTorch's own CPU builds (no CUDA, 200 MB instead of 3 GB):
 #   make setup TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
@@ -16,6 +15,8 @@ SUFFIX := $(if $(filter locked,$(VERSIONS)),,-$(VERSIONS))
 VENV := .venv$(SUFFIX)
 RUNTIME_VENV := .venv-runtime$(SUFFIX)
 LOCK_VENV := .venv-lock
+# The Python that an environment is made with: the same as last time, unless named.
+PYTHON ?= $(or $(shell sed -n 's/^executable = //p' $(VENV)/pyvenv.cfg 2>/dev/null),python3)
 BIN := $(VENV)/bin
 DEMO := demo/shot-transitions-divided-onnx
 SAMPLES := runtime/timesformer_runtime/sample_clips
@@ -53,7 +54,8 @@ define check_python
 	  || { echo "Python's venv module is missing. On Debian: apt install python3-venv" >&2; exit 2; }
 endef
 
-# What an environment is made from; another Python than last time, if named, makes it anew.
+# What an environment is made from. It is made anew with the newest versions, and with another
+# Python than last time.
 MADE_FROM := pyproject.toml $(CONSTRAINTS)
 $(if $(NEWEST),$(eval .PHONY: $(VENV)/.installed $(RUNTIME_VENV)/.installed))
 ifneq ($(origin PYTHON),file)
