@@ -144,6 +144,12 @@ def _names(folder: Path) -> list[str]:
 
 
 def find_on_hub(model: str, revision: str | None, local_files_only: bool) -> CheckpointFiles:
+    """Download a checkpoint of the Hub, never taking its name for a path of this machine.
+
+    Raises:
+        CheckpointNotFoundError: ``model`` is not a Hub id, or the Hub does not have it.
+        InvalidCheckpointError: its files are not those of one checkpoint.
+    """
     if not hub.looks_like_hub_id(model):
         raise CheckpointNotFoundError(
             f"{model} does not exist; give a folder, a file or a Hub id such as "
