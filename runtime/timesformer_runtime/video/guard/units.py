@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 MOST_UNITS = 1 << 14  # of one picture; 8K pictures have some thousand at most
 _START_CODE = b"\0\0\1"
 _HARMLESS = 4 * MOST_UNITS  # bytes: too few for so many units
-_SPLIT_AS_READ = frozenset({"hevc", "vvc"})  # by FFmpeg's parsers, before anything is decoded
+_VVC = "vvc"
+_SPLIT_AS_READ = frozenset({"hevc", _VVC})  # by FFmpeg's parsers, before anything is decoded
 _CODECS = _SPLIT_AS_READ | {"h264"}
 _AV1_NAME = b"av01"  # in AVI and IVF, where capitals may stand for small letters
 _PLACE_OF_LENGTH_SIZE = {"h264": 4, "hevc": 21}  # in the decoder's configuration
@@ -183,8 +184,10 @@ def check_packet(packet: av.Packet[Any] | None, codec: av.CodecContext, watch: W
 
 def _length_size(codec: av.CodecContext) -> int:
     """How many bytes say how long a unit is; 0 where start codes separate them."""
-    place = _PLACE_OF_LENGTH_SIZE.get(codec.name, 0)
     record = codec.extradata or b""
+    if codec.name == _VVC:  # five bits that are set, then two of the size less one
+        return (record[0] >> 1 & 3) + 1 if record and record[0] >= 0xF8 else 0
+    place = _PLACE_OF_LENGTH_SIZE.get(codec.name, 0)
     return (record[place] & 3) + 1 if record[:1] == b"\1" and len(record) > place else 0
 
 

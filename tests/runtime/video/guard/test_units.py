@@ -14,6 +14,7 @@ from timesformer_runtime.input.sampling import FrameIndices
 from timesformer_runtime.video.guard import units
 from timesformer_runtime.video.playback import play
 
+from tests.runtime.video.guard.test_mp4_tables import box, with_child
 from tests.video_files import RATE, decode_plainly, moving_pictures, read_clip, write_video
 
 UNITS = 60_000
@@ -41,6 +42,9 @@ BOMBS = [
     ("by_lengths_first.mp4", "libx265", 0),
     ("by_lengths_later.mkv", "libx265", 9),
 ]
+
+# VVC as it is, in which packet.
+VVC_BOMBS = [("vvc_first.ts", 0), ("vvc_later.ts", 9), ("vvc_by_lengths.mp4", 9)]
 
 READ = r"""
 import re, sys
@@ -112,9 +116,40 @@ def write_bomb(path: Path, codec: str, number: int) -> Path:
     return path
 
 
+def write_vvc_bomb(path: Path, number: int) -> Path:
+    """A file of VVC, of which no picture decodes, with far too many units in a packet.
+
+    There is no encoder for it here. In MPEG-TS start codes separate units; in MP4 lengths do.
+    """
+    delimiter, others = b"\0\xa1\x28", [b"\0\x79", b"\0\x81", b"\0\x39"]
+    units = [delimiter, *(kind + bytes(range(1, 60)) + b"\x80" for kind in others)]
+    is_mp4 = path.suffix == ".mp4"
+    with av.open(str(path), "w") as output:
+        # As HEVC in MP4: the muxer asks for a configuration of VVC that describes the pictures.
+        stream = output.add_mux_stream("hevc" if is_mp4 else "vvc", rate=RATE, width=64, height=48)
+        for index in range(12):
+            parts = units + [delimiter] * (UNITS if index == number else 0)
+            packet = av.Packet(
+                b"".join(
+                    (len(part).to_bytes(4, "big") if is_mp4 else b"\0\0\1") + part for part in parts
+                )
+            )
+            packet.pts = packet.dts = index
+            packet.time_base, packet.is_keyframe = Fraction(1, RATE), index == 0
+            packet.stream = stream
+            output.mux(packet)
+    if is_mp4:
+        data = path.read_bytes().replace(b"hvcC", b"free")
+        boxes = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", b"hev1")
+        configuration = box(b"vvcC", b"\0\0\0\0\xfe\0")  # lengths of four bytes, and no more
+        path.write_bytes(with_child(data, boxes, configuration).replace(b"hev1", b"vvc1"))
+    return path
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="no /proc")
 def test_too_many_units_are_refused_before_they_take_memory(tmp_path: Path) -> None:
     paths = [write_bomb(tmp_path / name, codec, number) for name, codec, number in BOMBS]
+    paths += [write_vvc_bomb(tmp_path / name, number) for name, number in VVC_BOMBS]
     command = [sys.executable, "-c", READ, *map(str, paths)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     *lines, peak = done.stdout.splitlines()
