@@ -101,7 +101,7 @@ def one_line(message: str) -> str:
 
 def about(video: str, message: str) -> str:
     """The message with the name of its video in front, once, and otherwise on one line."""
-    video = shown(video)
+    video = printable(shown(video))  # as errors write it
     names = ("<stdin>", "standard input") if video == "-" else (video, repr(video))
     for name in names:
         if name and message.startswith((f"{name} ", f"{name}:")):
