@@ -13,7 +13,7 @@ import click
 from timesformer_runtime.cli.limit_options import limit_options
 from timesformer_runtime.cli.model_options import load, model_options, top_k_option
 from timesformer_runtime.cli.output import BAD_INPUT, about, check_output, echo, one_line, say
-from timesformer_runtime.cli.sources import STDIN, source
+from timesformer_runtime.cli.video_list import STDIN, source
 from timesformer_runtime.cli.view_options import view_options
 from timesformer_runtime.errors import TimesformerError, reason_of
 from timesformer_runtime.source_names import hide_secrets, shown

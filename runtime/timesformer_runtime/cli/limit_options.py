@@ -1,18 +1,19 @@
-"""The options of commands that read video files: what reading one may cost."""
+"""The options that limit what reading one video may cost, and durations on the command line."""
 
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from timesformer_runtime.cli.durations import duration
-
 if TYPE_CHECKING:
     from timesformer_runtime.video.limits import DecodeLimits
 
+_UNITS = {"": 1.0, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}  # seconds
+_DURATION = re.compile(r"\s*(\d+\.?\d*|\.\d+)\s*([a-z]*)\s*", re.ASCII)
 _COUNT = click.IntRange(min=1)
 _HELP = {
     "max_pixels": "Refuse videos whose pictures have more pixels.  [default: 67108864, 8K twice]",
@@ -26,6 +27,21 @@ _HELP = {
     "FFmpeg, or makes it take endless memory, then costs an error and nothing else.",
     "max_process_bytes": "Memory that such a process may take for a video.  [default: 2 GiB]",
 }
+
+
+def duration(value: str | float) -> float:
+    """Reads ``4s``, ``500ms``, ``1.5m``, ``1h`` or a number of seconds; a ``type`` for click.
+
+    Returns:
+        Seconds, above 0.
+
+    Raises:
+        click.BadParameter: The text is not a duration.
+    """
+    match = _DURATION.fullmatch(str(value).lower())
+    if match is None or match[2] not in _UNITS or float(match[1]) == 0:
+        raise click.BadParameter(f"{value!r} is not a duration; write it as 4s, 500ms, 1.5m or 1h")
+    return float(match[1]) * _UNITS[match[2]]
 
 
 def limit_options(

@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from timesformer_runtime.cli.durations import duration
-from timesformer_runtime.cli.limit_options import limit_options
+from timesformer_runtime.cli.limit_options import duration, limit_options
 from timesformer_runtime.cli.model_options import load, model_options, top_k_option
 from timesformer_runtime.cli.output import INTERRUPTED, check_output, echo, fail_at_once, say
-from timesformer_runtime.cli.view_options import view_options
-from timesformer_runtime.cli.window_options import window_options
+from timesformer_runtime.cli.view_options import view_options, window_options
 
 if TYPE_CHECKING:
     from timesformer_runtime.workloads.stream import LiveResult

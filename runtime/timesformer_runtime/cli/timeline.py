@@ -9,9 +9,8 @@ import click
 from timesformer_runtime.cli.limit_options import limit_options
 from timesformer_runtime.cli.model_options import load_to_share, model_options, top_k_option
 from timesformer_runtime.cli.output import INTERRUPTED, check_output, fail_at_once, say
-from timesformer_runtime.cli.sources import source
-from timesformer_runtime.cli.view_options import view_options
-from timesformer_runtime.cli.window_options import window_options
+from timesformer_runtime.cli.video_list import source
+from timesformer_runtime.cli.view_options import view_options, window_options
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""Which videos are meant: files, folders, patterns and lists become one list of paths."""
+"""Finds the videos that a command line names: files, folders, patterns, lists, standard input."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import functools
 import glob
 import os
 import stat
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from timesformer_runtime.errors import InvalidOptionError
+from timesformer_runtime.errors import InvalidOptionError, InvalidVideoError
 from timesformer_runtime.source_names import shown
 
 # What counts as a video in a folder; a file that is named may have any suffix.
@@ -22,7 +23,22 @@ SUFFIXES = frozenset(
         *("264", "h264", "265", "h265", "hevc"),
     )
 )
-_LIST = "-"
+STDIN = "-"  # one video, or for ``find_videos`` a list of paths
+
+
+def source(video: str) -> str | BinaryIO:
+    """Gives the path that names one video, or standard input for ``-``.
+
+    Raises:
+        InvalidVideoError: Standard input is closed.
+    """
+    if video != STDIN:
+        return video
+    if sys.stdin is None:  # as after "<&-"
+        raise InvalidVideoError("standard input is closed; pipe a video into it, or give a path")
+    # Unbuffered: whether something is there can be asked, and the time limit holds while waiting.
+    raw: BinaryIO = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
+    return raw
 
 
 def find_videos(arguments: Iterable[str], standard_input: BinaryIO | None) -> list[str]:
@@ -46,8 +62,8 @@ def find_videos(arguments: Iterable[str], standard_input: BinaryIO | None) -> li
     found: dict[str, str] = {}
     without_videos: list[str] = []
     for argument in arguments:
-        paths = list(_listed(standard_input) if argument == _LIST else _expanded(argument))
-        if not paths and argument != _LIST:
+        paths = list(_listed(standard_input) if argument == STDIN else _expanded(argument))
+        if not paths and argument != STDIN:
             without_videos.append(argument)
             paths = [argument]
         for path in paths:

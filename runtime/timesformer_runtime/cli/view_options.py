@@ -1,4 +1,4 @@
-"""The options of every command that looks at videos: which frames, and how the model sees them."""
+"""The options that choose what the model sees of a video: its windows, frames, crops and pixels."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from timesformer_runtime.cli.limit_options import duration
 from timesformer_runtime.input.option_values import (
     CHANNEL_ORDERS,
     CROPS,
@@ -91,6 +92,30 @@ def view_options(function: Callable[..., Any]) -> Callable[..., Any]:
     ):
         with_views = decorate(with_views)
     return with_views
+
+
+def window_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds ``--window`` and ``--stride``; the command gets both in seconds."""
+    for decorate in (
+        click.option(
+            "--stride",
+            type=duration,
+            default="2s",
+            show_default=True,
+            metavar="TIME",
+            help="From the start of one window to that of the next.",
+        ),
+        click.option(
+            "--window",
+            type=duration,
+            default="4s",
+            show_default=True,
+            metavar="TIME",
+            help="How much of the video the model sees at a time: 4s, 500ms, 1m.",
+        ),
+    ):
+        function = decorate(function)
+    return function
 
 
 _NAMES = (
