@@ -35,12 +35,12 @@ def say(line: str) -> None:
     if sys.stderr is None:
         return
     try:
-        echo(told(line), err=True)
+        echo(safe_to_print(line), err=True)
     except OSError:
         _discard(sys.stderr)
 
 
-def told(line: str) -> str:
+def safe_to_print(line: str) -> str:
     """Makes a line safe to print: escapes control characters, and hides secrets of URLs.
 
     A very long line, which quotes somebody's text, loses its middle.
@@ -102,7 +102,7 @@ def one_line(message: str) -> str:
 def about(video: str, message: str) -> str:
     """Puts the video's name in front of a message, unless it is there, and joins its lines."""
     video = shown(video)
-    own = (video, printable(video), repr(video))  # a TimesformerError has only what prints
+    own = (video, printable(video), repr(video))  # a library escapes names
     for name in ("<stdin>", "standard input") if video == "-" else own:
         if name and message.startswith((f"{name} ", f"{name}:")):
             return name + one_line(message.removeprefix(name))

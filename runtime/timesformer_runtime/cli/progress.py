@@ -8,7 +8,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from timesformer_runtime.cli.output import echo, say, told
+from timesformer_runtime.cli.output import echo, safe_to_print, say
 
 
 class ProgressBar:
@@ -69,5 +69,5 @@ class ProgressBar:
             say(line)
         else:
             self._progress.console.print(
-                told(line), markup=False, highlight=False, soft_wrap=True, emoji=False
+                safe_to_print(line), markup=False, highlight=False, soft_wrap=True, emoji=False
             )
