@@ -1,6 +1,6 @@
 """The command ``timesformer``: one file per command.
 
-What a command needs is imported when it runs, so that ``--help`` is immediate.
+A command imports NumPy, PyAV and ONNX Runtime only when it runs, so that ``--help`` is immediate.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ __all__ = ["command", "main"]
 
 
 class _Commands(click.Group):
-    """Ends at a closed pipe by itself: click would call that a failed check."""
+    """Ends with exit code 141 where standard output is closed; click itself would exit with 1."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         with _until_the_pipe_is_closed():
-            return super().make_context(*args, **kwargs)  # which prints --help and --version
+            return super().make_context(*args, **kwargs)  # prints --help and --version
 
     def invoke(self, ctx: click.Context) -> Any:
         with _until_the_pipe_is_closed():
@@ -64,7 +64,8 @@ def _until_the_pipe_is_closed() -> Iterator[None]:
 def command() -> None:
     """Run exported TimeSformers on videos, without PyTorch.
 
-    Exit codes: 0 all done; 1 a check failed; 2 bad input, including any failed video.
+    Exit codes: 0 all done; 1 a check failed (verify, doctor); 2 bad input, or at least one video
+    failed; 130 interrupted by Ctrl-C; 141 the reader of standard output closed it.
     """
 
 
@@ -73,9 +74,9 @@ for _subcommand in (classify, timeline, batch, stream, verify, doctor):
 
 
 def main() -> None:
-    """Runs the command; every expected failure is one line on stderr and exit code 2."""
+    """Runs the command. Each expected failure prints one line on stderr and exits with 2."""
     prepare_output()
-    # What the library logs, the commands say themselves.
+    # The commands say themselves what the library logs.
     logging.getLogger("timesformer_runtime").addHandler(logging.NullHandler())
     try:
         sys.exit(command.main(prog_name="timesformer", standalone_mode=False))

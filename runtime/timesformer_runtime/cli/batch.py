@@ -37,19 +37,19 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     required=True,
     metavar="FILE.jsonl",
-    help="Where results go. Videos that are there already are not done again.",
+    help="File for the results. Videos with a result in it are not done again.",
 )
 @top_k_option(5, "video")
 @click.option(
     "--retry-failed",
     is_flag=True,
-    help="Do those again that failed in an earlier run; their last line counts.",
+    help="Do the videos again that failed in an earlier run; the last line of a video counts.",
 )
 @click.option(
     "--workers",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Videos that are worked on at a time.  [default: one more than threads]",
+    help="How many videos to work on at a time.  [default: one more than threads]",
 )
 @view_options
 @limit_options()
@@ -62,19 +62,22 @@ def batch(
     workers: int | None,
     **options: Any,
 ) -> None:
-    """Name what many videos show: one JSON object per video and line.
+    """Classify many videos: write one JSON object per video and line to a file.
 
-    A PATH is a file, a folder, which is searched with all that is in it and behind links, a
-    pattern such as 'clips/**/*.mp4', or "-" for a list of files on standard input. A pipe counts
-    only where it is named, and is waited for no longer than --max-seconds. A line is written as
-    soon as its video is done; that of a video that failed has an "error". A run that was broken
-    off goes on where it stopped when it is started again with the same output.
+    A PATH is a file; a folder, which is searched with all folders in it, also behind links; a
+    pattern such as 'clips/**/*.mp4'; or "-" for a list of paths on standard input, one a line. A
+    named pipe is read only where a PATH names the pipe itself, for no longer than --max-seconds.
+    The command writes a line as soon as its video is done. The line of a video that failed has an
+    "error".
 
-    A video is not done again where a line has its absolute path, its size and its time of change:
-    one that was replaced is done again, and so is another one of the same name in another folder.
-    Folders may be moved between runs: start the next one where the same names lead to the videos,
-    and keep their times (as mv, cp -p and rsync -a do). Leave the output alone while it is
-    written; one that holds anything else is not touched.
+    An interrupted run goes on where it stopped: start it again with the same --output. A video
+    counts as done if a line has its absolute path, its size and its time of change. So a video
+    that was replaced is done again, and so is a video of the same name in another folder. Folders
+    may be moved between runs: start the next run where the names in the lines lead to the same
+    videos, and keep the times of the files (as mv, cp -p and rsync -a do).
+
+    Do not touch the output file while a run writes it. The command refuses a file that holds
+    anything else, and leaves it as it is.
     """
     from timesformer_runtime.cli.progress import ProgressBar  # noqa: PLC0415
     from timesformer_runtime.cli.results_file import ResultsFile  # noqa: PLC0415
@@ -98,7 +101,7 @@ def batch(
         if results.without_folder:
             say(
                 f"{output}: {results.without_folder} of its lines, of an earlier version, have "
-                "names without a folder; they count from the current folder"
+                "names without a folder; these names count from the current folder"
             )
         earlier = {video: results.succeeded(video) for video in videos}
         left = [
@@ -119,12 +122,12 @@ def batch(
                     progress.advance_to(count, len(left))
             results.check()
         except KeyboardInterrupt:
-            fail_at_once("interrupted", INTERRUPTED)  # a line is there in whole, or not at all
+            fail_at_once("interrupted", INTERRUPTED)  # every line in the file is whole
         except OutputError as error:
-            fail_at_once(str(error), BAD_INPUT)  # nobody waits for results that would be lost
+            fail_at_once(str(error), BAD_INPUT)  # further results would be lost
         finally:
             outcomes.close()
-        _tell_sum(output, len(videos), len(left), failed, time.perf_counter() - start)
+        _say_totals(output, len(videos), len(left), failed, time.perf_counter() - start)
     if failed:
         sys.exit(BAD_INPUT)
 
@@ -142,12 +145,13 @@ def _keep(outcome: Outcome, results: ResultsFile, progress: ProgressBar) -> None
             progress.say(f"timesformer: {video}: damaged: {problems}")
 
 
-def _tell_sum(output: Path, videos: int, done: int, failed: int, seconds: float) -> None:
+def _say_totals(output: Path, videos: int, done: int, failed: int, seconds: float) -> None:
     facts = [f"{done} video{'' if done == 1 else 's'} in {seconds:.1f} s"]
     if done:
         facts.append(f"{done / seconds:.2f} a second")
     if done < videos:
-        facts.append(f"{videos - done} were done before")
+        earlier = videos - done
+        facts.append(f"{earlier} {'was' if earlier == 1 else 'were'} done before")
     if failed:
         facts.append(f"{failed} failed")
     say(f"{output}: {', '.join(facts)}")

@@ -13,7 +13,7 @@ import click
 from timesformer_runtime.cli.limit_options import limit_options
 from timesformer_runtime.cli.model_options import load, model_options, top_k_option
 from timesformer_runtime.cli.output import BAD_INPUT, about, check_output, echo, one_line, say
-from timesformer_runtime.cli.sources import STDIN, source
+from timesformer_runtime.cli.video_list import STDIN, source
 from timesformer_runtime.cli.view_options import view_options
 from timesformer_runtime.errors import TimesformerError, reason_of
 from timesformer_runtime.source_names import hide_secrets, shown
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     "--features",
     type=click.Path(path_type=Path),
     metavar="FILE.npz",
-    help="Also write the clips' features: arrays `features` [videos, hidden] and `videos`.",
+    help="Also write NumPy arrays: `features` [videos, hidden], and `videos`, their names. For "
+    "models exported with --task feature-extraction.",
 )
 @view_options
 @limit_options()
@@ -44,9 +45,10 @@ def classify(
     features: Path | None,
     **options: Any,
 ) -> None:
-    """Name what each VIDEO shows ("-" reads one from standard input).
+    """Classify each VIDEO: print its labels with their scores, best first.
 
-    MODEL is a folder that timesformer-export wrote, one .onnx file, or a Hub id.
+    MODEL is a folder that timesformer-export wrote, one .onnx file, or a Hub id. VIDEO "-" is
+    standard input. A VIDEO that fails does not stop the others.
     """
     from timesformer_runtime.cli import features_file  # noqa: PLC0415
     from timesformer_runtime.cli.tables import PredictionTable  # noqa: PLC0415
@@ -68,7 +70,7 @@ def classify(
             echo(json.dumps({"video": shown(video), **result.to_dict()}))
         else:
             table.add(shown(video), result)
-        _tell_damage(video, result)
+        _say_damage(video, result)
         done.append((video, result))
     if features is not None and done:
         rows = [result.outputs["features"] for _, result in done]
@@ -79,7 +81,10 @@ def classify(
 
 
 def _wanted_outputs(classifier: VideoClassifier, features: Path | None) -> Sequence[str]:
-    """Logits, and features where a file is wanted; models without a head only give features."""
+    """Names the outputs to compute: logits, and features too where they go to a file.
+
+    Models without a classification head have features only.
+    """
     if features is None:
         wanted: tuple[str, ...] = ("logits",)
     elif "logits" in classifier.outputs:
@@ -93,7 +98,7 @@ def _wanted_outputs(classifier: VideoClassifier, features: Path | None) -> Seque
 def _try_video(
     classifier: VideoClassifier, video: str, top_k: int, outputs: Sequence[str], *, as_json: bool
 ) -> VideoResult | None:
-    """Runs one video; a failure is reported, and does not stop the others."""
+    """Classifies one video; reports a failure and returns None, so that the others go on."""
     try:
         return classifier.classify(source(video), top_k, outputs=outputs)
     except (TimesformerError, OSError, MemoryError) as error:
@@ -104,7 +109,7 @@ def _try_video(
     return None
 
 
-def _tell_damage(video: str, result: VideoResult) -> None:
+def _say_damage(video: str, result: VideoResult) -> None:
     if result.damaged:
         frames = "frame" if result.count == 1 else "frames"
         say(

@@ -17,14 +17,19 @@ _GPU_WHEEL = "onnxruntime-gpu"
 
 @dataclasses.dataclass(frozen=True)
 class Diagnosis:
-    """Facts by name, and what is wrong, each with its remedy."""
+    """The facts about a machine and its installation.
+
+    Attributes:
+        facts: The facts by name.
+        problems: A sentence for each problem, with its remedy.
+    """
 
     facts: dict[str, str]
     problems: tuple[str, ...]
 
 
 def diagnose() -> Diagnosis:
-    """Looks at versions, ONNX Runtime's providers, the processor and the threads granted."""
+    """Collects versions, ONNX Runtime's providers, instruction sets and granted threads."""
     facts = {"python": f"{platform.python_version()} ({platform.platform()})"}
     problems = []
     for package in _PACKAGES:
@@ -60,7 +65,7 @@ def _version(package: str) -> str:
 
 
 def _int8() -> str:
-    """How int8 models run here."""
+    """Says how this processor computes int8 models."""
     if cpu.saturates_int8():
         return (
             "8-bit products overflow on this CPU (x86 without VNNI or AMX), so 16-bit ones are "

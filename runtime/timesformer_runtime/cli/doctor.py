@@ -12,7 +12,10 @@ from timesformer_runtime.errors import printable
 
 @click.command()
 def doctor() -> None:
-    """Show versions, providers, instruction sets and threads."""
+    """Check the installation: show versions, providers, instruction sets and threads.
+
+    Where something is wrong, the command says what to do, and the exit code is 1.
+    """
     from timesformer_runtime.cli.diagnosis import diagnose  # noqa: PLC0415
 
     check_output()

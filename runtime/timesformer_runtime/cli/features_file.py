@@ -1,4 +1,4 @@
-"""The file that ``timesformer classify --features`` writes: whole or not at all."""
+"""Writes the file of ``timesformer classify --features``, whole or not at all."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from timesformer_runtime.errors import InvalidOptionError, OutputError
 
 
 def check_path(path: Path) -> None:
-    """Finds out, before any work, that a file could not be written there.
+    """Checks, before any work, that a features file can be written.
 
     Raises:
-        InvalidOptionError: It is no ``.npz``, or its folder cannot be written to.
+        InvalidOptionError: The name does not end in ``.npz``, or its folder cannot be written to.
     """
     if path.suffix != ".npz":
         raise InvalidOptionError(f"{path}: the features file must end in .npz")
@@ -34,7 +34,7 @@ def write(path: Path, videos: Sequence[str], features: Sequence[npt.NDArray[np.f
     """Writes ``videos`` [n] (names) and ``features`` float32 [n, hidden]; replaces an older file.
 
     Raises:
-        OutputError: It cannot be written; then an older file is as it was.
+        OutputError: The file cannot be written. An older file stays as it was.
     """
     try:
         _replace(path, videos, features)

@@ -1,41 +1,61 @@
-"""The options of commands that read video files: what reading one may cost."""
+"""The options that limit what reading one video may cost, and durations on the command line."""
 
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from timesformer_runtime.cli.durations import duration
-
 if TYPE_CHECKING:
     from timesformer_runtime.video.limits import DecodeLimits
 
+_UNITS = {"": 1.0, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}  # seconds
+_DURATION = re.compile(r"\s*(\d+\.?\d*|\.\d+)\s*([a-z]*)\s*", re.ASCII)
 _COUNT = click.IntRange(min=1)
 _HELP = {
-    "max_pixels": "Refuse videos whose pictures have more pixels.  [default: 67108864, 8K twice]",
-    "max_packets": "Refuse videos of more packets.  [default: 2000000]",
-    "max_seconds": "Refuse videos that take longer, the model's runs included.  [default: 10m to "
-    "read, except of timelines and streams, and 10m for each run]",
-    "max_bytes": "Refuse videos whose frames, as they are held, take more memory.  "
-    "[default: 2 GiB]",
-    "max_pipe_bytes": "Copy no more than that of a pipe or standard input.  [default: 4 GiB]",
-    "isolated": "Read each video in another process (on Linux): a file that crashes or hangs "
+    "max_pixels": "Refuse videos whose frames have more pixels.  "
+    "[default: 67108864, twice an 8K frame]",
+    "max_packets": "Refuse videos with more packets.  "
+    "[default: 2000000, about 18 hours at 30 a second]",
+    "max_seconds": "Refuse videos that take longer, the model's runs included.  "
+    "[default: 10m for reading (timeline and stream: no limit) and 10m for each run]",
+    "max_bytes": "Refuse videos whose frames take more bytes of memory, as far as they are held "
+    "together.  [default: 2 GiB]",
+    "max_pipe_bytes": "Refuse pipes and standard input with more bytes; they are copied to a "
+    "temporary file.  [default: 4 GiB]",
+    "isolated": "Read each video in another process (Linux only). A file that crashes or hangs "
     "FFmpeg, or makes it take endless memory, then costs an error and nothing else.",
-    "max_process_bytes": "Memory that such a process may take for a video.  [default: 2 GiB]",
+    "max_process_bytes": "With --isolated: bytes of memory that the process may take for a video.  "
+    "[default: 2 GiB]",
 }
+
+
+def duration(value: str | float) -> float:
+    """Reads ``4s``, ``500ms``, ``1.5m``, ``1h`` or a number of seconds; a ``type`` for click.
+
+    Returns:
+        Seconds, above 0.
+
+    Raises:
+        click.BadParameter: The text is not a duration.
+    """
+    match = _DURATION.fullmatch(str(value).lower())
+    if match is None or match[2] not in _UNITS or float(match[1]) == 0:
+        raise click.BadParameter(f"{value!r} is not a duration; write it as 4s, 500ms, 1.5m or 1h")
+    return float(match[1]) * _UNITS[match[2]]
 
 
 def limit_options(
     *names: str, files_only: Collection[str] = ()
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Adds these options, or all; the command gets them as one argument ``limits``.
+    """Adds options; the command gets them as one argument ``limits``.
 
     Args:
-        names: Which.
-        files_only: Those of which the help says that a live source refuses them.
+        names: The options to add, as ``DecodeLimits`` names them; by default all.
+        files_only: The options among them that only files have: their help says so.
     """
     chosen = names or tuple(_HELP)
 

@@ -1,4 +1,4 @@
-"""The options that every command with a model has, and the loading of that model."""
+"""The options of all commands that run a model, and the loading of that model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the options; the command hands them to ``load``."""
+    """Adds options to a command, which hands them to ``load``."""
     for decorate in (
         click.option(
             "--session-option",
@@ -28,20 +28,30 @@ def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
             help="An option of ONNX Runtime's session (repeatable), such as "
             "session.intra_op.allow_spinning=1 or enable_cpu_mem_arena=0.",
         ),
-        click.option("--local-files-only", is_flag=True, help="Never use the network."),
+        click.option(
+            "--local-files-only",
+            is_flag=True,
+            help="Never use the network: take files of the Hub from its cache.",
+        ),
         click.option("--revision", help="Branch, tag or commit on the Hub."),
         click.option(
             "--dtype",
             metavar="NAME",
-            help="Which file of the model: fp32, fp16, int8, q4, ...  "
-            "[default: the fastest for the device]",
+            help="Which file of the model, by its precision: fp32, fp16, int8, q4, ...  "
+            "[default: int8 on a CPU, fp16 on CUDA, else fp32]",
         ),
-        click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True),
+        click.option(
+            "--device",
+            type=click.Choice(DEVICES),
+            default="auto",
+            show_default=True,
+            help="Where the model runs; auto: on CUDA where it works, else on the CPU.",
+        ),
         click.option(
             "--threads",
             type=click.IntRange(min=1),
             metavar="N",
-            help="CPU threads.  [default: as many as are granted]",
+            help="CPU threads.  [default: as many as CPU affinity and the container's quota grant]",
         ),
     ):
         function = decorate(function)
@@ -49,7 +59,12 @@ def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def top_k_option(default: int, of: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Adds ``--top-k``: how many labels there are of a video, a window, a segment."""
+    """Adds ``--top-k``: how many labels to print.
+
+    Args:
+        default: The number of labels without the option.
+        of: The thing that the labels are of: ``video``, ``window`` or ``segment``.
+    """
     return click.option(
         "--top-k",
         type=click.IntRange(min=1),
@@ -85,9 +100,10 @@ def load(  # noqa: PLR0913 (the options of the command, by name)
     limits: DecodeLimits | None = None,
     share_of: int | None = None,
 ) -> VideoClassifier:
-    """Loads the model and says on stderr what was chosen.
+    """Loads the model, and says on stderr which file, device and threads were chosen.
 
-    Of ``share_of`` threads a run may have only a part, and the others other runs.
+    Where several runs of the model share the threads, ``threads`` is the number for one run, and
+    ``share_of`` the number for all of them together.
     """
     from timesformer_runtime.classifier import VideoClassifier  # noqa: PLC0415
     from timesformer_runtime.input.views import Views  # noqa: PLC0415
@@ -121,7 +137,7 @@ def load(  # noqa: PLR0913 (the options of the command, by name)
 
 
 def load_to_share(*, threads: int | None, **options: Any) -> tuple[VideoClassifier, int]:
-    """For commands that run the model again and again: several runs share the threads.
+    """Loads the model for a command that runs it several times at once, on shared threads.
 
     Returns:
         The model, and the number of threads for all of its runs together.

@@ -1,4 +1,4 @@
-"""What all commands share: messages on stderr, exit codes, and outputs that cannot be written."""
+"""Messages on stderr, exit codes and unwritable outputs, for all commands."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from timesformer_runtime.errors import OutputError, printable
 from timesformer_runtime.source_names import hide_secrets, shown
 
 _LONGEST = 12_000  # characters of a line; paths have 4,096 bytes at most
-# Where else to write: what stands for a full disk.
+# Errors of a disk or quota without room.
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 CHECK_FAILED, BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
@@ -26,24 +26,24 @@ _NAMED_OPTION = re.compile(r"`(\w+)(?:=([\w.-]+))?`")
 
 
 def echo(line: str, *, err: bool = False) -> None:
-    """Prints one line in the encoding of the terminal, where click prefers UTF-8 to ASCII."""
+    """Prints one line in the terminal's encoding; ``click.echo`` would write UTF-8 for ASCII."""
     print(line, file=sys.stderr if err else sys.stdout, flush=True)
 
 
 def say(line: str) -> None:
-    """Prints one line on stderr; where that cannot be written, results still are."""
+    """Prints one line on stderr; where stderr is not writable, the command goes on."""
     if sys.stderr is None:
         return
     try:
-        echo(told(line), err=True)
+        echo(safe_to_print(line), err=True)
     except OSError:
         _discard(sys.stderr)
 
 
-def told(line: str) -> str:
-    """A line as it may be printed: others' names in it cannot act, and secrets are left out.
+def safe_to_print(line: str) -> str:
+    """Makes a line safe to print: escapes control characters, and hides secrets of URLs.
 
-    One that is very long, because somebody's text is quoted in it, is shortened.
+    A very long line, which quotes somebody's text, loses its middle.
     """
     line = hide_secrets(line, *_secret_arguments(tuple(sys.argv)))
     if len(line) > _LONGEST:
@@ -57,13 +57,13 @@ def _secret_arguments(arguments: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def fail(message: str, code: int, name: str = "timesformer") -> NoReturn:
-    """Prints the command's last line on stderr and ends it."""
+    """Prints the command's last line on stderr and exits with ``code``."""
     say(f"{name}: {one_line(message)}")
     sys.exit(code)
 
 
 def name_options(message: str, *commands: click.Command) -> str:
-    """A library's message with the names that its options have on the command line.
+    """Puts the names of the command line's options into a library's message.
 
     The libraries write ```num_frames``` and ```gate=False```, the commands say ``--num-frames``
     and ``--no-gate``.
@@ -86,7 +86,7 @@ def name_options(message: str, *commands: click.Command) -> str:
 
 
 def fail_at_once(message: str, code: int) -> NoReturn:
-    """Prints the command's last line on stderr and ends the process, whatever its threads do."""
+    """Prints the last line on stderr and ends the process without waiting for its threads."""
     say(f"timesformer: {one_line(message)}")
     with contextlib.suppress(OSError):
         if sys.stdout is not None:
@@ -95,34 +95,34 @@ def fail_at_once(message: str, code: int) -> NoReturn:
 
 
 def one_line(message: str) -> str:
-    """The message without line breaks."""
+    """Joins the lines of a message."""
     return re.sub(r"\s+", " ", message).rstrip()
 
 
 def about(video: str, message: str) -> str:
-    """The message with the name of its video in front, once, and otherwise on one line."""
-    video = printable(shown(video))  # as errors write it
-    names = ("<stdin>", "standard input") if video == "-" else (video, repr(video))
-    for name in names:
+    """Puts the video's name in front of a message, unless it is there, and joins its lines."""
+    video = shown(video)
+    own = (video, printable(video), repr(video))  # a library escapes names
+    for name in ("<stdin>", "standard input") if video == "-" else own:
         if name and message.startswith((f"{name} ", f"{name}:")):
             return name + one_line(message.removeprefix(name))
     return f"{video}: {one_line(message)}" if video else one_line(message)
 
 
 def prepare_output() -> None:
-    """Makes sure that text can be printed wherever it goes, and files are not taken for outputs."""
-    for descriptor in range(3):  # the next file that is opened would become one that is closed
+    """Makes stdin, stdout and stderr usable: opens those that are closed, and accepts any text."""
+    for descriptor in range(3):  # else the next file that is opened would get this number
         try:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
     for output in (sys.stdout, sys.stderr):
-        if hasattr(output, "reconfigure"):  # file names may hold what the terminal cannot show
+        if hasattr(output, "reconfigure"):  # names may have what a terminal lacks
             output.reconfigure(errors="backslashreplace")
 
 
 def check_output() -> None:
-    """Makes sure, before any work, that somebody gets the results.
+    """Checks, before any work, that standard output is open for the results.
 
     Raises:
         OutputError: Standard output is closed.
@@ -135,7 +135,7 @@ def check_output() -> None:
 
 
 def why_unwritten(error: OSError) -> str:
-    """What to tell where an output cannot be written: which, why, and what to do."""
+    """Describes an output that cannot be written: its name, the reason, and the remedy."""
     reason = str(error.strerror or error)
     if error.errno in _FULL:
         reason += "; make room, or write to another disk"
@@ -145,7 +145,7 @@ def why_unwritten(error: OSError) -> str:
 
 
 def discard_output() -> None:
-    """Lets the interpreter's last flush succeed, so that it does not complain."""
+    """Sends the rest of stdout to /dev/null, so that Python's flush at exit does not fail."""
     if sys.stdout is not None:
         _discard(sys.stdout)
 
@@ -155,7 +155,7 @@ def _discard(output: IO[str]) -> None:
 
 
 def _name_of(output: IO[str] | None) -> str:
-    """The file to which it goes, in brackets, where the system tells."""
+    """Names the file behind an output, in brackets; empty where the system does not tell."""
     try:
         return f" ({Path(f'/proc/self/fd/{output.fileno()}').readlink()})" if output else ""
     except (OSError, ValueError):

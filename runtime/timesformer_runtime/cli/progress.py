@@ -1,4 +1,4 @@
-"""A progress bar on stderr, where that is a terminal, below the lines that a command prints."""
+"""A progress bar below the lines that a command prints, where stderr is a terminal."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from timesformer_runtime.cli.output import echo, say, told
+from timesformer_runtime.cli.output import echo, safe_to_print, say
 
 
 class ProgressBar:
     """Shows how far a command is and how long the rest will take; a context manager.
 
     Args:
-        total: How much there is to do; None where that is not known (yet).
-        unit: What is counted, to be shown after the numbers.
+        total: The amount of work; None where it is not known (yet).
+        unit: The unit of the work, shown after the numbers, such as ``videos``.
     """
 
     def __init__(self, total: float | None, unit: str) -> None:
@@ -37,7 +37,7 @@ class ProgressBar:
         self._task = self._progress.add_task("", total=total, facts="")
 
     def __enter__(self) -> Self:
-        if not self._progress.disable:  # rich 13.0 would end with an empty line all the same
+        if not self._progress.disable:  # rich 13.0 prints an empty line even when disabled
             self._progress.start()
         return self
 
@@ -46,7 +46,7 @@ class ProgressBar:
             self._progress.stop()
 
     def advance_to(self, done: float, total: float | None) -> None:
-        """Moves the bar."""
+        """Moves the bar to ``done`` of ``total`` units."""
         task = self._progress.tasks[0]
         of = "" if total is None else f" of {total:.0f}"
         speed = f", {task.speed:.2f} a second" if task.speed else ""
@@ -55,7 +55,7 @@ class ProgressBar:
         )
 
     def echo(self, line: str) -> None:
-        """Prints a line on stdout; where the bar is on the same terminal, above it."""
+        """Prints a line on stdout, above the bar where both share a terminal."""
         if self._shares_terminal:
             self._progress.console.print(
                 line, markup=False, highlight=False, soft_wrap=True, emoji=False
@@ -69,5 +69,5 @@ class ProgressBar:
             say(line)
         else:
             self._progress.console.print(
-                told(line), markup=False, highlight=False, soft_wrap=True, emoji=False
+                safe_to_print(line), markup=False, highlight=False, soft_wrap=True, emoji=False
             )

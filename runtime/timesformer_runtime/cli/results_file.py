@@ -1,4 +1,4 @@
-"""A file of JSON lines, one per video, that a run which was broken off can continue."""
+"""The results file of ``timesformer batch``: JSON lines, which a later run continues."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ try:
 except ImportError:  # Windows has no such locks
     fcntl = None  # type: ignore[assignment]
 
-# How every line begins, as far as the name's last character, and how it goes on.
+# The beginning of every line, up to the last character of the name, and the part behind it.
 _START = '{"video": "'
 _TO_NAME = re.compile(re.escape(_START) + r'(?:[^"\\\x00-\x1f]|\\.|\\$)*')
 _TO_RUN, _RUN = '", "run": ', '{"model": '
-_MODEL = "model"  # is information: the same file has many names, and its fingerprint tells which
+_MODEL = "model"  # not compared: a model has many names; its fingerprint is compared
 _LONGEST_LINE = 1 << 26  # bytes; thousands of labels and clips take a few million
 
 
 class VideoFile(NamedTuple):
-    """Tells a video from others of its name, and from one that was put in its place.
+    """Identifies a video: another one with its name, or in its place, is not equal to it.
 
     Attributes:
-        path: The absolute path.
-        size: Bytes; None for what is not a regular file, or not there.
+        path: The absolute path, without links to folders.
+        size: Bytes; None where there is no regular file at the path.
         modified: Seconds since 1970, to the microsecond; None where ``size`` is None.
     """
 
@@ -42,7 +42,7 @@ class VideoFile(NamedTuple):
 
     @classmethod
     def of(cls, video: str) -> Self:
-        """Looks at the file that a name means now, from the current folder."""
+        """Identifies the file to which a name leads now, from the current folder."""
         name = shown(video)
         if name != video:  # a URL
             return cls(name, None, None)
@@ -57,30 +57,31 @@ class VideoFile(NamedTuple):
 
 
 class ResultsFile:
-    """Opens a file for more lines, and reads which videos it has already.
+    """Opens a results file, reads which videos are done, and adds lines.
 
-    A line that was cut off when an earlier run was killed is removed, so that its video is done
-    again. Lines are written whole, by one call of the system. A file of which any line is of
-    something else is left as it is.
+    A line that was cut off, because an earlier run was killed, is removed: its video is done
+    again. Each line is written whole. A file with any other line is refused and stays as it is.
 
-    A video is there when a line has its path, and the size and time of change that it still has.
-    Where the file of a line is gone, as when its folder was moved, its size, its time and its name
-    from the current folder count. Lines of earlier versions have nothing but that name.
+    A video is done if a line has its absolute path, its size and its time of change. If the file
+    of a line is gone or has changed, as after its folder was moved, the video is also done if the
+    name in the line leads to it from the current folder, and size and time are those of the line.
+    Lines of earlier versions have a name only.
 
     Args:
-        path: The file. Its folder must exist.
-        run: What all its results are made with: JSON types. All but the ``model``, which is only
-            its name, must be the same when the file is continued.
+        path: The results file. Its folder must exist.
+        run: The model and options that make the results, as JSON types. A file is continued with
+            equal values only, except for ``model``, the model's name.
 
     Attributes:
-        path: The file.
-        done: The absolute paths of the videos in the file, and whether each of them succeeded.
-        without_folder: How many lines have a relative name, and do not say of which folder.
+        path: The results file.
+        done: By the absolute path of each video in the file: True for a result, False for an
+            error.
+        without_folder: The number of lines of earlier versions with a relative name.
 
     Raises:
         InvalidOptionError: The file is a pipe or device, holds something else or results of
             another run, or another run is writing it.
-        OSError: It cannot be read or written.
+        OSError: The file cannot be read or written.
     """
 
     def __init__(self, path: Path, run: Mapping[str, Any]) -> None:
@@ -88,9 +89,11 @@ class ResultsFile:
         self.without_folder = 0
         self.path = path
         self._run = dict(run)
-        self._files: dict[str, VideoFile | None] = {}  # as ``done``; None: of an earlier version
-        self._named: dict[VideoFile, str] = {}  # the paths of lines, by what their names mean here
-        self._noted: dict[str, VideoFile] = {}
+        # The files of lines, by path as ``done``; None for lines of earlier versions.
+        self._files: dict[str, VideoFile | None] = {}
+        # Paths in lines, by the file to which the line's name leads from the current folder.
+        self._named: dict[VideoFile, str] = {}
+        self._noted: dict[str, VideoFile] = {}  # by name: the files of videos that are being read
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         except OSError as error:  # of the same class
@@ -116,13 +119,8 @@ class ResultsFile:
         """Closes the file."""
         os.close(self._file)
 
-    def has(self, video: str, *, or_failed: bool) -> bool:
-        """Whether the file has a result for a video, or an error if that counts as well."""
-        succeeded = self.succeeded(video)
-        return bool(succeeded) or (or_failed and succeeded is False)
-
     def succeeded(self, video: str) -> bool | None:
-        """Whether a video succeeded that is in the file; None where it is not."""
+        """True where the file has a result for a video, False for an error, None for neither."""
         file = VideoFile.of(video)
         if file.path in self.done and self._files[file.path] in {None, file}:
             return self.done[file.path]
@@ -130,26 +128,26 @@ class ResultsFile:
         if path is None:
             return None
         if file.size is None:
-            is_moved = not os.path.lexists(file.path)  # both are missing
+            is_moved = not os.path.lexists(file.path)  # the video is missing here and there
         else:
             is_moved = VideoFile.of(path) != self._files[path]
         return self.done[path] if is_moved else None
 
     def noted(self, videos: Iterable[str]) -> Iterator[str]:
-        """Gives the videos, each to be read now: its line tells from which file it was made."""
+        """Gives the videos one by one, and notes the file of each for its line."""
         for video in videos:
             self._noted[video] = VideoFile.of(video)
             yield video
 
     def append(self, video: str, outcome: Mapping[str, Any]) -> None:
-        """Adds the line of a video: its name, the run, its file, and what came out.
+        """Adds the line of a video: its name, the run, its file, and the outcome.
 
         Args:
-            video: Its name.
-            outcome: JSON types, such as an ``error``.
+            video: The video's name.
+            outcome: A result or an ``error``, as JSON types.
 
         Raises:
-            OutputError: The line cannot be written, or the file is not there any more.
+            OutputError: The line cannot be written, or the results file is not there any more.
         """
         file = self._noted.pop(video, None) or VideoFile.of(video)
         record = {"video": shown(video), "run": self._run, "file": file._asdict(), **outcome}
@@ -158,10 +156,11 @@ class ResultsFile:
         self._remember(video, file, succeeded="error" not in outcome)
 
     def check(self) -> None:
-        """Makes sure that what was written is in the file of that name.
+        """Checks that the path still leads to the file with all lines that were written.
 
         Raises:
-            OutputError: It was removed, renamed, replaced or cut, or another program writes it.
+            OutputError: The file was removed, renamed, replaced or cut, or another program
+                writes it.
         """
         remedy = "leave it alone while it is written, and start again"
         try:
@@ -215,7 +214,7 @@ class ResultsFile:
             )
 
     def _lock(self) -> None:
-        """Keeps a second run off the file, which would cut the first one's lines."""
+        """Locks the file against a second run, which would cut the lines of the first."""
         if fcntl is None:
             return
         try:
@@ -228,7 +227,7 @@ class ResultsFile:
             return  # a file system without locks
 
     def _read(self) -> int:
-        """Reads the lines that are there; returns the length of the whole ones in bytes."""
+        """Reads all lines; returns the number of bytes up to the end of the last whole line."""
         length = number = 0
         with os.fdopen(os.dup(self._file), "rb") as file:
             while line := file.readline(_LONGEST_LINE):
@@ -242,7 +241,7 @@ class ResultsFile:
         return length
 
     def _read_line(self, line: bytes, number: int) -> tuple[str, VideoFile | None, bool]:
-        """The video of a line, its file, and whether it succeeded."""
+        """Returns the video of a line, its file, and True for a result, False for an error."""
         try:
             record = json.loads(line)
             video, run = record["video"], dict(record["run"])
@@ -262,14 +261,14 @@ class ResultsFile:
                 )
 
     def _check_cut_off(self, line: bytes, number: int) -> None:
-        """Makes sure that a last line, without its end, is the beginning of one of this run."""
+        """Checks that a last line without its end is the beginning of a line of this run."""
         try:
             text = line.decode("ascii")
             record = _decoded(text, 0)
         except (ValueError, RecursionError):
             raise self._not_a_result(number) from None
         if record is not None:
-            self._read_line(line, number)  # nothing but its end is missing
+            self._read_line(line, number)  # only the line end is missing
             return
         name = _TO_NAME.match(text)
         if not _agrees(text, _START if name is None else f"{name[0]}{_TO_RUN}{_RUN}"):
@@ -285,7 +284,7 @@ class ResultsFile:
 
 
 def _decoded(text: str, start: int) -> Any:
-    """The JSON value that begins there, whatever follows; None where it has no end."""
+    """Decodes the JSON value that begins at an offset; None where it is not complete."""
     try:
         return json.JSONDecoder().raw_decode(text, start)[0]
     except ValueError:
@@ -293,15 +292,15 @@ def _decoded(text: str, start: int) -> Any:
 
 
 def _agrees(text: str, start: str) -> bool:
-    """Whether two texts are the same as far as both go."""
+    """True where one of the texts is the beginning of the other."""
     return text.startswith(start) or start.startswith(text)
 
 
 def _check_types(video: Any, file: VideoFile | None) -> None:
-    """Makes sure that a line has the types that this command writes.
+    """Checks that a line has the types that this command writes.
 
     Raises:
-        TypeError: It has others.
+        TypeError: The line has other types.
     """
     path, size, modified = file or VideoFile("", None, None)
     is_ours = (

@@ -1,4 +1,4 @@
-"""The forms in which ``timeline`` and ``stream`` print what they find."""
+"""The forms in which ``timeline`` and ``stream`` print results: JSON, CSV, columns."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class JsonLines:
     """One JSON object per result."""
 
     def lines(self, part: PartResult) -> Iterator[str]:
-        """The line of the next result."""
+        """Gives the line of the next result."""
         yield json.dumps(part.to_dict())
 
 
@@ -30,7 +30,7 @@ class CsvLines:
         self._header: tuple[str, ...] | None = ("start", "end", "label", "score")
 
     def lines(self, part: PartResult) -> Iterator[str]:
-        """The lines of the next result."""
+        """Gives the lines of the next result."""
         if self._header:
             yield ",".join(self._header)
             self._header = None
@@ -42,7 +42,7 @@ class CsvLines:
 
 
 def damage_of(part: PartResult) -> str:
-    """The text of the damage column: how many packets failed, or that something else is wrong."""
+    """The text of the column ``damaged``: the number of failed packets, else ``yes`` or empty."""
     if part.failed_packets:
         return str(part.failed_packets)
     return "yes" if part.damaged else ""
@@ -63,7 +63,7 @@ class Rows:
         self._has_header = False
 
     def lines(self, part: PartResult, facts: Sequence[str] = ()) -> Iterator[str]:
-        """The rows of the next result: its first label, and the facts beside it; the others."""
+        """Gives the rows of the next result: one for each label, the first with the facts."""
         if not self._has_header:
             yield self._row("start", "end", "label", "score", self._facts)
             self._has_header = True
@@ -80,7 +80,7 @@ class Rows:
 
 
 def _clock(seconds: float) -> str:
-    """Hours where there are any, minutes, and seconds with one digit after the point."""
+    """Formats seconds as ``1:02.5``, and with hours as ``1:00:02.5``."""
     minutes, tenths = divmod(round(seconds * 10), 600)
     hours, minutes = divmod(minutes, 60)
     short = f"{minutes}:{tenths // 10:02}.{tenths % 10}"

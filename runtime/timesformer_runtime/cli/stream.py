@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from timesformer_runtime.cli.durations import duration
-from timesformer_runtime.cli.limit_options import limit_options
+from timesformer_runtime.cli.limit_options import duration, limit_options
 from timesformer_runtime.cli.model_options import load, model_options, top_k_option
 from timesformer_runtime.cli.output import INTERRUPTED, check_output, echo, fail_at_once, say
-from timesformer_runtime.cli.view_options import view_options
-from timesformer_runtime.cli.window_options import window_options
+from timesformer_runtime.cli.view_options import view_options, window_options
 
 if TYPE_CHECKING:
     from timesformer_runtime.workloads.stream import LiveResult
@@ -31,20 +29,20 @@ _FACTS = ("latency", "dropped", "damaged")
     "--timeout",
     type=duration,
     metavar="TIME",
-    help="A source that gives no frame for so long is lost.  [default: 10s]",
+    help="A source that gives no frame for this long counts as lost.  [default: 10s]",
 )
 @click.option(
     "--reconnect",
     type=click.IntRange(min=0),
     metavar="N",
-    help="How often in a row to try to connect to a lost source again, "
-    "after 0.5 seconds, 1, 2, ... up to 30.  [default: 10]",
+    help="How many times in a row to try to connect to a lost source again, "
+    "after 0.5, 1, 2, ... up to 30 seconds.  [default: 10]",
 )
-@click.option("--no-reconnect", is_flag=True, help="Stop where the source does.")
+@click.option("--no-reconnect", is_flag=True, help="Stop when the source ends or is lost.")
 @click.option(
     "--drop/--no-drop",
     default=None,
-    help="Skip what the model cannot keep up with, and classify the newest window.  "
+    help="Skip frames that the model cannot keep up with, and classify the newest window.  "
     "[default: for live sources, not for files]",
 )
 @click.option(
@@ -52,7 +50,11 @@ _FACTS = ("latency", "dropped", "damaged")
     metavar="NAME",
     help="FFmpeg's name of a device or format, such as v4l2, hls or mjpeg.",
 )
-@click.option("--rtsp-transport", type=click.Choice(["tcp", "udp"]), help="[default: tcp]")
+@click.option(
+    "--rtsp-transport",
+    type=click.Choice(["tcp", "udp"]),
+    help="How an RTSP camera sends its packets.  [default: tcp]",
+)
 @view_options
 @limit_options("max_pixels", "max_bytes", *_FILES_ONLY, files_only=_FILES_ONLY)
 @model_options
@@ -64,14 +66,15 @@ def stream(
     no_reconnect: bool,
     **options: Any,
 ) -> None:
-    """Name what a live stream shows, window after window.
+    """Classify a live source, window after window.
 
     The source is a URL (rtsp, udp, http, https, rtmp, tcp, rtp), a device with its --format, or a
-    video file, which is replayed as fast as the model can. The command goes on until the source
-    ends, or Ctrl-C. Seconds count from the first frame.
+    video file, which is replayed as fast as the model can. The command runs until the source
+    ends, or until Ctrl-C. Times count from the first frame.
 
-    A file on a web server comes again after its end, unless --no-reconnect is given. A web server
-    may redirect to any other host, also one in your own network: name only those that you trust.
+    Where the URL is a file on a web server, the command connects again after its end and plays
+    the file again; --no-reconnect prevents this. A web server may redirect to any other host,
+    also to one in your own network: name only web servers that you trust.
     """
     from timesformer_runtime.cli.segment_lines import JsonLines, Rows  # noqa: PLC0415
     from timesformer_runtime.workloads.stream import is_live  # noqa: PLC0415
@@ -100,7 +103,7 @@ def stream(
             for line in lines:
                 echo(line)
     except KeyboardInterrupt:
-        # The network may not answer for as long as the timeout: nobody waits for that now.
+        # The network may not answer until the timeout; after Ctrl-C the command does not wait.
         fail_at_once("interrupted", INTERRUPTED)
     finally:
         results.close()

@@ -1,4 +1,4 @@
-"""How the command prints results for people: aligned columns, one video after the other."""
+"""The table that ``timesformer classify`` prints: aligned columns, one video after the other."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _GAP = "  "
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        raise BrokenPipeError  # the command handles it for all of its output alike
+        raise BrokenPipeError  # the command handles closed pipes; rich would exit with 1
 
 
 class PredictionTable:

@@ -9,16 +9,17 @@ import click
 from timesformer_runtime.cli.limit_options import limit_options
 from timesformer_runtime.cli.model_options import load_to_share, model_options, top_k_option
 from timesformer_runtime.cli.output import INTERRUPTED, check_output, fail_at_once, say
-from timesformer_runtime.cli.sources import source
-from timesformer_runtime.cli.view_options import view_options
-from timesformer_runtime.cli.window_options import window_options
+from timesformer_runtime.cli.video_list import source
+from timesformer_runtime.cli.view_options import view_options, window_options
 
 
 @click.command()
 @click.argument("model")
 @click.argument("video")
 @window_options
-@click.option("--merge", is_flag=True, help="Join neighbours with the same first label.")
+@click.option(
+    "--merge", is_flag=True, help="Join neighbouring windows that have the same first label."
+)
 @top_k_option(1, "segment")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per segment and line.")
 @click.option("--csv", "as_csv", is_flag=True, help="One line per label: start,end,label,score.")
@@ -35,15 +36,16 @@ def timeline(
     as_csv: bool,
     **options: Any,
 ) -> None:
-    """Name what each part of a long VIDEO shows.
+    """Classify a long VIDEO, window after window.
 
-    Windows slide over the video, which is read once; each result is printed as soon as it is
-    known. Times count from the video's first frame. VIDEO "-" is standard input, all of which is
-    copied to a temporary file before the first result.
+    A window of a few seconds slides over the video, which is read once. The command prints each
+    result as soon as it is known. Times count from the video's first frame. VIDEO "-" is standard
+    input; all of it is copied to a temporary file before the first result.
 
-    Damage is marked where it is: how many packets failed, or "yes". The last segment is marked for
-    whatever is wrong with the whole file, as that its end is missing. What it is, is told on
-    standard error at the end, and in --json; --csv has no column for it.
+    The column "damaged" tells how many packets failed to decode in a segment, or "yes" for other
+    damage. Damage of the whole file, such as a missing end, marks the last segment. A line on
+    standard error at the end, and --json, say in words what is wrong; --csv has no column for
+    damage.
     """
     check_output()
     if as_json and as_csv:
@@ -71,7 +73,7 @@ def timeline(
                     progress.echo(line)
                 progress.advance_to(segment.end, segments.duration)
     except KeyboardInterrupt:
-        fail_at_once("interrupted", INTERRUPTED)  # standard input may not end for long
+        fail_at_once("interrupted", INTERRUPTED)  # a read of standard input may block
     finally:
         segments.close()
     if segments.problems:

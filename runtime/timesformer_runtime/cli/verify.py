@@ -18,7 +18,8 @@ from timesformer_runtime.errors import printable
 def verify(**options: Any) -> None:
     """Check that MODEL gives PyTorch's answer on this machine.
 
-    Generated frames, whose answer by PyTorch is in the .onnx file, are run through it.
+    The .onnx file holds PyTorch's answer for generated frames. The command runs the model on the
+    same frames and compares; where the answers differ too much, the exit code is 1.
     """
     check_output()
     check = load(**options).verify()

@@ -1,4 +1,4 @@
-"""Which videos are meant: files, folders, patterns and lists become one list of paths."""
+"""Finds the videos that a command line names: files, folders, patterns, lists, standard input."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import functools
 import glob
 import os
 import stat
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from timesformer_runtime.errors import InvalidOptionError
+from timesformer_runtime.errors import InvalidOptionError, InvalidVideoError
 from timesformer_runtime.source_names import shown
 
-# What counts as a video in a folder; a file that is named may have any suffix.
+# Files in a folder with one of these suffixes count as videos. A file that is named may have any.
 SUFFIXES = frozenset(
     f".{name}"
     for name in (
@@ -22,32 +23,47 @@ SUFFIXES = frozenset(
         *("264", "h264", "265", "h265", "hevc"),
     )
 )
-_LIST = "-"
+STDIN = "-"  # one video, or for ``find_videos`` a list of paths
+
+
+def source(video: str) -> str | BinaryIO:
+    """Gives the path that names one video, or standard input for ``-``.
+
+    Raises:
+        InvalidVideoError: Standard input is closed.
+    """
+    if video != STDIN:
+        return video
+    if sys.stdin is None:  # as after "<&-"
+        raise InvalidVideoError("standard input is closed; pipe a video into it, or give a path")
+    # Unbuffered: whether something is there can be asked, and the time limit holds while waiting.
+    raw: BinaryIO = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
+    return raw
 
 
 def find_videos(arguments: Iterable[str], standard_input: BinaryIO | None) -> list[str]:
-    """Turns what a user named into paths of videos, each of them once, in order.
+    """Turns the arguments of a command into paths of videos, each video once, in order.
 
-    A file that is named in several ways, as ``a.mp4`` and ``./a.mp4``, keeps the first of them;
-    a symbolic link to a file is another one.
+    A file with several names, such as ``a.mp4`` and ``./a.mp4``, keeps the first. A symbolic link
+    to a file counts as a file of its own.
 
     Args:
-        arguments: Paths of files and folders, which are searched with all that is in them, also
-            behind symbolic links; patterns such as ``clips/**/*.mp4``, of which the folders that
-            match are searched as well; and ``-`` for paths on standard input, one a line. A path
-            that does not exist stays as it is, and so does a folder that cannot be read or has no
-            video, beside others that have: opening it has the error. In folders and among the
-            matches of patterns only regular files count: no pipes, no devices.
-        standard_input: Where that list comes from; None where there is none.
+        arguments: Each is the path of a file; the path of a folder, which is searched with all
+            folders in it, also behind symbolic links; a pattern such as ``clips/**/*.mp4``, whose
+            matching folders are searched too; or ``-`` for paths on standard input, one a line.
+            In folders, and among the matches of patterns, only regular files count: no pipes, no
+            devices. A path that does not exist stays in the list, and so does a folder that
+            cannot be read or has no video: opening it raises the error.
+        standard_input: The list for ``-``; None where standard input is closed.
 
     Raises:
-        InvalidOptionError: There is no standard input, or not one video.
+        InvalidOptionError: Standard input is closed, or no argument leads to a video.
     """
     found: dict[str, str] = {}
     without_videos: list[str] = []
     for argument in arguments:
-        paths = list(_listed(standard_input) if argument == _LIST else _expanded(argument))
-        if not paths and argument != _LIST:
+        paths = list(_listed(standard_input) if argument == STDIN else _expanded(argument))
+        if not paths and argument != STDIN:
             without_videos.append(argument)
             paths = [argument]
         for path in paths:
@@ -58,7 +74,7 @@ def find_videos(arguments: Iterable[str], standard_input: BinaryIO | None) -> li
 
 
 def videos_in(folder: str) -> Iterator[str]:
-    """The videos in a folder, then those in its folders; folders that cannot be read stay."""
+    """Gives the videos of a folder and of the folders in it, and folders that cannot be read."""
     for parent, paths in _folders(folder):
         if paths is None:
             yield parent
@@ -79,7 +95,7 @@ def _why_there_is_none(without_videos: list[str]) -> str:
 
 
 def location(path: str) -> str:
-    """One name for all ways to write a path, also through links to folders."""
+    """The absolute path of a file: one name for all ways to write it, without links to folders."""
     try:
         folder, name = os.path.split(path)
         return os.path.join(_real(os.path.join(os.getcwd(), folder)), name)  # noqa: PTH109, PTH118
@@ -105,7 +121,10 @@ def _expanded(argument: str) -> Iterable[str]:
 
 
 def _matching(pattern: str) -> Iterator[str]:
-    """As ``glob.glob``, which follows links in circles, and leaves out what it cannot read."""
+    """Gives the matches of a pattern, and the folders on the way that cannot be read.
+
+    ``glob.glob`` would follow links in circles, and leave out folders that it cannot read.
+    """
     pattern = pattern.replace(os.sep, "/")
     head, deep, tail = f"/{pattern}/".partition("/**/")
     if not deep:
@@ -131,9 +150,10 @@ def _videos_at(match: str) -> Iterator[str]:
 
 
 def _folders(folder: str) -> Iterator[tuple[str, dict[str, int] | None]]:
-    """A folder and those below it, and the paths in each with their modes.
+    """Gives a folder and all folders below it, each with the paths in it and their modes.
 
-    Each is visited once, although links can lead in circles. None stands for what cannot be read.
+    Each folder comes once, although links can lead in circles. The paths of a folder that cannot
+    be read are None.
     """
     visited = set()
     waiting = [folder]
@@ -168,7 +188,7 @@ def _mode(path: str) -> int:
 
 
 def _may_be_video(mode: int) -> bool:
-    """Not a pipe, for instance; what nothing is known about has its error when it is opened."""
+    """False for pipes and devices; opening a file of unknown type raises its error."""
     return stat.S_ISREG(mode) or mode == 0
 
 

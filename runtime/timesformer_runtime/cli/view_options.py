@@ -1,4 +1,4 @@
-"""The options of every command that looks at videos: which frames, and how the model sees them."""
+"""The options that choose what the model sees of a video: its windows, frames, crops and pixels."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from timesformer_runtime.cli.limit_options import duration
 from timesformer_runtime.input.option_values import (
     CHANNEL_ORDERS,
     CROPS,
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def view_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the options; the command gets them as one argument ``views``, for ``load``."""
+    """Adds options; the command gets them as one argument ``views``, which ``load`` takes."""
 
     @functools.wraps(function)
     def with_views(**options: Any) -> Any:
@@ -31,66 +32,95 @@ def view_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
     for decorate in (
         click.option(
-            "--square-pixels", is_flag=True, help="Correct frames whose pixels are not square."
+            "--square-pixels",
+            is_flag=True,
+            help="Correct the width of frames whose pixels are not square.",
         ),
         click.option(
             "--resize",
             type=click.Choice(RESIZES),
             default="exact",
             show_default=True,
-            help="exact: as Pillow; fast: by FFmpeg, while it decodes.",
+            help="exact: Pillow's values, bit for bit; fast: FFmpeg resizes while it decodes.",
         ),
         click.option(
             "--channel-order",
             type=click.Choice(CHANNEL_ORDERS),
             default="rgb",
             show_default=True,
-            help="bgr for models trained on frames as OpenCV reads them.",
+            help="bgr: for models trained on frames as OpenCV reads them.",
         ),
         click.option(
             "--protocol",
             type=click.Choice(PROTOCOLS),
             default="huggingface",
             show_default=True,
-            help="facebook: the authors' Kinetics test: its frames, resize, 3 crops, and the sum "
-            "of their logits.",
+            help="huggingface: as Hugging Face's examples; facebook: the authors' Kinetics test, "
+            "with its frames, its resize, 3 crops, and the sum of their logits.",
         ),
         click.option(
             "--crops",
             type=click.Choice([str(crops) for crops in CROPS]),
-            help="Average over 3 crops along the longer side.  [default: 1; facebook: 3]",
+            help="1: the middle of each frame; 3: the average over three crops along the longer "
+            "side.  [default: 1; with --protocol facebook: 3]",
         ),
         click.option(
             "--short",
             type=click.Choice(SHORT_POLICIES),
             default="repeat_last",
             show_default=True,
-            help="What stands for the frames that a short video lacks.",
+            help="Where a video has too few frames. repeat_last: repeat its last frame; wrap: "
+            "begin again at its start; error: refuse it.",
         ),
         click.option(
             "--clips",
             type=click.IntRange(min=1),
             metavar="K",
-            help="Average over K clips (dense, facebook).  [default: 1]",
+            help="Average over K clips (for dense and facebook).  [default: 1]",
         ),
         click.option(
             "--frame-sampling-rate",
             type=click.IntRange(min=1),
             metavar="N",
-            help="Take every N-th frame (center, dense, pipeline, facebook).  "
-            "[default: pipeline: 1; else as the released model of as many frames: 32 for 8, 16 for "
-            "16, 4 for 96]",
+            help="Take every N-th frame (for center, dense, pipeline and facebook).  "
+            "[default: 1 for pipeline; else that of the released model with as many frames: 32 "
+            "for 8 frames, 16 for 16, 4 for 96]",
         ),
         click.option(
             "--sampling",
             type=click.Choice(METHODS),
-            help="Which frames: evenly over the video, around its middle, several clips, the "
-            "middle of segments, as transformers' pipeline, or as the authors' Kinetics test.  "
+            help="How to choose frames. uniform: evenly over the whole video; center: around its "
+            "middle; dense: in K clips, spread over it; segments: the middle of equal parts; "
+            "pipeline: as transformers' pipeline; facebook: as the authors' Kinetics test.  "
             "[default: uniform; with --protocol facebook: facebook]",
         ),
     ):
         with_views = decorate(with_views)
     return with_views
+
+
+def window_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds ``--window`` and ``--stride``; the command gets both in seconds."""
+    for decorate in (
+        click.option(
+            "--stride",
+            type=duration,
+            default="2s",
+            show_default=True,
+            metavar="TIME",
+            help="From the start of one window to that of the next.",
+        ),
+        click.option(
+            "--window",
+            type=duration,
+            default="4s",
+            show_default=True,
+            metavar="TIME",
+            help="How much of the video the model sees at a time: 4s, 500ms, 1m.",
+        ),
+    ):
+        function = decorate(function)
+    return function
 
 
 _NAMES = (

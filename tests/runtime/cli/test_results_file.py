@@ -46,10 +46,10 @@ def test_one_file_has_many_names(path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.chdir(path.parent)
     with ResultsFile(path, RUN) as results:
         for name in ("./a.mp4", "x/../a.mp4", str(path.parent / "a.mp4")):
-            assert results.has(name, or_failed=False)
-        assert not results.has("x/a.mp4", or_failed=True)
+            assert results.succeeded(name) is True
+        assert results.succeeded("x/a.mp4") is None
         results.append("./c.mp4", {})
-        assert results.has("c.mp4", or_failed=False)
+        assert results.succeeded("c.mp4") is True
 
 
 def test_two_runs_do_not_write_one_file(path: Path) -> None:
@@ -71,10 +71,9 @@ def test_every_cut_inside_a_line_is_mended(path: Path) -> None:
             kept = (length >= first) + (length == len(whole))
             assert len(results.done) == kept
             for video, succeeded in list(expected.items())[:kept]:
-                assert results.has(video, or_failed=True)
-                assert results.has(video, or_failed=False) == succeeded
+                assert results.succeeded(video) is succeeded
             results.append("c.mp4", {})
-            assert results.has("c.mp4", or_failed=False)
+            assert results.succeeded("c.mp4") is True
         assert path.read_bytes().startswith(whole[: [0, first, len(whole)][kept]])
         assert [json.loads(line)["video"] for line in path.read_text().splitlines()] == [
             *list(expected)[:kept],
@@ -150,7 +149,7 @@ def test_a_file_without_a_line_end_is_not_read_in_whole(
 def test_a_last_line_that_lacks_only_its_end_is_written_again(path: Path) -> None:
     path.write_bytes(OWN)
     with ResultsFile(path, RUN) as results:
-        assert not results.has("a.mp4", or_failed=True)
+        assert results.succeeded("a.mp4") is None
         results.append("a.mp4", {})
     assert path.read_bytes().count(b"\n") == len(path.read_text().splitlines()) == 1
 
@@ -360,7 +359,7 @@ def test_results_of_another_run_are_refused(path: Path) -> None:
 
 def test_a_model_may_have_another_name(path: Path) -> None:
     with ResultsFile(path, {**RUN, "model": "./shots"}) as results:
-        assert results.has("a.mp4", or_failed=False)
+        assert results.succeeded("a.mp4") is True
         results.append("c.mp4", {})
     names = [json.loads(line)["run"]["model"] for line in path.read_text().splitlines()]
     assert names == ["shots", "shots", "./shots"]

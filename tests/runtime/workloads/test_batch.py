@@ -299,6 +299,7 @@ def test_lines_of_an_earlier_version_count(folder: Path, tmp_path: Path) -> None
     assert result.returncode == 0
     assert read_lines(path) == [line]
     assert "1 of its lines, of an earlier version, have names without a folder" in result.stderr
+    assert "0 videos in 0.0 s, 1 was done before" in result.stderr
 
 
 @pytest.mark.parametrize("content", ['{"video": "mine"}', '{"video": "mine"}\n', "[1, 2]", "\0"])
