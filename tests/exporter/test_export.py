@@ -264,7 +264,7 @@ def test_an_earlier_export_that_was_being_replaced_returns_and_is_not_overwritte
     told: list[str] = []
     with pytest.raises(OutputExistsError, match="bundle exists"):
         export(ExportOptions(str(tmp_path / "model"), output=good.folder), tell=told.append)
-    assert "is back in its place" in told[0]
+    assert "was restored" in told[0]
     assert {path.name for path in tmp_path.iterdir()} == {"model", "bundle"}
     assert (good.folder / "onnx" / "model.onnx").is_file()
 

@@ -216,9 +216,9 @@ def test_a_failed_write_names_the_file_the_reason_and_the_remedy(tmp_path: Path)
             raise OSError(number, os.strerror(number))
 
     for number, remedy in (
-        (errno.ENOSPC, "make room on that disk, or give an `output` on another one"),
+        (errno.ENOSPC, "make room on that disk, or give an `output` on another disk"),
         (errno.EFBIG, "raise the limit on the size of files"),
-        (errno.EIO, "give an `output` in another place"),
+        (errno.EIO, "give an `output` in another folder"),
     ):
         with pytest.raises(OutputWriteError) as caught:
             fail(number)
