@@ -44,7 +44,7 @@ def export_report(
     integer_products: IntegerProducts | None,
     seconds: Mapping[str, float],
 ) -> dict[str, Any]:
-    """The report of an export: the source, the comparison with PyTorch, and the versions.
+    """Makes the report of an export: source, options, comparison with PyTorch, and versions.
 
     Args:
         folder: The folder with the graphs.
