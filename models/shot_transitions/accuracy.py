@@ -105,7 +105,7 @@ def measure(folder: Path, renders: Path, threads: int) -> tuple[str, tuple[Cost,
     pytorch = logits_of(model, clips).argmax(1)
     costs = []
     with tempfile.TemporaryDirectory() as scratch:
-        exported = Path(scratch) / "bundle"
+        exported = Path(scratch) / "exported"
         # Without the gate: this is the judgement, and a table of what is too bad is wanted too.
         export(ExportOptions(str(folder), output=exported, dtypes=get_args(Dtype), gate=False))
         for dtype in MOST_LOST:

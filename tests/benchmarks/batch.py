@@ -80,8 +80,8 @@ def _compare(
     print(f"reading alone, 1 thread  {count / reading:.2f} clips a second")
     print(f"model alone              {count / model:.2f} clips a second")
     print(
-        f"batch                    {count / whole:.2f} clips a second, {model / whole:.2f} times as "
-        "fast as the model alone"
+        f"batch                    {count / whole:.2f} clips a second, "
+        f"{model / whole:.2f} times as fast as the model alone"
     )
     print(f"wanted                   at least {_WANTED} times as fast as the model alone")
 

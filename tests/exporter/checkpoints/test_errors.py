@@ -78,7 +78,7 @@ def test_a_folder_with_several_weights(tmp_path: Path) -> None:
     assert "several files of weights (a.pyth, b.pth)" in refusal(InvalidCheckpointError, tmp_path)
 
 
-def test_a_bundle(tmp_path: Path) -> None:
+def test_an_exported_model(tmp_path: Path) -> None:
     (tmp_path / "onnx").mkdir()
     (tmp_path / "onnx" / "model.onnx").touch()
     said = refusal(InvalidCheckpointError, tmp_path)

@@ -104,7 +104,7 @@ def test_clips_are_never_held_together() -> None:
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The divided shot-transition model in int8, fp16 and q4, all of which passed."""
-    output = tmp_path_factory.mktemp("gate") / "bundle"
+    output = tmp_path_factory.mktemp("gate") / "exported"
     result = export(ExportOptions(str(MODEL), output=output, dtypes=("int8", "fp16", "q4")))
     assert result.passed
     assert [variant.missed for variant in result.proof.variants] == [(), (), ()]
