@@ -1,4 +1,4 @@
-"""The README's plot, made from a results file: seconds for one clip, ours and the others.
+"""Draws the README's plot from a results file: the seconds of each competitor for one clip.
 
     .venv-bench/bin/python -m tests.benchmarks.plot tests/benchmarks/results/MACHINE.json
 
