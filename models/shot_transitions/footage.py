@@ -1,4 +1,4 @@
-"""Real footage: shots taken at random from a folder of videos, in the place of drawn scenes."""
+"""Real footage: shots taken at random from a folder of videos, instead of drawn scenes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How things change over time: curves for camera, objects and light."""
+"""Curves over time for the motion of camera and objects, and for changes of light."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class _Dimensions:
     changes: slice  # their differences from the frame before, the first and the last frame
     ramps: slice  # how late, how far down and how far right the patch is, -1 to 1
     moment: slice  # one-hot: the number of the frame
-    place: slice  # one-hot: the number of the patch in the frame
+    position: slice  # one-hot: the number of the patch in the frame
 
 
 @torch.no_grad()
@@ -74,11 +74,11 @@ def start(config: TimesformerConfig, seed: int) -> TimesformerForVideoClassifica
         torch.from_numpy(frequency_basis(parts.content.stop, config.patch_hw[0]))
     )
     late, down, right = range(parts.ramps.start, parts.ramps.stop)
-    places = embeddings.position_embeddings.zero_()[0, 1:]
-    places[:, parts.place].fill_diagonal_(_EMBEDDING)
+    positions = embeddings.position_embeddings.zero_()[0, 1:]
+    positions[:, parts.position].fill_diagonal_(_EMBEDDING)
     rows, columns = (_EMBEDDING * torch.linspace(-1, 1, n) for n in config.grid)
-    places[:, down] = rows.repeat_interleave(len(columns))
-    places[:, right] = columns.repeat(len(rows))
+    positions[:, down] = rows.repeat_interleave(len(columns))
+    positions[:, right] = columns.repeat(len(rows))
     if embeddings.time_embeddings is not None:
         times = embeddings.time_embeddings.zero_()[0]
         times[:, parts.moment].fill_diagonal_(_EMBEDDING)
@@ -101,16 +101,16 @@ def start(config: TimesformerConfig, seed: int) -> TimesformerForVideoClassifica
 
 
 def _dimensions(config: TimesformerConfig) -> _Dimensions:
-    place = config.hidden_size - config.num_patches
-    moment = place - config.num_frames
+    position = config.hidden_size - config.num_patches
+    moment = position - config.num_frames
     ramps = moment - 3
     changes = ramps - 3 * _COMPARED
     return _Dimensions(
         slice(0, changes),
         slice(changes, ramps),
         slice(ramps, moment),
-        slice(moment, place),
-        slice(place, config.hidden_size),
+        slice(moment, position),
+        slice(position, config.hidden_size),
     )
 
 
@@ -122,18 +122,18 @@ def _temporal(layer: nn.Module) -> Attention:
 
 def _look_along_time(qkv: nn.Linear, config: TimesformerConfig, parts: _Dimensions) -> None:
     """Sets queries and keys so that each head finds its own position in one of the frames."""
-    frames, places = config.num_frames, config.num_patches
+    frames, positions = config.num_frames, config.num_patches
     size = config.hidden_size // config.num_attention_heads
     # Rows that sum to zero do not see the mean that LayerNorm takes away.
-    moment, place = (_SHARPNESS * (torch.eye(n) - 1 / n) for n in (frames, places))
+    moment, position = (_SHARPNESS * (torch.eye(n) - 1 / n) for n in (frames, positions))
     for head in range(config.num_attention_heads):
         first = head * size
         query = qkv.weight[first : first + size]
         key = qkv.weight[config.hidden_size + first : config.hidden_size + first + size]
         for part in (query, key):
             part.mul_(_CHANCE)
-            if config.attention_type == "joint_space_time":  # else only one place is in sight
-                part[frames : frames + places, parts.place] += place
+            if config.attention_type == "joint_space_time":  # else only one position is in sight
+                part[frames : frames + positions, parts.position] += position
         key[:frames, parts.moment] += moment
         match head % 4:
             case 0:  # the frame itself

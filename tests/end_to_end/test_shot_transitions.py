@@ -1,4 +1,4 @@
-"""How the bundled models are made: renders, labels, training, evaluation."""
+"""The programs that make the bundled models: renders, labels, training, evaluation."""
 
 from __future__ import annotations
 

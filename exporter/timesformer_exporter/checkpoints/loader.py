@@ -66,7 +66,7 @@ _MAX_SIDE = 8192  # pixels, as in the runtime's preprocessing
 
 @dataclass(frozen=True)
 class Source:
-    """Where a checkpoint came from.
+    """The origin of a checkpoint.
 
     Attributes:
         model: The Hub id, or the name of the local folder or file (not its path).

@@ -117,7 +117,7 @@ def pack(nibbles: Bytes) -> Bytes:
 
 
 def _corrections(gram: Matrix) -> npt.NDArray[np.float64]:
-    """How much the later weights change for the error of each weight: upper triangular [K, K].
+    """The change of the later weights for the error of each weight: upper triangular [K, K].
 
     It is the Cholesky factor of the inverse of the damped Gram matrix.
     """

@@ -41,7 +41,7 @@ _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
 
 @dataclasses.dataclass(frozen=True)
 class IntegerProducts:
-    """How an int8 file computes its matrix products with weights.
+    """The matrix products of an int8 file, by the type in which ONNX Runtime computes them.
 
     Attributes:
         integer: The number of products that are computed in integers.

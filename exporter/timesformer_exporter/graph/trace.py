@@ -36,7 +36,7 @@ _TRACED_BATCH = 2
 
 @dataclass(frozen=True)
 class GraphOutputs:
-    """Which outputs a graph has.
+    """The choice of a graph's outputs.
 
     Attributes:
         task: ``video-classification`` (logits) or ``feature-extraction`` (last_hidden_state,

@@ -26,7 +26,7 @@ _RESIZED_TOLERANCE = 5e-3
 
 @dataclasses.dataclass(frozen=True)
 class Proof:
-    """How the files of an export compare with PyTorch.
+    """The results of comparing the files of an export with PyTorch.
 
     Attributes:
         fidelity: The fidelity check of the float32 graph.

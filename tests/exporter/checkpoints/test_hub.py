@@ -45,7 +45,7 @@ OLD_COMMIT = "a" * 40
 
 
 def folder_of(path: Path, **options: Any) -> Path:
-    """What transformers writes for the random model."""
+    """Makes the checkpoint folder that transformers writes for the random model."""
     theirs = transformers.TimesformerForVideoClassification(
         transformers.TimesformerConfig(**CONFIG.to_dict())
     )

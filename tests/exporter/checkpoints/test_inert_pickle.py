@@ -60,7 +60,7 @@ def some_tensors() -> dict[str, Tensor]:
 
 
 def training_state(tensors: dict[str, Tensor]) -> dict[str, object]:
-    """What trainers in use put beside the model."""
+    """Objects that trainers save beside the model."""
     settings = TrainerSettings(lr=0.1)
     settings.frozen = True  # type: ignore[attr-defined]
     return {
