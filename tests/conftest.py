@@ -1,4 +1,4 @@
-"""What all tests need."""
+"""Fixtures and settings of all tests."""
 
 import signal
 from collections.abc import Callable, Iterator

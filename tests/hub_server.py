@@ -188,7 +188,7 @@ class _Handler(BaseHTTPRequestHandler):
         return body
 
     def _upload(self, path: str) -> tuple[str, Callable[[], None]] | None:
-        """What kind of request of an upload this is, and what answers it."""
+        """The kind of an upload's request, and the method that answers it; None for others."""
         routes: list[tuple[str, str, str, Callable[..., None]]] = [
             ("whoami", "GET", "/api/whoami-v2", self._whoami),
             ("create", "POST", "/api/repos/create", self._create),
@@ -207,7 +207,7 @@ class _Handler(BaseHTTPRequestHandler):
         return None
 
     def _may_write(self, repository: str) -> bool:
-        """Whether the token may write there, unless an error was answered."""
+        """True where the token may write there; otherwise answers with an error."""
         owner = repository.partition("/")[0]
         token = self.headers.get("Authorization")
         if token not in {f"Bearer {TOKEN}", f"Bearer {READER}"}:
@@ -271,9 +271,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         objects: list[dict[str, Any]] = json.loads(self._body)["objects"]
         for wanted in objects:
-            place = f"{self.server_hub.url}/lfs/{wanted['oid']}"
+            url = f"{self.server_hub.url}/lfs/{wanted['oid']}"
             if wanted["oid"] not in self.server_hub.stored:
-                actions = {"upload": {"href": place}, "verify": {"href": f"{place}/verify"}}
+                actions = {"upload": {"href": url}, "verify": {"href": f"{url}/verify"}}
                 wanted["actions"] = actions
         self._json({"transfer": "basic", "objects": objects})
 

@@ -82,7 +82,7 @@ def collect(classifier: VideoClassifier, source: Any, make: str) -> None:
 
 
 def settled(log: Path) -> int:
-    """How many lines a file has once it does not grow any more."""
+    """The number of lines of a file, once it has stopped growing."""
     before = -1
     while (count := log.read_bytes().count(b"\n")) != before:
         before = count

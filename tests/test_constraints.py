@@ -17,7 +17,7 @@ OLDEST_PYTHON = {"python_version": "3.11", "python_full_version": "3.11.0"}
 
 
 def _direct() -> Iterator[Requirement]:
-    """What pyproject.toml itself asks for, but for its own extras."""
+    """The requirements that pyproject.toml states, without its own extras."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     for group in (project["dependencies"], *project["optional-dependencies"].values()):
         requirements = map(Requirement, group)

@@ -25,7 +25,7 @@ FRAMES = 4
 
 @dataclasses.dataclass(frozen=True)
 class TinyGraph:
-    """What kind of graph to write; the defaults are those of timesformer-export."""
+    """The properties of a graph to write; the defaults are those of timesformer-export."""
 
     input_name: str = "pixel_values"
     input_type: int = TensorProto.FLOAT

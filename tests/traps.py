@@ -46,7 +46,7 @@ class Trap(ModelInput):
         return super().convert(frame)
 
     def snap(self) -> None:
-        """What happens at a white frame."""
+        """Called at a white frame."""
 
 
 class Crash(Trap):

@@ -1,4 +1,4 @@
-"""Exports PyTorch TimeSformers to ONNX, and proves that the result is right.
+"""Exports PyTorch TimeSformers to ONNX and checks the result against PyTorch.
 
     from timesformer_exporter import ExportOptions, export
 
@@ -49,12 +49,16 @@ __all__ = [
     "export",
 ]
 
-_NEEDED = ("torch", "onnx", "onnxscript", "onnxruntime", "safetensors")
-_LAZY = ("export", "ExportResult")
+_PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "safetensors")
+_LOADED_ON_FIRST_USE = ("export", "ExportResult")
 
 
 class _Package(ModuleType):
-    """Keeps ``export`` the function: importing the module of that name would replace it."""
+    """This package, whose attribute ``export`` stays the function.
+
+    Python sets a package's attribute to each submodule that is imported; the module
+    ``timesformer_exporter.export`` would replace the function of that name.
+    """
 
     def __setattr__(self, name: str, value: object) -> None:
         if name == "export" and isinstance(value, ModuleType):
@@ -66,12 +70,12 @@ sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> object:
-    if name not in _LAZY:
+    if name not in _LOADED_ON_FIRST_USE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    missing = [package for package in _NEEDED if importlib.util.find_spec(package) is None]
+    missing = [package for package in _PACKAGES if importlib.util.find_spec(package) is None]
     try:
         return getattr(importlib.import_module("timesformer_exporter.export"), name)
-    except (ImportError, OSError) as error:  # an OSError where a shared library is missing
+    except (ImportError, OSError) as error:  # OSError: a shared library is missing
         problem = f"needs {', '.join(missing)}" if missing else f"cannot be loaded ({error})"
         raise MissingDependencyError(
             f'the exporter {problem}; install it with: pip install "timesformer-onnx[export]"'

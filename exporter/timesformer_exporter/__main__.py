@@ -1,4 +1,4 @@
-"""``python -m timesformer_exporter``: the same as ``timesformer-export``."""
+"""Runs the command ``timesformer-export`` for ``python -m timesformer_exporter``."""
 
 from timesformer_exporter.cli import main
 

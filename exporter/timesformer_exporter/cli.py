@@ -42,12 +42,12 @@ from timesformer_exporter.options import (
 )
 from timesformer_exporter.summary import failure, summary
 
-if TYPE_CHECKING:  # it needs torch
+if TYPE_CHECKING:  # the import needs torch
     from timesformer_exporter import ExportResult
 
 _NAME = "timesformer-export"
-_STARTED = time.perf_counter()  # before torch is imported, which is part of the wait
-_MANY_PATHS = "--calibration-videos"
+_STARTED = time.perf_counter()  # before torch is imported: the user waits for that, too
+_OPTION_OF_PATHS = "--calibration-videos"
 
 
 class _ImageSize(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on only
@@ -70,19 +70,19 @@ class _Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         spread: list[str] = []
-        many = False
+        after_option = False
         for argument in args:
             if argument.startswith("-"):
-                many = argument == _MANY_PATHS
-            elif many and spread[-1] != _MANY_PATHS:
-                spread.append(_MANY_PATHS)
+                after_option = argument == _OPTION_OF_PATHS
+            elif after_option and spread[-1] != _OPTION_OF_PATHS:
+                spread.append(_OPTION_OF_PATHS)
             spread.append(argument)
         return super().parse_args(ctx, spread)
 
     def make_context(self, *args: Any, **options: Any) -> click.Context:
         try:
             return super().make_context(*args, **options)
-        except BrokenPipeError:  # of --help; before click, which would call it a failed check
+        except BrokenPipeError:  # nobody reads --help; click would exit with 1, a failed check
             discard_output()
             sys.exit(BROKEN_PIPE)
 
@@ -106,7 +106,7 @@ class _Command(click.Command):
     "--labels",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Labels of the classes: one a line, or JSON.",
+    help="File with the labels of the classes: one a line, or JSON.",
 )
 @click.option(
     "--task",
@@ -134,7 +134,7 @@ class _Command(click.Command):
     "--weights",
     type=click.Choice(["raw", "ema"]),
     help="For checkpoints that hold both: the raw weights, or their average over training steps.  "
-    "[default: those that the checkpoint has as its model]",
+    "[default: those that the trainer saved as the model]",
 )
 @click.option(
     "--dtype",
@@ -143,22 +143,22 @@ class _Command(click.Command):
     multiple=True,
     default=["fp32"],
     show_default=True,
-    help="Which files to write; may be given several times.",
+    help="Precision of a file to write; give the option once for each file.",
 )
 @click.option(
     "--calibration-videos",
     type=click.Path(exists=True, path_type=Path),
     multiple=True,
     metavar="PATH...",
-    help="Videos, or folders of them, like those that the model is for: int8 and q4 are prepared "
-    "for them, and the variants are compared with PyTorch on them.",
+    help="Videos, or folders of videos, like those that the model will classify. The export "
+    "prepares int8 and q4 for them, and compares the variants with PyTorch on them.",
 )
 @click.option(
     "--int8-target",
     type=click.Choice(get_args(Int8Target)),
-    help="vnni: weights of 8 bits, for x86 with VNNI or AMX, and ARM; elsewhere the runtime "
-    "switches to slower products. avx2: of 7 bits, right and fast on any CPU, a little less "
-    "accurate.  [default: vnni]",
+    help="vnni: weights of 8 bits, for ARM and for x86 with VNNI or AMX; on other x86 CPUs the "
+    "runtime computes more slowly. avx2: weights of 7 bits, right and fast on any CPU, a little "
+    "less accurate.  [default: vnni]",
 )
 @click.option(
     "--no-gate",
@@ -166,7 +166,7 @@ class _Command(click.Command):
     is_flag=True,
     flag_value=False,
     default=True,
-    help="Keep int8, fp16 and q4 however far they are from PyTorch.",
+    help="Accept int8, fp16 and q4 however far they are from PyTorch.",
 )
 @click.option(
     "--opset",
@@ -182,7 +182,7 @@ class _Command(click.Command):
     type=click.FloatRange(min=0),
     default=1e-5,
     show_default=True,
-    help="Largest difference from PyTorch that passes, on top of 1e-4 of the largest value.",
+    help="Largest difference from PyTorch that passes, added to 1e-4 of the largest value.",
 )
 @click.option("--force", is_flag=True, help="Replace an earlier export.")
 @click.option(
@@ -190,15 +190,15 @@ class _Command(click.Command):
     metavar="ID",
     help="Upload the export to this repository on the Hub once it has passed its checks.",
 )
-@click.option("--private", is_flag=True, help="Make that repository private if it is new.")
+@click.option("--private", is_flag=True, help="Make the repository of the upload private if new.")
 @click.option(
-    "--push-revision", metavar="BRANCH", help="Branch of that repository.  [default: main]"
+    "--push-revision", metavar="BRANCH", help="Branch that gets the upload.  [default: main]"
 )
 @click.version_option(package_name="timesformer-onnx")
 def command(**options: Any) -> int:
-    """Export a PyTorch TimeSformer to ONNX, and prove that the result is right.
+    """Export a PyTorch TimeSformer to ONNX and check the result against PyTorch.
 
-    Exit codes: 0 the file agrees with PyTorch; 1 it does not; 2 bad input; 141 the export is done,
+    Exit codes: 0 the files agree with PyTorch; 1 they do not; 2 bad input; 141 the export is done,
     but nobody read the output to its end.
     """
     parsed = ExportOptions(**options)
@@ -223,13 +223,13 @@ def command(**options: Any) -> int:
 
 
 def _print_summary(result: ExportResult, options: ExportOptions) -> None:
-    """Prints the summary on stdout; raises an OSError where that cannot take all of it."""
+    """Prints the summary on stdout; raises an OSError where stdout does not take all of it."""
     if sys.stdout is None:  # closed by the shell: >&-
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-    # In memory first: rich itself ends a process whose output is closed.
+    # Into memory first: rich ends a process whose output is closed.
     memory = io.TextIOWrapper(io.BytesIO(), sys.stdout.encoding, sys.stdout.errors, newline="")
     console = Console(file=memory, force_terminal=sys.stdout.isatty() or None, markup=False)
-    summary(console, result, options, time.perf_counter() - _STARTED, _named)
+    summary(console, result, options, time.perf_counter() - _STARTED, _with_option_names)
     memory.seek(0)
     try:
         sys.stdout.write(memory.read())
@@ -239,28 +239,28 @@ def _print_summary(result: ExportResult, options: ExportOptions) -> None:
         raise
 
 
-def _named(message: str) -> str:
-    """A library's message in the words of the command line."""
+def _with_option_names(message: str) -> str:
+    """Puts the command line's names of options into a library's message."""
     return name_options(message, command)
 
 
 class _Progress:
-    """Shows on stderr what is going on: on a terminal the step at work, else a line for each."""
+    """Shows progress on stderr: on a terminal the current step, else one line for each step."""
 
     def __init__(self, console: Console, status: Status | None) -> None:
         self._console = console
         self._status = status
 
     def step(self, text: str) -> None:
-        """A new step has begun."""
+        """Shows the title of the step that begins."""
         if self._status is None:
             say(text)
         else:
             self._status.update(Text(printable(text)))
 
     def line(self, text: str) -> None:
-        """A line that stays."""
-        text = one_line(_named(text))
+        """Prints a line that stays on the screen."""
+        text = one_line(_with_option_names(text))
         if self._status is None:
             say(text)
         else:
@@ -280,9 +280,9 @@ def _progress() -> Iterator[_Progress]:
 def main() -> None:
     """Runs the command; every expected failure is one line on stderr and exit code 2."""
     prepare_output()
-    for name in ("SIGTERM", "SIGHUP"):  # so that a stopped export cleans up, too
+    for name in ("SIGTERM", "SIGHUP"):  # so that a stopped export removes its hidden folder
         stop = getattr(signal, name, None)  # Windows has no SIGHUP
-        if stop is not None and signal.getsignal(stop) is not signal.SIG_IGN:  # as under nohup
+        if stop is not None and signal.getsignal(stop) is not signal.SIG_IGN:  # nohup ignores it
             signal.signal(stop, lambda number, _frame: sys.exit(128 + number))
     try:
         sys.exit(command.main(prog_name=_NAME, standalone_mode=False))
@@ -292,7 +292,7 @@ def main() -> None:
         _fail(error.format_message(), BAD_INPUT)
     except TimesformerError as error:
         _fail(str(error), BAD_INPUT)
-    except OSError as error:  # of the output, or of a file that has no error of its own
+    except OSError as error:  # of stdout, or of a file for which no TimesformerError is raised
         discard_output()
         reason = error.strerror or str(error)
         _fail(f"{error.filename or 'writing the output'}: {reason}", BAD_INPUT)
@@ -300,4 +300,4 @@ def main() -> None:
 
 def _fail(message: str, code: int) -> NoReturn:
     """Prints a library's or click's message as the command's last line, and ends it."""
-    fail(_named(message), code, name=_NAME)
+    fail(_with_option_names(message), code, name=_NAME)

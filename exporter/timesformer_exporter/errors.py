@@ -1,4 +1,4 @@
-"""What can go wrong in an export; the base of all errors of both packages is the runtime's."""
+"""The errors of an export; ``timesformer_runtime.errors`` has the base of all errors."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ __all__ = [
     "UnquantizedWeightError",
 ]
 
-ExportError = TimesformerError  # its name here before both packages had one tree of errors
+ExportError = TimesformerError  # kept for programs that catch it by its old name
 
 
 class InvalidConfigError(TimesformerError, ValueError):
@@ -32,16 +32,16 @@ class InvalidCheckpointError(TimesformerError, ValueError):
 
 
 class OutputExistsError(TimesformerError, FileExistsError):
-    """The output is there already and may not be overwritten."""
+    """The output exists already and may not be replaced."""
 
 
 class OutputWriteError(TimesformerError, OSError):
     """A file of the export cannot be written, for example because the disk is full.
 
     Attributes:
-        path: The file.
-        reason: The system's reason.
-        remedy: What helps.
+        path: The file that cannot be written.
+        reason: The operating system's reason.
+        remedy: The words of the message that say what helps.
     """
 
     def __init__(self, path: Path, reason: str, remedy: str) -> None:

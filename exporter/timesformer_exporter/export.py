@@ -1,4 +1,4 @@
-"""The whole export, from a checkpoint to a folder that is proved to agree with PyTorch."""
+"""Exports a checkpoint to a folder whose files are compared with PyTorch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from timesformer_exporter.folder import (
     REJECTED,
     REPORT,
     check_output,
-    check_place,
+    check_path,
     clean_up,
     publish,
     staging_folder,
@@ -73,15 +73,16 @@ class ExportResult:
     """The result of an export.
 
     Attributes:
-        folder: The exported model, or ``<folder>.rejected`` where the check failed.
-        passed: Whether the check passed.
-        proof: The numbers of the check.
-        files: The files that were written, relative to the folder, with their sizes in bytes.
-        integer_products: What the int8 file computes in integers; None without one.
-        notes: What was assumed about the checkpoint.
-        multiply_adds: The work for one clip, before and after the exact rewrites.
-        seconds: How long each step took.
-        url: Where the exported model is on the Hub; None where it was not uploaded.
+        folder: The exported model, or ``<folder>.rejected`` where a check failed.
+        passed: True where the fidelity check and the gate passed.
+        proof: The numbers of the fidelity check and of the gate.
+        multiply_adds: Multiply-adds for one clip, before and after the exact rewrites.
+        integer_products: The matrix products that the int8 file computes in integers; None without
+            an int8 file.
+        files: The sizes of the files in bytes, by their paths relative to the folder.
+        notes: One sentence for each thing that was assumed about the checkpoint.
+        seconds: The time that each step took.
+        url: The exported model on the Hub; None where it was not uploaded.
     """
 
     folder: Path
@@ -96,7 +97,7 @@ class ExportResult:
 
 
 class _Steps:
-    """Announces the steps of an export, and keeps the time that each took, in seconds."""
+    """Announces the steps of an export, and measures how many seconds each takes."""
 
     def __init__(self, announce: Callable[[str], None]) -> None:
         self.announce = announce
@@ -104,7 +105,7 @@ class _Steps:
 
     @contextlib.contextmanager
     def step(self, name: str, text: str | None = None) -> Iterator[None]:
-        """One step of the export; without a text it announces its parts itself."""
+        """Measures the block as one step; without a text, the block announces its parts itself."""
         if text is not None:
             self.announce(text)
         started = time.perf_counter()
@@ -117,26 +118,26 @@ def export(
     announce: Callable[[str], None] = lambda _: None,
     tell: Callable[[str], None] = _log.warning,
 ) -> ExportResult:
-    """Exports a checkpoint to ONNX and checks the result by value.
+    """Exports a checkpoint to ONNX and compares the files' outputs with PyTorch's.
 
     Args:
         options: What to export, and how.
-        announce: Is called with a short text when a step begins.
-        tell: Is called with a line about what the user should know at once, such as a calibration
-            video that is skipped.
+        announce: Gets the title of each step when the step begins.
+        tell: Gets each line that the user should read at once, such as a calibration video that
+            the export skips.
 
     Returns:
-        What was written; ``passed`` says whether the files agree with PyTorch. Where they do
-        not, the result stands in ``<output>.rejected`` and an existing output is left alone.
+        The result; ``passed`` says whether the files agree with PyTorch. Where they do not, they
+        are in ``<output>.rejected``, and an existing output stays as it is.
 
     Raises:
         InvalidOptionError: The options contradict each other or the checkpoint.
-        OutputExistsError: The output exists, and may not be replaced.
+        OutputExistsError: The output exists and may not be replaced.
         CheckpointNotFoundError: There is no checkpoint under that path or Hub id.
         InvalidCheckpointError: The checkpoint is broken or not a TimeSformer.
-        TimesformerError: Any other of this package's and of ``timesformer_runtime``'s errors. All
-            are raised with nothing written, but for a HubError of ``push_to_hub`` in the end,
-            which says that the export is whole.
+        TimesformerError: Any other error of this package or of ``timesformer_runtime``. No error
+            leaves a half-written output. After a HubError from the upload at the end, whose message
+            says so, the export is complete.
     """
     _check_paths(options, tell)
     videos = find_videos(options.calibration_videos)
@@ -145,7 +146,9 @@ def export(
         check_push(options.push_to_hub, private=options.private)
     checkpoint = _load(options, steps)
     with (
-        _memory_for("the model; give a smaller `num_frames` or `image_size`, or fewer outputs"),
+        _explained_memory_errors(
+            "the model; give a smaller `num_frames` or `image_size`, or fewer outputs"
+        ),
         staging_folder(options.folder) as folder,
     ):
         result = _write_files(folder, checkpoint, videos, options, steps, tell)
@@ -164,24 +167,24 @@ def export(
 
 
 def _check_paths(options: ExportOptions, tell: Callable[[str], None]) -> None:
-    """Refuses before any work what would fail, or destroy something, at its end."""
-    for place, force in ((options.folder, options.force), (_rejected(options.folder), True)):
-        check_place(place)
-        if clean_up(place):
-            tell(f"{place} is back in its place: an export that was to replace it was killed.")
-        check_output(place, force=force)
+    """Refuses an output that could not be written at the end, or that would replace an input."""
+    for path, force in ((options.folder, options.force), (_rejected(options.folder), True)):
+        check_path(path)
+        if clean_up(path):
+            tell(f"{path} was restored: the export that was to replace it had been killed.")
+        check_output(path, force=force)
     target = options.folder.resolve()
-    for name, path in (("`model`", Path(options.model)), ("`labels`", options.labels)):
-        if path is not None and path.exists() and path.resolve().is_relative_to(target):
+    for name, given in (("`model`", Path(options.model)), ("`labels`", options.labels)):
+        if given is not None and given.exists() and given.resolve().is_relative_to(target):
             raise InvalidOptionError(
-                f"`output` {options.folder} would replace {name} {path}; give another `output`"
+                f"`output` {options.folder} would replace {name} {given}; give another `output`"
             )
 
 
 def _load(options: ExportOptions, steps: _Steps) -> Checkpoint:
     with (
         steps.step("load", f"Loading {options.model}"),
-        _memory_for(f"the weights of {options.model}; check that its files are whole"),
+        _explained_memory_errors(f"the weights of {options.model}; check that its files are whole"),
     ):
         return load_checkpoint(
             options.model,
@@ -204,11 +207,11 @@ def _write_files(
     steps: _Steps,
     tell: Callable[[str], None],
 ) -> ExportResult:
-    """Makes all files of an export and proves them."""
+    """Writes all files of an export into ``folder`` and checks them."""
     config = checkpoint.config
     preprocessing = Preprocessing.from_dict(checkpoint.preprocessing)
     model = build_model(checkpoint, options.task)
-    work = count_multiply_adds(
+    multiply_adds = count_multiply_adds(
         config, options.task, rewritten=_graph_outputs(options).only_the_task
     )
     notes = [*checkpoint.notes]
@@ -219,7 +222,7 @@ def _write_files(
             skipped = len(found) - len(videos)
             notes.append(f"{skipped} of {len(found)} calibration videos did not decode.")
 
-    # PyTorch's answers: all outputs for generated clips, and the answer alone for the gate's.
+    # PyTorch's outputs: all of them for generated clips, only the main one for the gate's clips.
     with steps.step("pytorch"):
         reference, resized = _references(model, preprocessing, options, steps)
     if reference.batches != BATCHES:
@@ -249,7 +252,7 @@ def _write_files(
         checkpoint,
         options,
         proof=proof,
-        work=work,
+        multiply_adds=multiply_adds,
         calibration=calibration,
         integer_products=products,
         seconds=steps.seconds,
@@ -265,7 +268,7 @@ def _write_files(
         folder=options.folder if proof.passed else _rejected(options.folder),
         passed=proof.passed,
         proof=proof,
-        multiply_adds=work,
+        multiply_adds=multiply_adds,
         integer_products=products,
         files=_sizes(folder),
         notes=checkpoint.notes,
@@ -279,7 +282,12 @@ def _references(
     options: ExportOptions,
     steps: _Steps,
 ) -> tuple[Reference, Reference | None]:
-    """PyTorch's outputs for clips of the model's own size, and of another if that counts."""
+    """Runs PyTorch on generated clips.
+
+    Returns:
+        PyTorch's outputs for clips of the model's own frame size; and those for a clip of another
+        size, where the graph will resize frames itself, else None.
+    """
     config = model.config
     original = TracedModel(model, _graph_outputs(options))
     size = native_size(preprocessing, config)
@@ -304,18 +312,19 @@ def _gate_reference(
     options: ExportOptions,
     steps: _Steps,
 ) -> tuple[GateReference, dict[str, Any] | None]:
-    """PyTorch's answers to the gate's clips.
+    """Runs PyTorch on the gate's clips, and prepares the model for int8 if there are videos.
 
-    Where there are calibration videos, the model is smoothed for them, which changes none of its
-    answers.
+    With calibration videos, SmoothQuant moves ranges from the model's activations into its
+    weights. That changes none of the model's outputs.
 
     Returns:
-        The answers, and how the model was calibrated.
+        PyTorch's outputs for the gate's clips; and how the model was calibrated, None for not at
+        all.
     """
     channels = ChannelPeaks(model)
     reference = gate_reference(
         TracedModel(model, GraphOutputs(options.task)),
-        _answer(options),
+        _main_output(options),
         preprocessing,
         gate_clips(model.config.num_frames, native_size(preprocessing, model.config), videos),
         on_clip=lambda number: steps.announce(f"Running PyTorch on gate clip {number}"),
@@ -351,14 +360,14 @@ def _write_graph(
             opset=options.opset,
         )
     with steps.step("write", "Writing the files"):
-        answer = _answer(options)
+        output = _main_output(options)
         entries = metadata(
             config=checkpoint.config,
             preprocessing=checkpoint.preprocessing,
             task=options.task,
             input_name=options.input,
             source=checkpoint.source,
-            golden=golden_check(reference.frames[0].shape, answer, reference.outputs[answer][0]),
+            golden=golden_check(reference.frames[0].shape, output, reference.outputs[output][0]),
         )
         if calibration is not None:
             entries["calibration"] = to_json(calibration)
@@ -373,7 +382,7 @@ def _write_graph(
 def _module_to_trace(
     model: TimesformerForVideoClassification, preprocessing: Preprocessing, options: ExportOptions
 ) -> nn.Module:
-    """The inference form, or the model itself where its insides are asked for."""
+    """The inference form; or the model itself, where hidden states or attentions are outputs."""
     outputs = _graph_outputs(options)
     frames_input = FramesInput(preprocessing) if options.input == "frames" else None
     if not outputs.only_the_task:
@@ -389,7 +398,10 @@ def _module_to_trace(
 def _write_variants(
     graph: Path, gate: GateReference, options: ExportOptions, steps: _Steps
 ) -> tuple[tuple[VariantFidelity, ...], IntegerProducts | None]:
-    """Writes and measures the variants beside float32; removes that if it was not asked for."""
+    """Writes and measures all variants but float32.
+
+    The float32 graph, from which they are made, is removed where ``dtypes`` does not name it.
+    """
     measured = []
     integer_products = None
     for dtype in options.dtypes:
@@ -400,7 +412,7 @@ def _write_variants(
             clips = gate.inputs(options.input, mirrored=True)
             products = write_variant(graph, path, dtype, options.int8_target or "vnni", clips)
             integer_products = integer_products or products
-            measured.append(check_variant(path, dtype, options.input, _answer(options), gate))
+            measured.append(check_variant(path, dtype, options.input, _main_output(options), gate))
     if "fp32" not in options.dtypes:
         for file in graph.parent.glob("model.onnx*"):
             file.unlink()
@@ -411,8 +423,8 @@ def _graph_outputs(options: ExportOptions) -> GraphOutputs:
     return GraphOutputs(options.task, options.output_hidden_states, options.output_attentions)
 
 
-def _answer(options: ExportOptions) -> str:
-    """The output that users look at."""
+def _main_output(options: ExportOptions) -> str:
+    """The name of the task's main output."""
     return "logits" if options.task == "video-classification" else "features"
 
 
@@ -425,7 +437,7 @@ def _rejected(output: Path) -> Path:
 
 
 def _mark_rejected(graphs: Path) -> None:
-    """Renames the graphs, so that nobody runs them by mistake."""
+    """Renames the graphs of a failed export, so that nobody runs them by mistake."""
     for path in list(graphs.iterdir()):
         path.rename(path.with_name(f"{path.name}{REJECTED}"))
 
@@ -440,14 +452,14 @@ def _sizes(folder: Path) -> dict[str, int]:
 
 
 @contextlib.contextmanager
-def _memory_for(need: str) -> Iterator[None]:
-    """Names what does not fit into memory, and what helps."""
+def _explained_memory_errors(need_and_remedy: str) -> Iterator[None]:
+    """Turns the block's memory errors into one that names what needs memory, and the remedy."""
     try:
         yield
     except TimesformerError:
         raise
     except (MemoryError, RuntimeError) as error:
-        # PyTorch raises a plain RuntimeError.
+        # PyTorch raises a plain RuntimeError where it has no memory.
         if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
             raise
-        raise NotEnoughMemoryError(f"there is not enough memory for {need}") from error
+        raise NotEnoughMemoryError(f"there is not enough memory for {need_and_remedy}") from error

@@ -1,4 +1,4 @@
-"""Writes a folder whole or not at all: in a hidden folder beside it, then renamed into place."""
+"""Writes a folder whole or not at all: first a hidden folder beside it, which is then renamed."""
 
 from __future__ import annotations
 
@@ -26,25 +26,26 @@ except ImportError:  # Windows has no such locks
 REPORT = "export_report.json"
 REJECTED = ".rejected"  # ends the names of a folder and of its graphs that failed the checks
 _GRAPHS = "onnx"
-# What every export writes; the report lists the graphs.
+# The files that every export writes beside the graphs, which the report lists.
 _WRITTEN = frozenset({"config.json", "preprocessor_config.json", REPORT, "README.md"})
 _LONGEST_REPORT = 10_000_000  # bytes
 
-# The hidden folders beside an export's place.
+# Parts of the names of the hidden folders beside the output: of an export at work, and of one that
+# moved an earlier export out of the way.
 _UNFINISHED, _REPLACED = "partial", "replaced"
 
 
-def check_place(output: Path) -> None:
-    """Refuses a place where no folder can be written.
+def check_path(output: Path) -> None:
+    """Refuses a path where no folder can be written.
 
     Raises:
-        InvalidOptionError: It cannot be a folder of its own, or the folder that would hold it is
-            not there or not writable.
+        InvalidOptionError: The path cannot be a folder of its own, or the folder that would hold it
+            is not there or not writable.
     """
     parent = output.absolute().parent
     if output.name in ("", "..") or os.path.ismount(output):
         raise InvalidOptionError(
-            f"`output` {output} cannot be renamed into place; give a folder inside it"
+            f"`output` {output} cannot be replaced by a new folder; give a folder inside it"
         )
     try:
         str(output.absolute()).encode()
@@ -60,19 +61,19 @@ def check_place(output: Path) -> None:
 
 
 def check_output(output: Path, *, force: bool) -> None:
-    """Refuses early a folder that could not be written in the end.
+    """Refuses an output that ``publish`` could not write, before the long work of an export.
 
     Raises:
-        OutputExistsError: The folder exists and ``force`` is not given, or it holds anything that
-            no earlier export wrote, which ``force`` does not delete.
-        InvalidOptionError: As in ``check_place``.
+        OutputExistsError: The folder exists and ``force`` is not given, or the folder holds
+            anything that no earlier export wrote, which ``force`` does not delete.
+        InvalidOptionError: As in ``check_path``.
     """
-    check_place(output)
+    check_path(output)
     if not os.path.lexists(output):
         return
     if not force:
         raise OutputExistsError(f"{output} exists; give `force` to replace it, or another `output`")
-    problem = _not_ours(output)
+    problem = _why_not_an_export(output)
     if problem is not None:
         raise OutputExistsError(
             f"{output} exists and is not an earlier export ({problem}); "
@@ -81,21 +82,21 @@ def check_output(output: Path, *, force: bool) -> None:
 
 
 def clean_up(output: Path) -> bool:
-    """Removes what exports to the same place left behind when they were killed.
+    """Removes the hidden folders that exports to the same output left when they were killed.
 
-    The hidden folders of exports that still run are locked by them and stay. An earlier export
-    that was being replaced returns to its place where that is empty.
+    Exports that still run have locked their hidden folders; those stay. An earlier export that a
+    killed one had moved out of the way is moved back where ``output`` does not exist.
 
     Returns:
-        Whether an earlier export returned.
+        True where an earlier export was moved back.
     """
     pattern = re.compile(
         rf"\.{re.escape(output.name)}\.({_UNFINISHED}|{_REPLACED})-[^.]+", re.DOTALL
     )
-    returned = False
+    moved_back = False
     try:
         beside = list(output.absolute().parent.iterdir())
-    except PermissionError:  # one may write there, but not look around
+    except PermissionError:  # the user may write to that folder, but not list it
         return False
     for folder in beside:
         if not pattern.fullmatch(folder.name):
@@ -106,17 +107,18 @@ def clean_up(output: Path) -> bool:
             earlier = folder / output.name
             if earlier.exists() and not os.path.lexists(output):
                 earlier.rename(output)
-                returned = True
+                moved_back = True
             shutil.rmtree(folder, ignore_errors=True)
-    return returned
+    return moved_back
 
 
 @contextmanager
 def staging_folder(output: Path) -> Iterator[Path]:
-    """A hidden folder beside ``output`` to write into, gone at the end unless ``publish`` moved it.
+    """Makes a hidden folder beside ``output`` to write into, and removes it at the end.
 
-    It is removed on any exception, KeyboardInterrupt included; where the process is killed, the
-    next export's ``clean_up`` removes it. Errors name its files as they would be in ``output``.
+    ``publish`` renames the folder to ``output`` before that. Any exception removes the folder,
+    KeyboardInterrupt included; where the process is killed, the next export's ``clean_up`` does.
+    Errors name the files by their later paths in ``output``.
     """
     with _hidden_folder(output, _UNFINISHED) as staging:
         try:
@@ -133,7 +135,7 @@ def publish(staging: Path, output: Path, *, force: bool) -> None:
 
     Raises:
         OutputExistsError: ``output`` exists, and may not be replaced.
-        OutputWriteError: It cannot be renamed.
+        OutputWriteError: The folder cannot be renamed.
     """
     check_output(output, force=force)
     with writing(output), contextlib.ExitStack() as stack:
@@ -152,13 +154,15 @@ def publish(staging: Path, output: Path, *, force: bool) -> None:
 
 @contextmanager
 def writing(path: Path, size: int = 0, elsewhere: str = "give an `output`") -> Iterator[None]:
-    """Names the file, the reason and the remedy where it cannot be written.
+    """Turns a failed write in the block into an error with the file, the reason and the remedy.
 
     Args:
         path: The file that the block writes.
         size: About how many bytes the block writes through a library that does not raise OSErrors.
-            Whatever the library raises, the disk is tried.
-        elsewhere: How to write it to another disk.
+            Where such a library fails, ``writing`` itself tries to write as many bytes beside
+            ``path``, to learn whether the disk is the reason.
+        elsewhere: The beginning of the remedy, which the words "in another folder" or "on another
+            disk" follow.
 
     Raises:
         OutputWriteError: The block raised an OSError, or the disk has no room for ``size`` bytes.
@@ -195,7 +199,7 @@ def to_json(values: Any, indent: int | None = None) -> str:
 
 
 def listed_files(report: Path) -> frozenset[str]:
-    """The files that a report lists; none where it is not the report of an export."""
+    """The files that a report lists; none where the file is not the report of an export."""
     try:
         with report.open("rb") as file:
             return frozenset(json.loads(file.read(_LONGEST_REPORT))["files"])
@@ -203,8 +207,8 @@ def listed_files(report: Path) -> frozenset[str]:
         return frozenset()
 
 
-def _not_ours(folder: Path) -> str | None:
-    """Why a folder is not an earlier export, or None. An empty folder may be replaced too."""
+def _why_not_an_export(folder: Path) -> str | None:
+    """Says why a folder is not an earlier export; None for an export and for an empty folder."""
     if folder.is_symlink():
         return "it is a symbolic link"
     if not folder.is_dir():
@@ -231,17 +235,17 @@ def _is_folder(path: Path) -> bool:
 
 @contextmanager
 def _hidden_folder(output: Path, kind: str) -> Iterator[Path]:
-    """A new folder beside ``output``, locked while it is in use and gone at the end."""
+    """Makes a folder beside ``output``, locks it while the block runs, and removes it then."""
     while True:
         with writing(output):
             name = tempfile.mkdtemp(prefix=f".{output.name}.{kind}-", dir=output.absolute().parent)
         folder = Path(name)
         with _lock(folder) as locked:
-            # Until it was locked, another export's clean_up could take it for an abandoned one.
+            # Before the lock, another export's clean_up may have taken the folder for abandoned.
             if locked is False or not folder.exists():
                 continue
             try:
-                folder.chmod(0o777 & ~_umask())  # mkdtemp's is for its owner alone
+                folder.chmod(0o777 & ~_umask())  # mkdtemp makes folders for their owner alone
                 yield folder
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -253,7 +257,7 @@ def _lock(folder: Path) -> Iterator[bool | None]:
     """Locks a folder until the end of the block; the system ends the lock of a killed process.
 
     Yields:
-        Whether this process has the lock now; None on systems and disks without such locks.
+        True where this process has the lock now; None on systems and disks without such locks.
     """
     if fcntl is None:
         yield None
@@ -283,7 +287,7 @@ def _try_to_lock(file: int) -> bool | None:
 
 
 def _try_to_write(path: Path, size: int) -> None:
-    """Writes so many bytes and removes them again."""
+    """Writes ``size`` bytes to a file and removes it again."""
     chunk = bytes(1 << 20)
     try:
         with path.open("wb") as file:
@@ -294,9 +298,9 @@ def _try_to_write(path: Path, size: int) -> None:
 
 
 def _write_error(path: Path, error: OSError, elsewhere: str) -> OutputWriteError:
-    remedy = f"{elsewhere} in another place"
+    remedy = f"{elsewhere} in another folder"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        remedy = f"make room on that disk, or {elsewhere} on another one"
+        remedy = f"make room on that disk, or {elsewhere} on another disk"
     elif error.errno == errno.EFBIG:
         remedy = "raise the limit on the size of files (ulimit -f)"
     return OutputWriteError(path, error.strerror or str(error), remedy)

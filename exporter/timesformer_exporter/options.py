@@ -1,6 +1,6 @@
-"""ExportOptions: what to export, and how; validated when it is made.
+"""ExportOptions: all options of an export, validated on construction.
 
-It imports no torch, so that the command can refuse a wrong option at once.
+This module does not import torch, so that the command refuses a wrong option at once.
 """
 
 from __future__ import annotations
@@ -32,33 +32,36 @@ class ExportOptions:
         output: The folder to write; None for ``./<model name>-onnx``.
         revision: The Hub revision.
         local_files_only: Never use the network.
-        labels: A file with the labels, one a line or JSON.
+        labels: A file with the labels of the classes, one a line or JSON.
         task: ``video-classification`` (logits) or ``feature-extraction`` (last_hidden_state and
             features).
         input: ``pixel_values`` (float32, preprocessed) or ``frames`` (uint8 RGB of any size).
         num_frames: Frames in a clip; None for the checkpoint's own number.
         image_size: Height and width in pixels, or one number for both; None for the
             checkpoint's own.
-        attention_heads: For checkpoints without a configuration; None for hidden size / 64, which
-            is assumed for the authors' and mmaction2's files, and for hidden size 768.
-        weights: Which weights of a checkpoint that holds two sets: ``raw``, or ``ema``, their
-            average over training steps; None for those that the checkpoint has as its model.
-        dtypes: Which files: ``fp32``, ``int8``, ``fp16``, ``q4``, each at most once.
-        calibration_videos: Videos, and folders of videos, for which int8 and q4 are prepared and
-            on which the variants are compared with PyTorch.
-        int8_target: ``vnni`` (weights of 8 bits) or ``avx2`` (of 7 bits, which give the same
-            result on any processor without help from the runtime); None is ``vnni``.
-        gate: Whether variants in reduced precision must reach their thresholds.
+        attention_heads: The number of heads, for checkpoints without a configuration; None for
+            hidden size / 64, which is assumed for files of the authors' code and of mmaction2, and
+            for hidden size 768.
+        weights: The weights to take from a checkpoint that holds two sets: ``raw``, or ``ema``,
+            their average over training steps; None for the set that the trainer saved as the model.
+        dtypes: The precisions of the files to write: ``fp32``, ``int8``, ``fp16``, ``q4``, each at
+            most once.
+        calibration_videos: Videos, and folders of videos. The export prepares int8 and q4 for them,
+            and compares the variants with PyTorch on them.
+        int8_target: ``vnni`` (weights of 8 bits) or ``avx2`` (weights of 7 bits, which give equal
+            results on any processor without help from the runtime); None means ``vnni``.
+        gate: Reject variants in reduced precision that miss their thresholds.
         opset: The ONNX operator set, 18 to 23.
         output_hidden_states: Add the outputs ``hidden_states.{i}``.
-        output_attentions: Add ``spatial_attentions.{i}`` and ``temporal_attentions.{i}``
-            (divided), ``spatial_attentions.{i}`` (space-only) or ``attentions.{i}`` (joint).
-        atol: Absolute tolerance of the check, on top of 1e-4 of PyTorch's largest value.
+        output_attentions: Add the outputs ``spatial_attentions.{i}`` and
+            ``temporal_attentions.{i}`` (divided), ``spatial_attentions.{i}`` (space-only) or
+            ``attentions.{i}`` (joint).
+        atol: Absolute tolerance of the fidelity check, added to 1e-4 of PyTorch's largest value.
         force: Replace an earlier export.
-        push_to_hub: ``owner/name`` on the Hub, where the export goes once it has passed its
-            checks; None for nowhere.
-        private: Make that repository private if it is a new one.
-        push_revision: The branch there that gets the export; None for ``main``.
+        push_to_hub: The repository ``owner/name`` on the Hub to which an export that has passed its
+            checks is uploaded; None for no upload.
+        private: Make the repository of ``push_to_hub`` private if it is new.
+        push_revision: The branch of that repository that gets the export; None for ``main``.
 
     Raises:
         InvalidOptionError: An option has a value that is not allowed.
@@ -151,7 +154,7 @@ class ExportOptions:
 
     @property
     def folder(self) -> Path:
-        """Where the exported model goes."""
+        """The folder of the exported model: ``output``, or ``./<model name>-onnx``."""
         if self.output is not None:
             return self.output
         path = Path(self.model)

@@ -1,6 +1,6 @@
-"""Uploads a finished export to the Hugging Face Hub, by huggingface_hub.
+"""Uploads a finished export to the Hugging Face Hub.
 
-The standard variables (HF_ENDPOINT, HF_TOKEN, ...) are honoured by that library.
+The library huggingface_hub does it, so its environment variables (HF_ENDPOINT, HF_TOKEN, ...) hold.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _LOGIN = "log in with a token that may write (`hf auth login`, or set HF_TOKEN)"
 
 
 def check_push(repo_id: str, *, private: bool) -> None:
-    """Finds out before a long export whether its upload is bound to fail.
+    """Raises before a long export where its upload would surely fail.
 
     Args:
         repo_id: ``owner/name``.
-        private: Whether a new repository is to be private.
+        private: Make the repository private if it is new.
 
     Raises:
         HubError: The Hub cannot be reached, or does not know the user's token.
@@ -46,10 +46,10 @@ def check_push(repo_id: str, *, private: bool) -> None:
                 f"only read; {_LOGIN}"
             )
         try:
-            exists = api.model_info(repo_id)
+            repository = api.model_info(repo_id)
         except errors.RepositoryNotFoundError:
             return
-    if private and not exists.private:
+    if private and not repository.private:
         raise InvalidOptionError(
             f"`private` is for a new repository, but {repo_id} exists and is public; make it "
             "private in its settings on the Hub, or leave the option out"
@@ -66,21 +66,21 @@ def push(
 ) -> str:
     """Uploads the files of an export in one commit, so that nobody sees half of it.
 
-    A new repository is created. In an existing one, files of an earlier export that this one does
-    not have are deleted: their weights are others. All other files stay.
+    A new repository is created. In an existing one, the commit deletes the files of an earlier
+    export that the new export does not have, because they hold other weights. All other files stay.
 
     Args:
         folder: The exported model.
-        files: Its files, relative to the folder.
+        files: The paths of its files, relative to the folder.
         repo_id: ``owner/name``.
-        private: Whether a new repository is private.
+        private: Make the repository private if it is new.
         revision: The branch that gets the commit; None for ``main``. A new branch is created.
 
     Returns:
         The URL of the repository, or of its branch.
 
     Raises:
-        HubError: The Hub cannot be reached, refused the upload or broke off.
+        HubError: The Hub cannot be reached, refused the upload or broke it off.
         MissingDependencyError: huggingface_hub is not installed.
     """
     failure = (
@@ -112,12 +112,12 @@ def push(
 
 
 def _earlier_files(api: HfApi, repo_id: str, revision: str | None) -> set[str]:
-    """The files that the report of an earlier export in the repository lists."""
-    there = set(api.list_repo_files(repo_id, revision=revision))
-    if REPORT not in there:
+    """The files of the repository that the report of an earlier export lists."""
+    present = set(api.list_repo_files(repo_id, revision=revision))
+    if REPORT not in present:
         return set()
     report = api.hf_hub_download(repo_id, REPORT, revision=revision)
-    return there & listed_files(Path(report))
+    return present & listed_files(Path(report))
 
 
 @contextmanager
@@ -131,7 +131,7 @@ def _quiet() -> Iterator[None]:
     from huggingface_hub.utils import logging as hub_logging  # noqa: PLC0415
 
     shown, verbosity = not are_progress_bars_disabled(), hub_logging.get_verbosity()
-    if shown:  # where a variable decides, the library warns of such calls
+    if shown:  # the library warns of such calls where an environment variable decides
         disable_progress_bars()
     hub_logging.set_verbosity(logging.ERROR)
     try:
@@ -166,7 +166,7 @@ def _explained(failure: str) -> Iterator[None]:
 def _reason(error: BaseException) -> str:
     """Words the Hub's answer, or what went wrong on the way to it, with the remedy."""
     response = getattr(error, "response", None)
-    if response is None and error.__cause__ is not None:  # of one file among several
+    if response is None and error.__cause__ is not None:  # the error of one file among several
         error = error.__cause__
         response = getattr(error, "response", None)
     if response is None:

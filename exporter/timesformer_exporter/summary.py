@@ -1,4 +1,4 @@
-"""The lines that the command prints at the end: proof, files, verdict and the next step."""
+"""Prints the result of an export: comparisons with PyTorch, files, verdict and the next step."""
 
 from __future__ import annotations
 
@@ -22,32 +22,33 @@ def summary(
     result: ExportResult,
     options: ExportOptions,
     seconds: float,
-    named: Callable[[str], str],
+    with_option_names: Callable[[str], str],
 ) -> None:
-    """Prints the result of an export that took so many seconds.
+    """Prints the result of an export.
 
     Args:
         console: Where to print it.
         result: The result.
-        options: What was asked for.
-        seconds: What the export took.
-        named: Puts the names of options on the command line into a library's message.
+        options: The options of the export.
+        seconds: The time that the whole command took.
+        with_option_names: Puts the command line's names of options into a library's message.
     """
 
     def line(text: str) -> None:
         console.print(Text(printable(text)), soft_wrap=True)
 
     for note in result.notes:
-        line(f"Note: {named(note)}")
+        line(f"Note: {with_option_names(note)}")
     console.print(_proof(result))
     if result.proof.variants:
         console.print(_variants(result))
     for name, size in result.files.items():
         line(f"{result.folder / name}  {_size(size)}")
-    work = result.multiply_adds
+    multiply_adds = result.multiply_adds
     line(
-        f"{_count(work.exported)} multiply-adds a clip, "
-        f"{work.exported / work.original:.0%} of the original's {_count(work.original)}"
+        f"{_count(multiply_adds.exported)} multiply-adds a clip, "
+        f"{multiply_adds.exported / multiply_adds.original:.0%} of the original's "
+        f"{_count(multiply_adds.original)}"
     )
     if result.integer_products is not None:
         line(_integer_products(result.integer_products))
@@ -71,7 +72,7 @@ def summary(
 
 
 def failure(result: ExportResult) -> str:
-    """Names the check that failed, in a few words."""
+    """Says in a few words which check failed."""
     worst = result.proof.fidelity.worst
     if not worst.passed:
         reason = worst.problem or f"differs by {worst.max_abs:.1e}, limit {worst.limit:.1e}"

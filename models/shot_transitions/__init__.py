@@ -1,1 +1,1 @@
-"""How the bundled shot-transition models are made: render clips, train, evaluate."""
+"""Makes the bundled shot-transition models: renders clips, trains, evaluates."""

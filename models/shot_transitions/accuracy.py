@@ -1,4 +1,4 @@
-"""What reduced precision costs: ``python -m models.shot_transitions.accuracy --help``."""
+"""Measures how much accuracy int8, fp16 and q4 lose: run with ``--help`` for the options."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Cost:
 
     @property
     def passed(self) -> bool:
-        """Whether the file is as good as wanted."""
+        """True where the file reaches both goals: few points lost, and PyTorch's labels."""
         # A clip in a thousand is a step of 0.1 points: without rounding, 0.1 might exceed 0.1.
         within = round(self.lost, 6) <= MOST_LOST[self.dtype]
         return within and self.agreement >= LEAST_AGREEMENT
@@ -63,12 +63,12 @@ def cost(dtype: str, true: Labels, pytorch: Labels, found: Labels) -> Cost:
 
 
 def table(clips: int, accuracy: float, costs: Sequence[Cost]) -> str:
-    """The costs in Markdown.
+    """Makes a Markdown table of the costs.
 
     Args:
-        clips: How many clips they were measured on.
-        accuracy: PyTorch's.
-        costs: One for each file.
+        clips: The number of clips that the costs were measured on.
+        accuracy: PyTorch's accuracy.
+        costs: The costs of each file.
     """
     lines = [
         f"### What reduced precision costs, on the {clips} held-out renders",
@@ -91,12 +91,12 @@ def measure(folder: Path, renders: Path, threads: int) -> tuple[str, tuple[Cost,
     """Exports a model in all precisions and runs it on a pool, one clip at a time.
 
     Args:
-        folder: The model.
-        renders: The pool.
+        folder: The folder of the model's checkpoint.
+        renders: The folder of the pool.
         threads: CPU threads.
 
     Returns:
-        The table and what it is made of.
+        The table, and the costs of each file.
     """
     model = load_model(folder)
     pool = pool_for(model, renders)
@@ -105,8 +105,8 @@ def measure(folder: Path, renders: Path, threads: int) -> tuple[str, tuple[Cost,
     pytorch = logits_of(model, clips).argmax(1)
     costs = []
     with tempfile.TemporaryDirectory() as scratch:
-        exported = Path(scratch) / "bundle"
-        # Without the gate: this is the judgement, and a table of what is too bad is wanted too.
+        exported = Path(scratch) / "exported"
+        # Without the gate: this command judges the files itself, and its table shows bad ones, too.
         export(ExportOptions(str(folder), output=exported, dtypes=get_args(Dtype), gate=False))
         for dtype in MOST_LOST:
             classifier = VideoClassifier.from_pretrained(
@@ -137,7 +137,7 @@ def main(folder: Path, renders: Path, write_card: bool, threads: int) -> None:
     """Prints the accuracy of fp32, int8, fp16 and q4 beside PyTorch's; exits with 1 if one misses.
 
     An exported file may lose few points of accuracy and must give nearly all clips the label that
-    PyTorch gives them. It runs as it does for users: in the runtime, one clip at a time.
+    PyTorch gives them. The runtime runs the file, one clip at a time, as for users.
     """
     torch.set_num_threads(threads)
     text, costs = measure(folder, renders, threads)
@@ -148,7 +148,7 @@ def main(folder: Path, renders: Path, write_card: bool, threads: int) -> None:
         card.write_text(content, encoding="utf-8")
     missed = [c.dtype for c in costs if not c.passed]
     if missed:
-        raise click.ClickException(f"{folder.name}: {', '.join(missed)} misses what is wanted")
+        raise click.ClickException(f"{folder.name}: {', '.join(missed)} missed the goals")
 
 
 if __name__ == "__main__":

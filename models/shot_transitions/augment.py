@@ -1,4 +1,4 @@
-"""Augmentation that knows what each symmetry of a clip does to its label."""
+"""Augments clips, and changes their labels where mirroring or reversing changes the class."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def crop(clip: Clip, top: int, left: int, size: int) -> Clip:
 
 
 def augmented(rng: np.random.Generator, clip: Clip, label: int, size: int) -> tuple[Planes, int]:
-    """A random relative of a clip, ready for the model: float32 [T, 3, size, size], and its label.
+    """Makes a random variation of a clip as the model's input [T, 3, size, size], and its label.
 
     Crop, mirror, flip, transposition, time reversal, permuted channels and new colours: each pixel
     value is mapped alike in all frames, so that what is flat or constant stays so.
@@ -65,7 +65,7 @@ def normalised(clips: npt.NDArray[np.uint8]) -> Planes:
 
 
 def _random_tables(rng: np.random.Generator) -> npt.NDArray[np.float32]:
-    """What each of the 256 values of each channel becomes, normalised: float32 [3, 256]."""
+    """Draws curves of colour: the normalised value of each of 256 levels, float32 [3, 256]."""
     values = np.linspace(0, 1, 256)
     if rng.random() < 0.3:
         values = 1 - values

@@ -1,4 +1,4 @@
-"""A clip: two scenes joined by a transition, encoded by H.264, decoded and sampled."""
+"""Makes clips: joins two scenes by a transition, encodes as H.264, decodes and samples."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ _MOST_SCENES = 100
 
 
 class Moving(Protocol):
-    """Anything that has a picture at each time."""
+    """A scene: it has a frame at any time."""
 
     @property
     def source(self) -> str:
-        """Where it was taken from; "" where every scene is new."""
+        """The name of the video that the scene is from; "" for a drawn scene."""
 
     def frame(self, time: float) -> Frame:
         """RGB uint8 [height, width, 3] at a time in seconds."""
 
 
 MakeScene = Callable[[np.random.Generator, int, int, float, str], Moving]
-"""(rng, height, width, seconds, kind) -> a scene that can be looked at for that time."""
+"""(rng, height, width, seconds, kind) -> a scene that lasts so many seconds."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All that is decided about a clip before its scenes are drawn."""
+    """The properties of a clip, which are chosen before its scenes are made."""
 
     label: str
     kind: str
@@ -65,7 +65,7 @@ class Plan:
 
 
 def random_plan(rng: np.random.Generator, label: str) -> Plan:
-    """Size, length, quality and kind of a clip with the given label."""
+    """Chooses size, length, quality and kind of a clip with the given label."""
     across, up = _ASPECTS[int(rng.integers(len(_ASPECTS)))]
     short = int(rng.integers(_SHORT_SIDES[0] // 2, _SHORT_SIDES[1] // 2 + 1)) * 2
     height = short * up // min(across, up) // 2 * 2
@@ -87,7 +87,7 @@ def random_plan(rng: np.random.Generator, label: str) -> Plan:
 def joined_frames(
     rng: np.random.Generator, plan: Plan, make_scene: MakeScene = Scene
 ) -> tuple[list[Frame], Transition]:
-    """The clip's frames before encoding, and the transition that joins its scenes."""
+    """Makes the clip's frames before encoding, and the transition that joins its scenes."""
     transition = random_transition(rng, plan.label, plan.sampled, plan.height, plan.width)
     before, after = _two_scenes(rng, plan, transition, make_scene)
     frames = []
@@ -108,7 +108,7 @@ def _two_scenes(
     transition: Transition,
     make_scene: MakeScene,
 ) -> tuple[Moving, Moving]:
-    """Scenes that a person tells apart from each other and from a flat card."""
+    """Makes two scenes that a person can tell from each other and from a flat card."""
     middle = plan.frames / plan.rate / 2
 
     def draw() -> tuple[Moving, Frame]:
@@ -137,7 +137,7 @@ def _difference(first: Frame, second: Frame) -> float:
 
 
 def square(frame: Frame) -> Frame:
-    """The centre square of a frame: what is left of it after the centre crop."""
+    """The centre square of a frame, which the models' centre crop keeps."""
     height, width = frame.shape[:2]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
@@ -145,7 +145,7 @@ def square(frame: Frame) -> Frame:
 
 
 def encode(frames: Sequence[Frame], rate: int, crf: int, preset: str) -> bytes:
-    """An MP4 file with the frames (RGB uint8 [H, W, 3], even sides) as H.264."""
+    """Encodes frames (RGB uint8 [H, W, 3], even sides) as H.264 in an MP4 file."""
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=Fraction(rate))
@@ -161,7 +161,7 @@ def encode(frames: Sequence[Frame], rate: int, crf: int, preset: str) -> bytes:
 
 
 def decode(video: bytes, wanted: npt.NDArray[np.int64]) -> list[Frame]:
-    """The wanted frames (sorted indices) of a video, RGB uint8."""
+    """Decodes the frames of a video at the wanted, sorted indices: RGB uint8."""
     positions = set(wanted.tolist())
     frames: dict[int, Frame] = {}
     with av.open(io.BytesIO(video), "r") as container:
@@ -175,9 +175,9 @@ def decode(video: bytes, wanted: npt.NDArray[np.int64]) -> list[Frame]:
 
 
 def shrink(frames: Sequence[Frame], size: int) -> npt.NDArray[np.uint8]:
-    """Short side to ``size`` (antialiased bilinear), then the centre square: [T, size, size, 3].
+    """Resizes the short side to ``size`` and cuts out the centre square: [T, size, size, 3].
 
-    The same arithmetic as the models' preprocessing.
+    The arithmetic, an antialiased bilinear resize, is that of the models' preprocessing.
     """
     height, width = frames[0].shape[:2]
     short = min(height, width)
@@ -195,7 +195,7 @@ def shrink(frames: Sequence[Frame], size: int) -> npt.NDArray[np.uint8]:
 def render_clip(
     rng: np.random.Generator, label: str, size: int, make_scene: MakeScene = Scene
 ) -> npt.NDArray[np.uint8]:
-    """What the model sees of one clip: uint8 [8, size, size, 3]."""
+    """Renders a clip and samples it; returns the model's frames, uint8 [8, size, size, 3]."""
     plan = random_plan(rng, label)
     frames, _ = joined_frames(rng, plan, make_scene)
     video = encode(frames, plan.rate, plan.crf, plan.preset)
@@ -203,6 +203,6 @@ def render_clip(
 
 
 def random_label(rng: np.random.Generator) -> str:
-    """A class; none, which has the most faces, twice as often as each of the others."""
+    """Draws a label; ``none``, the most varied class, twice as often as each of the others."""
     shares = np.array([2.0] + [1.0] * (len(LABELS) - 1))
     return str(rng.choice(LABELS, p=shares / shares.sum()))

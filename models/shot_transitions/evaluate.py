@@ -23,17 +23,17 @@ _BATCH = 50
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How often each class is taken for each: int [true, predicted]."""
+    """The confusion matrix: numbers of clips, int [true class, predicted class]."""
 
     confusion: npt.NDArray[np.int64]
 
     @property
     def accuracy(self) -> float:
-        """The share of clips that are named rightly."""
+        """The share of clips that get their true class."""
         return float(np.trace(self.confusion) / self.confusion.sum())
 
     def share(self, true: str, predicted: str) -> float:
-        """How often clips of one class are taken for another, 0 to 1."""
+        """The share of the clips of class ``true`` that get the class ``predicted``, 0 to 1."""
         row = self.confusion[LABELS.index(true)]
         return float(row[LABELS.index(predicted)] / row.sum())
 
@@ -65,16 +65,16 @@ def logits_of(
 
 
 def pool_for(model: TimesformerForVideoClassification, folder: Path) -> Pool:
-    """Opens a pool, if its clips have the model's size.
+    """Opens a pool whose clips have the model's size.
 
     Raises:
-        click.ClickException: The folder is no pool, or one of another size.
+        click.ClickException: The folder is not a pool, or its clips have another size.
     """
     try:
         pool = open_pool(folder)
     except FileNotFoundError as error:
         raise click.ClickException(
-            f"{folder} is no pool of clips; make one: python -m models.shot_transitions.render"
+            f"{folder} is not a pool of clips; make one: python -m models.shot_transitions.render"
         ) from error
     size = model.config.image_hw[0]
     if pool.clips.shape[2:4] != model.config.image_hw:
@@ -95,7 +95,7 @@ def evaluate(model: TimesformerForVideoClassification, pool: Pool) -> Evaluation
 
 
 def report(title: str, pool_folder: Path, result: Evaluation) -> str:
-    """One evaluation in Markdown: what was measured on, accuracy, confusion."""
+    """Makes the Markdown of an evaluation: accuracy, the clips, the confusion matrix."""
     about = json.loads((pool_folder / "about.json").read_text(encoding="utf-8"))
     source = "drawn scenes"
     if about["videos"]:

@@ -1,4 +1,4 @@
-"""Real footage: shots taken at random from a folder of videos, in the place of drawn scenes."""
+"""Real footage: shots taken at random from a folder of videos, instead of drawn scenes."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from PIL import Image
 Frame = npt.NDArray[np.uint8]
 
 _SUFFIXES = {".mp4", ".mkv", ".mov", ".webm", ".avi", ".flv", ".ts", ".m4v"}
-_SHORT_SIDE = 128  # kept of each frame
+_SHORT_SIDE = 128  # pixels, after shrinking
 _RATE = 15.0  # frames a second that are kept
-_MOST_SECONDS = 40.0  # kept of each video
-_LEAST_FRAMES = 12
-_JUMP = 12.0  # mean grey levels between kept neighbours from which it may be a cut
+_MOST_SECONDS = 40.0  # of each video, from its start
+_LEAST_FRAMES = 12  # of a shot
+_JUMP = 12.0  # least mean difference of neighbouring frames at a cut, in grey levels
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Shot:
 
 @dataclass(frozen=True)
 class ShotScene:
-    """A part of a shot, as a scene: frames of the asked size at any time."""
+    """A part of a shot, which serves as a scene: it has a frame of any size at any time."""
 
     source: str
     frames: npt.NDArray[np.uint8]
@@ -44,10 +44,10 @@ class ShotScene:
     mirrored: bool
 
     def frame(self, time: float) -> Frame:
-        """RGB uint8 [height, width, 3]; the last picture stands when the shot is over."""
+        """RGB uint8 [height, width, 3]; after the end of the shot, its last frame."""
         index = min(int(time * self.speed), len(self.frames) - 1)
-        picture = _cover(self.frames[index], self.height, self.width)
-        return picture[:, ::-1] if self.mirrored else picture
+        frame = _resized_to_cover(self.frames[index], self.height, self.width)
+        return frame[:, ::-1] if self.mirrored else frame
 
 
 @dataclass(frozen=True)
@@ -58,15 +58,15 @@ class Footage:
 
     @property
     def names(self) -> list[str]:
-        """The files that have shots."""
+        """The names of the videos that have shots."""
         return sorted({shot.name for shot in self.shots})
 
     def random_scene(
         self, rng: np.random.Generator, height: int, width: int, seconds: float, kind: str
     ) -> ShotScene:
-        """A part of a random shot; ``kind`` is of no use here, reality does what it wants."""
+        """Takes a part of a random shot; ``kind`` is ignored, as real footage does not have it."""
         del kind
-        name = str(rng.choice(self.names))  # each video alike, however many shots it has
+        name = str(rng.choice(self.names))  # all videos equally often, however many shots they have
         shots = [shot for shot in self.shots if shot.name == name]
         frames = shots[int(rng.integers(len(shots)))].frames
         wanted = int(seconds * _RATE) + 1
@@ -78,7 +78,7 @@ class Footage:
 
 @functools.lru_cache(maxsize=1)
 def load_footage(folder: Path) -> Footage:
-    """Reads the videos of a folder; those that do not decode are left out.
+    """Reads the videos of a folder; videos that do not decode are left out.
 
     Raises:
         ValueError: There are fewer than two videos with a usable shot.
@@ -94,7 +94,7 @@ def load_footage(folder: Path) -> Footage:
 
 
 def _read(path: Path) -> list[Frame]:
-    """The frames of a video at about ``_RATE``, small; those before the first damage."""
+    """Reads the frames of a video at about ``_RATE``, shrunk, up to the first damage."""
     frames: list[Frame] = []
     try:
         with av.open(io.BytesIO(path.read_bytes()), "r") as container:
@@ -109,7 +109,7 @@ def _read(path: Path) -> list[Frame]:
                 if len(frames) >= _MOST_SECONDS * _RATE:
                     break
     except FFmpegError:
-        pass  # odd files are part of such folders; what came before is good
+        pass  # such folders hold damaged files; the frames before the damage are good
     return [frame for frame in frames if frame.shape == frames[0].shape]
 
 
@@ -120,7 +120,7 @@ def _small(frame: Frame) -> Frame:
 
 
 def _split(frames: list[Frame]) -> list[npt.NDArray[np.uint8]]:
-    """Parts without a cut: where the picture jumps much more than around it, a new one begins."""
+    """Splits frames at cuts: where two neighbours differ much more than those around them."""
     if len(frames) < _LEAST_FRAMES:
         return []
     tiny = np.stack([frame[::8, ::8] for frame in frames]).astype(np.float32)
@@ -135,11 +135,11 @@ def _split(frames: list[Frame]) -> list[npt.NDArray[np.uint8]]:
     return [part for part in parts if len(part) >= _LEAST_FRAMES]
 
 
-def _cover(frame: Frame, height: int, width: int) -> Frame:
-    """The largest centred part of a frame with the aspect of the size, resized to it."""
+def _resized_to_cover(frame: Frame, height: int, width: int) -> Frame:
+    """Resizes the largest centred part of a frame that has the aspect ratio of the new size."""
     scale = max(height / frame.shape[0], width / frame.shape[1])
     part_h, part_w = height / scale, width / scale
     top, left = (frame.shape[0] - part_h) / 2, (frame.shape[1] - part_w) / 2
     box = (left, top, left + part_w, top + part_h)
-    picture = Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR, box=box)
-    return np.asarray(picture)
+    resized = Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR, box=box)
+    return np.asarray(resized)

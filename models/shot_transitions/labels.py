@@ -17,7 +17,8 @@ LABELS = (
 
 none: one shot, whatever happens in it. cut: the change fits between two sampled frames.
 fade_in, fade_out: from, to one flat colour. dissolve: one scene melts into the other.
-wipe_left: the edge travels to the left, so the new scene appears at the right; the others alike.
+wipe_left: the edge travels to the left, so the new scene appears at the right. The other wipes are
+named after the direction of their edge, too.
 """
 
 WIPES = LABELS[5:]
@@ -28,7 +29,7 @@ def _swapped(*pairs: tuple[str, str]) -> tuple[int, ...]:
     return tuple(LABELS.index(names.get(label, label)) for label in LABELS)
 
 
-# What a label becomes, by index, when the clip is changed so.
+# The index of the label that each label becomes when the clip is mirrored, flipped, ...
 MIRRORED = _swapped(("wipe_left", "wipe_right"))  # left and right exchanged
 FLIPPED = _swapped(("wipe_up", "wipe_down"))  # top and bottom exchanged
 TRANSPOSED = _swapped(("wipe_left", "wipe_up"), ("wipe_right", "wipe_down"))  # rows and columns

@@ -1,4 +1,4 @@
-"""How things change over time: curves for camera, objects and light."""
+"""Curves over time for the motion of camera and objects, and for changes of light."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def flashes(rng: np.random.Generator, seconds: float) -> Curve:
 
 
 def light_change(rng: np.random.Generator, seconds: float) -> Curve:
-    """Clouds, lamps and apertures: a lasting change by a factor of up to 2.5, quick or slow."""
+    """A lasting change of light by a factor of up to 2.5, quick or slow, as by clouds and lamps."""
     amount = rng.uniform(0.35, 0.9) * rng.choice((-1, 1))
     share = rng.uniform(0.2, 0.8)  # how much of it is below the scene's own brightness
     moment, duration = rng.uniform(0.15, 0.85) * seconds, seconds * rng.choice((0.01, 0.2, 0.6))

@@ -1,4 +1,4 @@
-"""Draws the README's picture: what the model sees of some sample clips, and how it names them.
+"""Draws the README's image: the frames that the model sees of sample clips, and its labels.
 
 python -m models.shot_transitions.picture MODEL
 """

@@ -26,10 +26,10 @@ class Pool:
 
 
 def create_pool(folder: Path, count: int, size: int) -> None:
-    """Makes an empty pool, unless there is one already.
+    """Makes an empty pool, unless the folder already holds one of that shape.
 
     Raises:
-        ValueError: The folder holds a pool of other shape.
+        ValueError: The folder holds a pool of another shape.
     """
     shape = (count, NUM_FRAMES, size, size, 3)
     if (folder / "labels.npy").exists():
@@ -43,7 +43,7 @@ def create_pool(folder: Path, count: int, size: int) -> None:
 
 
 def open_pool(folder: Path, *, writable: bool = False) -> Pool:
-    """The pool in a folder, as it is now and as it grows."""
+    """Opens the pool in a folder; clips that are rendered later appear in it."""
     mode = "r+" if writable else "r"
     return Pool(
         np.load(folder / "clips.npy", mmap_mode=mode),  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ from models.shot_transitions.textures import Palette, cut_out, textured_canvas
 Frame = npt.NDArray[np.uint8]
 
 KINDS = ("shot", "still", "fast", "flash", "light", "crossing")
-"""What happens in a scene; all but the first two are easily mistaken for a transition.
+"""The kinds of scenes; all but the first two are easily mistaken for a transition.
 
 shot: some motion. still: next to none. fast: the camera moves quickly all the time.
 flash: one or two short flashes. light: a strong change of light. crossing: a large object with
@@ -43,10 +43,10 @@ class Scene:
     """One continuous shot.
 
     Args:
-        rng: Where chance comes from; the scene is drawn from it now, its noise later.
+        rng: The source of randomness, for the scene now and for its noise in each frame.
         height: Height of the frames.
         width: Width of the frames.
-        seconds: How long it will be looked at; motion is planned for this time.
+        seconds: The length of the scene; motion is planned for this time.
         kind: One of ``KINDS``.
     """
 
@@ -56,7 +56,7 @@ class Scene:
     seconds: float
     kind: str = "shot"
     _sprites: list[_Sprite] = field(default_factory=list)
-    _last_matrix: tuple[float, ...] = ()  # a camera at rest need not look twice
+    _last_matrix: tuple[float, ...] = ()  # a camera at rest shows the last view again
     _last_view: Image.Image = field(default_factory=lambda: Image.new("RGB", (1, 1)))
 
     def __post_init__(self) -> None:
@@ -76,11 +76,11 @@ class Scene:
 
     @property
     def source(self) -> str:
-        """Every scene is new."""
+        """Empty: a drawn scene is not from a video."""
         return ""
 
     def frame(self, time: float) -> Frame:
-        """The picture at a time in seconds, RGB uint8 [height, width, 3]."""
+        """Draws the frame at a time in seconds, RGB uint8 [height, width, 3]."""
         picture = self._view(time)
         for sprite in self._sprites:
             sprite.paste(picture, time)

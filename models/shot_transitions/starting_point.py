@@ -19,12 +19,12 @@ from torch import nn
 
 from models.shot_transitions.labels import LABELS
 
-_EMBEDDING = 2.0  # amplitude of moments and places; patches begin with about 0.3
-_SHARPNESS = 1.3  # of the look along time: the square counts
-_COMPARED = 12  # of the lowest frequencies are compared between frames
-_CHANGE = 0.2  # amplitude of the differences
-_TYPICAL = 4.5  # what LayerNorm makes of _EMBEDDING at the start
-_CHANCE = 0.3  # how much of the random queries and keys is kept beside it
+_EMBEDDING = 2.0  # amplitude of time and position embeddings; that of patches begins at about 0.3
+_SHARPNESS = 1.3  # factor of the queries and of the keys that look along time
+_COMPARED = 12  # number of the lowest frequencies that are compared between frames
+_CHANGE = 0.2  # amplitude of the differences between frames
+_TYPICAL = 4.5  # the value that LayerNorm makes of _EMBEDDING at the start
+_CHANCE = 0.3  # factor of the random queries and keys to which the planned ones are added
 
 
 def small_config(attention_type: str, image_size: int = 64) -> TimesformerConfig:
@@ -45,23 +45,24 @@ def small_config(attention_type: str, image_size: int = 64) -> TimesformerConfig
 
 @dataclass(frozen=True)
 class _Dimensions:
-    """What each part of a token begins as."""
+    """The initial meaning of each part of a token."""
 
     content: slice  # the lowest frequencies of the patch
-    changes: slice  # how they differ in the frame before, the first and the last
-    ramps: slice  # how late, how far down and how far right, -1 to 1
-    moment: slice  # one number for each frame
-    place: slice  # one number for each patch
+    changes: slice  # their differences from the frame before, the first and the last frame
+    ramps: slice  # how late, how far down and how far right the patch is, -1 to 1
+    moment: slice  # one-hot: the number of the frame
+    position: slice  # one-hot: the number of the patch in the frame
 
 
 @torch.no_grad()
 def start(config: TimesformerConfig, seed: int) -> TimesformerForVideoClassification:
-    """A model to train from.
+    """Makes the model with which training starts.
 
-    A token begins as the lowest spatial frequencies of its patch, then one number for each
-    moment and one for each place (zeros would hide the order of the frames for a long time).
-    The heads that can look along time begin by doing so: at the same place in the frame itself,
-    the frame before, the first and the last; the first layer takes the differences.
+    A token begins as the lowest spatial frequencies of its patch, one number for each frame and one
+    for each position in a frame. (From embeddings of zeros, training would take long to learn the
+    order of the frames.) The heads that can attend over time begin by doing so: they find the same
+    position in the frame itself, the frame before, the first and the last frame. The first layer
+    takes the differences.
     """
     torch.manual_seed(seed)
     model = TimesformerForVideoClassification(config)
@@ -73,11 +74,11 @@ def start(config: TimesformerConfig, seed: int) -> TimesformerForVideoClassifica
         torch.from_numpy(frequency_basis(parts.content.stop, config.patch_hw[0]))
     )
     late, down, right = range(parts.ramps.start, parts.ramps.stop)
-    places = embeddings.position_embeddings.zero_()[0, 1:]
-    places[:, parts.place].fill_diagonal_(_EMBEDDING)
+    positions = embeddings.position_embeddings.zero_()[0, 1:]
+    positions[:, parts.position].fill_diagonal_(_EMBEDDING)
     rows, columns = (_EMBEDDING * torch.linspace(-1, 1, n) for n in config.grid)
-    places[:, down] = rows.repeat_interleave(len(columns))
-    places[:, right] = columns.repeat(len(rows))
+    positions[:, down] = rows.repeat_interleave(len(columns))
+    positions[:, right] = columns.repeat(len(rows))
     if embeddings.time_embeddings is not None:
         times = embeddings.time_embeddings.zero_()[0]
         times[:, parts.moment].fill_diagonal_(_EMBEDDING)
@@ -100,39 +101,39 @@ def start(config: TimesformerConfig, seed: int) -> TimesformerForVideoClassifica
 
 
 def _dimensions(config: TimesformerConfig) -> _Dimensions:
-    place = config.hidden_size - config.num_patches
-    moment = place - config.num_frames
+    position = config.hidden_size - config.num_patches
+    moment = position - config.num_frames
     ramps = moment - 3
     changes = ramps - 3 * _COMPARED
     return _Dimensions(
         slice(0, changes),
         slice(changes, ramps),
         slice(ramps, moment),
-        slice(moment, place),
-        slice(place, config.hidden_size),
+        slice(moment, position),
+        slice(position, config.hidden_size),
     )
 
 
 def _temporal(layer: nn.Module) -> Attention:
-    """The attention that sees other frames: the temporal one, or the only one."""
+    """The attention of a layer that sees other frames: the temporal one, or the joint one."""
     assert isinstance(layer, Layer)  # noqa: S101 (narrows the type)
     return layer.temporal_attention if isinstance(layer, DividedLayer) else layer.attention
 
 
 def _look_along_time(qkv: nn.Linear, config: TimesformerConfig, parts: _Dimensions) -> None:
-    """Sets queries and keys so that each head finds one moment at its own place."""
-    frames, places = config.num_frames, config.num_patches
+    """Sets queries and keys so that each head finds its own position in one of the frames."""
+    frames, positions = config.num_frames, config.num_patches
     size = config.hidden_size // config.num_attention_heads
     # Rows that sum to zero do not see the mean that LayerNorm takes away.
-    moment, place = (_SHARPNESS * (torch.eye(n) - 1 / n) for n in (frames, places))
+    moment, position = (_SHARPNESS * (torch.eye(n) - 1 / n) for n in (frames, positions))
     for head in range(config.num_attention_heads):
         first = head * size
         query = qkv.weight[first : first + size]
         key = qkv.weight[config.hidden_size + first : config.hidden_size + first + size]
         for part in (query, key):
             part.mul_(_CHANCE)
-            if config.attention_type == "joint_space_time":  # else only one place is in sight
-                part[frames : frames + places, parts.place] += place
+            if config.attention_type == "joint_space_time":  # else only one position is in sight
+                part[frames : frames + positions, parts.position] += position
         key[:frames, parts.moment] += moment
         match head % 4:
             case 0:  # the frame itself
@@ -146,7 +147,7 @@ def _look_along_time(qkv: nn.Linear, config: TimesformerConfig, parts: _Dimensio
 
 
 def _look_to_the_sides(qkv: nn.Linear, config: TimesformerConfig, parts: _Dimensions) -> None:
-    """Sets queries and keys so that the heads see the top, the bottom, the left and the right."""
+    """Sets queries and keys so that heads look at the top, bottom, left and right of a frame."""
     size = config.hidden_size // config.num_attention_heads
     _, down, right = range(parts.ramps.start, parts.ramps.stop)
     for head in range(config.num_attention_heads):
@@ -159,7 +160,7 @@ def _look_to_the_sides(qkv: nn.Linear, config: TimesformerConfig, parts: _Dimens
 
 
 def _take_differences(layer: nn.Module, config: TimesformerConfig, parts: _Dimensions) -> None:
-    """Lets a layer write what changed into the tokens, and its MLP rectify it."""
+    """Sets a layer to write the changes between frames into the tokens; its MLP rectifies them."""
     assert isinstance(layer, Layer)  # noqa: S101 (narrows the type)
     attention = _temporal(layer)
     size = config.hidden_size // config.num_attention_heads

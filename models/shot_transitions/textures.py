@@ -1,4 +1,4 @@
-"""Pictures to look at: textures, shapes, landscapes and rooms with natural statistics."""
+"""Draws the images that scenes show: textures, shapes, landscapes and rooms."""
 
 from __future__ import annotations
 

@@ -21,16 +21,16 @@ from models.shot_transitions.pool import Pool, open_pool
 from models.shot_transitions.starting_point import small_config, start
 
 STEPS = {"divided_space_time": 8000, "joint_space_time": 7000, "space_only": 7500}
-"""How long each of the bundled models was trained."""
+"""The number of training steps of each bundled model."""
 
 _WARM_UP = 100  # steps
-_DECAY = 0.45  # the last part of the steps, in which the learning rate falls to zero
-_AVERAGE = 0.998  # of the weights, a step
+_DECAY = 0.45  # share of the steps, the last ones, in which the learning rate falls to zero
+_AVERAGE_DECAY = 0.998  # of the moving average of the weights, in each step
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides how the training goes."""
+    """The hyperparameters of a training."""
 
     attention_type: str
     steps: int
@@ -44,7 +44,7 @@ class Recipe:
 
 
 class Training:
-    """A model on its way: weights, their moving average, the optimizers and the step."""
+    """The state of a training: weights, their moving average, optimizers and the step."""
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
@@ -55,7 +55,7 @@ class Training:
         self._rates = [group["lr"] for o in self.optimizers for group in o.param_groups]
 
     def advance(self, pixels: Tensor, labels: Tensor) -> tuple[float, float]:
-        """One step on a batch [B, T, 3, H, W]; returns the loss and the accuracy."""
+        """Trains one step on a batch [B, T, 3, H, W]; returns the loss and the accuracy."""
         scale = self._schedule()
         groups = [group for o in self.optimizers for group in o.param_groups]
         for group, rate in zip(groups, self._rates, strict=True):
@@ -73,7 +73,7 @@ class Training:
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        self._follow()
+        self._update_average()
         self.step += 1
         return loss.item(), float((logits.argmax(1) == labels).float().mean())
 
@@ -84,7 +84,7 @@ class Training:
         return model.eval()
 
     def save(self, path: Path) -> None:
-        """Writes everything that is needed to carry on; an interruption leaves the old file."""
+        """Writes the state to carry on from; an interrupted write leaves the old file."""
         state = {
             "step": self.step,
             "model": self.model.state_dict(),
@@ -96,7 +96,7 @@ class Training:
         beside.replace(path)
 
     def load(self, path: Path) -> None:
-        """Carries on from a saved state."""
+        """Reads a saved state."""
         state: dict[str, Any] = torch.load(path, weights_only=True)
         self.step = state["step"]
         self.model.load_state_dict(state["model"])
@@ -109,8 +109,8 @@ class Training:
         return min(1.0, (self.step + 1) / _WARM_UP, left)
 
     @torch.no_grad()
-    def _follow(self) -> None:
-        keep = min(_AVERAGE, (self.step + 1) / (self.step + 10))
+    def _update_average(self) -> None:
+        keep = min(_AVERAGE_DECAY, (self.step + 1) / (self.step + 10))
         for name, value in self.model.state_dict().items():
             self.average[name].lerp_(value, 1 - keep)
 
@@ -138,7 +138,7 @@ def _optimizers(
 
 
 def batches(pool: Pool, recipe: Recipe, first: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Augmented batches from step ``first`` on; the same for the same seed and pool."""
+    """Yields augmented batches from step ``first`` on; seed and pool decide on all of them."""
     available = pool.available()
     for step in range(first, recipe.steps):
         rng = np.random.default_rng([recipe.seed, step])

@@ -1,4 +1,4 @@
-"""The transitions: how two scenes are joined, and what a person sees of it in 8 frames."""
+"""The transitions: how they join two scenes, and which of them 8 sampled frames still show."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from models.shot_transitions.labels import WIPES
 Frame = npt.NDArray[np.uint8]
 Alpha = npt.NDArray[np.float32]
 
-PURE = 0.03  # a frame that shows less than this of a scene does not show it
-CLEAR = 0.12  # a frame that shows this much of both scenes is clearly in between
+PURE = 0.03  # a scene with a smaller share of a frame counts as not shown
+CLEAR = 0.12  # a frame in which both scenes have at least this share is clearly in between
 _MOST_TRIES = 1000
 
 _EASINGS: tuple[Callable[[float], float], ...] = (
@@ -49,7 +49,7 @@ class Transition:
     card: str = ""
 
     def progress(self, frame: int) -> float:
-        """How far it is at a frame: 0 before, 1 after."""
+        """How far the transition is at a frame: 0 before it, 1 after it."""
         if self.label == "none":
             return 0.0
         linear = min(max((frame - self.start) / self.length, 0.0), 1.0)
@@ -72,7 +72,7 @@ class Transition:
         return np.broadcast_to(line.reshape(shape), (height, width)).astype(np.float32)
 
     def join(self, frame: int, before: Callable[[], Frame], after: Callable[[], Frame]) -> Frame:
-        """One frame of the joined clip; a scene is asked for its frame only where it shows."""
+        """Makes a frame of the joined clip; a scene is only drawn where it is visible."""
         flat = self._flat_scene()
         if flat:
             other = before if flat == "after" else after
@@ -96,10 +96,10 @@ class Transition:
 def visible_label(
     transition: Transition, sampled: npt.NDArray[np.int64], height: int, width: int
 ) -> str:
-    """What a person would call it who sees only the sampled frames' centre squares.
+    """The label that a person would give who sees only the centre squares of the sampled frames.
 
-    Returns "" where no class is certain: only one frame is in between, or the clip does not
-    begin with the old scene alone and end with the new one alone.
+    Returns "" where no label is certain: only one frame is in between, or the clip does not begin
+    with the old scene alone and end with the new one alone.
     """
     if transition.label == "none":
         return "none"
@@ -126,9 +126,9 @@ def random_transition(
     """A random transition that looks like ``label`` in the sampled frames.
 
     Args:
-        rng: Where chance comes from.
+        rng: The source of randomness.
         label: One of ``LABELS``.
-        sampled: Increasing indices of the frames that the model will see, the last is the end.
+        sampled: Indices of the frames that the model sees, ascending; the last is the clip's last.
         height: Height of the clip's frames.
         width: Width of the clip's frames.
 

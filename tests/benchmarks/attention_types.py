@@ -1,4 +1,4 @@
-"""The base model with joint and space-only attention in int8, against the plain recipe."""
+"""Compares int8 with joint and space-only attention with plain exports of the base model."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _NAMES = {JOINT: "joint", SPACE: "space-only"}
 
 
 def competitors(bench: Bench) -> list[Competitor]:
-    """For both types: PyTorch (twice for space-only), ours, and two plain exports.
+    """PyTorch, our int8 file and two plain exports, for both attention types.
 
-    transformers' space-only model answers for every frame, so that ours has a reference of its
-    own: this project's PyTorch model with the same weights.
+    transformers' space-only model returns logits for every frame. So this project's PyTorch model
+    with the same weights is the reference of our file, and transformers' that of plain exports.
     """
     found = []
     for attention_type, name in _NAMES.items():
@@ -40,7 +40,7 @@ def competitors(bench: Bench) -> list[Competitor]:
 
 
 def rows(entries: Mapping[str, Entry]) -> list[Row]:
-    """Ours against the faster of the two plain exports."""
+    """Compares our file with the faster of the two plain exports."""
     table = []
     for name in _NAMES.values():
         plain = fastest(entries, [f"{name} plain int8", f"{name} plain int8, batch of 1"])

@@ -1,4 +1,4 @@
-"""The model that is timed: TimeSformer base with random weights, as a checkpoint folder.
+"""Writes the checkpoint that the benchmarks time: TimeSformer base with random weights.
 
 python -m tests.benchmarks.base_model FOLDER --attention-type joint_space_time
 """

@@ -1,9 +1,9 @@
-"""A folder of 10-second clips: the throughput of a batch against that of the model alone.
+"""Compares the throughput of a batch of 10-second clips with that of the model alone.
 
     python -m tests.benchmarks.batch MODEL [--clips 8] [--size 256x340] [--workers N]
 
-The default size is that of the usual copies of Kinetics. Both are run in turn: a clip at a time on
-all cores, and as ``timesformer batch`` shares them out.
+The default size is that of the usual copies of Kinetics. Both run in turn: the model alone with one
+clip at a time on all cores, and the batch as ``timesformer batch`` shares the cores out.
 """
 
 from __future__ import annotations
@@ -80,9 +80,10 @@ def _compare(
     print(f"reading alone, 1 thread  {count / reading:.2f} clips a second")
     print(f"model alone              {count / model:.2f} clips a second")
     print(
-        f"batch                    {count / whole:.2f} clips a second, {model / whole:.2f}x of it"
+        f"batch                    {count / whole:.2f} clips a second, "
+        f"{model / whole:.2f} times as fast as the model alone"
     )
-    print(f"wanted                   at least {_WANTED}x of the model alone")
+    print(f"wanted                   at least {_WANTED} times as fast as the model alone")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Where a benchmark runs: its folder, threads and rounds, and the files that it measures."""
+"""Bench: the folder, threads and rounds of a benchmark, and the files that it measures."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class Bench:
 
     Attributes:
         work: The folder for models and logs, several gigabytes.
-        layers: Layers of the model; 12 for real, less to try things out.
-        rounds: How often each competitor runs.
-        starts: How often each is loaded anew.
-        clips: Clips whose logits are compared.
-        threads: CPU threads for everybody.
-        peers: The interpreter of the environment that has the other engines; None without.
-        announce: Is called with a short text when a step begins.
+        layers: Layers of the model; 12 for real, fewer to try things out.
+        rounds: The number of times that each competitor runs.
+        starts: The number of times that each competitor is loaded in a fresh process.
+        clips: The number of clips whose logits are compared.
+        threads: CPU threads of every competitor.
+        peers: The Python of the environment that has the other engines; None without them.
+        announce: Called with a short text when a step begins.
     """
 
     work: Path
@@ -40,15 +40,15 @@ class Bench:
 
     @property
     def logs(self) -> Path:
-        """Where workers print to."""
+        """The folder of the workers' output."""
         return self.work / "logs"
 
     def video(self) -> Path:
-        """A 10-second 720p video."""
+        """Makes a 10-second 720p video."""
         return self._module(self.work / "ten-seconds.mp4", "clips", "video", "{}")
 
     def clip_file(self, num_frames: int = 8, side: int = 224, count: int | None = None) -> Path:
-        """A ``.npy`` file, float32 [clips, num_frames, 3, side, side]."""
+        """Makes a ``.npy`` file, float32 [clips, num_frames, 3, side, side]."""
         number = count or self.clips
         arguments = [f"--count={number}", f"--num-frames={num_frames}", f"--side={side}"]
         target = self.work / f"clips-{number}x{num_frames}x{side}.npy"
@@ -57,7 +57,7 @@ class Bench:
     def checkpoint(
         self, attention_type: str = DIVIDED, num_frames: int = 8, side: int = 224
     ) -> Path:
-        """A checkpoint folder of the base model with random weights."""
+        """Makes a checkpoint folder of the base model with random weights."""
         name = f"{attention_type}-{num_frames}x{side}-{self.layers}-layers"
         return self._module(
             self.work / "checkpoints" / name,
@@ -70,7 +70,7 @@ class Bench:
         )
 
     def ours(self, checkpoint: Path) -> Path:
-        """The loaded, fp32 and int8, that ``timesformer-export`` makes of a checkpoint."""
+        """Makes the exported model of a checkpoint, fp32 and int8, with ``timesformer-export``."""
         return made(
             self.work / "ours" / checkpoint.name,
             [
@@ -84,7 +84,7 @@ class Bench:
         )
 
     def quick_export(self, checkpoint: Path) -> Path:
-        """The folder with our int8 graph alone, without the checks of the command."""
+        """Makes a folder with our int8 graph alone, without the checks of the command."""
         return self._module(
             self.work / "quick" / checkpoint.name,
             "quick_export",
@@ -94,22 +94,22 @@ class Bench:
         )
 
     def plain(self, checkpoint: Path) -> Path:
-        """The folder with the plain exports of a checkpoint."""
+        """Makes a folder with the plain exports of a checkpoint."""
         target = self.work / "plain" / checkpoint.name
         return self._module(target, "plain_exports", str(checkpoint), "{}")
 
     def transformers_js(self, graph: Path) -> Path:
-        """The folder with an ONNX file quantized as transformers.js does."""
+        """Makes a folder with an ONNX file quantized as transformers.js does."""
         target = self.work / "transformers-js" / graph.parent.name
         return self._module(target, "transformers_js", str(graph), "{}")
 
     def transformers_exports(self, checkpoint: Path, clips: Path) -> Path:
-        """The folder with transformers.exporters' int8 graphs of a checkpoint."""
+        """Makes a folder with transformers.exporters' int8 graphs of a checkpoint."""
         target = self.work / "transformers-exporters" / checkpoint.name
         return self._module(target, "transformers_exports", str(checkpoint), str(clips), "{}")
 
     def openvino(self, graph: Path, clips: Path) -> Path:
-        """The folder with OpenVINO's models of an ONNX file; needs ``peers``."""
+        """Makes a folder with OpenVINO's models of an ONNX file; needs ``peers``."""
         target = self.work / "openvino" / graph.parent.name
         return self._module(
             target, "openvino_models", str(graph), str(clips), "{}", python=str(self.peers)
@@ -135,7 +135,7 @@ class Bench:
 
 
 def _stamp(argument: str) -> Path | None:
-    """The stamp of the made file or folder that a path belongs to."""
+    """The stamp of the made file or folder to which a path belongs; None if there is none."""
     for path in (Path(argument), Path(argument).parent):
         if path.name and stamp_of(path).is_file():
             return stamp_of(path)

@@ -1,4 +1,4 @@
-"""What the session's defaults rest on: each choice both ways, on the int8 base model.
+"""Times the options that the runtime's session sets, each on and off, on the int8 base model.
 
 python -m tests.benchmarks.choices [options of tests.benchmarks.run]
 """
@@ -27,7 +27,7 @@ _CHANGES: dict[str, dict[str, object]] = {
 
 
 def competitors(bench: Bench) -> list[Competitor]:
-    """The same int8 file under different options."""
+    """One int8 file under different options of the session."""
     graph = bench.ours(bench.checkpoint()) / "onnx" / "model_int8.onnx"
     default, *others = _CHANGES.items()
     return [
@@ -48,14 +48,14 @@ def competitors(bench: Bench) -> list[Competitor]:
 
 
 def rows(entries: Mapping[str, Entry]) -> list[Row]:
-    """Time of each change against ONNX Runtime's defaults."""
+    """Compares the time under each change with that under ONNX Runtime's defaults."""
     default = next(iter(_CHANGES))
     changed = [name for name in entries if name != default]
     return [row for name in changed for row in time_rows(entries, name, {default: None})]
 
 
 def main() -> None:
-    """Measures only this."""
+    """Measures only these options."""
     from tests.benchmarks import run  # noqa: PLC0415 (it imports this module)
 
     run.main(["--only", "choices", *sys.argv[1:]])

@@ -1,4 +1,4 @@
-"""What is classified: a rendered 10-second video, and preprocessed clips, each of its own scene.
+"""Renders the input of the benchmarks: a 10-second video, and preprocessed clips.
 
 python -m tests.benchmarks.clips video VIDEO.mp4
 python -m tests.benchmarks.clips clips CLIPS.npy --count 8 --num-frames 8 --side 224
@@ -20,7 +20,7 @@ _RATE, _SECONDS = 30, 10.0
 
 
 def preprocessing(side: int) -> dict[str, Any]:
-    """preprocessor_config.json for frames of that size, else as facebook's models have it."""
+    """preprocessor_config.json of facebook's models, but for frames of ``side`` pixels."""
     return {
         "image_processor_type": "VideoMAEImageProcessor",
         "do_resize": True,
@@ -38,7 +38,7 @@ def preprocessing(side: int) -> dict[str, Any]:
 
 @click.group()
 def main() -> None:
-    """Renders what the benchmarks classify."""
+    """Renders the input of the benchmarks."""
 
 
 @main.command()

@@ -1,4 +1,4 @@
-"""What is compared: one model file in one engine, each in a process of its own."""
+"""Competitor: one model file in one engine, which runs in a process of its own."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ class Competitor:
     """A model in an engine.
 
     Attributes:
-        name: How tables and the results file call it.
+        name: The competitor's name in tables and in the results file.
         engine: The name of a module in ``engines``.
         model: An ``.onnx`` or OpenVINO file, or for PyTorch a checkpoint folder.
-        options: What the engine is told beside the number of threads.
-        python: The interpreter whose packages it needs.
-        reference: The competitor whose logits its own are compared with; empty for none.
-        timed: Whether it runs in turn with the others; else it is only a reference.
+        options: The engine's options, apart from the number of threads.
+        python: The Python of the environment with the engine's packages.
+        reference: The name of the competitor with whose logits its own are compared; empty for
+            none.
+        timed: True where it runs in turn with the others; False where it is only a reference.
     """
 
     name: str

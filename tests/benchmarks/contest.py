@@ -1,4 +1,4 @@
-"""Everything that is measured of some competitors: time in turn, memory, loading, agreement."""
+"""Measures competitors: time of a clip in turn, memory, loading, agreement with PyTorch."""
 
 from __future__ import annotations
 
@@ -14,25 +14,27 @@ import numpy as np
 
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.competitors import Competitor
-from tests.benchmarks.figures import Agreement, agreement
+from tests.benchmarks.figures import LogitsAgreement, agreement
 from tests.benchmarks.processes import Worker, WorkerError
 from tests.benchmarks.turns import RUNS_IN_A_TURN, take_turns, warm_run
 
 
 @dataclasses.dataclass
 class Entry:
-    """What was measured of one competitor.
+    """All figures of one competitor.
 
     Attributes:
         file_mb: Size on disk, 10^6 bytes.
-        seconds: One clip, in each round.
-        cpu_seconds: Processor time for one clip, mean over the rounds, of all threads; more than
-            the threads need where they spin while they wait.
-        load_seconds: Loading the model, in each fresh process.
-        load_mb: Peak memory up to the end of loading, above the imports, in 10^6 bytes.
-        run_mb: The same up to the end of the first run.
-        agreement: With PyTorch's logits; None for the reference itself.
-        problem: Why it could not be measured; empty if it was.
+        seconds: The time of one clip in each round.
+        cpu_seconds: Processor time of all threads for one clip, mean over the rounds. Threads that
+            spin while they wait use more of it than they need.
+        load_seconds: The time of loading the model in each fresh process.
+        load_mb: Peak memory until the model is loaded, above the memory after the imports, in 10^6
+            bytes.
+        run_mb: Peak memory until the first run has ended, above the memory after the imports, in
+            10^6 bytes.
+        agreement: Agreement with PyTorch's logits; None for the reference itself.
+        problem: The reason why the competitor could not be measured; empty if it was.
     """
 
     file_mb: float
@@ -41,18 +43,18 @@ class Entry:
     load_seconds: list[float] = dataclasses.field(default_factory=list)
     load_mb: list[float] = dataclasses.field(default_factory=list)
     run_mb: list[float] = dataclasses.field(default_factory=list)
-    agreement: Agreement | None = None
+    agreement: LogitsAgreement | None = None
     problem: str = ""
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Entry:
-        """Reads what ``dataclasses.asdict`` gave."""
-        close = values["agreement"]
-        return cls(**values | {"agreement": Agreement(**close) if close else None})
+        """Makes an entry of the values that ``dataclasses.asdict`` gave."""
+        found = values["agreement"]
+        return cls(**values | {"agreement": LogitsAgreement(**found) if found else None})
 
     @property
     def median(self) -> float:
-        """Seconds for one clip."""
+        """The median time of one clip in seconds."""
         return statistics.median(self.seconds)
 
 
@@ -60,9 +62,9 @@ def contest(competitors: Sequence[Competitor], bench: Bench, clips: Path) -> dic
     """Measures competitors, each in its own process; those that fail have a ``problem``.
 
     Args:
-        competitors: With those first that others name as their reference.
+        competitors: The competitors; a reference stands before those that name it.
         bench: Rounds, threads and folders.
-        clips: A ``.npy`` file with the clips; the first is what is timed.
+        clips: A ``.npy`` file with the clips; the first clip is timed.
     """
     entries = {one.name: Entry(one.megabytes) for one in competitors}
     with contextlib.ExitStack() as stack:
@@ -79,8 +81,8 @@ def contest(competitors: Sequence[Competitor], bench: Bench, clips: Path) -> dic
             if one.timed:
                 workers.append(worker)
             if one.reference in logits:
-                close = agreement(logits[one.reference], logits[one.name])
-                entries[one.name].agreement = close
+                found = agreement(logits[one.reference], logits[one.name])
+                entries[one.name].agreement = found
         for worker in workers:
             worker.seconds()  # compilers may start once more
         before = [worker.cpu_seconds() for worker in workers]
@@ -93,14 +95,14 @@ def contest(competitors: Sequence[Competitor], bench: Bench, clips: Path) -> dic
     for worker, times, cpu in zip(workers, seconds, spent, strict=True):
         entry = entries[worker.competitor.name]
         entry.seconds, entry.cpu_seconds = times, cpu / RUNS_IN_A_TURN / bench.rounds
-    _start_anew([worker.competitor for worker in workers], bench, clips, entries)
+    _measure_starts([worker.competitor for worker in workers], bench, clips, entries)
     return entries
 
 
-def _start_anew(
+def _measure_starts(
     competitors: Sequence[Competitor], bench: Bench, clips: Path, entries: dict[str, Entry]
 ) -> None:
-    """Loading and memory, in fresh processes, in turn."""
+    """Measures loading and memory in fresh processes, in turn."""
     for number in range(1, bench.starts + 1):
         bench.announce(f"Start {number} of {bench.starts}")
         for one in competitors:

@@ -1,10 +1,11 @@
-"""Eight frames of each video of a folder, spread over it: this project against other decoders.
+"""Times decoders, this project's among them: eight frames spread over each video of a folder.
 
     python -m tests.benchmarks.decode [FOLDER]
 
-Every decoder has one thread; they run in turn, and medians count. Times are shown as ratios to a
-plain sequential PyAV decode that is told which frames to convert. torchcodec and OpenCV are
-compared with where they are installed: ``pip install torchcodec opencv-python-headless``.
+Every decoder has one thread; they run in turn, and medians count. The table says how many times as
+fast as plain PyAV each decoder is. Plain PyAV decodes from the start and gets the indices of the
+frames to convert. torchcodec and OpenCV take part where they are installed:
+``pip install torchcodec opencv-python-headless``.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ def main(folder: Path, rounds: int) -> None:
         else:
             decoders[name] = decoder
     others = list(decoders)[1:]
-    table = Table("video", "frames", "plain PyAV, ms", *others)
+    title = "Times as fast as plain PyAV"
+    table = Table("video", "frames", "plain PyAV, ms", *others, title=title, title_justify="left")
     measured: dict[str, dict[str, float]] = {}
     long = []
     for path in sorted(folder.iterdir()):
@@ -64,27 +66,28 @@ def main(folder: Path, rounds: int) -> None:
             name += " (long)"
             long.append(name)
         measured[name] = seconds
-        ratios = [_share([seconds], other) or "fails" for other in others]
-        table.add_row(name, str(clip.count), f"{seconds[_PLAIN] * 1e3:.1f}", *ratios)
+        speeds = [_speed([seconds], other) or "fails" for other in others]
+        table.add_row(name, str(clip.count), f"{seconds[_PLAIN] * 1e3:.1f}", *speeds)
     total = sum(seconds[_PLAIN] for seconds in measured.values())
     table.add_section()
     decoded = {
         other: [seconds for seconds in measured.values() if other in seconds] for other in others
     }
-    shares = [_share(decoded[other], other) for other in others]
-    table.add_row("all that it decodes", "", f"{total * 1e3:.0f}", *shares)
-    ours = [_share(decoded[other], _OURS) for other in others]
-    table.add_row(f"{_OURS} on the same", "", "", *ours)
-    shares = [_share([measured[name] for name in long], other) for other in others]
-    table.add_row(f"longer than {_LONG:.0f} s", "", "", *shares)
+    speeds = [_speed(decoded[other], other) for other in others]
+    table.add_row("all that the decoder reads", "", f"{total * 1e3:.0f}", *speeds)
+    ours = [_speed(decoded[other], _OURS) for other in others]
+    table.add_row(f"{_OURS} on these", "", "", *ours)
+    speeds = [_speed([measured[name] for name in long], other) for other in others]
+    table.add_row(f"longer than {_LONG:.0f} s", "", "", *speeds)
     console.print(table)
 
 
-def _share(files: Sequence[Mapping[str, float]], name: str) -> str:
-    """A decoder's time for files as a share of plain PyAV's; empty where it cannot read one."""
+def _speed(files: Sequence[Mapping[str, float]], name: str) -> str:
+    """How many times as fast as plain PyAV a decoder reads files; empty if it cannot read one."""
     if not files or any(name not in seconds for seconds in files):
         return ""
-    return f"{sum(seconds[name] for seconds in files) / sum(s[_PLAIN] for s in files):.2f}"
+    plain, own = (sum(seconds[key] for seconds in files) for key in (_PLAIN, name))
+    return f"{plain / own:.2f}"
 
 
 def _medians(

@@ -1,4 +1,4 @@
-"""The ways to get frames of a video that the decoding benchmark compares, one thread each."""
+"""The decoders that the benchmark of decoding compares, with one thread each."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MARK = "TIMESFORMER_BENCHMARK_FFMPEG"
 
 
 def timesformer(path: str, indices: Sequence[int]) -> Clip:
-    """This project; it finds the indices itself, as a user's program has to."""
+    """Decodes with this project, which also finds the indices, as a user's program has to."""
     return read_clip(path, lambda count: np.linspace(0, count - 1, len(indices)).astype(np.int64))
 
 
@@ -36,12 +36,12 @@ def plain_pyav(path: str, indices: Sequence[int]) -> object:
         stream.codec_context.thread_count = 1
         for packet in container.demux(stream):
             try:
-                pictures = packet.decode()
+                decoded = packet.decode()
             except av.FFmpegError:
                 continue
-            for picture in pictures:
+            for frame in decoded:
                 if count in wanted:
-                    frames.append(picture.to_ndarray(format="rgb24"))
+                    frames.append(frame.to_ndarray(format="rgb24"))
                 count += 1
             if count > last:
                 break
@@ -63,7 +63,7 @@ def torchcodec(mode: str) -> Decoder:
 
 
 def opencv(path: str, indices: Sequence[int]) -> object:
-    """OpenCV, with a seek for each frame, of which the indices are given."""
+    """Decodes with OpenCV: seeks to each of the given indices."""
     import cv2  # type: ignore[import-not-found]  # noqa: PLC0415
 
     frames = []
@@ -80,7 +80,7 @@ def opencv(path: str, indices: Sequence[int]) -> object:
 
 
 def available() -> Iterator[tuple[str, Decoder | str]]:
-    """Each decoder by name, or why it is not available."""
+    """Yields the name of each decoder, with the decoder or the reason why it is not available."""
     yield "plain PyAV", plain_pyav
     yield "timesformer", timesformer
     for mode in ("exact", "approximate"):

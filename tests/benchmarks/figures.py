@@ -1,4 +1,4 @@
-"""What many rounds say together: medians, ratios of neighbours, agreement of logits."""
+"""Computes figures of many rounds: ratios of times, and the agreement of logits with PyTorch."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+from timesformer_runtime.model.agreement import Agreement
 
 
 @dataclasses.dataclass(frozen=True)
 class Ratio:
-    """How long one takes in units of the other.
+    """The time of one model as a share of another's.
 
     Attributes:
         middle: Median over the rounds.
@@ -26,11 +27,11 @@ class Ratio:
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Ratio:
-    """Compares times round by round, so that what slows a whole round down does not count.
+    """Compares times round by round, so that a slow moment of the machine does not count.
 
     Args:
-        ours: Seconds in each round.
-        theirs: Seconds in the same rounds.
+        ours: Our seconds in each round.
+        theirs: The competitor's seconds in the same rounds.
     """
     quotients = sorted(a / b for a, b in zip(ours, theirs, strict=True))
     if len(quotients) == 1:
@@ -40,11 +41,12 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Ratio:
 
 
 @dataclasses.dataclass(frozen=True)
-class Agreement:
-    """How close logits are to PyTorch's.
+class LogitsAgreement:
+    """How near logits are to PyTorch's.
 
     Attributes:
-        cosine: Mean over the clips, after the clips' mean is taken away from each.
+        cosine: Mean over the clips of the cosine between the two logits, after the mean of
+            PyTorch's logits over the clips is subtracted from both.
         top1: Share of clips with the same first label.
         clips: Number of clips.
     """
@@ -54,22 +56,27 @@ class Agreement:
     clips: int
 
 
-def agreement(expected: npt.ArrayLike, found: npt.ArrayLike) -> Agreement:
+def agreement(expected: npt.ArrayLike, found: npt.ArrayLike) -> LogitsAgreement:
     """Compares logits [clips, labels], or [clips, rows, labels], row by row.
 
+    The cosine is not the runtime's ``Agreement.centred_cosine``. That subtracts from each model's
+    logits their own mean, so an error that is equal in all clips does not count; the export's gate
+    has thresholds of the differences for that. Here the cosine alone has to show such an error.
+
     Args:
-        expected: PyTorch's.
-        found: The competitor's, of the same shape.
+        expected: PyTorch's logits.
+        found: The competitor's logits, of the same shape.
 
     Raises:
-        ValueError: The shapes differ, or the clips are fewer than two.
+        ValueError: The shapes differ, or there are fewer than two clips.
     """
     a, b = np.asarray(expected, np.float64), np.asarray(found, np.float64)
     if a.shape != b.shape or len(a) < 2:
         raise ValueError(f"logits of shapes {a.shape} and {b.shape} cannot be compared")
-    top1 = float((a.argmax(-1) == b.argmax(-1)).mean())
+    labels = a.shape[-1]
+    top1 = Agreement(a.reshape(-1, labels), b.reshape(-1, labels)).same_labels(1)
     centre = a.mean(axis=0)
     a, b = a - centre, b - centre
     norms = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
     cosine = float(((a * b).sum(-1) / norms).mean())
-    return Agreement(cosine, top1, len(a))
+    return LogitsAgreement(cosine, top1, len(a))

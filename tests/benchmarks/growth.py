@@ -1,6 +1,6 @@
-"""How time and memory of our int8 model grow with clips in a batch, frames, and resolution.
+"""Measures how time and memory of our int8 model grow with batch, frames and resolution.
 
-Each of the files is also compared with PyTorch by its logits.
+The logits of each file are also compared with PyTorch's.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from rich.table import Table
 
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.competitors import Competitor
-from tests.benchmarks.figures import Agreement, agreement, ratio
+from tests.benchmarks.figures import LogitsAgreement, agreement, ratio
 from tests.benchmarks.processes import Worker
 from tests.benchmarks.turns import take_turns
 
@@ -26,7 +26,7 @@ _BATCHES, _FRAMES, _SIDES = (1, 2, 4, 8), (8, 16, 32, 96), (224, 448)
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """What is computed at once."""
+    """The size of a model's input in one run."""
 
     batch: int = 1
     frames: int = 8
@@ -40,25 +40,25 @@ class Size:
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """What was measured at a size.
+    """All figures of one size.
 
     Attributes:
         size: The size.
-        seconds: In each round.
-        growth: Median ratio to the smallest size.
-        peak_mb: Peak memory above the imports, 10^6 bytes.
-        agreement: With PyTorch, of the file that was run.
+        seconds: The time of a run in each round.
+        growth: Median ratio of the time to that of the smallest size.
+        peak_mb: Peak memory above the memory after the imports, in 10^6 bytes.
+        agreement: Agreement of the file's logits with PyTorch's.
     """
 
     size: Size
     seconds: Sequence[float]
     growth: float
     peak_mb: float
-    agreement: Agreement
+    agreement: LogitsAgreement
 
 
 def sizes() -> list[Size]:
-    """The smallest first, then one thing at a time made larger."""
+    """Lists the smallest size first, then larger ones that differ from it in one respect."""
     return [
         *(Size(batch=batch) for batch in _BATCHES),
         *(Size(frames=frames) for frames in _FRAMES[1:]),
@@ -92,21 +92,21 @@ def measure(bench: Bench) -> list[Point]:
             for worker, size in zip(workers, points, strict=True)
             if size.batch == 1
         }
-    close = {shape: _agreement(bench, *shape, found) for shape, found in logits.items()}
+    agreements = {shape: _agreement(bench, *shape, found) for shape, found in logits.items()}
     return [
         Point(
             size,
             times,
             ratio(times, seconds[0]).middle,
             peak,
-            close[size.frames, size.side],
+            agreements[size.frames, size.side],
         )
         for size, times, peak in zip(points, seconds, peaks, strict=True)
     ]
 
 
-def _agreement(bench: Bench, frames: int, side: int, found: Any) -> Agreement:
-    """How close our logits are to those of the same checkpoint in PyTorch."""
+def _agreement(bench: Bench, frames: int, side: int, found: Any) -> LogitsAgreement:
+    """Compares our logits with those of PyTorch for the same checkpoint."""
     bench.announce(f"PyTorch on {_CLIPS} clips of {frames}x{side}x{side}")
     checkpoint = bench.checkpoint(num_frames=frames, side=side)
     reference = Competitor(f"PyTorch {frames}x{side}", "pytorch_ours", checkpoint, timed=False)
@@ -123,14 +123,20 @@ def as_dict(points: Sequence[Point]) -> list[dict[str, Any]]:
 def table(points: Sequence[Point]) -> Table:
     """One line a size."""
     result = Table(title="int8, growth", title_justify="left")
-    columns = ("clips x frames x height x width", "time", "to one clip", "peak memory", "cosine")
+    columns = (
+        "clips x frames x height x width",
+        "time",
+        "against one clip",
+        "peak memory",
+        "cosine",
+    )
     for column in columns:
         result.add_column(column, justify="right")
     for point in points:
         result.add_row(
             point.size.name,
             f"{statistics.median(point.seconds):.2f} s",
-            f"{point.growth:.2f}x",
+            f"{point.growth:.2f} times as long",
             f"{point.peak_mb:.0f} MB",
             f"{point.agreement.cosine:.5f}",
         )

@@ -1,11 +1,11 @@
-"""Reading videos in another process: its cost above reading them in this one.
+"""Compares reading videos in another process with reading them in this one.
 
     python -m tests.benchmarks.isolated MODEL [--rounds 15]
 
 A short sample clip and a shot of 10 seconds of 1280x720 are read by one thread, in turn: in this
 process, in a reader process that read others before, and in a new one for each video. The model
-does not run. A process for many videos takes its start once: the last column tells from how many
-videos on that is less than a tenth of the reading.
+does not run. A process that reads many videos starts only once: the last column gives the number of
+videos from which on the start takes less than a tenth of the time of reading.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def main() -> None:
     isolated = VideoClassifier.from_pretrained(
         arguments.model, device="cpu", limits=DecodeLimits(isolated=True)
     )
-    print("| video | this process | long-lived process | new process | start | from |")
+    print("| video | this process | long-lived process | new process | start | pays from |")
     print("|---|--:|--:|--:|--:|--:|")
     with tempfile.TemporaryDirectory() as folder:
         shot = footage.shot(Path(folder, "720p.mp4"), 720, 1280)
@@ -64,8 +64,8 @@ def _row(plain: VideoClassifier, isolated: VideoClassifier, video: Path, rounds:
     )
     videos = math.ceil((anew - there) / (_TENTH * here))
     return (
-        f"| {video.name} | {here * 1e3:.1f} ms | {there / here:.2f} of it | {anew / here:.1f} of "
-        f"it | {(anew - there) * 1e3:.0f} ms | {videos} videos |"
+        f"| {video.name} | {here * 1e3:.1f} ms | {there / here:.2f} times as long | "
+        f"{anew / here:.1f} times as long | {(anew - there) * 1e3:.0f} ms | {videos} videos |"
     )
 
 

@@ -1,4 +1,4 @@
-"""The HR and L variants (random weights): exported by the command, run in int8, within 24 GB."""
+"""Exports TimeSformer HR and L with random weights and runs them in int8: within 24 GB?"""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class Large:
 
     Attributes:
         name: ``HR`` or ``L``.
-        export_seconds: The whole command, with its checks.
-        export_mb: Its peak resident memory, 10^6 bytes.
-        cosine: int8 against PyTorch over the export's clips, from its report.
-        file_mb: Size of the int8 file.
-        seconds: A clip in int8, several times.
-        run_mb: Peak memory of that above the imports.
+        export_seconds: The time of the whole command, with its checks.
+        export_mb: The command's peak resident memory, in 10^6 bytes.
+        cosine: int8 against PyTorch over the clips of the export's gate, from its report.
+        file_mb: Size of the int8 file, in 10^6 bytes.
+        seconds: The times of several runs on one clip in int8.
+        run_mb: Peak memory of the runs above the memory after the imports, in 10^6 bytes.
     """
 
     name: str
@@ -47,36 +47,36 @@ class Large:
 
     @property
     def fits(self) -> bool:
-        """Whether export and run stay within 24 GB."""
+        """True where export and runs stay within 24 GB."""
         return max(self.export_mb, self.run_mb) <= _MOST_MB
 
 
 def measure(bench: Bench) -> list[Large]:
-    """Exports and runs both; the exports are removed again."""
+    """Exports and runs both variants, and removes the exports."""
     found = []
     for name, (frames, side) in _VARIANTS.items():
         checkpoint = bench.checkpoint(num_frames=frames, side=side)
-        loaded = bench.work / "large" / name
+        exported = bench.work / "large" / name
         bench.announce(f"Exporting {name}: this takes a quarter of an hour")
-        remove(loaded)
-        loaded.parent.mkdir(parents=True, exist_ok=True)
+        remove(exported)
+        exported.parent.mkdir(parents=True, exist_ok=True)
         try:
-            found.append(_measure(name, checkpoint, loaded, bench, frames, side))
+            found.append(_measure(name, checkpoint, exported, bench, frames, side))
         finally:
-            remove(loaded)
+            remove(exported)
     return found
 
 
 def _measure(
-    name: str, checkpoint: Path, loaded: Path, bench: Bench, frames: int, side: int
+    name: str, checkpoint: Path, exported: Path, bench: Bench, frames: int, side: int
 ) -> Large:
     command = [
         *(sys.executable, "-m", "timesformer_exporter", "--model", str(checkpoint)),
-        *("--output", str(loaded), "--dtype", "int8", "--no-gate"),
+        *("--output", str(exported), "--dtype", "int8", "--no-gate"),
     ]
     seconds, megabytes = cost(command, bench.threads, bench.logs / f"export-{name}.log")
-    report = json.loads((loaded / "export_report.json").read_text(encoding="utf-8"))
-    one = Competitor(f"{name} int8", "ours", loaded / "onnx" / "model_int8.onnx")
+    report = json.loads((exported / "export_report.json").read_text(encoding="utf-8"))
+    one = Competitor(f"{name} int8", "ours", exported / "onnx" / "model_int8.onnx")
     clips = bench.clip_file(frames, side, count=1)
     with Worker(one, clips, bench.threads, bench.logs) as worker:
         runs = [worker.seconds() for _ in range(_RUNS)]
@@ -101,7 +101,7 @@ def table(variants: Sequence[Large]) -> Table:
     """One line a variant."""
     result = Table(title="Large variants, int8, divided", title_justify="left")
     result.add_column("")
-    for column in ("export", "its memory", "cosine", "file", "clip", "its memory", "in 24 GB"):
+    for column in ("export", "memory of it", "cosine", "file", "clip", "memory of it", "in 24 GB"):
         result.add_column(column, justify="right")
     for one in variants:
         result.add_row(

@@ -1,4 +1,4 @@
-"""A live stream for a while: how late the labels come, what is dropped, whether memory grows.
+"""Measures a live stream: the delay of labels, dropped frames, and the growth of memory.
 
     python -m tests.benchmarks.live MODEL [--seconds 60] [--height 720] [--width 1280]
 

@@ -1,4 +1,4 @@
-"""Files that commands make, which take minutes, and are made again only when something changed."""
+"""Runs commands that make files in minutes, and only where their sources have changed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LIBRARIES = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime")
 
 
 class MakingError(RuntimeError):
-    """A command failed; the message has its last words."""
+    """A command failed; the message has the last line of its log."""
 
 
 def made(
@@ -25,14 +25,14 @@ def made(
     threads: int,
     announce: Callable[[str], None] = lambda _: None,
 ) -> Path:
-    """Runs a command that writes a file or a folder, unless the same did so before.
+    """Runs a command that writes a file or a folder, unless nothing changed since the last time.
 
     Args:
-        target: What is to be there. In the command, ``{}`` stands for where to write it.
-        command: The program and its arguments.
-        sources: Files whose contents decide what comes out; a folder stands for its ``.py`` files.
+        target: The file or folder.
+        command: The program and its arguments, in which ``{}`` stands for the path to write to.
+        sources: Files whose contents decide on the target; a folder stands for its ``.py`` files.
         threads: CPU threads for the command.
-        announce: Is called before the command runs, if it does.
+        announce: Called before the command runs, if it runs.
 
     Returns:
         The target.
@@ -71,7 +71,10 @@ def made(
 
 
 def stamp_of(target: Path) -> Path:
-    """The file that says what a target was made from; a source of what is made from the target."""
+    """The file with the digest of a target's command and sources.
+
+    It is itself a source of the files that are made from the target.
+    """
     return target.with_name(f"{target.name}.made")
 
 

@@ -1,4 +1,4 @@
-"""The table of docs/benchmarks.md, printed from a results file; the README has some of its rows.
+"""Prints the table of docs/benchmarks.md from a results file; the README has some of its rows.
 
 python -m tests.benchmarks.markdown tests/benchmarks/results/MACHINE.json
 """
@@ -13,14 +13,13 @@ import click
 
 from tests.benchmarks import results_file
 from tests.benchmarks.rows import Row
-from tests.benchmarks.tables import amount
+from tests.benchmarks.tables import figure, goal
 
 _PARTS = ("peers", "whole", "attention")
-_MEMORY = "its peak memory"  # the one ratio where less is not said as faster
 
 
 def lines(results: dict[str, Any]) -> Iterator[str]:
-    """A Markdown table of the rows that something is wanted of, and where they were measured."""
+    """Yields a Markdown table of the rows that have a goal, and a line about the machine."""
     parts = results["parts"]
     chosen = [name if name in parts else "speed" for name in _PARTS]
     yield "| ours | against | measured | wanted |"
@@ -36,21 +35,10 @@ def lines(results: dict[str, Any]) -> Iterator[str]:
 
 def _line(row: Row) -> str:
     measure = "" if row.measure == "time of a clip" else f", {row.measure}"
-    found, wanted = _said(row, row.value), _said(row, row.wanted or 0)
-    limit = "at most" if row.unit != "x" or row.measure == _MEMORY else "at least"
+    found = figure(row, row.value)
     if not row.reached:
         found = f"**{found}**"
-    return f"| {row.ours}{measure} | {row.against or '-'} | {found} | {limit} {wanted} |"
-
-
-def _said(row: Row, value: float) -> str:
-    """A ratio of times in the words of speed; others as they are."""
-    if row.unit != "x":
-        return amount(value, row.unit)
-    if row.measure == _MEMORY:
-        return f"{value:.0%} of it"
-    speed = 1 / value
-    return f"{speed:.2f} times as fast" if speed < 2 else f"{speed:.1f} times as fast"
+    return f"| {row.ours}{measure} | {row.against or '-'} | {found} | {goal(row)} |"
 
 
 def _where(results: dict[str, Any], part: str) -> str:
@@ -67,7 +55,7 @@ def _where(results: dict[str, Any], part: str) -> str:
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def main(file: Path) -> None:
-    """Prints the table; what was not reached is bold."""
+    """Prints the table; figures that miss their goal are bold."""
     for line in lines(results_file.read(file)):
         click.echo(line)
 

@@ -1,4 +1,4 @@
-"""OpenVINO's models, made from an ONNX file: as it is, and in int8 by NNCF.
+"""Makes OpenVINO models of an ONNX file: in float32, and in int8 by NNCF.
 
     python -m tests.benchmarks.openvino_models MODEL.onnx CLIPS.npy FOLDER
 

@@ -1,4 +1,4 @@
-"""The benchmark against all peers: `run`, with the other engines in an environment of their own.
+"""Runs the benchmark against all peers, with the other engines in an environment of their own.
 
 python -m tests.benchmarks.peers [options of tests.benchmarks.run]
 """
@@ -18,7 +18,7 @@ _REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 
 
 def interpreter() -> Path:
-    """Makes the environment, or makes it again where the requirements changed; its Python."""
+    """Makes the environment, again where the requirements changed, and returns its Python."""
     python, stamp = ENVIRONMENT / "bin" / "python", ENVIRONMENT / "requirements.sha256"
     wanted = hashlib.sha256(_REQUIREMENTS.read_bytes()).hexdigest()
     if not stamp.exists() or stamp.read_text() != wanted:

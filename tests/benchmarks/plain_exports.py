@@ -1,11 +1,11 @@
-"""What one gets without this project: torch.onnx.export of transformers' model, and its int8.
+"""Exports transformers' model without this project: torch.onnx.export, and its int8.
 
     python -m tests.benchmarks.plain_exports CHECKPOINT FOLDER
 
 writes into FOLDER
 
 - ``model.onnx``: ``torch.onnx.export`` with a dynamic batch,
-- ``model_static.onnx``: the same for a batch of one only,
+- ``model_static.onnx``: ``torch.onnx.export`` for a batch of one only,
 - ``model_int8.onnx``, ``model_static_int8.onnx``: ``quantize_dynamic`` of the matrix products, u8
   activations and s8 weights per channel: ONNX Runtime's fast recipe.
 """
@@ -65,7 +65,7 @@ def _export(checkpoint: Path, path: Path, *, dynamic: bool) -> None:
         verbose=False,
     )
     assert program is not None
-    # What torch notes at every node is not needed to run and counts in nobody's file size.
+    # The stack traces that torch keeps at every node are not needed; no competitor's file has them.
     for node in program.model.graph.all_nodes():
         node.metadata_props.clear()
     program.save(path, external_data=False)

@@ -1,4 +1,4 @@
-"""The README's plot, made from a results file: seconds for one clip, ours and the others.
+"""Draws the README's plot from a results file: the seconds of each competitor for one clip.
 
     .venv-bench/bin/python -m tests.benchmarks.plot tests/benchmarks/results/MACHINE.json
 
@@ -17,7 +17,7 @@ from typing import Any
 
 # Both are legible on white and on dark grey; the background stays transparent.
 _TEXT, _OURS, _THEIRS = "#808080", "#2a9d5c", "#7a94b8"
-_MINE = ("int8", "fp32")
+_OUR_NAMES = ("int8", "fp32")
 
 
 def bars(results: dict[str, Any]) -> list[tuple[str, float]]:
@@ -46,8 +46,8 @@ def draw(results: dict[str, Any], path: Path) -> None:
     found = bars(results)
     figure = figures.Figure(figsize=(7, 0.27 * len(found) + 0.7), layout="constrained")
     axes = figure.add_subplot()
-    names = [f"{name} (ours)" if name in _MINE else name for name, _ in found]
-    colours = [_OURS if name in _MINE else _THEIRS for name, _ in found]
+    names = [f"{name} (ours)" if name in _OUR_NAMES else name for name, _ in found]
+    colours = [_OURS if name in _OUR_NAMES else _THEIRS for name, _ in found]
     drawn = axes.barh(names, [seconds for _, seconds in found], color=colours, height=0.7)
     axes.bar_label(drawn, fmt="%.2f s", padding=4, color=_TEXT)
     axes.invert_yaxis()
@@ -57,7 +57,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
     axes.tick_params(axis="y", length=0, colors=_TEXT)
     axes.xaxis.set_visible(False)
     for label, (name, _) in zip(axes.get_yticklabels(), found, strict=True):
-        label.set_color(_OURS if name in _MINE else _TEXT)
+        label.set_color(_OURS if name in _OUR_NAMES else _TEXT)
     figure.savefig(
         path, transparent=True, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else {}
     )

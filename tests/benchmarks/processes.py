@@ -1,4 +1,4 @@
-"""The driver's side of the workers: starts them, asks them, and leaves none behind."""
+"""Starts a process for each competitor, sends it commands, and ends it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LONGEST_ANSWER = 1800.0  # seconds; compiling a large model takes minutes
 
 
 class WorkerError(RuntimeError):
-    """A competitor did not start, or stopped; the message has its last words."""
+    """A competitor did not start, or stopped; the message has the last line of its log."""
 
 
 class Worker:
@@ -26,17 +26,20 @@ class Worker:
 
     Attributes:
         load_seconds: How long loading the model took.
-        load_mb: Peak resident memory while loading, above that with all imports done.
+        load_mb: Peak resident memory while loading, above the memory after the imports.
     """
 
     def __init__(self, competitor: Competitor, clips: Path, threads: int, logs: Path) -> None:
-        """Starts the process; ``WorkerError`` where the model does not load.
+        """Starts the process and waits until it has loaded the model.
 
         Args:
-            competitor: What to load.
+            competitor: The competitor to load.
             clips: A ``.npy`` file, float32 [clips, T, C, H, W].
             threads: CPU threads for one run.
-            logs: The folder for what it prints.
+            logs: The folder of the process's log.
+
+        Raises:
+            WorkerError: The model does not load.
         """
         self.competitor = competitor
         self._log = logs / f"{competitor.name.replace(' ', '-').replace('/', '-')}.log"
@@ -86,7 +89,7 @@ class Worker:
         return self._ask(do="logits")["logits"]
 
     def peak_mb(self) -> float:
-        """Peak resident memory since the start, above that with all imports done."""
+        """Peak resident memory since the start, above the memory after the imports."""
         return float(self._ask(do="usage")["peak_mb"])
 
     def cpu_seconds(self) -> float:
@@ -108,7 +111,7 @@ class Worker:
 
     def _ask(self, **command: Any) -> dict[str, Any]:
         assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # its last words come below
+        with contextlib.suppress(BrokenPipeError):  # _read raises, with the end of the log
             self._process.stdin.write(json.dumps(command) + "\n")
             self._process.stdin.flush()
         return self._read()
@@ -128,7 +131,7 @@ class Worker:
 
 
 def environment(threads: int) -> dict[str, str]:
-    """Variables for a process that is measured: the same number of threads for every library."""
+    """Variables for a measured process: every library gets the number of threads."""
     kept = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
     return kept | {
         "OMP_NUM_THREADS": str(threads),
@@ -138,6 +141,6 @@ def environment(threads: int) -> dict[str, str]:
 
 
 def last_words(log: Path) -> str:
-    """The last line of a log, and where the rest is."""
+    """The last line of a log, and the path of the log."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     return f"{lines[-1][:300]} (all of it: {log})" if lines else f"it left no word in {log}"

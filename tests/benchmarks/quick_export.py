@@ -1,4 +1,4 @@
-"""Our int8 graph without the export's checks, for the sizes at which PyTorch would take minutes.
+"""Writes our int8 graph without the export's checks: PyTorch would take minutes at large sizes.
 
 python -m tests.benchmarks.quick_export CHECKPOINT FOLDER
 """

@@ -1,4 +1,4 @@
-"""How far ``resize="fast"`` is from ``resize="exact"``, in pixels and in a model's logits.
+"""Compares ``resize="fast"`` with ``resize="exact"``, in pixels and in a model's logits.
 
 python -m tests.benchmarks.resize MODEL VIDEO...
 """

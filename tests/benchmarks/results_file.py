@@ -1,4 +1,4 @@
-"""The results: one JSON file for each kind of machine, in parts that are measured apart."""
+"""Reads and writes the results: a JSON file for each kind of machine, with a part for each test."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def slug(machine: dict[str, Any]) -> str:
 
 
 def peer_versions() -> dict[str, str]:
-    """The versions of the other engines, which are pinned."""
+    """The versions of the other engines, as requirements.txt pins them."""
     lines = _REQUIREMENTS.read_text(encoding="utf-8").splitlines()
     pinned = dict(line.split("==") for line in lines if "==" in line)
     return {engine: pinned[engine] for engine in _PEERS}
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The contents of a results file; of one that is not there, an empty one for this machine."""
+    """The contents of a results file; where it does not exist, empty ones for this machine."""
     if not path.exists():
         return {"hardware": hardware(), "parts": {}}
     contents: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -59,7 +59,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def write_part(path: Path, name: str, part: dict[str, Any]) -> None:
-    """Adds or replaces one part, with the date, the commit and the versions that it is of."""
+    """Adds or replaces a part, with the date, the commit and the versions of the libraries."""
     contents = read(path)
     contents["hardware"] = hardware()
     contents["parts"][name] = {
@@ -78,7 +78,7 @@ def write_part(path: Path, name: str, part: dict[str, Any]) -> None:
 
 
 def _rounded(values: Any) -> Any:
-    """Five significant digits: more is noise, and makes the file long."""
+    """Rounds numbers to five significant digits: further digits are noise."""
     if isinstance(values, float):
         return float(f"{values:.5g}")
     if isinstance(values, dict):
@@ -96,7 +96,7 @@ def _cpu_name() -> str:
 
 
 def _commit() -> str:
-    """The commit that is measured; empty outside a repository."""
+    """The commit that is checked out; empty outside a repository."""
     done = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--exclude=*"],
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""The lines of the result tables: ours against another, with what is wanted."""
+"""The rows of the result tables: our figure, a competitor's, and the goal."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ class Row:
     """One comparison.
 
     Attributes:
-        measure: What is compared, as ``time of a clip``.
-        ours: Our side's name.
-        against: The other's name; empty where a number is to be kept without one.
-        value: The ratio, or our number.
+        measure: The name of the figure, such as ``time of a clip``.
+        ours: The name of our model.
+        against: The competitor's name; empty for a number that is compared with a goal only.
+        value: Our figure divided by the competitor's, or our number.
         unit: ``x`` for a ratio, else the number's unit.
-        wanted: The most that is wanted; None where nothing was promised.
+        wanted: The largest ``value`` that reaches the goal; None without a goal.
         low: First quartile of the ratio over the rounds; None for numbers.
-        high: Third quartile.
+        high: Third quartile of the ratio over the rounds; None for numbers.
     """
 
     measure: str
@@ -37,12 +37,12 @@ class Row:
 
     @property
     def reached(self) -> bool | None:
-        """Whether the value is as wanted; None where nothing is."""
+        """True where the value reaches the goal; None without a goal."""
         return None if self.wanted is None else self.value <= self.wanted
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Row:
-        """Reads what ``dataclasses.asdict`` gave."""
+        """Makes a row of the values that ``dataclasses.asdict`` gave."""
         return cls(**values)
 
 
@@ -52,7 +52,7 @@ def ratio_row(
     theirs: tuple[str, Sequence[float]],
     wanted: float | None,
 ) -> Row:
-    """Compares two series of measurements, each a name and its numbers, round by round."""
+    """Compares our measurements with a competitor's, round by round: each a name and numbers."""
     result: Ratio = ratio(ours[1], theirs[1])
     return Row(measure, ours[0], theirs[0], result.middle, "x", wanted, result.low, result.high)
 
@@ -60,7 +60,7 @@ def ratio_row(
 def time_rows(
     entries: Mapping[str, Entry], ours: str, wanted: Mapping[str, float | None]
 ) -> list[Row]:
-    """Time of one clip against each of the competitors named in ``wanted`` that were measured."""
+    """Compares the time of a clip with each competitor of ``wanted`` that was measured."""
     if ours not in entries or not entries[ours].seconds:
         return []
     return [
@@ -73,7 +73,7 @@ def time_rows(
 
 
 def fastest(entries: Mapping[str, Entry], names: Sequence[str]) -> str | None:
-    """The one with the lowest median among those that were measured."""
+    """The name of the measured competitor with the lowest median time; None without any."""
     measured = [name for name in names if name in entries and entries[name].seconds]
     return min(measured, key=lambda name: entries[name].median, default=None)
 
@@ -81,5 +81,5 @@ def fastest(entries: Mapping[str, Entry], names: Sequence[str]) -> str | None:
 def number_row(
     measure: str, ours: str, values: Sequence[float], unit: str, wanted: float | None
 ) -> Row:
-    """One of our own numbers, the median of several measurements."""
+    """Makes a row of one of our own numbers, the median of several measurements."""
     return Row(measure, ours, "", statistics.median(values), unit, wanted)

@@ -1,4 +1,4 @@
-"""The base divided model, one clip: ours against plain exports, PyTorch and other engines."""
+"""Compares the base model (divided attention) with plain exports, PyTorch and other engines."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LARGEST_MB, _MOST_MEMORY_MB = 126.0, 260.0
 
 
 def basic_competitors(bench: Bench) -> list[Competitor]:
-    """Ours, the plain recipe and PyTorch. The reference of all comes first."""
+    """Our files, the plain exports and PyTorch, whose float32 is the reference and comes first."""
     checkpoint = bench.checkpoint()
     ours, plain = bench.ours(checkpoint) / "onnx", bench.plain(checkpoint)
     graphs = {
@@ -89,7 +89,7 @@ def _openvino_variants(bench: Bench, graph: Path, clips: Path) -> list[Competito
 
 
 def rows(entries: Mapping[str, Entry]) -> list[Row]:
-    """What was wanted of speed, memory, loading and size, against what was measured."""
+    """Compares the measured speed, memory, loading and size with the goals."""
     amx = _has_amx()
     plain = fastest(entries, PLAIN)
     int8: dict[str, float | None] = {

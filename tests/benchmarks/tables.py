@@ -1,4 +1,4 @@
-"""The tables that a benchmark prints."""
+"""The tables that a benchmark prints, and the words for its figures."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from rich.table import Table
 from tests.benchmarks.contest import Entry
 from tests.benchmarks.rows import Row
 
+MEMORY = "its peak memory"  # the only ratio that is not one of times
+
 
 def comparison(rows: Sequence[Row], title: str) -> Table:
-    """Ours against the others, with what is wanted."""
+    """Makes a table of our model against the competitors, with the goals."""
     table = Table(title=title, title_justify="left")
     for column in ("", "ours", "against"):
         table.add_column(column)
-    for column in ("ratio or value", "quartiles", "wanted"):
+    for column in ("measured", "quartiles", "wanted"):
         table.add_column(column, justify="right")
     table.add_column("reached")
     for row in rows:
@@ -24,16 +26,16 @@ def comparison(rows: Sequence[Row], title: str) -> Table:
             row.measure,
             row.ours,
             row.against,
-            amount(row.value, row.unit),
-            "" if row.low is None or row.high is None else f"{row.low:.2f} to {row.high:.2f}",
-            "" if row.wanted is None else f"<= {amount(row.wanted, row.unit)}",
+            figure(row, row.value),
+            _quartiles(row),
+            goal(row),
             {True: "yes", False: "NO", None: ""}[row.reached],
         )
     return table
 
 
 def measurements(entries: Mapping[str, Entry], title: str) -> Table:
-    """What was measured of each competitor."""
+    """Makes a table of all figures of each competitor."""
     table = Table(title=title, title_justify="left")
     table.add_column("")
     for column in (
@@ -52,7 +54,7 @@ def measurements(entries: Mapping[str, Entry], title: str) -> Table:
             table.add_row(name, f"not measured: {entry.problem}")
             continue
         if not entry.seconds:
-            continue  # only a reference
+            continue  # only a reference for the logits of others
         close = entry.agreement
         table.add_row(
             name,
@@ -68,9 +70,34 @@ def measurements(entries: Mapping[str, Entry], title: str) -> Table:
     return table
 
 
-def amount(value: float, unit: str) -> str:
-    """A number with its unit: ``0.61x``, ``123 MB``."""
-    return f"{value:.2f}x" if unit == "x" else f"{value:.0f} {unit}"
+def figure(row: Row, value: float) -> str:
+    """A value of a row in words: ``1.64 times as fast``, ``31% of it``, ``123 MB``."""
+    if row.unit != "x":
+        return f"{value:.0f} {row.unit}"
+    return f"{value:.0%} of it" if row.measure == MEMORY else times_as_fast(value)
+
+
+def goal(row: Row) -> str:
+    """The goal of a row in words: ``at least 1.33 times as fast``; empty without one."""
+    if row.wanted is None:
+        return ""
+    limit = "at most" if row.unit != "x" or row.measure == MEMORY else "at least"
+    return f"{limit} {figure(row, row.wanted)}"
+
+
+def times_as_fast(share: float) -> str:
+    """The speed of a program that takes this share of another's time."""
+    speed = 1 / share
+    return f"{speed:.2f} times as fast" if speed < 2 else f"{speed:.1f} times as fast"
+
+
+def _quartiles(row: Row) -> str:
+    """The quartiles in the words of ``figure``, the smaller number first."""
+    if row.low is None or row.high is None:
+        return ""
+    if row.measure == MEMORY:
+        return f"{row.low:.0%} to {row.high:.0%}"
+    return f"{1 / row.high:.2f} to {1 / row.low:.2f}"
 
 
 def _median(values: Sequence[float], form: str) -> str:

@@ -18,7 +18,7 @@ from tests.benchmarks import markdown, plot, results_file, tables
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.competitors import Competitor
 from tests.benchmarks.contest import Entry, contest
-from tests.benchmarks.figures import Agreement, agreement, ratio
+from tests.benchmarks.figures import LogitsAgreement, agreement, ratio
 from tests.benchmarks.made_files import MakingError, made, stamp_of
 from tests.benchmarks.processes import Worker, WorkerError, environment
 from tests.benchmarks.rows import Row, fastest, number_row, time_rows
@@ -37,7 +37,7 @@ def test_a_ratio_tells_how_far_the_rounds_are_apart() -> None:
     assert ratio([3], [4]) == ratio([3, 3], [4, 4])
 
 
-def test_rounds_of_different_number_are_no_ratio() -> None:
+def test_series_of_different_length_are_not_compared() -> None:
     with pytest.raises(ValueError, match="argument"):
         ratio([1.0], [1.0, 2.0])
 
@@ -108,7 +108,7 @@ def test_what_is_wanted_is_reached_at_the_limit_and_not_above() -> None:
 def test_the_results_file_keeps_its_other_parts(tmp_path: Path) -> None:
     file = tmp_path / "results" / "machine.json"
     row = Row("time", "int8", "other", 0.123456789, "x", 0.5, 0.1, 0.2)
-    entry = dataclasses.replace(_entry(1.0, 2.0), agreement=Agreement(0.5, 1.0, 8))
+    entry = dataclasses.replace(_entry(1.0, 2.0), agreement=LogitsAgreement(0.5, 1.0, 8))
     results_file.write_part(file, "speed", {"rows": [dataclasses.asdict(row)]})
     results_file.write_part(file, "whole", {"competitors": {"int8": dataclasses.asdict(entry)}})
     parts = results_file.read(file)["parts"]
@@ -143,7 +143,7 @@ def test_tables_show_values_limits_and_problems() -> None:
         Row("file", "int8", "", 124.6, "MB", 126.0),
     ]
     text = _text(tables.comparison(rows, "Title"))
-    assert "0.81x │ 0.80 to 0.83 │" in text
+    assert "1.23 times as fast │ 1.20 to 1.25 │ at least 1.33 times as fast │" in text
     assert "NO" in text
     assert "125 MB" in text
     text = _text(tables.measurements({"broken": _entry(problem="no compiler")}, "Title"))

@@ -1,12 +1,12 @@
-"""The timeline of a long video: what the whole costs above its slower half, and its memory.
+"""Measures the timeline of a long video: its time against its slower half alone, and its memory.
 
     python -m tests.benchmarks.timeline MODEL [--seconds 60] [--size 720x1280] [--minutes 60]
 
-Reading alone (decoding, and converting the frames that windows need), the model alone and the
-whole are run in turn: first with one core for each of the two, then with all cores for the model,
-which leaves none to hide the reading on. The model alone has them all for one window, the whole
-one for each of several windows, as in the command. Then a process of its own goes through a video
-of many minutes, and tells how much memory that took above the loaded model.
+Three programs run in turn: reading alone (decoding, and converting the frames that windows need),
+the model alone, and the whole timeline. First reading and the model have one core each; then the
+model has all cores, so that reading costs time. The model alone runs one window on all its cores;
+the timeline runs several windows at once, as the command does. Then another process goes through a
+video of many minutes and prints how much memory that takes above the loaded model.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def _times(name: str, threads: int, video: Path, rounds: int) -> None:
     print(
         f"model on {classifier.threads} of {granted_threads()} cores, {len(windows)} windows: "
         f"reading alone {reading:.2f} s, model alone {model:.2f} s, the whole {both:.2f} s, "
-        f"{ratio:.2f}x the slower one (wanted: {_WANTED_RATIO}x)"
+        f"{ratio:.2f} times as long as the slower one (wanted: at most {_WANTED_RATIO} times)"
     )
 
 
@@ -102,7 +102,7 @@ def _memory(arguments: list[str], minutes: int) -> None:
     megabytes = float(done.stdout)
     print(
         f"memory: {megabytes:.0f} MB above the model in {minutes} minutes of video "
-        f"(wanted: {_WANTED_MEGABYTES} MB)"
+        f"(wanted: at most {_WANTED_MEGABYTES} MB)"
     )
 
 

@@ -1,4 +1,4 @@
-"""transformers.exporters' int8 graphs, dynamic and static, with the settings of its own examples.
+"""Writes transformers.exporters' int8 graphs, dynamic and static, with its examples' settings.
 
 python -m tests.benchmarks.transformers_exports CHECKPOINT CLIPS.npy FOLDER
 """

@@ -1,8 +1,9 @@
-"""transformers.js' q8 recipe: what its script makes of a graph with a convolution.
+"""Quantizes a graph as transformers.js' script does for q8.
 
     python -m tests.benchmarks.transformers_js MODEL.onnx FOLDER
 
-Every integer operator, u8 weights, one scale a tensor.
+The script takes every operator that has an integer form, the convolution of the patches included,
+with u8 weights and one scale for each tensor.
 """
 
 from __future__ import annotations

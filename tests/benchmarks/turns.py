@@ -1,4 +1,4 @@
-"""Running competitors in turn: every round each once, in an order that changes."""
+"""Runs competitors in turn: each once in every round, in an order that changes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from tests.benchmarks.processes import Worker
 
-_PAUSE = 0.02  # seconds in which the threads of the one before go to sleep
+_PAUSE = 0.02  # seconds in which the threads of the competitor before go to sleep
 RUNS_IN_A_TURN = 2
 
 
@@ -17,12 +17,15 @@ def take_turns(
     rounds: int,
     on_round: Callable[[int], None] = lambda _round: None,
 ) -> list[list[float]]:
-    """Seconds of each run in each round, [runs][rounds].
+    """Calls all functions once in each round.
 
     Args:
-        runs: Each does its work once and returns the seconds that it took.
-        rounds: How often each is done.
-        on_round: Is called with the number of each round, from 1, before it.
+        runs: Functions that do their work once and return the seconds that it took.
+        rounds: The number of rounds.
+        on_round: Called with the number of each round, from 1, before the round.
+
+    Returns:
+        The seconds of each function in each round, [runs][rounds].
     """
     shuffle = random.Random(0)
     order = list(range(len(runs)))
@@ -37,6 +40,6 @@ def take_turns(
 
 
 def warm_run(worker: Worker, batch: int = 1) -> float:
-    """The second of two runs: in the first, the caches hold what another process left there."""
+    """Runs twice and times the second run: in the first, the CPU's caches are another process's."""
     worker.seconds(batch)
     return worker.seconds(batch)

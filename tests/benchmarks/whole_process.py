@@ -1,4 +1,4 @@
-"""From start to label: `timesformer classify` against a script with transformers' pipeline."""
+"""Times whole programs: `timesformer classify` against a script with transformers' pipeline."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ print(pipeline("video-classification", model=sys.argv[1])(sys.argv[2], top_k=5))
 
 
 def measure(bench: Bench) -> tuple[dict[str, dict[str, list[float]]], list[Row]]:
-    """Runs both in turn on the same 10-second video.
+    """Runs both programs in turn on the same 10-second video.
 
     Returns:
-        For each its seconds and its peak memory in 10^6 bytes, per round; and the table's rows.
+        Seconds and peak memory in 10^6 bytes of each program in each round, and the table's rows.
     """
     checkpoint, video = bench.checkpoint(), str(bench.video())
-    loaded = bench.ours(checkpoint)
+    exported = bench.ours(checkpoint)
     commands = {
         _OURS: [
             sys.executable,
             "-m",
             "timesformer_runtime",
             "classify",
-            str(loaded),
+            str(exported),
             video,
             *("--dtype", "int8", "--threads", str(bench.threads)),
         ],
@@ -76,7 +76,7 @@ def cost(command: Sequence[str], threads: int, log: Path) -> tuple[float, float]
         Seconds, and peak resident memory in 10^6 bytes.
 
     Raises:
-        MakingError: It failed.
+        MakingError: The command failed.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as output:

@@ -1,7 +1,7 @@
-"""The process of one competitor: loads it, then runs it whenever it is told to.
+"""The process of one competitor: loads the model, then runs it at each command.
 
-It is given a JSON object as its argument, reads one JSON command a line from standard input and
-answers each with one line on standard output; whatever libraries print goes to standard error.
+Its argument is a JSON object. It reads one JSON command a line from standard input and answers each
+with one line on standard output. What libraries print goes to standard error.
 """
 
 from __future__ import annotations

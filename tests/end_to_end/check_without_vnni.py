@@ -55,7 +55,7 @@ class Row:
 
     @property
     def as_wanted(self) -> bool:
-        """Whether it is right where it should be, and shows the problem where it should not."""
+        """True where the result is right if wanted, and wrong (the known problem) if not."""
         return (self.error <= TOLERANCE) == self.wanted
 
 

@@ -49,7 +49,7 @@ def held_out() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
 
 
 def card_row(card: str, section: str, label: str) -> list[int]:
-    """How the clips of one class were named, from a card's table."""
+    """The labels that the clips of one class got, from a card's table."""
     table = card.split(f"### {section}")[1].split("###", maxsplit=1)[0]
     row = re.search(rf"^\| {label.replace('_', ' ')} \|(.*)\|", table, re.MULTILINE)
     assert row is not None

@@ -1,4 +1,4 @@
-"""A loaded made by the exporter, run where only the runtime's dependencies are installed.
+"""An exported model, run where only the runtime's dependencies are installed.
 
 ``make test`` makes that environment and names its interpreter in TIMESFORMER_RUNTIME_PYTHON.
 """
@@ -50,14 +50,14 @@ def test_the_exporter_says_what_to_install_there() -> None:
 
 
 @pytest.mark.parametrize("attention_type", ATTENTION_TYPES)
-def test_a_bundle_classifies_a_video_there_as_pytorch_does_here(
+def test_an_exported_model_classifies_a_video_there_as_pytorch_does_here(
     attention_type: str, tmp_path: Path
 ) -> None:
     preprocessing = Preprocessing(size=32, crop_size=(32, 32))
     model = write_checkpoint(
         tmp_path / "model", tiny_config(attention_type), preprocessing=preprocessing.to_dict()
     )
-    result = export(ExportOptions(str(tmp_path / "model"), output=tmp_path / "bundle"))
+    result = export(ExportOptions(str(tmp_path / "model"), output=tmp_path / "exported"))
     assert result.passed
     video = write_video(tmp_path / "clip.mp4", moving_pictures(20))
     done = _run("-m", "timesformer_runtime", "classify", str(result.folder), str(video), "--json")

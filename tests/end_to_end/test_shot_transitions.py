@@ -1,4 +1,4 @@
-"""How the bundled models are made: renders, labels, training, evaluation."""
+"""The programs that make the bundled models: renders, labels, training, evaluation."""
 
 from __future__ import annotations
 
@@ -391,7 +391,7 @@ def test_accuracy_command_measures_every_precision_and_writes_the_card(
     monkeypatch.setattr(accuracy, "measure", lambda *_: ("table", missed))
     result = CliRunner().invoke(accuracy.main, arguments[:-1])
     assert result.exit_code == 1
-    assert "model: q4 misses what is wanted" in result.output
+    assert "model: q4 missed the goals" in result.output
 
 
 def test_space_only_cannot_know_the_order_of_frames() -> None:

@@ -30,7 +30,7 @@ def test_all_variants_pass(kind: str, task: Task, graph_input: Input, tmp_path: 
     result = export(
         ExportOptions(
             str(MODELS / f"shot-transitions-{kind}"),
-            output=tmp_path / "bundle",
+            output=tmp_path / "exported",
             task=task,
             input=graph_input,
             dtypes=DTYPES,
@@ -50,7 +50,7 @@ def test_the_int8_result_of_a_clip_does_not_depend_on_its_neighbours(tmp_path: P
     """int8 activations have one scale for all that a run sees, so a run sees one clip."""
     result = export(
         ExportOptions(
-            str(MODELS / "shot-transitions-joint"), output=tmp_path / "bundle", dtypes=("int8",)
+            str(MODELS / "shot-transitions-joint"), output=tmp_path / "exported", dtypes=("int8",)
         )
     )
     classifier = VideoClassifier.from_pretrained(result.folder, device="cpu", threads=1)

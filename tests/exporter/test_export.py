@@ -46,7 +46,7 @@ PREPROCESSING = Preprocessing(
 def _export(tmp_path: Path, config: TimesformerConfig, **options: Any) -> ExportResult:
     model = tmp_path / "model"
     write_checkpoint(model, config, preprocessing=PREPROCESSING)
-    return export(ExportOptions(str(model), output=tmp_path / "bundle", **options))
+    return export(ExportOptions(str(model), output=tmp_path / "exported", **options))
 
 
 def _session(path: Path) -> onnxruntime.InferenceSession:
@@ -85,10 +85,10 @@ def test_one_file_copied_away_tells_all_and_answers_its_golden_check(
     np.testing.assert_allclose(found[0], expected, rtol=0, atol=1e-5)
 
 
-def test_the_files_of_a_bundle(tmp_path: Path) -> None:
+def test_the_files_of_an_exported_model(tmp_path: Path) -> None:
     config = tiny_config()
     result = _export(tmp_path, config)
-    assert result.folder == tmp_path / "bundle"
+    assert result.folder == tmp_path / "exported"
     assert set(result.files) == {
         "config.json",
         "preprocessor_config.json",
@@ -110,7 +110,7 @@ def test_the_files_of_a_bundle(tmp_path: Path) -> None:
     assert set(report["seconds"]) == {"load", "pytorch", "trace", "write", "check"}
     card = (result.folder / "README.md").read_text()
     assert card.startswith("---\n")
-    assert "timesformer classify bundle video.mp4" in card
+    assert "timesformer classify exported video.mp4" in card
     assert "divided space-time attention" in card
     # Nothing of the machine that it was made on.
     for path in result.folder.rglob("*"):
@@ -191,14 +191,14 @@ def test_a_wrong_graph_is_rejected_and_the_old_one_left_alone(
     for _ in range(2):  # a second rejection replaces the first
         rejected = _export(tmp_path, tiny_config("space_only"), force=True)
         assert not rejected.passed
-        assert rejected.folder == tmp_path / "bundle.rejected"
+        assert rejected.folder == tmp_path / "exported.rejected"
         assert (rejected.folder / "onnx" / "model.onnx.rejected").is_file()
         assert not list(rejected.folder.rglob("*.onnx"))
         report = json.loads((rejected.folder / "export_report.json").read_text())
         assert report["verdict"] == "failed"
         assert report["fidelity"]["passed"] is False
     assert (good.folder / "onnx" / "model.onnx").read_bytes() == before
-    assert {path.name for path in tmp_path.iterdir()} == {"bundle", "bundle.rejected", "model"}
+    assert {path.name for path in tmp_path.iterdir()} == {"exported", "exported.rejected", "model"}
 
 
 def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,10 +216,10 @@ def test_a_full_disk_is_named(
     limit: int, tmp_path: Path, limit_files: Callable[[int], AbstractContextManager[None]]
 ) -> None:
     write_checkpoint(tmp_path / "model", tiny_config("space_only"), preprocessing=PREPROCESSING)
-    options = ExportOptions(str(tmp_path / "model"), output=tmp_path / "bundle", dtypes=("int8",))
+    options = ExportOptions(str(tmp_path / "model"), output=tmp_path / "exported", dtypes=("int8",))
     with limit_files(limit), pytest.raises(OutputWriteError) as caught:
         export(options)
-    assert caught.value.path == tmp_path / "bundle" / "onnx" / "model.onnx"
+    assert caught.value.path == tmp_path / "exported" / "onnx" / "model.onnx"
     assert os.strerror(errno.EFBIG) in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
@@ -246,12 +246,12 @@ def test_too_little_memory_says_for_what(
 
 
 def test_what_a_killed_export_left_goes_and_what_a_living_one_writes_stays(tmp_path: Path) -> None:
-    for name in (".bundle.partial-deadbeef", ".bundle.rejected.replaced-deadbeef"):
+    for name in (".exported.partial-deadbeef", ".exported.rejected.replaced-deadbeef"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "model.onnx").touch()
-    with staging_folder(tmp_path / "bundle") as living:
+    with staging_folder(tmp_path / "exported") as living:
         result = _export(tmp_path, tiny_config("space_only"))
-        assert {path.name for path in tmp_path.iterdir()} == {"model", "bundle", living.name}
+        assert {path.name for path in tmp_path.iterdir()} == {"model", "exported", living.name}
     assert result.passed
 
 
@@ -259,13 +259,13 @@ def test_an_earlier_export_that_was_being_replaced_returns_and_is_not_overwritte
     tmp_path: Path,
 ) -> None:
     good = _export(tmp_path, tiny_config("space_only"))
-    (tmp_path / ".bundle.replaced-deadbeef").mkdir()
-    good.folder.rename(tmp_path / ".bundle.replaced-deadbeef" / "bundle")
+    (tmp_path / ".exported.replaced-deadbeef").mkdir()
+    good.folder.rename(tmp_path / ".exported.replaced-deadbeef" / "exported")
     told: list[str] = []
-    with pytest.raises(OutputExistsError, match="bundle exists"):
+    with pytest.raises(OutputExistsError, match="exported exists"):
         export(ExportOptions(str(tmp_path / "model"), output=good.folder), tell=told.append)
-    assert "is back in its place" in told[0]
-    assert {path.name for path in tmp_path.iterdir()} == {"model", "bundle"}
+    assert "was restored" in told[0]
+    assert {path.name for path in tmp_path.iterdir()} == {"model", "exported"}
     assert (good.folder / "onnx" / "model.onnx").is_file()
 
 
@@ -287,7 +287,7 @@ def test_labels_and_names_that_are_not_text(tmp_path: Path) -> None:
     write_checkpoint(model, config, preprocessing=PREPROCESSING)
     weights = model / os.fsdecode(b"m\xe9.bin")
     torch.save(random_model(config).state_dict(), weights)
-    result = export(ExportOptions(str(weights), output=tmp_path / "bundle"))
+    result = export(ExportOptions(str(weights), output=tmp_path / "exported"))
     assert result.passed
     metadata = _session(result.folder / "onnx" / "model.onnx").get_modelmeta().custom_metadata_map
     assert json.loads(metadata["config"])["id2label"]["3"] == "caf\u00e9 3"
@@ -316,9 +316,9 @@ def test_the_output_never_replaces_what_it_is_made_from(inner: str, tmp_path: Pa
 
 
 def test_an_existing_output_stops_before_any_work(tmp_path: Path) -> None:
-    (tmp_path / "bundle").mkdir()
+    (tmp_path / "exported").mkdir()
     with pytest.raises(OutputExistsError, match="give `force` to replace it"):
-        export(ExportOptions("no/such-model", output=tmp_path / "bundle"))
+        export(ExportOptions("no/such-model", output=tmp_path / "exported"))
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def test_an_export_shows_its_proof_its_files_and_the_next_command(tmp_path: Path
         (["--model", "x", "--atol", "-1"], "'--atol'"),
         (["--modle", "x"], "--modle"),
         ([], "'--model'"),
-        (["--model", "x", "--output", "absent/bundle"], "create it first"),
+        (["--model", "x", "--output", "absent/exported"], "create it first"),
         (["--model", "./absent"], "absent"),
         (["--model", "text.pth"], "text.pth"),
         (

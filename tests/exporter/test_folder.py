@@ -38,28 +38,28 @@ def _export(output: Path, text: str, *, force: bool = False) -> None:
 
 
 def test_a_published_folder_is_all_that_is_left(tmp_path: Path) -> None:
-    _export(tmp_path / "bundle", "first")
-    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
-    assert (tmp_path / "bundle" / REPORT).read_text() == "first"
+    _export(tmp_path / "exported", "first")
+    assert [path.name for path in tmp_path.iterdir()] == ["exported"]
+    assert (tmp_path / "exported" / REPORT).read_text() == "first"
 
 
 @pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_a_failure_leaves_nothing_behind(tmp_path: Path, failure: BaseException) -> None:
-    _export(tmp_path / "bundle", "first")
+    _export(tmp_path / "exported", "first")
 
     def fail_half_way() -> None:
-        with staging_folder(tmp_path / "bundle") as folder:
+        with staging_folder(tmp_path / "exported") as folder:
             (folder / REPORT).write_text("half")
             raise failure
 
     with pytest.raises(type(failure)):
         fail_half_way()
-    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
-    assert (tmp_path / "bundle" / REPORT).read_text() == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["exported"]
+    assert (tmp_path / "exported" / REPORT).read_text() == "first"
 
 
 def test_an_earlier_export_is_replaced_only_by_force(tmp_path: Path) -> None:
-    output = tmp_path / "bundle"
+    output = tmp_path / "exported"
     _export(output, "first")
     (output / "onnx").mkdir()
     with pytest.raises(OutputExistsError, match="give `force` to replace it"):
@@ -67,7 +67,7 @@ def test_an_earlier_export_is_replaced_only_by_force(tmp_path: Path) -> None:
     _export(output, "second", force=True)
     assert [path.name for path in output.iterdir()] == [REPORT]
     assert (output / REPORT).read_text() == "second"
-    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+    assert [path.name for path in tmp_path.iterdir()] == ["exported"]
 
 
 def test_force_does_not_delete_what_is_no_export(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def _report(*files: str) -> str:
     "name", ["onnx/holiday.mp4", "onnx/model_int8.onnx", "onnx/model.onnx.rejected.bak"]
 )
 def test_force_deletes_only_what_the_report_lists(name: str, tmp_path: Path) -> None:
-    output = tmp_path / "bundle"
+    output = tmp_path / "exported"
     _export(output, _report("onnx/model.onnx", "onnx/model.onnx.data"))
     (output / "onnx").mkdir()
     for listed in ("model.onnx", "model.onnx.data", "model.onnx.rejected"):
@@ -104,12 +104,12 @@ def test_force_deletes_only_what_the_report_lists(name: str, tmp_path: Path) -> 
     with pytest.raises(OutputExistsError, match=f"it holds {name}, which no export has written"):
         _export(output, "second", force=True)
     assert (output / name).read_text() == "precious"
-    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+    assert [path.name for path in tmp_path.iterdir()] == ["exported"]
 
 
 @pytest.mark.parametrize("kind", ["folder", "link"])
 def test_force_deletes_no_folders_in_an_export(kind: str, tmp_path: Path) -> None:
-    output = tmp_path / "bundle"
+    output = tmp_path / "exported"
     _export(output, _report("onnx/clips"))
     (output / "onnx").mkdir()
     (tmp_path / "clips").mkdir()
@@ -128,7 +128,7 @@ def test_force_deletes_no_folders_in_an_export(kind: str, tmp_path: Path) -> Non
     ids=lambda report: repr(report[:12]),
 )
 def test_a_report_that_says_nothing_lists_nothing(report: bytes, tmp_path: Path) -> None:
-    output = tmp_path / "bundle"
+    output = tmp_path / "exported"
     (output / "onnx").mkdir(parents=True)
     (output / REPORT).write_bytes(report)
     check_output(output, force=True)
@@ -175,14 +175,14 @@ with staging_folder(Path(sys.argv[1])) as folder:
 def test_a_killed_export_is_cleaned_up_by_the_next_one_and_a_living_one_is_not(
     tmp_path: Path,
 ) -> None:
-    output = tmp_path / "bundle"
+    output = tmp_path / "exported"
     process = _in_another_process(UNFINISHED, output)
     try:
-        others = [".bundle.mine", ".bundle-2.partial-abcdefgh", ".bundle.partial-x.partial-y"]
+        others = [".exported.mine", ".exported-2.partial-abcdefgh", ".exported.partial-x.partial-y"]
         for name in others:
             (tmp_path / name).mkdir()
-        (tmp_path / ".bundle.partial-file").touch()
-        others.append(".bundle.partial-file")
+        (tmp_path / ".exported.partial-file").touch()
+        others.append(".exported.partial-file")
         (partial,) = {path.name for path in tmp_path.iterdir()} - set(others)
         assert clean_up(output) is False
         assert (tmp_path / partial / "model.onnx").exists()
@@ -194,7 +194,7 @@ def test_a_killed_export_is_cleaned_up_by_the_next_one_and_a_living_one_is_not(
 
 
 def test_an_export_that_was_killed_while_replacing_gives_the_old_one_back(tmp_path: Path) -> None:
-    output = tmp_path / "bundle"
+    output = tmp_path / "exported"
     _export(output, "first")
     process = _in_another_process(REPLACING, output)
     try:
@@ -204,21 +204,21 @@ def test_an_export_that_was_killed_while_replacing_gives_the_old_one_back(tmp_pa
         process.send_signal(signal.SIGKILL)
         process.communicate()
     assert clean_up(output) is True
-    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+    assert [path.name for path in tmp_path.iterdir()] == ["exported"]
     assert (output / REPORT).read_text() == "first"
 
 
 def test_a_failed_write_names_the_file_the_reason_and_the_remedy(tmp_path: Path) -> None:
-    output = tmp_path / "bundle"
+    output = tmp_path / "exported"
 
     def fail(number: int) -> None:
         with staging_folder(output) as folder, writing(folder / "onnx" / "model.onnx"):
             raise OSError(number, os.strerror(number))
 
     for number, remedy in (
-        (errno.ENOSPC, "make room on that disk, or give an `output` on another one"),
+        (errno.ENOSPC, "make room on that disk, or give an `output` on another disk"),
         (errno.EFBIG, "raise the limit on the size of files"),
-        (errno.EIO, "give an `output` in another place"),
+        (errno.EIO, "give an `output` in another folder"),
     ):
         with pytest.raises(OutputWriteError) as caught:
             fail(number)
@@ -262,7 +262,7 @@ def test_names_that_are_not_utf8_are_written_as_escapes(tmp_path: Path) -> None:
 def test_an_interrupt_while_replacing_keeps_the_old_export(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    output = tmp_path / "bundle"
+    output = tmp_path / "exported"
     _export(output, "first")
     rename = Path.rename
 
@@ -274,14 +274,14 @@ def test_an_interrupt_while_replacing_keeps_the_old_export(
     monkeypatch.setattr(Path, "rename", interrupted)
     with pytest.raises(KeyboardInterrupt):
         _export(output, "second", force=True)
-    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+    assert [path.name for path in tmp_path.iterdir()] == ["exported"]
     assert (output / REPORT).read_text() == "first"
 
 
 def test_two_exports_at_once_do_not_share_a_folder(tmp_path: Path) -> None:
     with (
-        staging_folder(tmp_path / "bundle") as first,
-        staging_folder(tmp_path / "bundle") as second,
+        staging_folder(tmp_path / "exported") as first,
+        staging_folder(tmp_path / "exported") as second,
     ):
         assert first != second
         assert first.stat().st_mode & 0o777 == 0o777 & ~_umask()
@@ -298,7 +298,7 @@ def test_a_folder_that_cannot_hold_the_output(tmp_path: Path) -> None:
         with pytest.raises(InvalidOptionError, match="give a folder inside it"):
             check_output(Path(name), force=True)
     with pytest.raises(InvalidOptionError, match="there is no folder"):
-        check_output(tmp_path / "absent" / "bundle", force=False)
+        check_output(tmp_path / "absent" / "exported", force=False)
     with pytest.raises(
         InvalidOptionError, match="only paths in UTF-8; give another name"
     ) as caught:

@@ -1,4 +1,7 @@
-"""PyTorch checkpoints: Hugging Face's, the authors' and mmaction2's, read into one form."""
+"""Loads PyTorch checkpoints of Hugging Face, of the authors' code and of mmaction2.
+
+The authors' code is https://github.com/facebookresearch/TimeSformer.
+"""
 
 from timesformer_exporter.checkpoints.loader import (
     TASKS,

@@ -1,4 +1,4 @@
-"""Adapters of PEFT: plain LoRA is merged into the weights that it changes."""
+"""Merges plain LoRA adapters of PEFT into the weights of their base model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from timesformer_exporter.errors import InvalidCheckpointError
 _PREFIX = "base_model.model."
 _HEAD = "classifier."
 
-# Settings that change what is computed beyond W + scale * B @ A, unless they are empty.
+# Settings with which the adapter does more than W + scale * B @ A, unless they are empty.
 _BEYOND_LORA = (
     "use_dora",
     "use_qalora",
@@ -33,7 +33,8 @@ _BEYOND_LORA = (
     "target_parameters",
     "trainable_token_indices",
 )
-_INITIALIZATIONS = (True, False, None, "gaussian", "eva")  # the others change the base model
+# Values of init_lora_weights that leave the base model's weights as they are; others change them.
+_INITIALIZATIONS = (True, False, None, "gaussian", "eva")
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,9 @@ class Adapter:
     """A LoRA adapter.
 
     Attributes:
-        name: Of its folder, for messages.
-        base: The Hub id or path of the model that it changes.
-        revision: Of that model on the Hub; None for the newest.
+        name: The name of the adapter's folder, for messages.
+        base: The Hub id or path of the base model, whose weights the adapter changes.
+        revision: The revision of the base model on the Hub; None for the newest.
         settings: The contents of ``adapter_config.json``.
     """
 
@@ -55,11 +56,15 @@ class Adapter:
     def merge(
         self, weights: Mapping[str, Tensor], factors: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
-        """The base model's weights with the adapter in them.
+        """Adds the adapter to the base model's weights.
 
         Args:
-            weights: By Hugging Face's names.
-            factors: The adapter's tensors, by the names in its file.
+            weights: The base model's weights, by Hugging Face's names.
+            factors: The adapter's tensors, by the names in its file: A and B of each weight, and
+                weights that were trained as a whole, such as the head.
+
+        Returns:
+            The merged weights, by Hugging Face's names.
 
         Raises:
             InvalidCheckpointError: The adapter is not for that model, or not plain LoRA.
@@ -71,24 +76,22 @@ class Adapter:
             if f"timesformer.{target}" in weights:  # an adapter of the model without its head
                 target = f"timesformer.{target}"
             if kind == "A.weight":
-                up = factors.get(name.replace(".lora_A.", ".lora_B."))
-                merged[target] = self._changed(target, weights.get(target), up, tensor)
+                factor_b = factors.get(name.replace(".lora_A.", ".lora_B."))
+                merged[target] = self._add(target, weights.get(target), tensor, factor_b)
             elif not kind and (target in weights or target.startswith(_HEAD)):
-                merged[target] = tensor  # trained whole
+                merged[target] = tensor  # trained as a whole
             elif kind != "B.weight":
                 raise _not_plain(self.name, f"has a tensor {printable(name[:200])}")
         return merged
 
-    def _changed(
-        self, target: str, weight: Tensor | None, up: Tensor | None, down: Tensor
-    ) -> Tensor:
+    def _add(self, target: str, weight: Tensor | None, a: Tensor, b: Tensor | None) -> Tensor:
         """``W + scale * B @ A``; for convolutions, the last axes of A are the kernel's."""
         transposed = bool(self.settings.get("fan_in_fan_out"))
-        if weight is not None and up is not None and min(weight.ndim, up.ndim, down.ndim) > 1:
-            up, down = up.flatten(1).float(), down.flatten(1).float()
-            shape = (down.shape[1], len(up)) if transposed else (len(up), down.shape[1])
-            if shape == weight.flatten(1).shape and up.shape[1] == len(down):
-                change = up @ down * self._scale(target, len(down))
+        if weight is not None and b is not None and min(weight.ndim, a.ndim, b.ndim) > 1:
+            a, b = a.flatten(1).float(), b.flatten(1).float()
+            shape = (a.shape[1], len(b)) if transposed else (len(b), a.shape[1])
+            if shape == weight.flatten(1).shape and b.shape[1] == len(a):
+                change = b @ a * self._scale(target, len(a))
                 return weight.float() + (change.T if transposed else change).reshape(weight.shape)
         raise _not_plain(
             self.name, f"does not fit its base model {self.base} at {printable(target[:200])}"
@@ -98,7 +101,7 @@ class Adapter:
         alpha = self.settings.get("lora_alpha")
         patterns = self.settings.get("alpha_pattern") or {}
         for pattern, value in patterns.items() if isinstance(patterns, dict) else ():
-            if not re.fullmatch(r"[\w.]+", pattern):  # it may be a regular expression
+            if not re.fullmatch(r"[\w.]+", pattern):  # PEFT takes regular expressions, too
                 raise _not_plain(self.name, f"has the alpha_pattern {printable(pattern[:200])!r}")
             if f".{target}".endswith(f".{pattern}.weight"):
                 alpha = value
@@ -112,7 +115,8 @@ def read_adapter(path: Path, name: str) -> Adapter:
     """Reads an ``adapter_config.json``.
 
     Raises:
-        InvalidCheckpointError: It is broken, names no base model, or is not plain LoRA.
+        InvalidCheckpointError: The file is broken or does not name a base model, or the adapter is
+            not plain LoRA.
     """
     settings = read_json(path)
     base, revision = settings.get("base_model_name_or_path"), settings.get("revision")

@@ -1,4 +1,4 @@
-"""The architecture that tensors tell, for checkpoints that come without a configuration."""
+"""Infers the architecture from the shapes of tensors, for checkpoints without a configuration."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _PROJECTION = "timesformer.embeddings.patch_embeddings.projection.weight"
 _POSITIONS = "timesformer.embeddings.position_embeddings"
 _TIMES = "timesformer.embeddings.time_embeddings"
 _LAYER = "timesformer.encoder.layer."
-_HEAD_SIZE = 64  # of every published TimeSformer
+_HEAD_SIZE = 64  # features of one attention head in every published TimeSformer
 
 
 @dataclass(frozen=True)
-class Known:
-    """What the caller knows about a checkpoint; None where the caller does not say."""
+class GivenOptions:
+    """The user's options that settle what tensors leave open; None where an option is not given."""
 
     num_frames: int | None = None
     image_hw: tuple[int, int] | None = None
@@ -30,20 +30,23 @@ class Known:
 
 
 def infer_config(
-    tensors: Mapping[str, Tensor], known: Known, name: str
+    tensors: Mapping[str, Tensor], given: GivenOptions, name: str
 ) -> tuple[TimesformerConfig, list[str]]:
-    """The configuration of a checkpoint, and a sentence for each thing that was assumed.
+    """Infers the configuration of a checkpoint, and says in sentences what was assumed.
 
-    The frames and the size in it are those of the tensors where these tell them, even if the
-    caller wants others: the embeddings are resized later. ``id2label`` is generic.
+    The number of frames and the frame size are those of the embeddings where these tell them, even
+    if the options ask for others: the embeddings are resized later. ``id2label`` is None.
 
     Args:
-        tensors: By Hugging Face's names.
-        known: What the options say.
-        name: Of the checkpoint, for messages.
+        tensors: The model's tensors, by Hugging Face's names.
+        given: The user's options.
+        name: The name of the checkpoint, for messages.
+
+    Returns:
+        The configuration, and one sentence for each assumption.
 
     Raises:
-        InvalidOptionError: The tensors leave something open, and no option says it.
+        InvalidOptionError: The tensors leave something open, and no option settles it.
         InvalidCheckpointError: The tensors contradict each other.
     """
     projection = _shaped(tensors, _PROJECTION, 4, name)
@@ -51,13 +54,13 @@ def infer_config(
     layers = _layers(tensors, name)
     attention_type = _attention_type(tensors)
     intermediate = _shaped(tensors, f"{_LAYER}0.intermediate.dense.weight", 2, name)[0]
-    image_hw, notes = _image_size(tensors, (patch_height, patch_width), known.image_hw, name)
-    heads, more = _heads(hidden, known.attention_heads, name)
+    image_hw, notes = _image_size(tensors, (patch_height, patch_width), given.image_hw, name)
+    heads, more = _heads(hidden, given.attention_heads, name)
     config = TimesformerConfig(
         image_size=image_hw[0] if image_hw[0] == image_hw[1] else image_hw,
         patch_size=patch_height if patch_height == patch_width else (patch_height, patch_width),
         num_channels=channels,
-        num_frames=_frames(tensors, known.num_frames, name),
+        num_frames=_frames(tensors, given.num_frames, name),
         hidden_size=hidden,
         num_hidden_layers=layers,
         num_attention_heads=heads,
@@ -73,38 +76,37 @@ def match_embeddings(
     config: TimesformerConfig,
     stated: Collection[str],
     tensors: Mapping[str, Tensor],
-    known: Known,
+    given: GivenOptions,
     source: str,
 ) -> tuple[TimesformerConfig, list[str]]:
-    """A configuration with the frames and the size that its checkpoint's embeddings are for.
+    """Sets a configuration's number of frames and frame size to those of the embeddings.
 
     Args:
-        config: As read.
-        stated: Which fields are in the file; what is not there is only a default.
-        tensors: By Hugging Face's names.
-        known: What the options say, to which the embeddings are resized later.
-        source: The name of where the configuration is from, for messages.
+        config: The configuration as read.
+        stated: The names of the fields that the file has; the other fields are only defaults.
+        tensors: The model's tensors, by Hugging Face's names.
+        given: The user's options; the embeddings are resized to them later.
+        source: The name of the file that has the configuration, for messages.
 
     Returns:
-        The configuration, and a sentence for each field that the file leaves out.
+        The configuration, and one sentence for each field that the file leaves out.
 
     Raises:
-        InvalidOptionError: The file contradicts the time embeddings, and no option says what is
-            meant.
+        InvalidOptionError: The file contradicts the time embeddings, and no option decides.
     """
     notes = []
     frames, size = _embedded_frames(tensors, config), _embedded_size(tensors, config)
     if frames is not None:
         if "num_frames" not in stated:
             notes.append(f"{source} has no num_frames: the embeddings' {frames} was taken.")
-        elif known.num_frames is None:
+        elif given.num_frames is None:
             raise InvalidOptionError(
                 f"{source} says num_frames {config.num_frames}, but the time embeddings are for "
                 f"{frames}; say with the option num_frames which is meant: {frames} as they are, "
                 f"or {config.num_frames} to resize them"
             )
         config = dataclasses.replace(config, num_frames=frames)
-    if size is not None and ("image_size" not in stated or known.image_hw is not None):
+    if size is not None and ("image_size" not in stated or given.image_hw is not None):
         if "image_size" not in stated:
             notes.append(f"{source} has no image_size: the embeddings' {size} was taken.")
         config = dataclasses.replace(config, image_size=size)
@@ -112,19 +114,22 @@ def match_embeddings(
 
 
 def _embedded_frames(tensors: Mapping[str, Tensor], config: TimesformerConfig) -> int | None:
-    """The number of frames that the time embeddings are for, where it is another."""
+    """The number of time embeddings, where it differs from the configuration's; else None."""
     shape: Sequence[int] = tensors[_TIMES].shape if _TIMES in tensors else ()
-    is_told = len(shape) == 3 and 0 < shape[1] != config.num_frames
-    return shape[1] if is_told else None
+    differs = len(shape) == 3 and 0 < shape[1] != config.num_frames
+    return shape[1] if differs else None
 
 
 def _embedded_size(tensors: Mapping[str, Tensor], config: TimesformerConfig) -> int | None:
-    """The size of the square frames that the position embeddings are for, where it is another."""
+    """The side of the square frames that have one patch for each position embedding, in pixels.
+
+    None where the configuration has as many patches, or where they do not form a square.
+    """
     shape: Sequence[int] = tensors[_POSITIONS].shape if _POSITIONS in tensors else ()
     patches = shape[1] - 1 if len(shape) == 3 else 0
     side = math.isqrt(max(patches, 0))
-    is_told = 0 < side * side == patches != config.num_patches
-    if not is_told or not isinstance(config.patch_size, int):
+    differs = 0 < side * side == patches != config.num_patches
+    if not differs or not isinstance(config.patch_size, int):
         return None
     return side * config.patch_size
 
@@ -162,10 +167,11 @@ def _image_size(
     image_hw: tuple[int, int] | None,
     name: str,
 ) -> tuple[tuple[int, int], list[str]]:
-    """The size of frames that the position embeddings are for.
+    """The frame size (height, width) that the position embeddings are for, and assumptions.
 
-    A size from the options tells the grid when it has as many patches as there are
-    embeddings; else the grid is square, and the size is one to resize to.
+    The option ``image_size`` decides on the grid of patches where it gives as many patches as there
+    are position embeddings. Otherwise the grid is assumed to be square, and the embeddings are
+    resized to the option later.
     """
     patches = _shaped(tensors, _POSITIONS, 3, name)[1] - 1
     side = math.isqrt(patches)
@@ -179,7 +185,7 @@ def _image_size(
     asked = "" if image_hw is None else f", and {image_hw[0]}x{image_hw[1]} does not give as many"
     raise InvalidOptionError(
         f"{name} has position embeddings for {patches} patches of {patch[0]}x{patch[1]}, which is "
-        f"no square grid{asked}; say the size of its frames with `image_size`"
+        f"not a square grid{asked}; say the size of its frames with `image_size`"
     )
 
 
@@ -200,7 +206,7 @@ def _heads(hidden: int, heads: int | None, name: str) -> tuple[int, list[str]]:
 
 
 def _shaped(tensors: Mapping[str, Tensor], key: str, rank: int, name: str) -> tuple[int, ...]:
-    """The shape of a tensor that must be there, with as many axes as it must have."""
+    """The shape of a tensor; raises where the tensor is absent or does not have ``rank`` axes."""
     if key not in tensors:
         raise InvalidCheckpointError(f"{name} has no tensor for {key}; it is not whole")
     shape = tuple(tensors[key].shape)

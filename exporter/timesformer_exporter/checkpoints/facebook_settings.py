@@ -1,4 +1,4 @@
-"""The settings that the authors' trainer writes into its checkpoints (key ``cfg``), as text."""
+"""Reads the settings that the authors' trainer writes into its checkpoints as text, key ``cfg``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _LINE = re.compile(r"^(\s*)(- )?(?:(\w+):)?\s*(.*)$")
 
 @dataclass(frozen=True)
 class FacebookSettings:
-    """The facts that the authors' settings tell beyond the tensors; None where they are silent.
+    """The settings that tell more about a model than its tensors; None where one is absent.
 
     Attributes:
         num_frames: DATA.NUM_FRAMES.
@@ -29,7 +29,7 @@ class FacebookSettings:
 
 
 def parse_settings(text: str) -> FacebookSettings:
-    """Reads the settings leniently: what is not there or not as expected stays None."""
+    """Reads the settings leniently: a setting that is absent or not as expected stays None."""
     values = _flat(text)
     frames = _single(values.get("DATA.NUM_FRAMES")) or ""
     return FacebookSettings(
@@ -42,7 +42,7 @@ def parse_settings(text: str) -> FacebookSettings:
 
 
 def _flat(text: str) -> dict[str, list[str]]:
-    """The YAML that a yacs CfgNode dumps: sections of plain values and of lists of them.
+    """Parses the YAML that a yacs CfgNode dumps: sections of plain values and of lists of them.
 
     Keys are ``SECTION.NAME``; deeper sections, which are not needed here, are left out.
     """

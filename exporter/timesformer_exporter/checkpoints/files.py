@@ -1,4 +1,4 @@
-"""Where the files of a checkpoint are: a Hub id, a folder, or a file."""
+"""Finds the files of a checkpoint that is given as a Hub id, a folder or a file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from timesformer_exporter.errors import (
 
 CONFIG = "config.json"
 
-# In the order of preference: tensors without pickle first.
+# Names of files of weights, the preferred ones first: those without pickle.
 _WEIGHTS = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -43,10 +43,11 @@ class CheckpointFiles:
         name: The Hub id, or the name of the local folder or file, as text.
         revision: The commit on the Hub; None for a local checkpoint.
         weights: The file of tensors, or all shards.
-        index: Which shard has which tensor, by name; None for a single file.
+        index: The shard of each tensor, by the tensor's name; None for a single file.
+        index_file: The file with the index; None for a single file.
         config: ``config.json`` beside the weights; None if there is none.
-        preprocessors: What lies there of ``PREPROCESSOR_FILES``.
-        adapter_config: ``adapter_config.json``, where the weights are an adapter's.
+        preprocessors: Those of ``PREPROCESSOR_FILES`` that lie beside the weights.
+        adapter_config: ``adapter_config.json`` where the weights are an adapter's; else None.
     """
 
     name: str
@@ -68,7 +69,7 @@ def find_files(model: str | Path, revision: str | None, local_files_only: bool) 
         CheckpointNotFoundError: There is nothing under that path or Hub id.
         InvalidCheckpointError: There is no file of weights, or an index is broken.
         InvalidOptionError: A revision was given for local files.
-        timesformer_runtime.errors.HubError: The Hub refused or broke off.
+        timesformer_runtime.errors.HubError: The Hub refused the download or broke it off.
     """
     try:
         path = Path(model).expanduser()
@@ -90,10 +91,10 @@ def find_files(model: str | Path, revision: str | None, local_files_only: bool) 
 
 
 def choose_weights(names: Iterable[str], where: str) -> str:
-    """The file of weights, or the index of shards, among the files of a folder.
+    """Chooses the file of weights, or the index of shards, among the files of a folder.
 
     Raises:
-        InvalidCheckpointError: There is none, or no telling which.
+        InvalidCheckpointError: The folder has no weights, or several files of weights.
     """
     names = list(names)
     for name in (*_WEIGHTS, *_ADAPTER_WEIGHTS):
@@ -115,10 +116,10 @@ def choose_weights(names: Iterable[str], where: str) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Reads a JSON object.
+    """Reads a file that holds a JSON object.
 
     Raises:
-        InvalidCheckpointError: It is not one.
+        InvalidCheckpointError: The file is not a JSON object.
     """
     try:
         return read_json_object(path)
@@ -127,7 +128,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def as_text(name: str) -> str:
-    """A file's name for JSON, where bytes that are not UTF-8 are escaped."""
+    """A file's name as text for JSON: bytes that are not UTF-8 become escapes."""
     return name.encode("utf-8", "backslashreplace").decode()
 
 
@@ -138,17 +139,17 @@ def sha256(path: Path) -> str:
 
 
 def _names(folder: Path) -> list[str]:
-    """The files in a folder, and the graphs of an exported model."""
+    """The names of the files in a folder, and of the graphs where it is an exported model."""
     graphs = [item.relative_to(folder).as_posix() for item in folder.glob("onnx/*.onnx")]
     return [item.name for item in folder.iterdir() if item.is_file()] + graphs
 
 
 def find_on_hub(model: str, revision: str | None, local_files_only: bool) -> CheckpointFiles:
-    """Download a checkpoint of the Hub, never taking its name for a path of this machine.
+    """Downloads a checkpoint from the Hub; its name is never taken for a path of this machine.
 
     Raises:
         CheckpointNotFoundError: ``model`` is not a Hub id, or the Hub does not have it.
-        InvalidCheckpointError: its files are not those of one checkpoint.
+        InvalidCheckpointError: The repository's files are not those of one checkpoint.
     """
     if not hub.looks_like_hub_id(model):
         raise CheckpointNotFoundError(
@@ -164,7 +165,7 @@ def find_on_hub(model: str, revision: str | None, local_files_only: bool) -> Che
         wanted = [weights, *(name for name in others if name in names)]
         for name in wanted:
             path = hub.download(model, name, revision=revision, local_files_only=local_files_only)
-            # From now on the very commit of the first file: a branch may move meanwhile.
+            # The further files come from the commit of the first one: a branch may move meanwhile.
             revision = path.parent.name
         if weights.endswith(".index.json"):
             for shard in _shards(path.parent / weights)[1]:
@@ -212,7 +213,7 @@ def _from_file(path: Path, name: str, revision: str | None = None) -> Checkpoint
 
 
 def _shards(path: Path) -> tuple[Mapping[str, str], list[str]]:
-    """An index's map from tensors to shards, and the shards' names."""
+    """Reads an index: the shard of each tensor, and the names of all shards."""
     index = read_json(path).get("weight_map")
     if not isinstance(index, dict) or not index:
         raise InvalidCheckpointError(f"{path} has no weight_map from tensors to shards")

@@ -1,10 +1,10 @@
-"""Reads a pickle as a description, without running anything in it.
+"""Reads the contents of a pickle without running anything that the pickle names.
 
 A pickle is a program that imports and calls what it names, and training states name much besides
 tensors: optimizers, configurations, paths, numpy scalars. This reader walks through the opcodes
 and builds containers, numbers and strings, a StoredTensor for a tensor, and a SavedObject for
 every other object. It imports nothing and calls nothing outside this file. It hashes strings and
-small integers only, since the hash of nested tuples can take for ever.
+small integers only, since hashing nested tuples can take for ever.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from typing import Any, BinaryIO, NamedTuple
 
 import torch
 
-# A model with its optimizer takes some 100,000. So many take seconds, and about 100 bytes each.
+# A model with its optimizer has some 100,000 opcodes. Reading this many takes seconds, and about
+# 100 bytes of memory for each.
 MOST_OPCODES = 2_000_000
 
 _DTYPES = {f"torch {dtype}": v for dtype, v in vars(torch).items() if isinstance(v, torch.dtype)}
@@ -49,8 +50,8 @@ class SavedObject:
     """An object that is neither a container nor a tensor.
 
     Attributes:
-        type: Its class, or the function that would make it, as "module name".
-        state: What it would be given after it was made, mostly a dict of its attributes.
+        type: The object's class, or the function that would make it, as "module name".
+        state: The value that ``__setstate__`` would get, mostly a dict of the attributes.
     """
 
     type: object
@@ -66,7 +67,10 @@ class Storage(NamedTuple):
 
 
 class StoredTensor(NamedTuple):
-    """A tensor that is still in the file: a view with offset, size and stride in numbers."""
+    """A tensor that is still in the file: a view of a storage.
+
+    Offset and strides count elements, not bytes.
+    """
 
     storage: Storage
     offset: int
@@ -74,8 +78,8 @@ class StoredTensor(NamedTuple):
     stride: tuple[int, ...]
 
 
-class _Machine:
-    """The stack and the memo that the opcodes of a pickle work on."""
+class _PickleMachine:
+    """The stack and the memo of pickle's virtual machine, with a method for each kind of opcode."""
 
     def __init__(self) -> None:
         self.storages: dict[str, Storage] = {}
@@ -123,7 +127,7 @@ class _Machine:
 
     def name(self, module: object, name: object) -> None:
         if not isinstance(module, str) or not isinstance(name, str):
-            raise pickle.UnpicklingError("its pickle names a class by something else than strings")
+            raise pickle.UnpicklingError("its pickle names a class by values that are not strings")
         self.push(f"{module} {name}")
 
     def make(self, function: object, arguments: object = None) -> None:
@@ -158,12 +162,12 @@ class _Machine:
         return SavedObject(kind)
 
 
-class InertUnpickler(_Machine):
+class InertUnpickler(_PickleMachine):
     """Reads the pickles of one file, of which there may be several.
 
     Attributes:
         storages: All storages that the pickles named, by key.
-        has_objects: Whether the pickles hold a SavedObject.
+        has_objects: True where the pickles hold a SavedObject.
     """
 
     def __init__(self) -> None:
@@ -189,7 +193,7 @@ class InertUnpickler(_Machine):
 
 
 def _set_items(target: dict[Any, Any], items: list[Any]) -> None:
-    """Takes keys and values in turn; keys other than strings and small integers are left out."""
+    """Adds items (key, value, key, value, ...) whose keys are strings or small integers only."""
     target.update(
         (key, value)
         for key, value in zip(items[::2], items[1::2], strict=True)
@@ -215,7 +219,7 @@ def _tensor(
 
 
 def _tensor_of_type(*arguments: Any) -> StoredTensor | None:
-    """A tensor of a type that has no class of storages, such as float8_e5m2."""
+    """Makes a tensor of a dtype that has no class of storages, such as float8_e5m2."""
     made, kind = _tensor(*arguments[:4]), arguments[6]
     dtype = _DTYPES.get(kind) if isinstance(kind, str) else None
     if made is None or dtype is None:
@@ -225,7 +229,7 @@ def _tensor_of_type(*arguments: Any) -> StoredTensor | None:
 
 
 def _tensor_of_class(function: object, _: object, arguments: object, *__: object) -> object:
-    """The plain tensor in one of a subclass, or with attributes."""
+    """Makes a plain tensor of one that has a subclass or attributes."""
     if function != "torch._utils _rebuild_tensor_v2" or not isinstance(arguments, tuple):
         return None
     return _tensor(*arguments)
@@ -239,7 +243,7 @@ def _first(value: object, *_: object) -> object:
     return value
 
 
-# All that a pickle can call. None in place of a result makes a SavedObject.
+# All functions that a pickle can call. Where one returns None, a SavedObject takes its place.
 _FUNCTIONS: dict[str, Callable[..., object]] = {
     "torch._utils _rebuild_tensor": _tensor,
     "torch._utils _rebuild_tensor_v2": _tensor,
@@ -260,8 +264,8 @@ _VALUES = """INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING B
     SHORT_BINSTRING UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES
     BINBYTES8 BYTEARRAY8 GLOBAL"""
 
-_ACTIONS: dict[str, Callable[[_Machine, Any], object]] = {
-    **dict.fromkeys(_VALUES.split(), _Machine.push),
+_ACTIONS: dict[str, Callable[[_PickleMachine, Any], object]] = {
+    **dict.fromkeys(_VALUES.split(), _PickleMachine.push),
     **dict.fromkeys(("PROTO", "FRAME", "STOP"), lambda _m, _: None),
     "NONE": lambda m, _: m.push(None),
     "NEWTRUE": lambda m, _: m.push(True),
@@ -269,12 +273,12 @@ _ACTIONS: dict[str, Callable[[_Machine, Any], object]] = {
     "EMPTY_TUPLE": lambda m, _: m.push(()),
     **dict.fromkeys(("EMPTY_LIST", "EMPTY_SET"), lambda m, _: m.push([])),
     "EMPTY_DICT": lambda m, _: m.push({}),
-    "MARK": _Machine.mark,
-    "POP": _Machine.pop,
-    "POP_MARK": _Machine.take_marked,
+    "MARK": _PickleMachine.mark,
+    "POP": _PickleMachine.pop,
+    "POP_MARK": _PickleMachine.take_marked,
     "DUP": lambda m, _: m.push(m.stack[-1]),
-    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"), _Machine.remember),
-    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), _Machine.recall),
+    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"), _PickleMachine.remember),
+    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), _PickleMachine.recall),
     "TUPLE": lambda m, _: m.push(tuple(m.take_marked())),
     "TUPLE1": lambda m, _: m.push(tuple(m.take(1))),
     "TUPLE2": lambda m, _: m.push(tuple(m.take(2))),
@@ -290,7 +294,7 @@ _ACTIONS: dict[str, Callable[[_Machine, Any], object]] = {
     "NEWOBJ_EX": lambda m, _: m.make(m.take(3)[0]),
     "OBJ": lambda m, _: m.make(m.take_marked()[0]),
     "INST": lambda m, kind: m.make((m.take_marked(), kind)[1]),
-    "BUILD": _Machine.build,
-    "PERSID": _Machine.persistent,
+    "BUILD": _PickleMachine.build,
+    "PERSID": _PickleMachine.persistent,
     "BINPERSID": lambda m, _: m.persistent(m.take(1)[0]),
 }

@@ -1,6 +1,8 @@
-"""Names of tensors: those of the authors' code and of mmaction2, and the ones used here.
+"""Names of tensors in three formats, and how each name in a file becomes Hugging Face's.
 
-Ours are Hugging Face's. Each table says them side by side; ``{i}`` is the index of a layer.
+The formats are Hugging Face's, that of the authors' code (facebookresearch/TimeSformer) and
+mmaction2's. This package uses Hugging Face's names. Each table maps the names of another format to
+them; ``{i}`` stands for the index of a layer.
 """
 
 from __future__ import annotations
@@ -71,19 +73,19 @@ def _parameters(prefix: str) -> dict[str, str]:
     }
 
 
-def _packed(ours_by_attention: Mapping[str, str]) -> dict[str, str]:
-    """The packed projection of ``nn.MultiheadAttention``: rows are q, k, v as in ours."""
+def _packed(huggingface_by_mmaction2: Mapping[str, str]) -> dict[str, str]:
+    """Names of the packed q, k, v of ``nn.MultiheadAttention``; Hugging Face packs them alike."""
     return {
-        f"{_MMACTION2}{theirs}.attn.in_proj_{kind}": f"{_LAYER}{ours}.attention.qkv.{kind}"
-        for theirs, ours in ours_by_attention.items()
+        f"{_MMACTION2}{theirs}.attn.in_proj_{kind}": f"{_LAYER}{huggingface}.attention.qkv.{kind}"
+        for theirs, huggingface in huggingface_by_mmaction2.items()
         for kind in ("weight", "bias")
     }
 
 
 def _table(modules: Mapping[str, str], parameters: Mapping[str, str]) -> dict[str, str]:
     both = {
-        f"{theirs}.{kind}": f"{ours}.{kind}"
-        for theirs, ours in modules.items()
+        f"{theirs}.{kind}": f"{huggingface}.{kind}"
+        for theirs, huggingface in modules.items()
         for kind in ("weight", "bias")
     }
     return both | dict(parameters)
@@ -101,7 +103,7 @@ _MMACTION2_UNDIVIDED = _table(
 )
 
 
-# What wrappers around a module, or around a part of one, add to the names of its tensors.
+# Parts that wrappers around a module, or around a part of it, add to the names of its tensors.
 _WRAPPERS = frozenset(
     (
         "module",  # DataParallel, DistributedDataParallel, AveragedModel
@@ -116,7 +118,8 @@ _PEFT_COPY = re.compile(r"(?<=\.)modules_to_save\.[^.]+\.")  # trained in place 
 _PEFT_ORIGINAL = re.compile(r"(?<=\.)original_module\.")
 _PEFT_ADAPTER = re.compile(r"\.lora_\w+(?:\.|$)")
 
-# Parts of names of what training loops keep beside the model: losses, metrics, averages.
+# Parts of the names of tensors that training loops keep beside the model's: of losses, metrics,
+# averages.
 _BESIDE_MODEL = re.compile(
     r"(?:^|[._])(?:criterion|criteria|loss(?:es|_fn)?|metrics?|acc|accuracy|auroc|f1|n_averaged|ema"
     r"|optimizers?|schedulers?|steps?)(?:[._]|$)"
@@ -125,15 +128,15 @@ _BESIDE_MODEL = re.compile(
 
 @dataclass(frozen=True)
 class KeyMap:
-    """How the names in one file become Hugging Face's.
+    """Translates names of tensors between one file and Hugging Face's TimeSformer.
 
     Attributes:
         format: "huggingface", "facebook" or "mmaction2".
-        prefix: What stands before every name in the file ("module.", "model.", ...).
+        prefix: The text before every name in the file ("module.", "model.", ...).
         table: Names of the format to Hugging Face's, with ``{i}`` for the layer; empty where
             the format is Hugging Face's own.
-        base: What a bare Hugging Face model's names lack ("timesformer.").
-        originals: The file's names that are not what ``unwrapped`` made of them.
+        base: "timesformer." for a Hugging Face model without a head, whose names lack it; else "".
+        originals: The name in the file for each name that ``without_wrappers`` changed.
     """
 
     format: str
@@ -142,8 +145,8 @@ class KeyMap:
     base: str = ""
     originals: Mapping[str, str] = field(default_factory=dict)
 
-    def ours(self, name: str) -> str | None:
-        """Hugging Face's name for a name in the file; None where there is none."""
+    def to_huggingface(self, name: str) -> str | None:
+        """Hugging Face's name for a name in the file; None where Hugging Face has none."""
         if not name.startswith(self.prefix):
             return None
         name = name.removeprefix(self.prefix)
@@ -151,29 +154,36 @@ class KeyMap:
             return name if name.startswith("classifier.") else self.base + name
         return _rename(name, self.table)
 
-    def theirs(self, name: str) -> str:
+    def in_file(self, name: str) -> str:
         """The file's name for a name of Hugging Face's."""
         if self.format == "huggingface":
-            unwrapped = self.prefix + name.removeprefix(self.base)
+            plain = self.prefix + name.removeprefix(self.base)
         else:
-            unwrapped = self.prefix + (_rename(name, self._table_of_ours) or name)
-        return self.originals.get(unwrapped, unwrapped)
+            plain = self.prefix + (_rename(name, self._table_from_huggingface) or name)
+        return self.originals.get(plain, plain)
 
     def is_beside_model(self, name: str) -> bool:
-        """Whether a name in the file is a training loop's, not one of a part of the model."""
+        """True for the name of a tensor that a training loop keeps beside the model's."""
         is_under = name.startswith(self.prefix)
         return not is_under or bool(_BESIDE_MODEL.search(name.removeprefix(self.prefix)))
 
     @functools.cached_property
-    def _table_of_ours(self) -> dict[str, str]:
-        return {ours: theirs for theirs, ours in self.table.items()}
+    def _table_from_huggingface(self) -> dict[str, str]:
+        return {huggingface: theirs for theirs, huggingface in self.table.items()}
 
 
-def unwrapped(names: Iterable[str], where: str) -> dict[str, str]:
-    """The file's names by what they are without the marks of wrappers.
+def without_wrappers(names: Iterable[str], where: str) -> dict[str, str]:
+    """Takes the parts that wrappers add (``module.``, ``_orig_mod.``, ...) out of names.
+
+    Args:
+        names: The names of the tensors in a file.
+        where: The name of the file, for messages.
+
+    Returns:
+        The name in the file for each name without those parts.
 
     Raises:
-        InvalidCheckpointError: Two names are then the same, or there are unmerged adapters.
+        InvalidCheckpointError: Two names become the same, or the file has unmerged adapters.
     """
     names = list(names)
     adapter = next((name for name in names if _PEFT_ADAPTER.search(name)), None)
@@ -201,12 +211,12 @@ def unwrapped(names: Iterable[str], where: str) -> dict[str, str]:
 
 
 def recognize(originals: Mapping[str, str]) -> KeyMap | None:
-    """The format of a file with these names of tensors; None if it is no TimeSformer's.
+    """Tells the format of a file from the names of its tensors; None if none is a TimeSformer's.
 
-    The CLS token, which every TimeSformer has, tells the format and the prefix.
+    The name of the CLS token, which every TimeSformer has, tells the format and the prefix.
 
     Args:
-        originals: The names in the file, by what ``unwrapped`` made of them.
+        originals: The names in the file, as ``without_wrappers`` returned them.
     """
     changed = {plain: name for plain, name in originals.items() if plain != name}
     names = sorted(originals, key=len)
@@ -214,21 +224,21 @@ def recognize(originals: Mapping[str, str]) -> KeyMap | None:
         ("timesformer.embeddings.cls_token", ""),
         ("embeddings.cls_token", "timesformer."),
     ):
-        if (prefix := _before(ending, names)) is not None:
+        if (prefix := _prefix_before(ending, names)) is not None:
             return KeyMap("huggingface", prefix, {}, base, changed)
     if any("transformer_layers.layers." in name for name in names):
-        prefix = _before("backbone.cls_token", names)
+        prefix = _prefix_before("backbone.cls_token", names)
         divided = any(".attentions.1." in name for name in names)
         table = _MMACTION2_DIVIDED if divided else _MMACTION2_UNDIVIDED
         return None if prefix is None else KeyMap("mmaction2", prefix, table, "", changed)
-    prefix = _before("cls_token", names)
+    prefix = _prefix_before("cls_token", names)
     if prefix is None or not any(name.startswith(f"{prefix}blocks.") for name in names):
         return None
     return KeyMap("facebook", prefix, _FACEBOOK, "", changed)
 
 
-def _before(ending: str, names: Iterable[str]) -> str | None:
-    """The part before ``ending`` in the first name that ends so, at a dot."""
+def _prefix_before(ending: str, names: Iterable[str]) -> str | None:
+    """Finds the first name that ends with ``ending`` at a dot; returns the part before it."""
     for name in names:
         prefix = name.removesuffix(ending)
         if prefix != name and (not prefix or prefix.endswith(".")):

@@ -1,4 +1,4 @@
-"""Names of classes from a file."""
+"""Reads the names of the classes from a file that the user gives."""
 
 from __future__ import annotations
 

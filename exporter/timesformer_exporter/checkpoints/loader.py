@@ -1,4 +1,4 @@
-"""PyTorch checkpoints: Hugging Face's, the authors' and mmaction2's, read into one form."""
+"""Loads a PyTorch checkpoint of Hugging Face, of the authors' code or of mmaction2."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from timesformer_exporter.checkpoints.adapters import Adapter, read_adapter
 from timesformer_exporter.checkpoints.architecture import (
-    Known,
+    GivenOptions,
     infer_config,
     match_embeddings,
 )
@@ -28,7 +28,7 @@ from timesformer_exporter.checkpoints.files import (
     read_json,
     sha256,
 )
-from timesformer_exporter.checkpoints.key_maps import KeyMap, recognize, unwrapped
+from timesformer_exporter.checkpoints.key_maps import KeyMap, recognize, without_wrappers
 from timesformer_exporter.checkpoints.labels import read_labels
 from timesformer_exporter.checkpoints.preprocessor_config import (
     default_preprocessing,
@@ -66,7 +66,7 @@ _MAX_SIDE = 8192  # pixels, as in the runtime's preprocessing
 
 @dataclass(frozen=True)
 class Source:
-    """Where a checkpoint came from.
+    """The origin of a checkpoint.
 
     Attributes:
         model: The Hub id, or the name of the local folder or file (not its path).
@@ -83,14 +83,14 @@ class Source:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint of any format, in Hugging Face's terms.
+    """A checkpoint of any format, converted to Hugging Face's names and configuration.
 
     Attributes:
         config: The architecture and the labels; without labels where there is no head.
         state_dict: float32 tensors under Hugging Face's names (``timesformer.``, ``classifier.``).
         preprocessing: The contents of a preprocessor_config.json.
-        source: Where it came from.
-        notes: What was assumed, inferred or changed, a sentence each.
+        source: Where the checkpoint came from.
+        notes: One sentence for each thing that was assumed, inferred or changed.
     """
 
     config: TimesformerConfig
@@ -118,7 +118,7 @@ def load_checkpoint(  # noqa: PLR0913 (one for each option)
         model: A Hub id, a folder, or a file (safetensors, ``.bin``, ``.pth``, ``.pyth``, or the
             index of a sharded checkpoint).
         revision: Branch, tag or commit on the Hub.
-        local_files_only: Take the Hub's files from its cache only.
+        local_files_only: Read the Hub's files from the local cache only.
         labels: A file with the names of the classes; replaces those of the checkpoint.
         task: "video-classification", or "feature-extraction", which drops the head.
         num_frames: Frames of a clip. Time embeddings for another number are resized.
@@ -127,32 +127,32 @@ def load_checkpoint(  # noqa: PLR0913 (one for each option)
         attention_heads: For files without a configuration; if not given, hidden size / 64 where
             that can be assumed.
         weights: "raw" or "ema", for checkpoints that hold averaged weights (EMA) beside the raw
-            ones; None for those that the checkpoint has as its model.
+            ones; None for the set that the trainer saved as the model.
 
     Raises:
         CheckpointNotFoundError: There is nothing under that path or Hub id.
         InvalidCheckpointError: A file is broken, or not a whole TimeSformer.
-        InvalidConfigError: The configuration is not one of a TimeSformer.
+        InvalidConfigError: The configuration is not that of a TimeSformer.
         InvalidOptionError: An option is missing, or contradicts the checkpoint.
         timesformer_runtime.errors.TimesformerError: The Hub refused or broke off, or
             huggingface_hub is not installed.
     """
     if task not in TASKS:
         raise InvalidOptionError(f"`task` is {task!r}; it must be one of {', '.join(TASKS)}")
-    wanted = Known(num_frames, _height_width(image_size), attention_heads)
+    given = GivenOptions(num_frames, _height_width(image_size), attention_heads)
     if num_frames is not None and num_frames < 1:
         raise InvalidOptionError(f"`num_frames` is {num_frames}; it must be at least 1")
     if weights not in (None, *WEIGHTS):
         raise InvalidOptionError(f"weights is {weights!r}; it must be one of {', '.join(WEIGHTS)}")
     files = find_files(model, revision, local_files_only)
     base = _find_base(files, local_files_only)
-    return _Loader(files, base, wanted, task, labels, weights).load()
+    return _Loader(files, base, given, task, labels, weights).load()
 
 
 def build_model(checkpoint: Checkpoint, task: str) -> TimesformerForVideoClassification:
-    """The model with the checkpoint's weights, in evaluation mode.
+    """Builds the model with the checkpoint's weights, in evaluation mode.
 
-    Its tensors are copies. For "feature-extraction" the classifier is the identity.
+    The tensors are copied. For "feature-extraction" the classifier is the identity.
 
     Raises:
         InvalidCheckpointError: The checkpoint has no head for "video-classification".
@@ -169,13 +169,13 @@ def build_model(checkpoint: Checkpoint, task: str) -> TimesformerForVideoClassif
 
 
 class _Loader:
-    """One checkpoint on its way from files to a Checkpoint; collects notes on it."""
+    """Turns the files of one checkpoint into a Checkpoint, and collects notes for the user."""
 
     def __init__(
         self,
         files: CheckpointFiles,
         base: tuple[Adapter, CheckpointFiles] | None,
-        wanted: Known,
+        given: GivenOptions,
         task: str,
         labels: Path | None,
         weights: str | None,
@@ -184,42 +184,44 @@ class _Loader:
         self.adapter_files = None if base is None else files
         self.base_name = "" if base is None else base[1].name
         self.files = files if base is None else _with_base(files, base[1])
-        self.wanted = wanted
+        self.given = given
         self.task = task
         self.labels = labels
         self.weights = weights
         self.notes: list[str] = []
-        self.preprocessor: Path | None = None  # the file that says how to preprocess
+        self.preprocessor: Path | None = None  # the file that describes the preprocessing
 
     def load(self) -> Checkpoint:
-        """Reads, names, checks and converts, in this order."""
+        """Reads the tensors, renames, checks and converts them, in this order."""
         file = self._read_weights(self.files)
-        originals = unwrapped(file.tensors, self.files.name)
+        originals = without_wrappers(file.tensors, self.files.name)
         originals = self._choose_model(file, originals)
-        keys = recognize(originals)
-        if keys is None:
+        names = recognize(originals)
+        if names is None:
             raise InvalidCheckpointError(
-                f"{self.files.name} is no TimeSformer: its tensors ({listing(file.tensors)}) are "
-                "named like none of Hugging Face's, the authors' or mmaction2's"
+                f"{self.files.name} is not a TimeSformer: its tensors ({listing(file.tensors)}) "
+                "have other names than those of Hugging Face, the authors' code or mmaction2"
             )
-        settings = parse_settings(file.settings if keys.format == "facebook" else "")
-        tensors, unexpected, beside = _renamed(file.tensors, originals, keys)
+        settings = parse_settings(file.settings if names.format == "facebook" else "")
+        tensors, unexpected, beside = _renamed(file.tensors, originals, names)
         tensors = self._for_task(self._with_adapter(tensors))
-        config = self._config(tensors, keys, settings, file)
-        check_names_and_shapes(tensors, unexpected, beside, config, keys, self.files.name)
+        config = self._config(tensors, names, settings, file)
+        check_names_and_shapes(tensors, unexpected, beside, config, names, self.files.name)
         check_memory(tensors, self.files.weights, self.files.name)
         self._note_beside(beside)
         self._note_types(tensors)
-        tensors = to_float32(tensors, keys, self.files.name)
+        tensors = to_float32(tensors, names, self.files.name)
         config = self._with_labels(config)
-        preprocessing = self._preprocessing(keys.format, config, settings)
+        preprocessing = self._preprocessing(names.format, config, settings)
         config, tensors = self._resize(config, tensors)
         self._check_clip(preprocessing, config.num_frames)
-        source = Source(self.files.name, self.files.revision, keys.format, self._sums(keys.format))
+        source = Source(
+            self.files.name, self.files.revision, names.format, self._sha256(names.format)
+        )
         return Checkpoint(config, tensors, preprocessing, source, tuple(self.notes))
 
     def _read_weights(self, files: CheckpointFiles) -> TensorFile:
-        """The tensors of all shards."""
+        """Reads the tensors of all shards into one TensorFile."""
         shards = {path.name: read_tensor_file(path, self.weights) for path in files.weights}
         index = files.index or {}
         absent = [name for name, shard in index.items() if name not in shards[shard].tensors]
@@ -234,11 +236,11 @@ class _Loader:
         return dataclasses.replace(shards[files.weights[0].name], tensors=merged)
 
     def _choose_model(self, file: TensorFile, originals: dict[str, str]) -> dict[str, str]:
-        """The names of the raw or the averaged model, where a state dict holds both."""
+        """Keeps the names of the raw or of the averaged model, where a state dict holds both."""
         sets = split_by_model(originals, self.files.name)
         if len(sets) == 1:
             sets = [WeightSet(originals, file.where, file.is_averaged)]
-        wanted = None if file.is_settled else self.weights
+        wanted = None if file.had_choice else self.weights
         chosen, notes = choose(sets, wanted, self.files.name)
         self.notes += file.notes or notes
         return dict(chosen.tensors)
@@ -259,27 +261,27 @@ class _Loader:
     def _config(
         self,
         tensors: Mapping[str, Tensor],
-        keys: KeyMap,
+        names: KeyMap,
         settings: FacebookSettings,
         file: TensorFile,
     ) -> TimesformerConfig:
         head = tensors.get(f"{_HEAD}weight")
         classes = 0 if head is None else len(head)
         generic = {index: f"LABEL_{index}" for index in range(classes)} or None
-        if keys.format == "huggingface" and (self.files.config or file.config):
+        if names.format == "huggingface" and (self.files.config or file.config):
             config = self._read_config(self.files.config, file.config, tensors)
-            # transformers does not write labels that are LABEL_0 and LABEL_1.
+            # transformers leaves id2label out of config.json where it is LABEL_0 and LABEL_1.
             labels = config.id2label or generic
             if self.adapter is not None and len(labels or ()) != classes:
                 labels = generic  # the adapter has a head of its own
             return dataclasses.replace(config, id2label=None if head is None else labels)
-        if keys.format == "huggingface":
+        if names.format == "huggingface":
             self._check_heads(tensors)
-        known = dataclasses.replace(
-            self.wanted, num_frames=self.wanted.num_frames or settings.num_frames
+        given = dataclasses.replace(
+            self.given, num_frames=self.given.num_frames or settings.num_frames
         )
         try:
-            config, notes = infer_config(tensors, known, self.files.name)
+            config, notes = infer_config(tensors, given, self.files.name)
         except InvalidConfigError as error:
             raise InvalidConfigError(f"{self.files.name}: {error}") from error
         self.notes += [*notes, *_contradictions(config, settings)]
@@ -292,7 +294,7 @@ class _Loader:
         absent here, may have any.
         """
         hidden = tensors["timesformer.embeddings.cls_token"].shape[-1:].numel()
-        if self.wanted.attention_heads is None and hidden != _PUBLISHED_HIDDEN_SIZE:
+        if self.given.attention_heads is None and hidden != _PUBLISHED_HIDDEN_SIZE:
             raise InvalidOptionError(
                 f"{self.files.name} has no config.json, and its tensors (hidden size {hidden}) do "
                 "not tell the number of attention heads; add config.json, or say the number with "
@@ -305,21 +307,21 @@ class _Loader:
         saved: Mapping[str, Any] | None,
         tensors: Mapping[str, Tensor],
     ) -> TimesformerConfig:
-        """The configuration in a file, or else the one that was saved with a whole model."""
+        """Reads the configuration of config.json, or else the one saved with a whole model."""
         where = str(path or f"the configuration in {self.files.name}")
         values = saved or {} if path is None else read_json(path)
         try:
             config = TimesformerConfig.from_dict(values)
         except InvalidConfigError as error:
             raise InvalidConfigError(f"{where}: {error}") from error
-        heads = self.wanted.attention_heads
+        heads = self.given.attention_heads
         if heads is not None and heads != config.num_attention_heads:
             raise InvalidOptionError(
                 f"`attention_heads` is {heads}, but {where} says {config.num_attention_heads}; "
                 "leave the option out"
             )
         config, notes = match_embeddings(
-            config, values.keys(), tensors, self.wanted, Path(where).name
+            config, values.keys(), tensors, self.given, Path(where).name
         )
         self.notes += notes
         return config
@@ -362,8 +364,8 @@ class _Loader:
         else:
             values = dict(found.values)
             self.notes += found.notes
-        if self.wanted.image_hw is not None:
-            values = with_image_size(values, self.wanted.image_hw)
+        if self.given.image_hw is not None:
+            values = with_image_size(values, self.given.image_hw)
         self._check_preprocessing(values, config)
         return values
 
@@ -376,7 +378,7 @@ class _Loader:
 
     def _check_preprocessing(self, values: dict[str, Any], config: TimesformerConfig) -> None:
         preprocessing = Preprocessing.from_dict(values)
-        height, width = self.wanted.image_hw or config.image_hw
+        height, width = self.given.image_hw or config.image_hw
         if preprocessing.output_size is None:
             raise InvalidCheckpointError(
                 f"{self.preprocessor} makes frames whose size depends on the video "
@@ -405,8 +407,8 @@ class _Loader:
     def _resize(
         self, config: TimesformerConfig, tensors: dict[str, Tensor]
     ) -> tuple[TimesformerConfig, dict[str, Tensor]]:
-        """Brings the model to the number of frames and the size that were asked for."""
-        frames, size = self.wanted.num_frames, self.wanted.image_hw
+        """Resizes the embeddings to the number of frames and the size that the options ask for."""
+        frames, size = self.given.num_frames, self.given.image_hw
         if frames is not None and frames != config.num_frames:
             note = f"Clips of {frames} frames were asked for instead of {config.num_frames}"
             config = dataclasses.replace(config, num_frames=frames)
@@ -425,7 +427,7 @@ class _Loader:
             self.notes.append(f"{note}.")
         return config, tensors
 
-    def _sums(self, checkpoint_format: str) -> dict[str, str]:
+    def _sha256(self, checkpoint_format: str) -> dict[str, str]:
         files = self.files
         read = [*files.weights, files.index_file]
         if checkpoint_format == "huggingface":
@@ -438,7 +440,12 @@ class _Loader:
 def _find_base(
     files: CheckpointFiles, local_files_only: bool
 ) -> tuple[Adapter, CheckpointFiles] | None:
-    """The adapter in a folder, and the files of the model that it is for."""
+    """Finds an adapter and the files of its base model; None where the files are not an adapter's.
+
+    Raises:
+        CheckpointNotFoundError: The base model is not there.
+        InvalidCheckpointError: The adapter is not plain LoRA, or its base model is an adapter.
+    """
     if files.adapter_config is None:
         return None
     adapter = read_adapter(files.adapter_config, files.name)
@@ -458,18 +465,22 @@ def _find_base(
 
 
 def _base_files(adapter: Adapter, is_on_hub: bool, local_files_only: bool) -> CheckpointFiles:
-    """The files of an adapter's base model; one on the Hub cannot name a path of this machine."""
+    """Finds the files of an adapter's base model.
+
+    An adapter from the Hub is a stranger's: its base model is looked up on the Hub only, never as a
+    path of this machine.
+    """
     if is_on_hub:
         return find_on_hub(adapter.base, adapter.revision, local_files_only)
     try:
         is_local = Path(adapter.base).exists()
     except OSError:
-        is_local = True  # of what is wrong with the path, an error tells below
+        is_local = True  # find_files, below, raises the error that explains it
     return find_files(adapter.base, None if is_local else adapter.revision, local_files_only)
 
 
 def _with_base(adapter: CheckpointFiles, base: CheckpointFiles) -> CheckpointFiles:
-    """The base model's files; a configuration beside the adapter comes first."""
+    """The base model's files, with the configuration files that lie beside the adapter, if any."""
     return dataclasses.replace(
         base,
         name=adapter.name,
@@ -480,18 +491,23 @@ def _with_base(adapter: CheckpointFiles, base: CheckpointFiles) -> CheckpointFil
 
 
 def _renamed(
-    tensors: Mapping[str, Tensor], originals: Mapping[str, str], keys: KeyMap
+    tensors: Mapping[str, Tensor], originals: Mapping[str, str], names: KeyMap
 ) -> tuple[dict[str, Tensor], list[str], list[str]]:
-    """Renames the tensors; also gives the names that are unknown, and those beside the model."""
+    """Gives the tensors Hugging Face's names.
+
+    Returns:
+        The tensors; the names in the file that Hugging Face does not have; and the names in the
+        file of tensors that a training loop keeps beside the model's.
+    """
     renamed, unexpected, beside = {}, [], []
     for plain, original in originals.items():
-        ours = keys.ours(plain)
-        if keys.is_beside_model(plain):
+        name = names.to_huggingface(plain)
+        if names.is_beside_model(plain):
             beside.append(original)
-        elif ours is None:
+        elif name is None:
             unexpected.append(original)
         else:
-            renamed[ours] = tensors[original]
+            renamed[name] = tensors[original]
     return renamed, unexpected, beside
 
 
@@ -505,7 +521,7 @@ def _height_width(image_size: int | tuple[int, int] | None) -> tuple[int, int] |
 
 
 def _contradictions(config: TimesformerConfig, settings: FacebookSettings) -> list[str]:
-    """Where the trainer's settings say something else than the tensors, which decide."""
+    """One sentence for each setting of the trainer that contradicts the tensors, which decide."""
     # Space-only models have no time embedding that could tell the number of frames.
     frames = None if config.attention_type == "space_only" else config.num_frames
     notes = [

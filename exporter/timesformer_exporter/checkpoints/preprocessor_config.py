@@ -1,4 +1,4 @@
-"""The contents of preprocessor_config.json: read, or each format's own defaults."""
+"""Makes the contents of preprocessor_config.json: from files, or a format's own defaults."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from timesformer_exporter.checkpoints.facebook_settings import FacebookSettings
 from timesformer_exporter.errors import InvalidCheckpointError
 from timesformer_exporter.model.config import TimesformerConfig
 
-# What a file may say about the processor and its arithmetic, besides the steps themselves.
-_SETTLED = (
+# Fields that choose the processor's class and arithmetic. The exported file drops them: its steps
+# are already those of one known processor.
+_PROCESSOR_FIELDS = (
     "auto_map",
     "crop_pct",
     "default_to_square",
@@ -26,8 +27,8 @@ _SETTLED = (
     "video_processor_type",
 )
 
-# Mean and standard deviation of a channel: of the authors' models, which Hugging Face took over,
-# and of mmaction2's (127.5 of 255).
+# Mean and standard deviation of each channel. Hugging Face took over those of the authors' models;
+# mmaction2's are 127.5 of 255.
 _MEAN_STD = {
     "huggingface": (0.45, 0.225),
     "facebook": (0.45, 0.225),
@@ -38,7 +39,7 @@ _MEAN_STD = {
 def default_preprocessing(
     checkpoint_format: str, config: TimesformerConfig, settings: FacebookSettings
 ) -> dict[str, Any]:
-    """The preprocessing that checkpoints of a format were trained with, where no file tells."""
+    """The preprocessing that a format's checkpoints are trained with, if no file describes it."""
     if config.num_channels not in {1, 3}:
         raise InvalidCheckpointError(
             f"the model takes frames of {config.num_channels} channels, but a video gives 3 (RGB) "
@@ -61,18 +62,19 @@ def default_preprocessing(
 
 
 def read_preprocessing(paths: Sequence[Path]) -> PreprocessorConfig | None:
-    """Reads the description of the preprocessing that counts, in the terms of one processor.
+    """Reads how a checkpoint's frames are preprocessed, from the files beside it.
 
     Args:
-        paths: The files beside a checkpoint that may have one.
+        paths: The files that may describe the preprocessing.
 
     Returns:
-        Its ``values`` describe the same steps as those of a VideoMAE or ViViT image processor, with
-        no value left out, and keep what else the file has. None where there is no description.
+        The description, converted: its ``values`` state every field of a VideoMAE or ViViT image
+        processor that takes the same steps, and keep the file's other fields. None where no file
+        describes the preprocessing.
 
     Raises:
-        InvalidCheckpointError: A file is not valid JSON, or has a value or names a processor that
-            is not supported.
+        InvalidCheckpointError: A file is not valid JSON, or names a processor or a value that is
+            not supported.
     """
     config = None
     try:
@@ -86,7 +88,7 @@ def read_preprocessing(paths: Sequence[Path]) -> PreprocessorConfig | None:
     others = {
         key: value
         for key, value in config.values.items()
-        if key not in _SETTLED and _is_writable(value)
+        if key not in _PROCESSOR_FIELDS and _is_writable(value)
     }
     return dataclasses.replace(config, values={**others, **preprocessing.to_dict()})
 
@@ -94,7 +96,7 @@ def read_preprocessing(paths: Sequence[Path]) -> PreprocessorConfig | None:
 def with_image_size(preprocessing: Mapping[str, Any], size: tuple[int, int]) -> dict[str, Any]:
     """Changes a preprocessing to frames of another size (height, width).
 
-    What was cut off around the crop keeps its share of the frame.
+    The crop keeps its share of the resized frame.
     """
     old = Preprocessing.from_dict(preprocessing)
     if old.output_size == size:
@@ -114,7 +116,7 @@ def with_image_size(preprocessing: Mapping[str, Any], size: tuple[int, int]) -> 
 
 
 def _is_writable(value: object) -> bool:
-    """Tells if JSON can say a value: it cannot say NaN and infinity, which Python reads."""
+    """True where JSON can express a value; Python also reads NaN and infinity, which it cannot."""
     try:
         json.dumps(value, allow_nan=False)
     except ValueError:

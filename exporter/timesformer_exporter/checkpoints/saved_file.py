@@ -1,8 +1,8 @@
-"""Files of ``torch.save``: its zip archives, and the stream of pickles that it wrote before them.
+"""Reads files of ``torch.save``: zip archives, and before PyTorch 1.6 streams of pickles.
 
 The file is mapped into memory and a tensor is a view of it, so that only the tensors in use are
-read. One reader decides on what is where: to read a zip archive twice, once to check it and once
-to load it, is not safe, since two readers can find different contents in one archive.
+read. Only this module reads the zip archive. Checking it with one reader and loading it with
+another would not be safe: two readers can find different contents in one archive.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from timesformer_exporter.errors import InvalidCheckpointError
 
 ZIP_MAGIC = b"PK\x03\x04"
 _STREAM_MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of a stream
-_MOST_DIRECTORY_BYTES = 16 << 20  # of a zip archive's list of entries: over 100,000 tensors
+# Limit of a zip archive's list of entries: enough for over 100,000 tensors.
+_MOST_DIRECTORY_BYTES = 16 << 20
 
 
 class SavedFile:
@@ -32,14 +33,14 @@ class SavedFile:
 
     Attributes:
         tree: The object that was saved, with StoredTensors for tensors.
-        has_objects: Whether the tree has, or had, objects besides containers and tensors.
+        has_objects: True where the pickle has objects besides containers and tensors.
     """
 
     def __init__(
         self,
         data: mmap.mmap,
         tree: Any,
-        find: Callable[[Storage], int],
+        offset_of: Callable[[Storage], int],
         *,
         has_objects: bool,
         is_little_endian: bool,
@@ -47,7 +48,7 @@ class SavedFile:
         self.tree = tree
         self.has_objects = has_objects
         self._data = data
-        self._find = find
+        self._offset_of = offset_of
         self._swap = is_little_endian != (sys.byteorder == "little")
         self._storages: dict[str, Tensor] = {}
 
@@ -55,18 +56,19 @@ class SavedFile:
         """Reads a tensor.
 
         Raises:
-            EOFError, LookupError, ValueError: The file ends before it.
-            RuntimeError: It reaches beyond its storage.
+            EOFError, LookupError, ValueError: The file ends before the tensor's storage does, or
+                states another length of the storage.
+            RuntimeError: The tensor reaches beyond its storage.
         """
         storage = stored.storage
         if storage.key not in self._storages:
             self._storages[storage.key] = self._numbers(storage)
         numbers = self._storages[storage.key].view(storage.dtype)
-        # It checks that the view stays inside the storage.
+        # as_strided checks that the view stays inside the storage.
         return numbers.as_strided(stored.size, stored.stride, stored.offset)
 
     def _numbers(self, storage: Storage) -> Tensor:
-        width, begin = storage.dtype.itemsize, self._find(storage)
+        width, begin = storage.dtype.itemsize, self._offset_of(storage)
         size = storage.length * width
         if not 0 <= size <= len(self._data) - begin:
             raise EOFError(f"the file ends before the end of storage {storage.key}")
@@ -83,12 +85,12 @@ class SavedFile:
 
 
 def read_saved_file(path: Path) -> SavedFile:
-    """Reads all of a file of ``torch.save`` but its tensors.
+    """Reads a file of ``torch.save``, except the values of its tensors.
 
     Raises:
-        InvalidCheckpointError: It is another kind of zip archive.
+        InvalidCheckpointError: The file is a zip archive that ``torch.save`` does not write.
         ValueError, EOFError, OSError, LookupError, TypeError, pickle.UnpicklingError,
-        zipfile.BadZipFile, struct.error: It is broken.
+        zipfile.BadZipFile, struct.error: The file is broken.
     """
     with path.open("rb") as file:
         # Torch takes memory only that it may write to; ACCESS_COPY never writes to the file.
@@ -96,8 +98,8 @@ def read_saved_file(path: Path) -> SavedFile:
     return _read_zip(path, data) if data[: len(ZIP_MAGIC)] == ZIP_MAGIC else _read_stream(data)
 
 
-class _SmallReads(io.FileIO):
-    """A file of which zipfile cannot read a huge list of entries."""
+class _LimitedReads(io.FileIO):
+    """A file that refuses large reads: zipfile reads the list of entries of an archive at once."""
 
     def read(self, size: int | None = -1, /) -> Any:
         if size is not None and size > _MOST_DIRECTORY_BYTES:
@@ -109,7 +111,7 @@ class _SmallReads(io.FileIO):
 
 
 def _read_zip(path: Path, data: mmap.mmap) -> SavedFile:
-    with _SmallReads(path) as file, zipfile.ZipFile(file) as archive:
+    with _LimitedReads(path) as file, zipfile.ZipFile(file) as archive:
         entries = {info.filename: info for info in archive.infolist()}
     if any(name.endswith("/constants.pkl") for name in entries):
         raise InvalidCheckpointError(
@@ -122,7 +124,7 @@ def _read_zip(path: Path, data: mmap.mmap) -> SavedFile:
             "it and give the checkpoint that is in it"
         )
 
-    def begin_of(name: str) -> int:
+    def offset_of_entry(name: str) -> int:
         info = entries[f"{roots[0]}/{name}"]
         if info.compress_type != zipfile.ZIP_STORED:
             raise InvalidCheckpointError(
@@ -137,21 +139,21 @@ def _read_zip(path: Path, data: mmap.mmap) -> SavedFile:
         return begin
 
     def read(name: str) -> bytes:
-        begin = begin_of(name)
+        begin = offset_of_entry(name)
         return data[begin : begin + entries[f"{roots[0]}/{name}"].file_size]
 
-    def find(storage: Storage) -> int:
+    def offset_of(storage: Storage) -> int:
         name = f"data/{storage.key}"
-        begin = begin_of(name)
+        begin = offset_of_entry(name)
         if entries[f"{roots[0]}/{name}"].file_size != storage.length * storage.dtype.itemsize:
-            raise ValueError(f"storage {storage.key} does not have the length that it should")
+            raise ValueError(f"storage {storage.key} has another length than its pickle states")
         return begin
 
     unpickler = InertUnpickler()
     return SavedFile(
         data,
         unpickler.load(io.BytesIO(read("data.pkl"))),
-        find,
+        offset_of,
         has_objects=unpickler.has_objects,
         is_little_endian=f"{roots[0]}/byteorder" not in entries or read("byteorder") == b"little",
     )
@@ -163,20 +165,20 @@ def _read_stream(data: mmap.mmap) -> SavedFile:
         raise ValueError("it does not begin as torch.save begins a file")
     unpickler.load(data)  # the version of the format
     system, tree, keys = unpickler.load(data), unpickler.load(data), unpickler.load(data)
-    begins: dict[str, int] = {}
+    offsets: dict[str, int] = {}
     for key in keys:
         if not isinstance(key, str):
             raise TypeError("the key of a storage is not a string")
         storage = unpickler.storages[key]
         (length,) = struct.unpack("<q", data.read(8))
         if length != storage.length:
-            raise ValueError(f"storage {key} does not have the length that it should")
-        begins[key] = data.tell()
+            raise ValueError(f"storage {key} has another length than its pickle states")
+        offsets[key] = data.tell()
         data.seek(length * storage.dtype.itemsize, 1)
     return SavedFile(
         data,
         tree,
-        lambda storage: begins[storage.key],
+        lambda storage: offsets[storage.key],
         has_objects=unpickler.has_objects,
         is_little_endian=not isinstance(system, dict) or bool(system.get("little_endian", True)),
     )

@@ -1,4 +1,4 @@
-"""Models that were saved whole, with ``torch.save(model)``: their tensors without their code."""
+"""Finds the tensors of a model that ``torch.save(model)`` saved whole, without running its code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def module_tensors(model: SavedObject) -> dict[str, StoredTensor]:
     """The parameters and buffers that the model's ``state_dict()`` would have.
 
     Raises:
-        ValueError: The model has more modules, or longer names, than any model.
+        ValueError: The model has more modules, or longer names, than any real model.
     """
     tensors = {}
     for prefix, attributes in _modules(model):
@@ -25,7 +25,7 @@ def module_tensors(model: SavedObject) -> dict[str, StoredTensor]:
             for name, value in _mapping(attributes.get(kind)).items():
                 is_left_out = isinstance(left_out, list) and name in left_out
                 if isinstance(value, StoredTensor) and not is_left_out:
-                    tensors[_longer(prefix, name)] = value
+                    tensors[_joined(prefix, name)] = value
     return tensors
 
 
@@ -39,7 +39,7 @@ def module_config(model: SavedObject) -> dict[str, Any] | None:
 
 
 def _modules(model: SavedObject) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The name, with a dot at its end, and the attributes of every module in a model."""
+    """Yields the name, ending with a dot, and the attributes of every module in a model."""
     pending = [("", model)]
     count = 0
     while pending:
@@ -51,7 +51,7 @@ def _modules(model: SavedObject) -> Iterator[tuple[str, Mapping[str, Any]]]:
         yield prefix, attributes
         for name, child in _mapping(attributes.get("_modules")).items():
             if isinstance(child, SavedObject):
-                pending.append((f"{_longer(prefix, name)}.", child))
+                pending.append((f"{_joined(prefix, name)}.", child))
 
 
 def _attributes(saved: SavedObject) -> Mapping[str, Any]:
@@ -59,18 +59,18 @@ def _attributes(saved: SavedObject) -> Mapping[str, Any]:
 
 
 def _mapping(value: object) -> Mapping[str, Any]:
-    """A dict with strings as keys; anything else counts as an empty one."""
+    """The value if it is a dict whose keys are strings; else an empty one."""
     return value if isinstance(value, dict) and all(isinstance(key, str) for key in value) else {}
 
 
-def _longer(prefix: str, name: str) -> str:
+def _joined(prefix: str, name: str) -> str:
     if len(prefix) + len(name) > _LONGEST_NAME:
         raise ValueError(f"its model has names of more than {_LONGEST_NAME} characters")
     return prefix + name
 
 
 def _is_plain(value: object) -> bool:
-    """Whether a value is one of JSON's types, and nested no deeper than labels are."""
+    """True for one of JSON's types, a list of such, or a dict by strings such as the labels."""
     if isinstance(value, dict):
         return all(isinstance(label, str) for label in value.values())
     items = value if isinstance(value, list | tuple) else [value]

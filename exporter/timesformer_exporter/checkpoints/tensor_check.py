@@ -1,4 +1,4 @@
-"""Whether tensors are those of a TimeSformer: names, shapes, values."""
+"""Checks that tensors are those of a TimeSformer: names, shapes, values, memory."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from timesformer_exporter.errors import InvalidCheckpointError
 from timesformer_exporter.model.config import TimesformerConfig
 from timesformer_exporter.model.timesformer import TimesformerForVideoClassification
 
-_LISTED = 10  # so many names stand in a message
-_LONGEST = 200  # and so many characters of each
-_ROOM = 700  # and of all of them together
+# Limits of a list of names in a message.
+_MOST_NAMES = 10
+_LONGEST_NAME = 200  # characters
+_LONGEST_LIST = 700  # characters
 
 # A float32 model can be larger than its file, but not without limit: weights of 8 bits become
 # four times as large, and layers can share one tensor.
@@ -35,33 +36,38 @@ def check_names_and_shapes(
     unexpected: Iterable[str],
     beside: Iterable[str],
     config: TimesformerConfig,
-    keys: KeyMap,
+    names_of_file: KeyMap,
     model: str,
 ) -> None:
     """Compares the tensors with those that the model of that configuration has.
 
     Args:
-        tensors: By Hugging Face's names.
+        tensors: The model's tensors, by Hugging Face's names.
         unexpected: Names in the file for which there is no Hugging Face name.
-        beside: Names in the file of what is not the model's; no fault by themselves.
-        config: What the tensors should be.
-        keys: Gives the names that the user knows from the file.
-        model: Name of the checkpoint, for messages.
+        beside: Names in the file of tensors that a training loop keeps beside the model's. They
+            are listed only where the check fails.
+        config: The configuration that the tensors should fit.
+        names_of_file: Translates Hugging Face's names to those that the user knows from the file.
+        model: The name of the checkpoint, for messages.
 
     Raises:
-        InvalidCheckpointError: Tensors are missing, unexpected or misshapen; it lists them.
+        InvalidCheckpointError: Tensors are missing, unexpected or misshapen; the message lists
+            them.
     """
     state = empty_model(config).state_dict()
     expected = {name: list(value.shape) for name, value in state.items()}
-    missing = [keys.theirs(name) for name in expected if name not in tensors]
-    extra = [*unexpected, *(keys.theirs(name) for name in tensors if name not in expected)]
+    missing = [names_of_file.in_file(name) for name in expected if name not in tensors]
+    extra = [
+        *unexpected,
+        *(names_of_file.in_file(name) for name in tensors if name not in expected),
+    ]
     misshapen = [
-        f"{keys.theirs(name)} {list(tensor.shape)} instead of {expected[name]}"
+        f"{names_of_file.in_file(name)} {list(tensor.shape)} instead of {expected[name]}"
         for name, tensor in tensors.items()
         if name in expected and list(tensor.shape) != expected[name]
     ]
     kinds = {"missing": missing, "unexpected": [*extra, *beside], "misshapen": misshapen}
-    room = _ROOM // max(1, sum(map(bool, kinds.values())))
+    room = _LONGEST_LIST // max(1, sum(map(bool, kinds.values())))
     problems = [
         f"{len(names)} {kind} ({listing(names, room)})" for kind, names in kinds.items() if names
     ]
@@ -76,7 +82,7 @@ def check_memory(tensors: Mapping[str, Tensor], files: Iterable[Path], model: st
     """Refuses tensors that repeat the values of a small file into a huge model.
 
     Raises:
-        InvalidCheckpointError: In float32 they take over 32 times what the files do.
+        InvalidCheckpointError: In float32 the tensors take over 32 times the bytes of the files.
     """
     needed = 4 * sum(tensor.numel() for tensor in tensors.values())
     stored = sum(path.stat().st_size for path in files)
@@ -87,13 +93,18 @@ def check_memory(tensors: Mapping[str, Tensor], files: Iterable[Path], model: st
         )
 
 
-def to_float32(tensors: Mapping[str, Tensor], keys: KeyMap, model: str) -> dict[str, Tensor]:
-    """The tensors in float32.
+def to_float32(
+    tensors: Mapping[str, Tensor], names_of_file: KeyMap, model: str
+) -> dict[str, Tensor]:
+    """Converts the tensors to float32.
 
     Raises:
         InvalidCheckpointError: A tensor is not floating-point, or not finite.
     """
-    return {name: _float32(tensor, keys.theirs(name), model) for name, tensor in tensors.items()}
+    return {
+        name: _float32(tensor, names_of_file.in_file(name), model)
+        for name, tensor in tensors.items()
+    }
 
 
 def _float32(tensor: Tensor, name: str, model: str) -> Tensor:
@@ -112,16 +123,16 @@ def _float32(tensor: Tensor, name: str, model: str) -> Tensor:
 
 
 def dtype_name(tensor: Tensor) -> str:
-    """For example "float16"."""
+    """The name of a tensor's dtype, such as "float16"."""
     return str(tensor.dtype).removeprefix("torch.")
 
 
-def listing(names: Iterable[str], room: int = _ROOM) -> str:
-    """The first names, as many as there is room for, and how many more there are."""
+def listing(names: Iterable[str], room: int = _LONGEST_LIST) -> str:
+    """Lists the first names for a message, at most ``room`` characters, and counts the others."""
     names = list(names)
     shown: list[str] = []
-    for name in names[:_LISTED]:
-        text = printable(name[:_LONGEST])[:_LONGEST]
+    for name in names[:_MOST_NAMES]:
+        text = printable(name[:_LONGEST_NAME])[:_LONGEST_NAME]
         room -= len(text)
         if shown and room < 0:
             break

@@ -1,4 +1,4 @@
-"""Files of tensors, read safely: what is in a ``.safetensors``, ``.bin``, ``.pth``, ``.pyth``."""
+"""Reads the tensors of a ``.safetensors``, ``.bin``, ``.pth`` or ``.pyth`` file safely."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from timesformer_exporter.checkpoints.saved_module import module_config
 from timesformer_exporter.checkpoints.weight_sets import MODEL_KEYS, choose, weight_sets
 from timesformer_exporter.errors import ExportError, InvalidCheckpointError, NotEnoughMemoryError
 
-_MOST_HEADER_BYTES = 16 << 20  # of a safetensors file: over 100,000 tensors
+_MOST_HEADER_BYTES = 16 << 20  # of a safetensors file: enough for over 100,000 tensors
 
 # A broken or hostile file can raise any of these, as the pickle module documents.
 _PARSE_ERRORS = (
@@ -51,14 +51,15 @@ class TensorFile:
     """The tensors of one file.
 
     Attributes:
-        tensors: By the names they have in the file.
+        tensors: The tensors, by their names in the file.
         settings: The trainer's settings as text, where the file has them (key ``cfg``).
         config: The values of the model's own configuration, where the whole model was saved.
-        has_other_objects: Whether the file also carries objects, which were not loaded.
-        where: Under which key they stand in the file; empty where they are all there is.
-        is_averaged: Whether they are an average over training steps (EMA).
-        is_settled: Whether the file has both raw and averaged weights, so that there was a choice.
-        notes: What a user should know about that choice.
+        has_other_objects: True where the file also carries objects, which were not loaded.
+        where: The key of the tensors in the file; empty where the file has no other tensors.
+        is_averaged: True where the tensors are an average over training steps (EMA).
+        had_choice: True where the file has both raw and averaged weights, so that the option
+            ``weights`` has chosen between them already.
+        notes: Sentences for the user about that choice.
     """
 
     tensors: dict[str, Tensor] = field(repr=False)
@@ -67,30 +68,32 @@ class TensorFile:
     has_other_objects: bool = False
     where: str = ""
     is_averaged: bool = False
-    is_settled: bool = False
+    had_choice: bool = False
     notes: tuple[str, ...] = ()
 
 
 def read_tensor_file(path: Path, weights: str | None = None) -> TensorFile:
-    """Reads the model's tensors of a file of any supported format, told by its content.
+    """Reads the model's tensors from a file; its content, not its name, tells the format.
 
     Nothing in the file is executed or imported.
 
     Args:
         path: The file.
-        weights: "raw" or "ema", for a file that has both; None for those it has as its model.
+        weights: "raw" or "ema", for a file that has both; None for the set that the trainer saved
+            as the model.
 
     Raises:
         InvalidCheckpointError: The file is broken, of another kind, or has no tensors.
-        InvalidOptionError: The file has two sets of weights, and not those that were asked for.
-        NotEnoughMemoryError: It does not fit into this machine's memory.
+        InvalidOptionError: The file has two sets of weights, and neither is the one that
+            ``weights`` asks for.
+        NotEnoughMemoryError: The file does not fit into this machine's memory.
     """
     try:
         with path.open("rb") as file:
             head = file.read(512)
     except OSError as error:
         raise InvalidCheckpointError(f"{path} cannot be read: {error.strerror}") from error
-    _refuse_what_is_no_checkpoint(path, head)
+    _refuse_other_files(path, head)
     if _is_safetensors(head):
         return _read_safetensors(path, int.from_bytes(head[:8], "little"))
     if not head.startswith((ZIP_MAGIC, b"\x80")):
@@ -100,7 +103,7 @@ def read_tensor_file(path: Path, weights: str | None = None) -> TensorFile:
     return _read_torch(path, weights)
 
 
-def _refuse_what_is_no_checkpoint(path: Path, head: bytes) -> None:
+def _refuse_other_files(path: Path, head: bytes) -> None:
     text = head.lstrip().lower()
     if not head:
         raise InvalidCheckpointError(f"{path} is empty; download it again")
@@ -126,7 +129,7 @@ def _refuse_what_is_no_checkpoint(path: Path, head: bytes) -> None:
 
 
 def _is_safetensors(head: bytes) -> bool:
-    """Eight bytes of header length, then the header, which is a JSON object."""
+    """A safetensors file begins with eight bytes of header length and the header, a JSON object."""
     return head[8:9] == b"{"
 
 
@@ -167,7 +170,7 @@ def _read_torch(path: Path, weights: str | None) -> TensorFile:
 
 
 def _choose_tensors(path: Path, file: SavedFile, wanted: str | None) -> TensorFile:
-    """The tensors of the file's model, or of the average that it has besides."""
+    """Chooses the raw or the averaged weights of the file, and reads their tensors."""
     tree = file.tree
     sets = weight_sets(tree)
     if not sets:
@@ -176,8 +179,8 @@ def _choose_tensors(path: Path, file: SavedFile, wanted: str | None) -> TensorFi
             f"tensors was expected, or one under {', '.join(MODEL_KEYS)}; save it with "
             "torch.save(model.state_dict(), FILE)"
         )
-    is_settled = len(sets) > 1
-    chosen, notes = choose(sets, wanted, path.name) if is_settled else (sets[0], [])
+    had_choice = len(sets) > 1
+    chosen, notes = choose(sets, wanted, path.name) if had_choice else (sets[0], [])
     whole = tree.get(chosen.where) if isinstance(tree, dict) else tree
     settings = tree.get("cfg") if isinstance(tree, dict) else None
     return TensorFile(
@@ -187,7 +190,7 @@ def _choose_tensors(path: Path, file: SavedFile, wanted: str | None) -> TensorFi
         has_other_objects=file.has_objects,
         where=chosen.where,
         is_averaged=chosen.is_averaged,
-        is_settled=is_settled,
+        had_choice=had_choice,
         notes=tuple(notes),
     )
 

@@ -1,4 +1,4 @@
-"""Which of a checkpoint's weights are the model's, where it has averaged ones (EMA) besides."""
+"""Chooses between the raw weights and their average (EMA) where a checkpoint has both."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from timesformer_exporter.errors import InvalidCheckpointError, InvalidOptionErr
 
 WEIGHTS = ("raw", "ema")
 
-# Under which keys the trainers in use keep the model, in the order in which they are tried.
+# The keys under which trainers keep the model's state dict, in the order in which they are tried.
 MODEL_KEYS = ("model_state", "state_dict", "model_state_dict", "model", "module")
 
-# The same for averages of the weights over the training steps.
+# The keys under which trainers keep the average of the weights over the training steps.
 _AVERAGE_KEYS = (
     "state_dict_ema",  # timm
     "model_ema",  # torchvision, VideoMAE
@@ -32,11 +32,11 @@ _AVERAGE_KEYS = (
     "ema_shadow",
 )
 
-# Under which keys of such an average its tensors are, where they are not in it directly.
+# The keys within such an average that hold its tensors, where it is not itself a state dict.
 _INNER_KEYS = ("module", "model", "state_dict", "shadow", "ema_model")
 
-# Trainers that save the average as the model and the raw weights under another key: the key that
-# tells them, and the key of the raw weights.
+# Trainers that save the average as the model and the raw weights under another key. Each pair is
+# the key by which such a file is recognized, and the key of its raw weights.
 _SWAPPED = (
     ("current_model_state", "current_model_state"),  # Lightning
     ("message_hub", "ema_state_dict"),  # MMEngine
@@ -52,12 +52,12 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class WeightSet:
-    """Tensors of one model, by name.
+    """All weights of one model.
 
     Attributes:
-        tensors: The tensors.
-        where: Under which key or prefix they stand; empty where they are all there is.
-        is_averaged: Whether they are an average over training steps.
+        tensors: The tensors, by name.
+        where: The key or prefix of the tensors in the file; empty where the file has no others.
+        is_averaged: True for an average over training steps.
     """
 
     tensors: Mapping[str, Any]
@@ -66,7 +66,11 @@ class WeightSet:
 
 
 def weight_sets(tree: object) -> list[WeightSet]:
-    """The sets of weights in what a file holds; the one that is its model comes first."""
+    """Finds the sets of weights in the contents of a file.
+
+    Returns:
+        At most two sets: first the one that the trainer saved as the model, then the other.
+    """
     keys = tree if isinstance(tree, dict) else {}
     models = [WeightSet(found, key) for key in MODEL_KEYS if (found := _tensors(keys.get(key)))]
     averages = [
@@ -74,8 +78,8 @@ def weight_sets(tree: object) -> list[WeightSet]:
         for key in _AVERAGE_KEYS
         if (found := _tensors(keys.get(key), _INNER_KEYS))
     ]
-    for sign, key in _SWAPPED:
-        if sign in keys and models and (raw := _tensors(keys.get(key))):
+    for mark, key in _SWAPPED:
+        if mark in keys and models and (raw := _tensors(keys.get(key))):
             return [
                 WeightSet(models[0].tensors, models[0].where, is_averaged=True),
                 WeightSet(raw, key),
@@ -87,10 +91,15 @@ def weight_sets(tree: object) -> list[WeightSet]:
 
 
 def split_by_model(tensors: Mapping[str, _T], name: str) -> list[WeightSet]:
-    """Parts a state dict that holds a model and its average under different prefixes.
+    """Splits a state dict that holds a model and its average under different prefixes.
+
+    Args:
+        tensors: The tensors, or anything else, by the names in the file.
+        name: The name of the checkpoint, for messages.
 
     Raises:
-        InvalidCheckpointError: There are several models, and no telling which is meant.
+        InvalidCheckpointError: The state dict holds several models that are not one model and its
+            average.
     """
     prefixes = {match[1] for key in tensors if (match := _CLS_TOKEN.fullmatch(key))}
     if len(prefixes) < 2:
@@ -115,10 +124,18 @@ def split_by_model(tensors: Mapping[str, _T], name: str) -> list[WeightSet]:
 
 
 def choose(sets: list[WeightSet], wanted: str | None, name: str) -> tuple[WeightSet, list[str]]:
-    """The weights that were asked for, by default the first, and a note where there is a choice.
+    """Chooses the set of weights that the user wants.
+
+    Args:
+        sets: The sets of the checkpoint, from ``weight_sets`` or ``split_by_model``.
+        wanted: "raw" or "ema"; None for the first set.
+        name: The name of the checkpoint, for messages.
+
+    Returns:
+        The set, and a sentence for the user where there was a choice or the set is averaged.
 
     Raises:
-        InvalidOptionError: The checkpoint does not have those.
+        InvalidOptionError: The checkpoint does not have the wanted set.
     """
     average = {"raw": False, "ema": True}.get(wanted or "", sets[0].is_averaged)
     chosen = next((found for found in sets if found.is_averaged == average), None)
@@ -144,7 +161,7 @@ def _described(found: WeightSet) -> str:
 
 
 def _tensors(value: object, inner: tuple[str, ...] = ()) -> dict[str, StoredTensor]:
-    """The tensors of a state dict or of a whole model, or of one that is in it."""
+    """The tensors of a state dict or of a whole model, or of one under an ``inner`` key of it."""
     values = [value]
     if isinstance(value, dict):
         values += [value[key] for key in inner if key in value]

@@ -1,4 +1,4 @@
-"""The videos that a user gives for calibration: found, and tried, before any long work."""
+"""Finds the calibration videos and tries to decode them, before any long work."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from timesformer_exporter.proof.gate_clips import read_video
 
 
 def find_videos(paths: Sequence[Path]) -> tuple[Path, ...]:
-    """Files as they are given, and all videos in folders, each once.
+    """Lists the files that are given and all videos in folders that are given, each once.
 
     Raises:
-        InvalidOptionError: A path is not there, or a folder holds no video.
+        InvalidOptionError: A path does not exist, or a folder has no file named like a video.
     """
     found: dict[Path, Path] = {}
     for path in paths:
@@ -31,10 +31,10 @@ def find_videos(paths: Sequence[Path]) -> tuple[Path, ...]:
 def readable_videos(
     videos: Sequence[Path], num_frames: int, tell: Callable[[str], None]
 ) -> tuple[Path, ...]:
-    """Those of the videos that give a clip; for each other one, ``tell`` gets a line.
+    """Keeps the videos that decode; ``tell`` gets a line about each one that does not.
 
     Raises:
-        InvalidOptionError: There is none.
+        InvalidOptionError: None of the videos decodes.
     """
     readable = []
     for video in videos:

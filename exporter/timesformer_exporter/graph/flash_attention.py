@@ -1,8 +1,9 @@
-"""Attention over long sequences, block by block.
+"""Replaces the standard Attention operator by a faster one where sequences are long.
 
-ONNX Runtime's CPU kernel of the standard operator holds all probabilities: 118 MB a layer in joint
-attention over 8 frames. Its own MultiHeadAttention walks through them in blocks that fit the cache,
-which is a third faster there; below some 300 tokens both take the same time.
+ONNX Runtime's CPU kernel of the standard operator keeps all attention probabilities in memory:
+118 MB for each layer of joint attention over 8 frames. ONNX Runtime's own operator
+MultiHeadAttention computes them in blocks that fit the cache, which is a third faster there. Below
+some 300 tokens both operators take equally long.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ def use_flash_attention(model: ir.Model) -> int:
     """Replaces the standard operator where the sequences are long.
 
     Args:
-        model: The graph, of which opset 23's Attention on [batch, S, D] is replaced; it is changed.
+        model: The graph, changed in place. Only opset 23's Attention on [batch, S, D] is replaced.
 
     Returns:
         The number of operators that were replaced.
@@ -43,7 +44,7 @@ def use_flash_attention(model: ir.Model) -> int:
 
 
 def _is_long(node: ir.Node) -> bool:
-    """Whether each of many queries has many keys: a single query has no use for blocks."""
+    """True for many queries with many keys; blocks do not make a single query (CLS) faster."""
     shapes = [value.shape if value is not None else None for value in node.inputs[:2]]
     return all(
         shape is not None and len(shape) == 3 and isinstance(shape[1], int) and shape[1] >= _LONG

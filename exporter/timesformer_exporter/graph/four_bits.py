@@ -1,7 +1,7 @@
-"""The q4 variant: ONNX Runtime's MatMulNBits, with weights that GPTQ has fit to real clips.
+"""Makes the q4 variant: ONNX Runtime's operator MatMulNBits, with weights that GPTQ quantized.
 
-It computes in float: with as many tokens as a clip has, products in int8 (``accuracy_level`` 4)
-take 1.25 times as long, and are less accurate.
+The operator computes in float. Products in int8 (``accuracy_level`` 4) would take 1.25 times as
+long for as many tokens as a clip has, and be less accurate.
 """
 
 from __future__ import annotations
@@ -27,14 +27,15 @@ _DOMAIN = "com.microsoft"
 def with_four_bits(
     graph: onnx.ModelProto, clips: Iterable[npt.NDArray[np.generic]]
 ) -> onnx.ModelProto:
-    """Gives the matrix products of a graph weights of 4 bits.
+    """Replaces the weights of a graph's matrix products by weights of 4 bits.
 
     Args:
-        graph: The float32 graph; it is changed.
-        clips: Its input for one clip each, without the batch axis: what the weights are fit to.
+        graph: The float32 graph, changed in place.
+        clips: The clips that the weights are fit to: the graph's input for one clip each, without
+            the batch axis.
 
     Returns:
-        The graph.
+        ``graph`` itself.
     """
     grams = activation_grams(graph, clips)
     weights = {tensor.name: tensor for tensor in graph.graph.initializer if tensor.name in grams}
@@ -45,7 +46,7 @@ def with_four_bits(
     for node in constant_products(graph, weights):
         rows, columns = weights[node.input[1]].dims
         node.op_type, node.domain = "MatMulNBits", _DOMAIN
-        node.input[1:] = _names(node.input[1])
+        node.input[1:] = _part_names(node.input[1])
         attributes = {
             "K": rows,
             "N": columns,
@@ -59,7 +60,7 @@ def with_four_bits(
 
 
 def _quantized(name: str, weight: Matrix, gram: Matrix) -> list[onnx.TensorProto]:
-    """A weight [K, N] in the layout of MatMulNBits, whose first axis is N."""
+    """Quantizes a weight [K, N]; MatMulNBits takes its parts with N as the first axis."""
     padding = -len(weight) % _BLOCK
     values, scales, zeros = quantize_block_wise(
         np.pad(weight, ((0, padding), (0, 0))), np.pad(gram, (0, padding)), _BLOCK
@@ -68,9 +69,9 @@ def _quantized(name: str, weight: Matrix, gram: Matrix) -> list[onnx.TensorProto
     parts = pack(blocks), np.ascontiguousarray(scales.T), pack(zeros.T)
     return [
         onnx.numpy_helper.from_array(part, part_name)
-        for part, part_name in zip(parts, _names(name), strict=True)
+        for part, part_name in zip(parts, _part_names(name), strict=True)
     ]
 
 
-def _names(weight: str) -> list[str]:
+def _part_names(weight: str) -> list[str]:
     return [f"{weight}_q4", f"{weight}_scales", f"{weight}_zero_points"]

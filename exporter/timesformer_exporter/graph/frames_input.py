@@ -1,4 +1,4 @@
-"""Preprocessing inside the graph: uint8 frames of any size to the model's normalised input."""
+"""Preprocesses frames inside the graph: uint8 of any size to the model's normalised input."""
 
 import torch
 from timesformer_runtime.input.preprocess import Preprocessing
@@ -11,9 +11,9 @@ _BILINEAR = 2
 
 
 class FramesInput(nn.Module):
-    """RGB frames uint8 [B, T, H, W, 3] to pixel_values float32 [B, T, 3, h, w].
+    """Makes pixel_values float32 [B, T, 3, h, w] of RGB frames uint8 [B, T, H, W, 3].
 
-    The same arithmetic as the runtime's preprocessing (and Pillow's): antialiased bilinear
+    Its arithmetic is that of the runtime's preprocessing, and of Pillow: antialiased bilinear
     resize on uint8, centre crop with zero padding, rescale, normalise.
 
     Raises:
@@ -36,12 +36,12 @@ class FramesInput(nn.Module):
             )
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Frames uint8 [B, T, H, W, 3] to pixel_values float32 [B, T, 3, h, w]."""
+        """Computes pixel_values float32 [B, T, 3, h, w] of frames uint8 [B, T, H, W, 3]."""
         scale, shift = (factor.float().view(-1, 1, 1) for factor in self.scale_and_shift())
         return self.pixels(frames).to(torch.float32) * scale + shift
 
     def pixels(self, frames: Tensor) -> Tensor:
-        """The geometric steps: frames uint8 [B, T, H, W, 3] to uint8 [B, T, 3, h, w]."""
+        """Resizes and crops frames uint8 [B, T, H, W, 3] to uint8 [B, T, 3, h, w]."""
         batch, count = frames.shape[:2]
         images = frames.flatten(0, 1).permute(0, 3, 1, 2)
         if self.preprocessing.do_resize:
@@ -76,7 +76,7 @@ class FramesInput(nn.Module):
             shortest = (size, size) if self.preprocessing.do_resize else (1, 1)
         else:
             shortest = size
-        # The frame is at least as large as this, so static padding is enough for any frame.
+        # A resized frame is at least ``shortest`` large, so static padding is enough for any frame.
         pad_y = max(0, (height - shortest[0] + 1) // 2)
         pad_x = max(0, (width - shortest[1] + 1) // 2)
         if pad_y or pad_x:
@@ -88,11 +88,12 @@ class FramesInput(nn.Module):
 
 
 def _first_height(height: int, width: int, size: tuple[int, int]) -> int:
-    """To which height frames are resized before their width is.
+    """The height of the first of two resizes, which keeps the frames' width.
 
-    That is their own, which leaves the work to one resize of both, unless Pillow would begin with
-    the height: where it loses more than twice as much as the width. Sizes are not known when the
-    graph is traced, so this is arithmetic, not a branch.
+    Pillow resizes the height before the width where the height loses more than twice as many pixels
+    as the width. The first resize then goes to the final height. Otherwise it keeps the frames'
+    height, and the second one resizes both sides at once. Sizes are not known when the graph is
+    traced, so this is arithmetic and not a branch.
     """
     lost_height, lost_width = height - size[0], width - size[1]
     above = torch.sym_min(lost_height, lost_height - 2 * lost_width)  # type: ignore[no-untyped-call]

@@ -1,8 +1,8 @@
-"""Weights of 4 bits that answer as the float ones do: GPTQ (arXiv 2210.17323).
+"""Quantizes weights to 4 bits with GPTQ (arXiv 2210.17323).
 
-Rounding each weight to the nearest value makes errors that add up. Here the weights of a column
-are rounded one after the other, and those that are still free make up for the error of the last,
-as far as the model's activations on real clips say that they can.
+If each weight were rounded to the nearest value, the errors would add up. GPTQ rounds the weights
+of a column one after the other. After each, it changes the weights that are not rounded yet so that
+they make up for the error, as far as the model's activations on real clips allow.
 """
 
 from __future__ import annotations
@@ -18,25 +18,28 @@ Matrix = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
 
 _LEVELS = 15  # the largest value of 4 bits
-_DAMPING = 0.01  # of the mean diagonal: what keeps directions that no clip showed in check
+# Share of the Gram matrix's mean diagonal that is added to its diagonal. It keeps the corrections
+# small in directions that the activations of no clip have.
+_DAMPING = 0.01
 
 
 def activation_grams(
     graph: onnx.ModelProto, clips: Iterable[npt.NDArray[np.generic]]
 ) -> dict[str, Matrix]:
-    """How the inputs of each matrix product vary together, summed over all tokens of all clips.
+    """Computes the Gram matrix X^T X of the inputs X of each matrix product.
 
-    The sums are made in the graph, so that memory does not grow with the tokens.
+    The rows of X are all tokens of all clips. The graph itself sums over them, so that memory does
+    not grow with the number of tokens.
 
     Args:
         graph: A float32 graph with one input; it is left as it is.
         clips: The graph's input for one clip each, without the batch axis.
 
     Returns:
-        float32 [K, K] by the name of the weight [K, N].
+        The Gram matrices float32 [K, K], by the name of the weight [K, N].
 
     Raises:
-        ValueError: There is no clip.
+        ValueError: ``clips`` is empty.
     """
     weights = {tensor.name: tensor for tensor in graph.graph.initializer}
     products = constant_products(graph, weights)
@@ -54,7 +57,7 @@ def activation_grams(
     if not sums:
         raise ValueError("weights of 4 bits are fit to clips; give at least one")
     grams: dict[str, Matrix] = {}
-    for node in products:  # a weight may have several inputs
+    for node in products:  # several products may share a weight
         found = sums[node.input[0]]
         grams[node.input[1]] = grams[node.input[1]] + found if node.input[1] in grams else found
     return grams
@@ -63,7 +66,7 @@ def activation_grams(
 def constant_products(
     graph: onnx.ModelProto, weights: Mapping[str, onnx.TensorProto]
 ) -> list[onnx.NodeProto]:
-    """The matrix products of activations with these weights, where they are [K, N]."""
+    """Lists the products of activations with those of the weights that are matrices [K, N]."""
     return [
         node
         for node in graph.graph.node
@@ -78,54 +81,57 @@ def quantize_block_wise(weight: Matrix, gram: Matrix, block: int) -> tuple[Bytes
 
     Args:
         weight: float32 [K, N].
-        gram: From ``activation_grams``, [K, K].
-        block: How many weights of a column share a scale; it divides K.
+        gram: The Gram matrix [K, K] from ``activation_grams``.
+        block: The number of weights of a column that share a scale; K is a multiple of it.
 
     Returns:
-        Values from 0 to 15 [K, N], scales [K / block, N] and zero points [K / block, N]; a weight
-        is (value - zero point) * scale.
+        Values from 0 to 15 [K, N], scales [K / block, N] and zero points [K / block, N]. The
+        quantized weight is (value - zero point) * scale.
     """
     rest = weight.astype(np.float64)
     values = np.empty(weight.shape, np.uint8)
     blocks = len(weight) // block
     scales = np.empty((blocks, weight.shape[1]))
     zeros = np.empty((blocks, weight.shape[1]))
-    spread = _spread(gram)
+    corrections = _corrections(gram)
     for number in range(blocks):
         start, end = number * block, (number + 1) * block
-        scale, zero = _grid(rest[start:end])
+        scale, zero = _scale_and_zero_point(rest[start:end])
         errors = np.empty((block, weight.shape[1]))
         for row in range(start, end):
             values[row] = np.clip(np.round(rest[row] / scale) + zero, 0, _LEVELS)
-            error = (rest[row] - (values[row] - zero) * scale) / spread[row, row]
-            rest[row + 1 : end] -= np.outer(spread[row, row + 1 : end], error)
+            error = (rest[row] - (values[row] - zero) * scale) / corrections[row, row]
+            rest[row + 1 : end] -= np.outer(corrections[row, row + 1 : end], error)
             errors[row - start] = error
-        rest[end:] -= spread[start:end, end:].T @ errors
+        rest[end:] -= corrections[start:end, end:].T @ errors
         scales[number], zeros[number] = scale, zero
     return values, scales.astype(np.float32), zeros.astype(np.uint8)
 
 
 def pack(nibbles: Bytes) -> Bytes:
-    """Two values of 4 bits a byte along the last axis, the first one in the low half."""
+    """Packs two values of 4 bits into a byte along the last axis, the first into the low half."""
     if nibbles.shape[-1] % 2:
         nibbles = np.pad(nibbles, [(0, 0)] * (nibbles.ndim - 1) + [(0, 1)])
     packed: Bytes = nibbles[..., ::2] | (nibbles[..., 1::2] << np.uint8(4))
     return packed
 
 
-def _spread(gram: Matrix) -> npt.NDArray[np.float64]:
-    """How the error of one weight is made up for by the later ones: upper triangular [K, K]."""
+def _corrections(gram: Matrix) -> npt.NDArray[np.float64]:
+    """The change of the later weights for the error of each weight: upper triangular [K, K].
+
+    It is the Cholesky factor of the inverse of the damped Gram matrix.
+    """
     damped = gram.astype(np.float64)
     diagonal = np.einsum("ii->i", damped)
     mean = float(diagonal.mean()) or 1.0
-    diagonal[diagonal == 0] = mean  # never used: nothing to make up for
+    diagonal[diagonal == 0] = mean  # an input that is always 0: its weights do not matter
     diagonal += _DAMPING * mean
     upper: npt.NDArray[np.float64] = np.linalg.cholesky(np.linalg.inv(damped)).T
     return upper
 
 
-def _grid(block: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], ...]:
-    """Scales and zero points [N] that reach from the least to the largest weight, and to 0."""
+def _scale_and_zero_point(block: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], ...]:
+    """Scales and zero points [N] for a range that holds all weights of a block's column, and 0."""
     low, high = np.minimum(block.min(axis=0), 0), np.maximum(block.max(axis=0), 0)
     scale = (high - low) / _LEVELS
     scale[scale == 0] = 1.0
@@ -133,7 +139,7 @@ def _grid(block: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], ...]
 
 
 def _with_grams(graph: onnx.ModelProto, inputs: Mapping[str, int]) -> onnx.ModelProto:
-    """A copy of a graph that also puts out the products of its activations with themselves."""
+    """Copies a graph; the outputs of the copy are the Gram matrices of the named activations."""
     copy = onnx.ModelProto()
     copy.CopyFrom(graph)
     del copy.graph.output[:]

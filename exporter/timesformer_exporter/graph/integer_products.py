@@ -1,8 +1,9 @@
-"""Which matrix products ONNX Runtime really computes in integers: counted in its optimised graph.
+"""Counts the matrix products that ONNX Runtime computes in integers, in its optimised graph.
 
-A quantized file can fall short unseen: the quantizer may leave out a weight that several products
-share, an optimisation may fold a quantized weight back to float, and the session option that keeps
-8-bit products from overflowing may not reach a weight, as it does where a subgraph uses it.
+An int8 file may fail to compute in integers without any message. The quantizer may skip a weight
+that several products share. An optimisation may fold a quantized weight back to float. And the
+session option that keeps 8-bit products from overflowing does not reach a weight that a subgraph
+uses.
 """
 
 from __future__ import annotations
@@ -23,28 +24,28 @@ from timesformer_runtime.model.device import one_line, ort_errors
 from timesformer_exporter.errors import UnquantizedWeightError
 from timesformer_exporter.folder import writing
 
-# Parts of the names of weights that are meant to stay in float: the classifier (0.3 % of the work,
-# and the logits' own scale), and the patch embedding where it is a convolution, because ONNX
-# Runtime's integer convolution is slow.
+# Parts of the names of weights that stay in float on purpose: the classifier (0.3 % of the work,
+# and it sets the scale of the logits), and the patch embedding where it is a convolution, because
+# ONNX Runtime's integer convolution is slow.
 _PATCH_EMBEDDING = "patch_embeddings"
-MEANT_FLOAT = ("classifier", _PATCH_EMBEDDING)
+_FLOAT_ON_PURPOSE = ("classifier", _PATCH_EMBEDDING)
 
 _INTEGER_PRODUCTS = ("MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul")
-# Embeddings are matrices, too, but are only added to tokens, or set before them.
 _CONVOLUTIONS = ("Conv", "FusedConv")
-_NO_PRODUCTS = ("Add", "Concat", "Expand")
+# Operators on embeddings, which are matrices but are only added to tokens or set before them.
+_NOT_PRODUCTS = ("Add", "Concat", "Expand")
 _X86 = ("x86_64", "amd64")
-_SAFE_WEIGHT = 64  # two products of it and 255 fit into 16 bits, signed
+_SAFE_WEIGHT = 64  # the sum of two products of it with 255 fits into signed 16 bits
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
 
 
 @dataclasses.dataclass(frozen=True)
 class IntegerProducts:
-    """How an int8 file computes its matrix products with weights.
+    """The matrix products of an int8 file, by the type in which ONNX Runtime computes them.
 
     Attributes:
-        integer: How many are computed in integers.
-        float_weights: The weights of the others, all of them meant to stay in float.
+        integer: The number of products that are computed in integers.
+        float_weights: The weights of the other products, which stay in float on purpose.
     """
 
     integer: int
@@ -56,11 +57,12 @@ class IntegerProducts:
 
 
 def float_products(graph: onnx.GraphProto, source: onnx.GraphProto | None = None) -> list[str]:
-    """Names the float weight of each matrix product that has one; a shared weight several times.
+    """Lists the float weight of each matrix product that has one; shared weights several times.
 
     Args:
         graph: A graph, with its subgraphs.
-        source: The graph that ``graph`` was made from, if any; weights get their names there.
+        source: The graph that ``graph`` was made from, whose names of weights are to be listed;
+            None for the names in ``graph``.
     """
     weights = _float_weights(graph)
     names = {name: name for name in weights}
@@ -72,15 +74,15 @@ def float_products(graph: onnx.GraphProto, source: onnx.GraphProto | None = None
         _PATCH_EMBEDDING if node.op_type in _CONVOLUTIONS else names[name]
         for part in _with_subgraphs(graph)
         for node in part.node
-        if node.op_type not in _NO_PRODUCTS
+        if node.op_type not in _NOT_PRODUCTS
         for name in node.input
         if name in weights
     ]
 
 
-def meant_float(weight: str) -> bool:
-    """Whether a weight of this name stays in float in an int8 file."""
-    return any(part in weight for part in MEANT_FLOAT)
+def is_float_on_purpose(weight: str) -> bool:
+    """True for the name of a weight that stays in float in an int8 file on purpose."""
+    return any(part in weight for part in _FLOAT_ON_PURPOSE)
 
 
 def count_integer_products(path: Path, source: onnx.GraphProto) -> IntegerProducts:
@@ -91,13 +93,13 @@ def count_integer_products(path: Path, source: onnx.GraphProto) -> IntegerProduc
         source: The float32 graph that it was made from, with its weights.
 
     Raises:
-        UnquantizedWeightError: A weight stayed in float that is not meant to, a product got lost
-            on the way, or ONNX Runtime does not write the optimised graph.
+        UnquantizedWeightError: A weight stayed in float that should be int8, the numbers of
+            products differ, or ONNX Runtime does not write the optimised graph.
     """
     graph = _optimised(path)
     floats = float_products(graph, source)
     runtime = f"ONNX Runtime {onnxruntime.__version__}"
-    left = [name for name in floats if not meant_float(name)]
+    left = [name for name in floats if not is_float_on_purpose(name)]
     if left:
         raise UnquantizedWeightError(
             f"{len(left)} weight(s) stayed in float in {runtime}'s optimised graph: "
@@ -106,7 +108,7 @@ def count_integer_products(path: Path, source: onnx.GraphProto) -> IntegerProduc
     integer = sum(
         node.op_type in _INTEGER_PRODUCTS for part in _with_subgraphs(graph) for node in part.node
     )
-    wanted = sum(not meant_float(name) for name in float_products(source))
+    wanted = sum(not is_float_on_purpose(name) for name in float_products(source))
     if integer != wanted:
         raise UnquantizedWeightError(
             f"{integer} of {wanted} matrix products are computed in integers in {runtime}'s "
@@ -118,15 +120,16 @@ def count_integer_products(path: Path, source: onnx.GraphProto) -> IntegerProduc
 def check_against_overflow(path: Path) -> None:
     """Checks that ONNX Runtime can keep the products of an int8 file from overflowing.
 
-    With ``session.x64quantprecision`` it makes weights unsigned, which it then computes in 16 bits.
+    With ``session.x64quantprecision``, ONNX Runtime makes the weights unsigned and computes with
+    factors of 16 bits, so that no sum overflows.
 
     Args:
         path: An int8 file with weights of 8 bits.
 
     Raises:
-        UnquantizedWeightError: It cannot for some of the products.
+        UnquantizedWeightError: Some of the products would overflow with that option, too.
     """
-    if platform.machine().lower() not in _X86:  # elsewhere the option does nothing, nor need it
+    if platform.machine().lower() not in _X86:  # other processors neither have nor need the option
         return
     graph = _optimised(path, {"session.x64quantprecision": "1"})
     signed = {
@@ -161,10 +164,10 @@ def _float_weights(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
 
 
 def _original_name(weight: onnx.TensorProto, originals: Mapping[str, onnx.TensorProto]) -> str:
-    """The name of the original with the same values, transposed or not; else the weight's own.
+    """The name of the original that has a weight's values; else the weight's own name.
 
-    ONNX Runtime and its quantizer may rename a weight that they transpose; how depends on their
-    version.
+    ONNX Runtime and its quantizer may transpose a weight and rename it, each version in its own
+    way.
     """
     own_name = str(weight.name)
     if own_name in originals:
@@ -175,15 +178,15 @@ def _original_name(weight: onnx.TensorProto, originals: Mapping[str, onnx.Tensor
 
 
 def _same_values(weight: onnx.TensorProto, original: onnx.TensorProto) -> bool:
-    """Whether two weights have the same values, transposed or not."""
-    if sorted(weight.dims) != sorted(original.dims):  # spares reading them
+    """True where two weights have equal values, or one is the other transposed."""
+    if sorted(weight.dims) != sorted(original.dims):  # so that the values need not be read
         return False
     values, others = map(onnx.numpy_helper.to_array, (weight, original))
     return np.array_equal(values, others) or np.array_equal(values, others.T)
 
 
 def _with_subgraphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """A graph and those within its nodes, which see its weights."""
+    """Yields a graph and the subgraphs of its nodes, which can use its weights."""
     yield graph
     for node in graph.node:
         for attribute in node.attribute:
@@ -192,9 +195,9 @@ def _with_subgraphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
 
 
 def _optimised(path: Path, entries: Mapping[str, str] = MappingProxyType({})) -> onnx.GraphProto:
-    """The graph that ONNX Runtime runs, with some entries in its session configuration."""
+    """Loads the graph that ONNX Runtime runs with these entries in the session's configuration."""
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what goes wrong is raised
+    options.log_severity_level = 4  # only fatal errors: the others are raised
     for key, value in entries.items():
         options.add_session_config_entry(key, value)
     try:

@@ -1,4 +1,4 @@
-"""The metadata inside every ``.onnx`` file, so that one file is enough to run and to check it."""
+"""Makes the metadata inside every ``.onnx`` file, so that the file alone can be run and checked."""
 
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -20,11 +20,12 @@ _MADE_WITH = ("timesformer-onnx", "torch", "onnx", "onnxscript")
 def made_with() -> dict[str, str]:
     """The versions of the packages that take part in an export."""
     versions = {package: version(package) for package in _MADE_WITH}
-    return versions | {"onnxruntime": onnxruntime.__version__}  # of either wheel
+    # onnxruntime can come from one of two packages, onnxruntime and onnxruntime-gpu.
+    return versions | {"onnxruntime": onnxruntime.__version__}
 
 
 def source_dict(source: Source) -> dict[str, Any]:
-    """The checkpoint that the model was made from."""
+    """The description of the checkpoint that the model was made from, for JSON."""
     return {
         "model": source.model,
         "revision": source.revision,
@@ -42,7 +43,7 @@ def metadata(
     source: Source,
     golden: Mapping[str, Any],
 ) -> dict[str, str]:
-    """The ``metadata_props`` of a file; all values but the first and the plain names are JSON."""
+    """The ``metadata_props`` of a file: JSON, but for the plain words format, task and input."""
     return {
         "timesformer_onnx.format": FORMAT,
         "task": task,
@@ -59,12 +60,12 @@ def metadata(
 def golden_check(
     shape: tuple[int, int, int, int], output: str, values: np.ndarray[Any, Any]
 ) -> dict[str, Any]:
-    """The golden check: which frames to generate, and PyTorch's float32 answer to them."""
+    """Describes the golden check: the frames to generate, and PyTorch's float32 output for them."""
     return {
         "generator": GENERATOR,
         "seed": GOLDEN_SEED,
         "shape": list(shape),
         "output": output,
-        # JSON has no name for infinities; a file with one fails its check anyway.
+        # JSON has no infinities; a file whose output has one fails the fidelity check anyway.
         "values": [float(value) if np.isfinite(value) else None for value in values],
     }

@@ -1,4 +1,4 @@
-"""How much work a model is: multiply-adds of its matrix products, without running it."""
+"""Counts the multiply-adds of a model's matrix products, without running it."""
 
 from dataclasses import dataclass
 
@@ -15,12 +15,12 @@ from timesformer_exporter.model.timesformer import TimesformerForVideoClassifica
 class MultiplyAdds:
     """Multiply-adds for one clip.
 
-    Matrix products and convolutions count, attention's included; what is done element by
-    element does not.
+    They count matrix products, attention's included, and convolutions, but not operations that
+    work element by element.
 
     Attributes:
-        original: Of the model as published.
-        exported: Of the graph.
+        original: The multiply-adds of the model as published.
+        exported: The multiply-adds of the exported graph.
     """
 
     original: int
@@ -28,7 +28,7 @@ class MultiplyAdds:
 
 
 def count_multiply_adds(config: TimesformerConfig, task: str, *, rewritten: bool) -> MultiplyAdds:
-    """Counts for a model, and for its graph: in the inference form if ``rewritten``."""
+    """Counts for a model and for its graph, which is the inference form if ``rewritten``."""
     with torch.device("meta"):
         model = TimesformerForVideoClassification(config).eval()
         original = _count(model, config)

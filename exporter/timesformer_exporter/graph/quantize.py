@@ -1,11 +1,12 @@
-"""Smaller variants of a traced float32 graph: int8 and fp16, made by ONNX Runtime's tools, and q4.
+"""Makes smaller variants of a traced float32 graph: int8, fp16 and q4.
 
-int8 has weights in s8, one scale a channel, and activations in u8, quantized as they come: the
-combination that ONNX Runtime computes fast on x86 and exactly where the processor has VNNI or AMX.
-Other x86 processors add two such products in 16 bits, which weights of 7 bits never overflow, at
-the same speed as those of 8; u8 weights would be exact everywhere too, but 1.3 times slower there
-and six times slower with VNNI. LayerNorm, softmax, GELU, attention and the classifier stay in
-float.
+int8 is ONNX Runtime's dynamic quantization: signed 8-bit weights (s8) with one scale for each
+channel, and unsigned 8-bit activations (u8) with a scale that is computed at run time. ONNX Runtime
+computes this combination fast on x86. It is exact where the processor has VNNI or AMX. Other x86
+processors add pairs of products in 16 bits: weights of 8 bits can overflow there, weights of 7 bits
+never do, and both are equally fast. u8 weights would be exact on every processor, but 1.3 times
+slower on x86 without VNNI and six times slower with VNNI. LayerNorm, softmax, GELU, attention and
+the classifier stay in float.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ from timesformer_exporter.graph.integer_products import (
     IntegerProducts,
     check_against_overflow,
     count_integer_products,
-    meant_float,
+    is_float_on_purpose,
 )
 from timesformer_exporter.graph.trace import save_graph
 
-_BITS = {"vnni": 8, "avx2": 7}  # of a weight
+_WEIGHT_BITS = {"vnni": 8, "avx2": 7}
 
 
 def write_variant(
@@ -41,24 +42,24 @@ def write_variant(
     int8_target: str = "vnni",
     clips: Iterable[Array] = (),
 ) -> IntegerProducts | None:
-    """Writes a variant of a float32 graph, with its metadata and the entry ``dtype``.
+    """Writes a variant of a float32 graph; its metadata are the graph's and the entry ``dtype``.
 
     Args:
         source: The float32 graph.
         target: The file to write.
         dtype: ``int8``, ``fp16`` or ``q4``.
-        int8_target: For int8, and kept in its metadata: ``vnni`` for weights of 8 bits, ``avx2``
-            for weights of 7 bits.
-        clips: For q4, whose weights are fit to them: the graph's input for one clip each, without
-            the batch axis.
+        int8_target: Only for int8: ``vnni`` for weights of 8 bits, ``avx2`` for weights of 7 bits.
+            The metadata keep it.
+        clips: Only for q4: the clips that the weights are fit to. Each is the graph's input for one
+            clip, without the batch axis.
 
     Returns:
-        For int8 what ONNX Runtime computes in integers.
+        For int8, the matrix products that ONNX Runtime computes in integers; else None.
 
     Raises:
-        UnquantizedWeightError: A weight that should be int8 is still float once ONNX Runtime has
-            optimised the graph, or its products cannot be kept from overflowing.
-        OutputWriteError: The file, or a temporary one, cannot be written.
+        UnquantizedWeightError: A weight that should be int8 is still float after ONNX Runtime has
+            optimised the graph, or a product cannot be kept from overflowing.
+        OutputWriteError: The file, or a temporary file, cannot be written.
     """
     graph = onnx.load(source)
     metadata = {entry.key: entry.value for entry in graph.metadata_props} | {"dtype": dtype}
@@ -66,34 +67,34 @@ def write_variant(
     with _quiet():
         if dtype == "int8":
             metadata["int8_target"] = int8_target
-            graph = _int8(graph, _BITS[int8_target])
+            graph = _int8(graph, _WEIGHT_BITS[int8_target])
         elif dtype == "q4":
             graph = with_four_bits(graph, clips)
         else:
             graph = _fp16(graph)
     onnx.helper.set_model_props(graph, metadata)
     model = onnx_ir.from_proto(graph)
-    if dtype == "int8":  # for CPUs, and no longer a graph of standard operators alone
+    if dtype == "int8":  # runs on CPUs and already has operators that are not standard ONNX
         use_flash_attention(model)
     save_graph(model, target)
     if dtype != "int8":
         return None
-    if _BITS[int8_target] == 8:
+    if _WEIGHT_BITS[int8_target] == 8:
         check_against_overflow(target)
     return count_integer_products(target, onnx.load(source).graph)
 
 
 def own_operators(path: Path) -> tuple[str, ...]:
-    """ONNX Runtime's own operators in a graph, by name; none where it is standard ONNX."""
+    """Names ONNX Runtime's own operators in a graph; none where all operators are standard ONNX."""
     nodes = onnx.load(path, load_external_data=False).graph.node
     return tuple(sorted({f"{node.domain}.{node.op_type}" for node in nodes if node.domain}))
 
 
 def _int8(graph: onnx.ModelProto, bits: int) -> onnx.ModelProto:
-    """The float32 graph with weights of 7 or 8 bits."""
+    """Quantizes a float32 graph dynamically, with weights of 7 or 8 bits."""
     from onnxruntime.quantization import QuantType, quantize_dynamic  # noqa: PLC0415 (see _quiet)
 
-    elsewhere = "set TMPDIR to a folder"  # where the quantizer writes further files
+    elsewhere = "set TMPDIR to a path"  # the quantizer writes further files there
     with (
         writing(Path(tempfile.gettempdir()), elsewhere=elsewhere),
         tempfile.TemporaryDirectory() as folder,
@@ -119,7 +120,10 @@ def _fp16(graph: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _drop_types_of_weights(graph: onnx.ModelProto) -> None:
-    """Shape inference in the quantizer takes the old types of weights that it transposes."""
+    """Drops the shapes that the graph states for weights.
+
+    The quantizer transposes some weights; its shape inference would then use the old shapes.
+    """
     weights = {tensor.name for tensor in graph.graph.initializer}
     kept = [value for value in graph.graph.value_info if value.name not in weights]
     del graph.graph.value_info[:]
@@ -127,11 +131,14 @@ def _drop_types_of_weights(graph: onnx.ModelProto) -> None:
 
 
 def _integer_nodes(graph: onnx.ModelProto) -> list[str]:
-    """The products to quantize; a list of others would need the names that the quantizer gives."""
+    """The names of the products to quantize.
+
+    A list of the nodes to leave out would need the names that the quantizer gives to nodes.
+    """
     return [
         node.name
         for node in graph.graph.node
-        if node.op_type == "MatMul" and not any(meant_float(name) for name in node.input)
+        if node.op_type == "MatMul" and not any(is_float_on_purpose(name) for name in node.input)
     ]
 
 
@@ -139,7 +146,7 @@ def _integer_nodes(graph: onnx.ModelProto) -> list[str]:
 def _quiet() -> Iterator[None]:
     """Keeps the quantizers' advice, which does not apply here, off the screen.
 
-    Their import also configures the root logger, for the whole program; that is undone.
+    Importing the quantizers also configures the root logger of the whole program; that is undone.
     """
     root, before = logging.root, logging.root.manager.disable
     level, handlers = root.level, list(root.handlers)

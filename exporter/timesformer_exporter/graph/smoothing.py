@@ -1,9 +1,10 @@
-"""SmoothQuant (arXiv 2211.10438): outlier channels move from activations into weights.
+"""Moves outlier channels from activations into weights: SmoothQuant (arXiv 2211.10438).
 
 An int8 activation has one scale for all its channels, so a channel that is much larger than the
-others leaves them few levels. Behind a LayerNorm each channel can be divided by a factor that the
-LayerNorm's affine part absorbs, and the next weights are multiplied by it: the same function.
-The factors are powers of two, so that even float results stay the same bit for bit.
+others leaves few levels to them. After a LayerNorm, each channel can be divided by a factor: the
+LayerNorm's affine weights take the division, and the weights of the next product are multiplied by
+the factor. The model still computes the same function. The factors are powers of two, so that even
+float results stay equal bit for bit.
 """
 
 from __future__ import annotations
@@ -20,14 +21,15 @@ from timesformer_exporter.model.timesformer import (
     TimesformerForVideoClassification,
 )
 
-# Which share of a channel's range goes into the weights: the paper's choice, the best here, too.
+# The exponent alpha of the paper: 0 leaves a channel's whole range in the activations, 1 moves all
+# of it into the weights. The paper's choice is the best one here, too.
 STRENGTH = 0.5
 
 
 def smoothed_products(
     model: TimesformerForVideoClassification,
 ) -> Iterator[tuple[nn.LayerNorm, nn.Linear]]:
-    """Every LayerNorm whose output feeds one matrix product and nothing else, with the latter.
+    """Yields every LayerNorm whose output feeds only one matrix product, with that product.
 
     Queries, keys and values are one packed product, so they share their factors.
     """
@@ -40,10 +42,11 @@ def smoothed_products(
 
 
 class ChannelPeaks:
-    """The largest absolute value that each channel has behind each LayerNorm.
+    """Records the largest absolute value of each channel after each LayerNorm.
 
     Attributes:
-        peaks: For each LayerNorm of ``smoothed_products`` that ran while it was watched, [D].
+        peaks: The largest values [D] for each LayerNorm of ``smoothed_products`` that ran while
+            ``watching`` was entered.
     """
 
     def __init__(self, model: TimesformerForVideoClassification) -> None:
@@ -52,15 +55,15 @@ class ChannelPeaks:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Takes in all that the model runs meanwhile."""
-        hooks = [norm.register_forward_hook(self._take) for norm in self._norms]
+        """Records all runs of the model in the block."""
+        hooks = [norm.register_forward_hook(self._record) for norm in self._norms]
         try:
             yield
         finally:
             for hook in hooks:
                 hook.remove()
 
-    def _take(self, norm: nn.Module, _inputs: object, output: Tensor) -> None:
+    def _record(self, norm: nn.Module, _inputs: object, output: Tensor) -> None:
         assert isinstance(norm, nn.LayerNorm)  # noqa: S101 (narrows the type)
         peaks = output.detach().abs().flatten(0, -2).amax(dim=0)
         self.peaks[norm] = torch.maximum(self.peaks[norm], peaks) if norm in self.peaks else peaks
@@ -68,17 +71,17 @@ class ChannelPeaks:
 
 @torch.no_grad()
 def smooth(
-    model: TimesformerForVideoClassification, found: ChannelPeaks, strength: float = STRENGTH
+    model: TimesformerForVideoClassification, recorded: ChannelPeaks, strength: float = STRENGTH
 ) -> None:
     """Moves the channels' ranges from activations into weights, in place; outputs stay as they are.
 
     Args:
-        model: The loaded model.
-        found: Its peaks, of at least one clip.
-        strength: From 0 (all of the range stays in the activations) to 1.
+        model: The PyTorch model.
+        recorded: The model's channel peaks, recorded for at least one clip.
+        strength: From 0 (the whole range stays in the activations) to 1 (it moves to the weights).
     """
     for norm, product in smoothed_products(model):
-        factors = _factors(found.peaks[norm], product.weight, strength)
+        factors = _factors(recorded.peaks[norm], product.weight, strength)
         norm.weight.div_(factors)
         norm.bias.div_(factors)
         product.weight.mul_(factors)

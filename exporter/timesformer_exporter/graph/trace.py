@@ -1,4 +1,4 @@
-"""From a PyTorch TimeSformer to an ONNX graph: torch.onnx with a dynamic batch axis."""
+"""Traces a PyTorch TimeSformer into an ONNX graph with a dynamic batch axis, with torch.onnx."""
 
 import logging
 import tempfile
@@ -21,7 +21,7 @@ from timesformer_exporter.model.timesformer import (
 )
 from timesformer_exporter.options import DEFAULT_OPSET
 
-# It brings the standard Attention operator, ONNX Runtime's fastest form of attention on a CPU.
+# The first opset with the standard Attention operator, ONNX Runtime's fastest attention on a CPU.
 ATTENTION_OPSET = 23
 
 _ATTENTIONS = {
@@ -30,19 +30,19 @@ _ATTENTIONS = {
     "space_only": ("spatial_attentions",),
 }
 _LARGEST_SINGLE_FILE = 1_900_000_000
-# A batch of 1 would be taken for a constant.
+# torch would take a batch of 1 for a constant.
 _TRACED_BATCH = 2
 
 
 @dataclass(frozen=True)
 class GraphOutputs:
-    """Which outputs a graph has.
+    """The choice of a graph's outputs.
 
     Attributes:
         task: ``video-classification`` (logits) or ``feature-extraction`` (last_hidden_state,
             features).
-        hidden_states: Also the hidden states of all layers.
-        attentions: Also the attention probabilities of all layers.
+        hidden_states: Add the hidden states of all layers.
+        attentions: Add the attention probabilities of all layers.
     """
 
     task: str = "video-classification"
@@ -51,7 +51,7 @@ class GraphOutputs:
 
     @property
     def only_the_task(self) -> bool:
-        """Whether only the task's outputs are wanted, and no hidden states or attentions."""
+        """True without hidden states and attentions."""
         return not (self.hidden_states or self.attentions)
 
     def names(self, config: TimesformerConfig) -> tuple[str, ...]:
@@ -68,7 +68,7 @@ class GraphOutputs:
 
 
 class TracedModel(nn.Module):
-    """The model as it is, from one input tensor to a flat tuple of named outputs.
+    """The model without rewrites, with one input tensor and a flat tuple of named outputs.
 
     Attributes:
         output_names: The names of the outputs, in order.
@@ -119,11 +119,11 @@ def trace(
     """Traces a module into ONNX; the batch axis is dynamic, the number of frames static.
 
     Args:
-        module: Takes one tensor, gives a tuple of them.
-        config: The configuration, for the shape of the input.
+        module: A module that takes one tensor and returns a tuple of tensors.
+        config: The model's configuration, for the shape of the input.
         input_name: ``pixel_values`` (float32 [B, T, C, h, w]) or ``frames`` (uint8
             [B, T, H, W, 3]).
-        output_names: A name for each output.
+        output_names: The names of the outputs, in order.
         opset: The ONNX operator set, 18 to 23.
     """
     example, axes = _example(config, input_name)
@@ -137,18 +137,18 @@ def trace(
             output_names=list(output_names),
             opset_version=opset,
             verbose=False,
-            artifacts_dir=artifacts,  # a failed export writes a report there, else beside the user
+            artifacts_dir=artifacts,  # where a failed export writes a report; default: here
         )
     assert program is not None  # noqa: S101 (None is only returned by the legacy exporter)
-    _forget_where_it_was_traced(program)
+    _drop_stack_traces(program)
     return program
 
 
 def save_graph(graph: onnx_ir.Model, path: Path) -> None:
-    """Writes one file; only where that would pass protobuf's 2 GiB, the weights go beside it.
+    """Writes a graph into one file; weights beyond protobuf's 2 GiB go into a file beside it.
 
     Raises:
-        OutputWriteError: It cannot be written.
+        OutputWriteError: A file cannot be written.
     """
     size = sum(
         value.const_value.nbytes
@@ -160,8 +160,11 @@ def save_graph(graph: onnx_ir.Model, path: Path) -> None:
         onnx_ir.save(graph, path, external_data=external)
 
 
-def _forget_where_it_was_traced(program: torch.onnx.ONNXProgram) -> None:
-    """Drops the stack traces that torch notes at every node: half of a small file, and paths."""
+def _drop_stack_traces(program: torch.onnx.ONNXProgram) -> None:
+    """Drops the stack traces that torch keeps at every node.
+
+    They are half of a small file, and tell paths of this machine.
+    """
     for node in program.model.graph.all_nodes():
         node.metadata_props.clear()
     for value in program.model.graph.initializers.values():
@@ -177,7 +180,7 @@ def _example(
         shape = (_TRACED_BATCH, config.num_frames, config.num_channels, height, width)
         return torch.zeros(shape), axes
     axes |= {2: torch.export.Dim("height", min=1), 3: torch.export.Dim("width", min=1)}
-    # Sides that differ from each other and from the model's, so that none is taken for a constant.
+    # Sides that differ from each other and from the model's: torch takes none for a constant.
     shape = (_TRACED_BATCH, config.num_frames, height + 10, width + 22, 3)
     return torch.zeros(shape, dtype=torch.uint8), axes
 

@@ -16,8 +16,8 @@ ATTENTION_TYPES = ("divided_space_time", "joint_space_time", "space_only")
 ACTIVATIONS = ("gelu", "relu", "selu", "gelu_new")
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
 
-_MOST = 1_000_000  # of anything: far above every model, and no overflow in what follows
-_MOST_LAYERS = 512  # each takes milliseconds to build, and the largest transformers have 100
+_MOST = 1_000_000  # limit of every number: far above all models, and products do not overflow
+_MOST_LAYERS = 512  # building a layer takes milliseconds; the largest transformers have about 100
 _POSITIVE_INTEGERS = (
     "num_channels",
     "num_frames",
@@ -125,13 +125,13 @@ class TimesformerConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Reads the contents of a ``config.json``; keys that are not ours are ignored.
+        """Reads the contents of a ``config.json``; keys that are not fields here are ignored.
 
-        Where ``id2label`` is absent, the labels are those of ``label2id``, else as many generic
-        ones as ``num_labels`` says.
+        Where ``id2label`` is absent, the labels are those of ``label2id``. Where that is absent,
+        too, they are ``LABEL_0``, ``LABEL_1``, ...: as many as ``num_labels`` says.
 
         Raises:
-            InvalidConfigError: It is another model's configuration, or a value is not valid.
+            InvalidConfigError: The configuration is another model's, or a value is not valid.
         """
         model_type = values.get("model_type", "timesformer")
         if not isinstance(model_type, str) or model_type.lower() != "timesformer":
@@ -179,7 +179,7 @@ def _positive_integer(name: str, value: object) -> int:
 def _check_number(name: str, value: object, *, lowest: float, highest: float) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidConfigError(f"{name} is {quoted(value)}; it must be a number")
-    if not lowest <= value <= highest:  # of NaN this is not true either
+    if not lowest <= value <= highest:  # true for NaN, too
         raise InvalidConfigError(
             f"{name} is {quoted(value)}; it must be from {lowest} to {highest}"
         )

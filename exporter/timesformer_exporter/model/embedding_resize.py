@@ -1,6 +1,7 @@
-"""Position and time embeddings for another frame size or number of frames.
+"""Resizes position and time embeddings to another frame size or number of frames.
 
-The model does this in its forward pass on such input; an export does it once in advance.
+The PyTorch model resizes them in each forward pass whose input has another size; an export resizes
+them once, in advance.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from torch.nn import functional
 def resize_positions(
     embeddings: Tensor, grid: tuple[int, int], new_grid: tuple[int, int]
 ) -> Tensor:
-    """Position embeddings [1, 1+H'*W', D] for another grid, by 2-D nearest neighbour.
+    """Resizes position embeddings [1, 1+H'*W', D] to another grid by 2-D nearest neighbour.
 
     The row of the CLS token stays as it is.
     """
@@ -23,6 +24,6 @@ def resize_positions(
 
 
 def resize_times(embeddings: Tensor, frames: int) -> Tensor:
-    """Time embeddings [1, T, D] for another number of frames, by nearest neighbour."""
+    """Resizes time embeddings [1, T, D] to another number of frames by nearest neighbour."""
     resized = functional.interpolate(embeddings.transpose(1, 2), size=frames, mode="nearest")
     return resized.transpose(1, 2)

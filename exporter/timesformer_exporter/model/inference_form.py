@@ -1,21 +1,25 @@
-"""Exact rewrites of a loaded model into the form that is traced: less work, the same numbers.
+"""Rewrites a PyTorch TimeSformer into the form that is traced: less work, equal results.
 
-- The patch embedding is one matrix product over flattened patches. For uint8 frames it also
-  holds rescaling and normalisation, which are linear too.
-- The position embedding of CLS is added to CLS beforehand. Those of places and of frames are added
-  one after the other: their sums would be as large as a clip's tokens, 58 MB for 96 frames.
-- Queries, keys and values have a projection each, instead of a packed one that must be split,
-  and the attention scale is in the queries' weights.
-- ``temporal_dense`` follows the temporal output projection with nothing between them: one
-  matrix does both.
-- A classifier reads only the CLS token, so the last layer computes only that: one query a frame
-  or clip, and the MLP for one token.
-- Divided layers keep their tokens frame by frame, each frame with a copy of CLS, as spatial
-  attention needs them. Temporal attention takes the same tokens as sequences of T frames with a
-  head for each place and head of the model: nothing is split, transposed or put together again,
-  which costs as much as the attention itself. The CLS rows are set after each attention.
+All rewrites are exact, but for rounding.
 
-Shapes as in ``model.py``: B clips, T frames, N patches a frame, D hidden size, h heads.
+- The patch embedding is one matrix product over flattened patches. For uint8 frames its weights
+  include rescaling and normalisation, which are linear, too.
+- The position embedding of CLS is added to CLS in advance. The position embeddings of patches and
+  the time embeddings are added one after the other at run time: a constant with their sums would be
+  as large as a clip's tokens, 58 MB for 96 frames.
+- Queries, keys and values have a projection each, instead of a packed one whose output must be
+  split. The queries' weights include the scale of attention.
+- Nothing stands between the temporal output projection and ``temporal_dense``: one matrix does
+  both.
+- A classifier reads only the CLS token, so the last layer computes only CLS: one query for each
+  frame or clip, and the MLP for one token.
+- Divided layers keep the tokens frame by frame, each frame with a copy of CLS, as spatial attention
+  needs them. Temporal attention takes the very same tensor as sequences of T frames, with h heads
+  for each position in a frame. So no tokens are split, transposed or concatenated, which would cost
+  as much as the attention itself. Temporal attention also changes the copies of CLS, so they are
+  set back after it. After spatial attention, all copies get the mean of its results.
+
+Shapes as in ``timesformer.py``: B clips, T frames, N patches a frame, D hidden size, h heads.
 """
 
 from __future__ import annotations
@@ -38,15 +42,14 @@ from timesformer_exporter.model.timesformer import (
 
 
 class InferenceForm(nn.Module):
-    """A TimeSformer that computes the outputs of a task with as little work as possible.
+    """A TimeSformer that computes only the outputs of a task, with as little work as possible.
 
     Args:
-        model: The loaded model; its tensors are copied.
+        model: The PyTorch model; its tensors are copied.
         task: ``video-classification`` gives (logits,), ``feature-extraction`` gives
             (last_hidden_state, features).
         frames_input: Preprocessing in the graph, for uint8 frames; None for pixel_values.
-        attention_operator: Whether attention becomes ONNX's operator of that name, which opset 23
-            brings.
+        attention_operator: Use ONNX's operator Attention, which exists from opset 23 on.
     """
 
     def __init__(
@@ -77,7 +80,7 @@ class InferenceForm(nn.Module):
         self.eval()
 
     def forward(self, clips: Tensor) -> tuple[Tensor, ...]:
-        """Clips [B, T, C, H, W], or frames uint8 [B, T, H, W, 3], to the outputs of the task."""
+        """Computes the task's outputs for clips [B, T, C, H, W] or frames uint8 [B, T, H, W, 3]."""
         tokens = self.embeddings(clips)
         for layer in self.layers:
             tokens = layer(tokens)
@@ -90,7 +93,7 @@ class InferenceForm(nn.Module):
         return tokens, tokens[:, 0]
 
     def _in_published_order(self, tokens: Tensor) -> Tensor:
-        """The tokens as the original model orders them: CLS, then patch by patch over time."""
+        """Orders tokens as the original model does: CLS, then all frames of each patch in turn."""
         if self.attention_type == "space_only":
             return tokens
         if self.attention_type == "joint_space_time":
@@ -102,10 +105,10 @@ class InferenceForm(nn.Module):
 
 
 class _PatchTokens(nn.Module):
-    """Clips to tokens, frame by frame: [B*T, 1+N, D], joint [B, 1+T*N, D]."""
+    """Makes tokens of clips, frame by frame: [B*T, 1+N, D]; joint attention: [B, 1+T*N, D]."""
 
     cls: Tensor
-    places: Tensor
+    positions: Tensor
     times: Tensor | None
 
     def __init__(
@@ -122,24 +125,24 @@ class _PatchTokens(nn.Module):
         self.projection = _patch_projection(embeddings, frames_input)
         positions = embeddings.position_embeddings.detach()
         times = embeddings.time_embeddings
-        self.register_buffer("places", positions[:, 1:])  # [1, N, D]
+        self.register_buffer("positions", positions[:, 1:])  # of the patches, [1, N, D]
         self.register_buffer("times", None if times is None else times.detach().transpose(0, 1))
         self.register_buffer("cls", embeddings.cls_token.detach() + positions[:, :1])
 
     def forward(self, clips: Tensor) -> Tensor:
         if self.frames_input is not None:
             clips = self.frames_input.pixels(clips).to(torch.float32)
-        tokens = self.projection(self._flat_patches(clips)) + self.places  # [B, T, N, D]
+        tokens = self.projection(self._flat_patches(clips)) + self.positions  # [B, T, N, D]
         if self.times is not None:
             tokens = tokens + self.times  # [T, 1, D]
         tokens = tokens.flatten(1, 2) if self.joins_frames else tokens.flatten(0, 1)
         return torch.cat([self.cls.expand(tokens.shape[0], -1, -1), tokens], dim=1)
 
     def _flat_patches(self, clips: Tensor) -> Tensor:
-        """Clips [B, T, C, H, W] to [B, T, N, C*h*w]."""
+        """Cuts clips [B, T, C, H, W] into patches of h x w pixels, flattened: [B, T, N, C*h*w]."""
         (rows, columns), (height, width) = self.grid, self.patch_hw
         batch, frames, channels = clips.shape[:3]
-        clips = clips[..., : rows * height, : columns * width]  # as a convolution drops the rest
+        clips = clips[..., : rows * height, : columns * width]  # a convolution drops the rest, too
         patches = clips.reshape(batch, frames, channels, rows, height, columns, width)
         patches = patches.permute(0, 1, 3, 5, 2, 4, 6)  # B, T, rows, columns, C, h, w
         return patches.reshape(batch, frames, rows * columns, channels * height * width)
@@ -155,8 +158,12 @@ def _patch_projection(embeddings: Embeddings, frames_input: FramesInput | None) 
     return _linear(weight.flatten(1), bias)
 
 
-class _CrossAttention(nn.Module):
-    """Multi-head attention with separate projections and the scale in the queries' weights."""
+class _AttentionOfQueries(nn.Module):
+    """Multi-head attention whose queries may be only some of the tokens, such as CLS.
+
+    Queries, keys and values have separate projections. That of the queries includes the scale of
+    attention.
+    """
 
     def __init__(self, attention: Attention, output: nn.Linear, *, operator: bool) -> None:
         super().__init__()
@@ -172,26 +179,30 @@ class _CrossAttention(nn.Module):
         self.output = output
 
     def context(self, queries: Tensor, tokens: Tensor, frames: int | None = None) -> Tensor:
-        """Queries attend to tokens; before the output projection.
+        """Lets queries attend to tokens.
 
         Args:
-            queries: [batch, Q, D].
-            tokens: [batch, S, D].
-            frames: None: within each sequence. A number: the sequences are frames, and each
-                token attends to those at its place in all frames of its clip; then Q is S.
+            queries: The tokens that ask, [batch, Q, D].
+            tokens: The tokens that they attend to, [batch, S, D].
+            frames: None where each query attends to all tokens of its sequence. A number of frames
+                for temporal attention: each sequence is a frame, and each token attends to the
+                tokens at its position in all frames of its clip; ``queries`` are all tokens then.
+
+        Returns:
+            The context [batch, Q, D], before the output projection.
         """
         query, key, value = self.query(queries), self.key(tokens), self.value(tokens)
         if frames is None:
             return self._attend(query, key, value, self.num_heads)
-        places = query.shape[1]
+        positions = query.shape[1]
         shape = query.shape
         query, key, value = (
-            x.reshape(-1, frames, places * x.shape[2]) for x in (query, key, value)
+            x.reshape(-1, frames, positions * x.shape[2]) for x in (query, key, value)
         )
-        return self._attend(query, key, value, places * self.num_heads).reshape(shape)
+        return self._attend(query, key, value, positions * self.num_heads).reshape(shape)
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
-        """Attention over the second axis, the third holds the heads side by side."""
+        """Computes attention over the second axis; the third one holds the heads side by side."""
         if self.operator:
             return torch.onnx.ops.attention(
                 query, key, value, q_num_heads=heads, kv_num_heads=heads, scale=1.0
@@ -214,7 +225,7 @@ class _InferenceLayer(nn.Module):
         super().__init__()
         self.cls_only = cls_only
         self.layernorm_before = copy.deepcopy(layer.layernorm_before)
-        self.attention = _CrossAttention(
+        self.attention = _AttentionOfQueries(
             layer.attention,
             copy.deepcopy(layer.attention.output.dense),
             operator=attention_operator,
@@ -225,7 +236,7 @@ class _InferenceLayer(nn.Module):
         self.down = copy.deepcopy(layer.output.dense)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Tokens [batch, S, D] to tokens, or to CLS [batch, 1, D]."""
+        """Computes this layer's output [batch, S, D]; with ``cls_only``, of CLS alone."""
         normed = self.layernorm_before(tokens)
         if not self.cls_only:
             return self.mlp(tokens + self.attention(normed))
@@ -252,35 +263,38 @@ class _DividedInferenceLayer(_InferenceLayer):
         super().__init__(layer, attention_operator=attention_operator, cls_only=cls_only)
         self.num_frames = config.num_frames
         self.temporal_layernorm = copy.deepcopy(layer.temporal_layernorm)
-        self.temporal_attention = _CrossAttention(
+        self.temporal_attention = _AttentionOfQueries(
             layer.temporal_attention,
             _merged(layer.temporal_attention.output.dense, layer.temporal_dense),
             operator=attention_operator,
         )
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Tokens [B*T, 1+N, D], CLS the same in all frames, to tokens, or to CLS [B, 1, D]."""
+        """Computes this layer's output [B*T, 1+N, D]; with ``cls_only``, of CLS alone, [B, 1, D].
+
+        In ``tokens`` and in the output, all frames of a clip have equal copies of CLS.
+        """
         cls = tokens[:, 0]
         residual = self.temporal_attention(self.temporal_layernorm(tokens), self.num_frames)
         tokens = self._with_cls(tokens + residual, cls)
         normed = self.layernorm_before(tokens)
         if self.cls_only:
-            # The output projection is linear: the mean over frames may come before it.
+            # The output projection is linear: taking the mean over frames first is less work.
             context = self._mean_over_frames(self.attention.context(normed[:, :1], normed)[:, 0])
             return self.mlp(self._mean_over_frames(cls) + self.attention.output(context))
         attention = self.attention(normed)
-        # CLS gets the mean over frames of what attention adds to it.
+        # Spatial attention adds something else to CLS in each frame; CLS gets the mean of it.
         mean = self._mean_over_frames(cls + attention[:, 0])
         cls = mean.expand(-1, self.num_frames, -1).flatten(0, 1)
         return self.mlp(self._with_cls(tokens + attention, cls))
 
     def _mean_over_frames(self, cls: Tensor) -> Tensor:
-        """CLS rows [B*T, D] to [B, 1, D]."""
+        """Averages the CLS rows [B*T, D] of each clip: [B, 1, D]."""
         return cls.reshape(-1, self.num_frames, cls.shape[-1]).mean(dim=1, keepdim=True)
 
     @staticmethod
     def _with_cls(tokens: Tensor, cls: Tensor) -> Tensor:
-        """Tokens [B*T, 1+N, D] with these rows [B*T, D] as CLS."""
+        """Replaces CLS in tokens [B*T, 1+N, D] by the rows ``cls`` [B*T, D]."""
         frames = torch.arange(tokens.shape[0])
         return tokens.index_put((frames, torch.zeros_like(frames)), cls)
 
@@ -297,14 +311,14 @@ def _rewritten(
 
 
 def _merged(first: nn.Linear, second: nn.Linear) -> nn.Linear:
-    """One layer that does what ``first`` and then ``second`` do, computed in float64."""
+    """Makes one layer of ``first`` followed by ``second``; the weights are computed in float64."""
     weight = second.weight.detach().double() @ first.weight.detach().double()
     bias = second.weight.detach().double() @ _bias(first).double() + _bias(second).double()
     return _linear(weight, bias)
 
 
 def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
-    linear = nn.Linear(weight.shape[1], weight.shape[0], device="meta")  # its own tensors go
+    linear = nn.Linear(weight.shape[1], weight.shape[0], device="meta")  # without tensors
     linear.weight = nn.Parameter(weight.float().clone(), requires_grad=False)
     linear.bias = nn.Parameter(bias.float().clone(), requires_grad=False)
     return linear

@@ -1,11 +1,12 @@
 """TimeSformer in PyTorch: "Is Space-Time Attention All You Need for Video Understanding?".
 
 Bertasius, Wang and Torresani, 2021 (https://arxiv.org/abs/2102.05095). The modules carry the
-names of Hugging Face's implementation, so that its state dicts load; the semantics are those
-of the authors' code where the two differ.
+names of Hugging Face's implementation, so that its state dicts load. Where that differs from the
+authors' code (facebookresearch/TimeSformer), this model computes as the authors' code does.
 
 Shapes are written with B clips, T frames, N = H'*W' patches a frame, D hidden size, h heads.
-Tokens are ordered CLS first, then patch by patch with time fastest: ``1 + p*T + t``.
+The first token is CLS. Token ``1 + p*T + t`` is patch p in frame t: all frames of a patch follow
+each other.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class PatchEmbeddings(nn.Module):
 
 
 class Embeddings(nn.Module):
-    """Patch tokens with CLS, plus where (position) and when (time) each one is."""
+    """Makes tokens of patches, adds CLS, and adds position and time embeddings."""
 
     def __init__(self, config: TimesformerConfig) -> None:
         super().__init__()
@@ -90,7 +91,7 @@ class Embeddings(nn.Module):
         if self.time_embeddings is None:
             return torch.cat([cls.expand(batch * frames, -1, -1), patches], dim=1)
         patches = torch.unflatten(patches, 0, (batch, frames)) + self._times(frames).unsqueeze(2)
-        tokens = self.dropout(patches).transpose(1, 2).flatten(1, 2)  # time fastest
+        tokens = self.dropout(patches).transpose(1, 2).flatten(1, 2)  # patch by patch
         return torch.cat([cls.expand(batch, -1, -1), tokens], dim=1)
 
     def _positions(self, height: int, width: int) -> Tensor:
@@ -136,7 +137,7 @@ class SelfAttention(nn.Module):
 
 
 class Projection(nn.Module):
-    """A linear layer and dropout, closing attention and MLP."""
+    """The linear layer and dropout that end attention and MLP."""
 
     def __init__(self, size_in: int, size_out: int, dropout: float) -> None:
         super().__init__()
@@ -163,7 +164,7 @@ class Attention(nn.Module):
 
 
 class Intermediate(nn.Module):
-    """The first half of the MLP: widen and activate."""
+    """The first half of the MLP: a wider linear layer and the activation."""
 
     def __init__(self, config: TimesformerConfig) -> None:
         super().__init__()
@@ -197,7 +198,7 @@ class DropPath(nn.Module):
 
 
 class Layer(nn.Module):
-    """One encoder layer over all tokens at once: joint space-time, or space-only a frame."""
+    """An encoder layer with one attention: joint over a whole clip, or space-only over a frame."""
 
     def __init__(self, config: TimesformerConfig, drop_path: float) -> None:
         super().__init__()
@@ -306,17 +307,17 @@ class TimesformerModel(nn.Module):
         """
         batch, frames = pixel_values.shape[:2]
         tokens = self.embeddings(pixel_values)
-        hidden_states, kept = [tokens], []
+        hidden_states, all_attentions = [tokens], []
         for layer in self.encoder.layer:
             tokens, attentions = layer(tokens, frames, output_attentions)
             hidden_states.append(tokens)
-            kept.append(attentions)
+            all_attentions.append(attentions)
         if self.config.attention_type == "space_only":
             tokens = torch.unflatten(tokens, 0, (batch, frames)).mean(dim=1)
         return TimesformerOutput(
             last_hidden_state=self.layernorm(tokens),
             hidden_states=tuple(hidden_states) if output_hidden_states else (),
-            **_by_kind(kept, self.config.attention_type),
+            **_by_kind(all_attentions, self.config.attention_type),
         )
 
 
@@ -340,7 +341,7 @@ class TimesformerForVideoClassification(nn.Module):
 
 @torch.no_grad()
 def initialize(module: nn.Module, std: float) -> None:
-    """Initialises as the authors do: truncated normal weights, zero biases."""
+    """Initialises as the authors' code does: truncated normal weights, zero biases."""
     for part in module.modules():
         if isinstance(part, nn.Linear | nn.Conv2d):
             nn.init.trunc_normal_(part.weight, std=std)
@@ -352,7 +353,7 @@ def initialize(module: nn.Module, std: float) -> None:
 
 
 def _by_kind(layers: list[dict[str, Tensor]], attention_type: str) -> dict[str, tuple[Tensor, ...]]:
-    """The layers' attention probabilities, gathered under the names of TimesformerOutput."""
+    """Gathers the layers' attention probabilities by the names of TimesformerOutput's fields."""
     kinds = layers[0].keys()
     gathered = {kind: tuple(layer[kind] for layer in layers) for kind in kinds}
     if attention_type == "space_only" and "attentions" in gathered:

@@ -19,20 +19,20 @@ from timesformer_exporter.proof.gate import VariantFidelity, measure
 from timesformer_exporter.proof.gate_clips import GateReference
 from timesformer_exporter.proof.reference import Reference
 
-# A resize in the graph rounds to whole grey levels a little differently from the runtime's own;
-# for frames of another size the outputs agree to this share of the largest value.
+# Share of the largest value up to which outputs agree for frames of another size: a resize in the
+# graph rounds to whole grey levels a little differently from the runtime's own.
 _RESIZED_TOLERANCE = 5e-3
 
 
 @dataclasses.dataclass(frozen=True)
 class Proof:
-    """How the files of an export compare with PyTorch.
+    """The results of comparing the files of an export with PyTorch.
 
     Attributes:
-        fidelity: The float32 graph, value by value.
-        variants: The variants in reduced precision.
-        gated: Whether the variants had to reach their thresholds.
-        gate_clips: The kinds of clips that the variants were measured on, and how many of each.
+        fidelity: The fidelity check of the float32 graph.
+        variants: The gate's measurements of the variants in reduced precision.
+        gated: False where the user switched the gate's thresholds off.
+        gate_clips: The number of the gate's clips of each kind.
     """
 
     fidelity: Fidelity
@@ -42,7 +42,7 @@ class Proof:
 
     @property
     def passed(self) -> bool:
-        """Whether the export may be used."""
+        """True where the fidelity check passed, and the gate, unless it is switched off."""
         return self.fidelity.passed and (
             not self.gated or all(variant.passed for variant in self.variants)
         )
@@ -65,14 +65,15 @@ def check_graph(
     Args:
         path: The graph.
         input_name: ``pixel_values`` or ``frames``.
-        reference: Clips of the model's own size.
-        resized: A clip of another size, for a graph that takes frames.
+        reference: PyTorch's outputs for clips of the model's own size.
+        resized: PyTorch's outputs for a clip of another size, for a graph that takes frames; else
+            None.
         atol: Absolute tolerance.
     """
     try:
         run = _runner(path, input_name)
         return _compare_all(run, input_name, reference, resized, atol)
-    except InvalidModelError as error:  # it cannot be loaded or run: the plainest failure of all
+    except InvalidModelError as error:  # ONNX Runtime cannot load or run the graph
         return failure(next(iter(reference.outputs)), str(error).replace(str(path), path.name))
 
 
@@ -102,20 +103,20 @@ def _compare_all(
 
 
 def check_variant(
-    path: Path, dtype: str, input_name: str, answer: str, reference: GateReference
+    path: Path, dtype: str, input_name: str, output: str, reference: GateReference
 ) -> VariantFidelity:
-    """Measures a variant in reduced precision, a clip at a time, as the runtime runs it.
+    """Measures a variant in reduced precision, one clip a run, as the runtime does.
 
     Args:
         path: The graph.
-        dtype: Its precision.
+        dtype: The variant's precision.
         input_name: ``pixel_values`` or ``frames``.
-        answer: ``logits`` or ``features``.
-        reference: The clips, and PyTorch's answers.
+        output: The main output, ``logits`` or ``features``.
+        reference: The clips, and PyTorch's outputs for them.
     """
     run = _runner(path, input_name)
-    found = [run(clip[None])[answer] for clip in reference.inputs(input_name)]
-    return measure(dtype, reference.answers, np.concatenate(found), logits=answer == "logits")
+    found = [run(clip[None])[output] for clip in reference.inputs(input_name)]
+    return measure(dtype, reference.outputs, np.concatenate(found), logits=output == "logits")
 
 
 def _inputs(reference: Reference, input_name: str) -> tuple[Array, ...]:

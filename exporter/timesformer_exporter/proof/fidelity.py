@@ -1,4 +1,4 @@
-"""How far an ONNX file is from PyTorch: numbers and a verdict."""
+"""The fidelity check: compares every output of a float32 graph with PyTorch's, value by value."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ class Comparison:
 
     Attributes:
         output: The output's name.
-        clips: Which clips: ``native`` (of the model's own size) or ``resized``.
+        clips: The kind of clips: ``native`` (of the model's own frame size) or ``resized``.
         batch: Number of clips in the batch.
         max_abs: Largest absolute difference.
-        relative: The same, divided by the largest absolute value of PyTorch's output.
+        relative: Largest absolute difference, divided by PyTorch's largest absolute value.
         cosine: Cosine of the angle between the two outputs, flattened.
         limit: The largest difference that passes.
         top1: Share of clips with the same first label; None for outputs that are not logits.
-        top5: Share of clips with the same five first labels, in any order; likewise.
-        problem: Why the values cannot be compared, or None.
+        top5: Share of clips with the same five first labels, in any order; None for outputs that
+            are not logits.
+        problem: The reason why the values cannot be compared; None where they can.
     """
 
     output: str
@@ -46,38 +47,38 @@ class Comparison:
 
     @property
     def title(self) -> str:
-        """The output's name, and which clips if they are not the usual ones."""
+        """The output's name, and the kind of clips unless it is ``native``."""
         return self.output if self.clips == "native" else f"{self.output} ({self.clips})"
 
     @property
     def passed(self) -> bool:
-        """Whether the outputs agree."""
+        """True where the outputs agree."""
         return self.problem is None and self.max_abs <= self.limit
 
 
 @dataclasses.dataclass(frozen=True)
 class Fidelity:
-    """All comparisons of a file."""
+    """All comparisons of a graph with PyTorch."""
 
     comparisons: tuple[Comparison, ...]
 
     @property
     def passed(self) -> bool:
-        """Whether every output agrees at every batch size."""
+        """True where every output agrees at every batch size."""
         return all(comparison.passed for comparison in self.comparisons)
 
     @property
     def worst(self) -> Comparison:
-        """The comparison that is furthest from passing, or nearest to failing."""
+        """The comparison that is furthest beyond its limit; if all pass, nearest to it."""
 
-        def badness(comparison: Comparison) -> tuple[bool, bool, float]:
+        def rank(comparison: Comparison) -> tuple[bool, bool, float]:
             ratio = comparison.max_abs / comparison.limit if comparison.limit else 0.0
             return not comparison.passed, comparison.problem is not None, ratio
 
-        return max(self.comparisons, key=badness)
+        return max(self.comparisons, key=rank)
 
     def to_dict(self) -> dict[str, Any]:
-        """For export_report.json."""
+        """The comparisons and the verdict, for export_report.json."""
         rows = [
             json_fields(comparison) | {"passed": comparison.passed}
             for comparison in self.comparisons
@@ -86,7 +87,7 @@ class Fidelity:
 
 
 def json_fields(values: Any) -> dict[str, Any]:
-    """A dataclass's fields; what is not finite becomes null, as JSON has no name for it."""
+    """A dataclass's fields for JSON: numbers that are not finite become null."""
     return {
         key: None if isinstance(value, float) and not math.isfinite(value) else value
         for key, value in dataclasses.asdict(values).items()
@@ -103,14 +104,14 @@ def compare(
     batches: tuple[int, ...] = BATCHES,
     kind: str = "native",
 ) -> Fidelity:
-    """Runs a file at several batch sizes and compares each output with PyTorch's.
+    """Runs a graph at several batch sizes and compares each output with PyTorch's.
 
     Args:
         reference: PyTorch's outputs for all ``clips``; the first axis of an output is the clip,
             or the clip and something within it (frames, patches), clip-major.
-        run: Runs the file on a batch of clips.
-        clips: The inputs, clip by clip on the first axis; at least as many as a batch needs.
-        atol: Absolute tolerance, on top of the relative one.
+        run: Runs the graph on a batch of clips.
+        clips: The inputs, clip by clip on the first axis; at least as many as the largest batch.
+        atol: Absolute tolerance, added to the relative one.
         rtol: Tolerance relative to PyTorch's largest value.
         batches: The batch sizes; each takes the last clips, so that every batch differs.
         kind: The name of these clips in the result.
@@ -128,7 +129,7 @@ def compare(
 
 
 def failure(output: str, problem: str) -> Fidelity:
-    """The verdict on a file that cannot be compared at all."""
+    """Makes the verdict on a graph whose outputs cannot be compared at all."""
     infinite = float("inf")
     return Fidelity(
         (Comparison(output, "native", 1, infinite, infinite, 0.0, 0.0, problem=problem),)

@@ -1,7 +1,7 @@
-"""The gate for reduced precision: how far a variant is from PyTorch in float32, and a verdict.
+"""The gate: measures how far a variant in reduced precision is from PyTorch in float32.
 
-A variant is not equal to PyTorch, so what counts is what users see: whether clips keep their
-order against each other and their first labels.
+The outputs of a variant differ from PyTorch's. The gate judges what users see of that: how the
+clips' outputs differ from each other, and the first labels.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class Threshold:
     Attributes:
         cosine: Least cosine of the centred outputs.
         relative: Largest difference, as a share of the range of PyTorch's outputs.
-        top1: Least share of the clips that keep their first label, of those where it counts.
-        top5: The same for the first five labels.
+        top1: Least share for ``VariantFidelity.decided_top1``.
+        top5: Least share for ``VariantFidelity.decided_top5``.
         score_change: Largest mean change of the first label's score.
     """
 
@@ -49,15 +49,18 @@ class VariantFidelity:
         clips: Number of clips.
         cosine: Mean over the clips of the cosine between the two outputs, centred.
         max_abs: Largest absolute difference.
-        relative: The same as a share of the range of PyTorch's outputs over all clips.
+        relative: Largest absolute difference, as a share of the range of PyTorch's outputs over
+            all clips.
         typical_error: Median over the clips of a clip's largest difference.
         top1: Share of clips with the same first label; None for features.
-        decided_top1: The same among the clips where PyTorch's first label leads the second by
-            more than the error of such a lead, twice the typical error of a label; 1 where there
-            is no such clip. (The largest error would not do: a clip that went wrong would excuse
-            itself.) None for features.
+        decided_top1: Share of clips with the same first label, among the clips that PyTorch decides
+            clearly: its first label leads the second by more than twice the typical error. 1 where
+            there is no such clip; None for features. (Twice the largest error would not do: a clip
+            with a large error would excuse itself.)
         top5: Share of clips with the same five first labels, in any order; None for features.
-        decided_top5: The same among the clips where the fifth label leads the sixth by as much.
+        decided_top5: Share of clips with the same five first labels, among the clips where
+            PyTorch's fifth label leads the sixth by more than twice the typical error. 1 where
+            there is no such clip; None for features.
         score_change: Mean absolute change of the first label's softmax score; None for features.
     """
 
@@ -80,9 +83,9 @@ class VariantFidelity:
 
     @property
     def missed(self) -> tuple[str, ...]:
-        """One phrase for each threshold that is missed."""
+        """One phrase for each threshold that the variant misses."""
         needed = self.threshold
-        # Conditions are of what is right, so that a NaN is not.
+        # `not value >= limit` instead of `value < limit`, so that NaN misses every threshold.
         at_least = [
             ("cosine", self.cosine, needed.cosine),
             ("share of clear first labels kept", self.decided_top1, needed.top1),
@@ -104,11 +107,11 @@ class VariantFidelity:
 
     @property
     def passed(self) -> bool:
-        """Whether the dtype's thresholds are reached."""
+        """True where the variant reaches all thresholds of its dtype."""
         return not self.missed
 
     def to_dict(self) -> dict[str, Any]:
-        """For export_report.json."""
+        """The measurements, thresholds and verdict, for export_report.json."""
         return json_fields(self) | {
             "thresholds": dataclasses.asdict(self.threshold),
             "passed": self.passed,
@@ -119,10 +122,10 @@ def measure(dtype: str, expected: Array, found: Array, *, logits: bool) -> Varia
     """Compares a variant's outputs with PyTorch's.
 
     Args:
-        dtype: The variant.
+        dtype: The variant's precision.
         expected: PyTorch's outputs, float32 [clips, labels] or [clips, hidden].
-        found: The variant's.
-        logits: Whether these are logits; else they are features.
+        found: The variant's outputs, of the same shape.
+        logits: True for logits, False for features.
     """
     agreement = Agreement(expected, found)
     fidelity = VariantFidelity(

@@ -1,6 +1,6 @@
-"""The clips that variants in reduced precision are compared with PyTorch on.
+"""Provides the clips on which the gate compares variants with PyTorch.
 
-Clips are read when they are needed and never held together: videos may be long, wide and many.
+Each clip is read when it is needed, and only one is in memory: videos may be large and many.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _SAMPLES = Path(timesformer_runtime.__file__).parent / "sample_clips"
 
 @dataclasses.dataclass(frozen=True)
 class GateClip:
-    """One clip.
+    """A clip that is read on demand.
 
     Attributes:
         kind: ``calibration video``, ``sample video`` or ``generated clip``.
-        read: Gives the frames, uint8 [T, H, W, 3].
+        read: Reads and returns the frames, uint8 [T, H, W, 3].
     """
 
     kind: str
@@ -44,30 +44,30 @@ class GateClip:
 
 @dataclasses.dataclass(frozen=True)
 class GateReference:
-    """Clips, and PyTorch's answers to them.
+    """Clips, and PyTorch's outputs for them.
 
     Attributes:
-        clips: At least 16, no two alike.
-        preprocessing: The model's.
-        answers: Logits or features, float32 [clips, labels] or [clips, hidden].
+        clips: At least 16 clips, no two alike.
+        preprocessing: The model's preprocessing.
+        outputs: PyTorch's logits or features, float32 [clips, labels] or [clips, hidden].
     """
 
     clips: tuple[GateClip, ...]
     preprocessing: Preprocessing
-    answers: Array
+    outputs: Array
 
     @property
     def kinds(self) -> Mapping[str, int]:
-        """How many clips there are of each kind."""
+        """The number of clips of each kind."""
         return Counter(clip.kind for clip in self.clips)
 
     def inputs(self, name: str, *, mirrored: bool = False) -> Iterator[Array]:
-        """One clip after the other, as the graph takes them.
+        """Yields one clip after the other as the graph's input, without the batch axis.
 
         Args:
-            name: ``frames`` (as read) or ``pixel_values`` (preprocessed).
-            mirrored: Exchange left and right: much the same, but other clips, to fit a variant to
-                without showing it those that judge it.
+            name: The graph's input: ``frames`` (as read) or ``pixel_values`` (preprocessed).
+            mirrored: Exchange left and right. A variant is fit to the mirrored clips, so that the
+                clips that judge it are new to it.
         """
         for clip in self.clips:
             frames = np.ascontiguousarray(clip.read()[:, :, ::-1]) if mirrored else clip.read()
@@ -77,12 +77,12 @@ class GateReference:
 def gate_clips(
     num_frames: int, size: tuple[int, int], videos: Sequence[Path] = ()
 ) -> Iterator[GateClip]:
-    """Calibration videos, and after them sample videos and generated clips to fill up with.
+    """Yields all calibration videos, then the sample videos, then generated clips.
 
     Args:
         num_frames: Frames in a clip, spread evenly over a video.
         size: Height and width of the generated clips.
-        videos: Calibration videos, all of which are to be used.
+        videos: The calibration videos.
     """
     for kind, paths in (
         (CALIBRATION, videos),
@@ -90,32 +90,32 @@ def gate_clips(
     ):
         for path in paths:
             yield GateClip(kind, functools.partial(read_video, path, num_frames))
-    # The first generated clips are those that the float32 graph is compared on.
+    # The first generated clips belong to the fidelity check.
     for number in range(max(BATCHES), max(BATCHES) + LEAST_CLIPS):
         yield GateClip("generated clip", functools.partial(_generate, number, num_frames, size))
 
 
 def gate_reference(
     module: TracedModel,
-    answer: str,
+    output: str,
     preprocessing: Preprocessing,
     clips: Iterator[GateClip],
     on_clip: Callable[[int], None] = lambda _number: None,
     calibrating: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> GateReference:
-    """Runs PyTorch on all calibration videos, and on other clips until there are enough.
+    """Runs PyTorch on all calibration videos, and on other clips until there are 16 clips.
 
     Args:
-        module: The model as loaded, taking ``pixel_values``.
-        answer: The output that counts, ``logits`` or ``features``.
+        module: The model without rewrites, which takes ``pixel_values``.
+        output: The main output, ``logits`` or ``features``.
         preprocessing: The model's preprocessing.
-        clips: From ``gate_clips``. Of clips with the same frames only the first is used.
-        on_clip: Is called with the clip's number, from 1, before each clip.
-        calibrating: Is entered while PyTorch runs a calibration video.
+        clips: The clips from ``gate_clips``. Of clips with equal frames only the first is used.
+        on_clip: Called with the clip's number, from 1, before each clip.
+        calibrating: Makes the context manager in which PyTorch runs a calibration video.
     """
-    index = list(module.output_names).index(answer)
+    index = list(module.output_names).index(output)
     used: list[GateClip] = []
-    answers: list[Array] = []
+    outputs: list[Array] = []
     seen: set[bytes] = set()
     for clip in clips:
         if clip.kind != CALIBRATION and len(used) >= LEAST_CLIPS:
@@ -128,12 +128,12 @@ def gate_reference(
         seen.add(digest)
         used.append(clip)
         with calibrating() if clip.kind == CALIBRATION else nullcontext():
-            answers.append(run_clip(module, preprocessing(frames))[index])
-    return GateReference(tuple(used), preprocessing, np.concatenate(answers))
+            outputs.append(run_clip(module, preprocessing(frames))[index])
+    return GateReference(tuple(used), preprocessing, np.concatenate(outputs))
 
 
 def read_video(path: Path, num_frames: int) -> Array:
-    """A clip of a video, its frames spread evenly: uint8 [T, H, W, 3]."""
+    """Reads a clip from a video, its frames spread evenly: uint8 [T, H, W, 3]."""
     with VideoDecoder(path) as video:
         return video.frames(uniform(len(video), num_frames)).array()
 

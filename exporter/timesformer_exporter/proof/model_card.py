@@ -1,4 +1,4 @@
-"""The README.md of an exported model: what it came from, how it was checked and how to run it."""
+"""Writes the README.md of an exported model: its source, its checks and how to run it."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -23,15 +23,15 @@ def model_card(
     own_operators: Mapping[str, Sequence[str]],
     notes: tuple[str, ...],
 ) -> str:
-    """The text of a model card in the Hub's format.
+    """Writes the text of a model card in the Hub's format.
 
     Args:
-        options: What was exported.
+        options: The options of the export.
         config: The model's configuration.
-        source: Where it comes from, as in the metadata.
-        proof: How it was checked.
-        own_operators: For each variant ONNX Runtime's own operators in it.
-        notes: What was assumed.
+        source: The description of the checkpoint, as in the metadata.
+        proof: How the files compare with PyTorch.
+        own_operators: The names of ONNX Runtime's own operators in each variant, by its dtype.
+        notes: One sentence for each thing that was assumed.
     """
     name = options.push_to_hub or options.folder.name
     height, width = config.image_hw

@@ -1,4 +1,4 @@
-"""PyTorch's answers to clips: what an ONNX file is compared with."""
+"""Runs PyTorch on generated clips; the fidelity check compares a graph with its outputs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from timesformer_exporter.graph.trace import TracedModel
 from timesformer_exporter.model.config import TimesformerConfig
 from timesformer_exporter.proof.fidelity import BATCHES
 
-# The outputs of all clips are held at once, and the attentions of a large model would not fit.
+# Limit of the outputs of all clips, which are in memory at once: with attentions they can be huge.
 _MOST_BYTES = 2_000_000_000
 
 
@@ -27,7 +27,8 @@ class Reference:
     Attributes:
         frames: uint8 [T, H, W, 3] for each clip, as decoded.
         pixel_values: float32 [T, C, h, w] for each clip, preprocessed by the runtime.
-        outputs: By name; float32, the first axis is the clip, or begins with it.
+        outputs: PyTorch's outputs by name, float32. The first axis is the clip, or the clip and
+            something within it (frames, patches), clip-major.
     """
 
     frames: tuple[Array, ...]
@@ -36,7 +37,7 @@ class Reference:
 
     @property
     def batches(self) -> tuple[int, ...]:
-        """The batch sizes that these clips are enough for."""
+        """The batch sizes of the fidelity check for which there are enough clips."""
         return tuple(batch for batch in BATCHES if batch <= len(self.frames))
 
 
@@ -49,7 +50,7 @@ def native_size(preprocessing: Preprocessing, config: TimesformerConfig) -> tupl
 
 
 def golden_clips(first: int, count: int, num_frames: int, size: tuple[int, int]) -> list[Array]:
-    """Generated clips uint8 [T, H, W, 3], each of its own seed."""
+    """Generates clips uint8 [T, H, W, 3], each from its own seed."""
     shape = (num_frames, *size, 3)
     return [golden_frames(GOLDEN_SEED + first + number, shape) for number in range(count)]
 
@@ -63,11 +64,11 @@ def compute_reference(
     """Runs PyTorch on clips, one at a time.
 
     Args:
-        module: The model as loaded, taking ``pixel_values``.
+        module: The model without rewrites, which takes ``pixel_values``.
         preprocessing: The model's preprocessing.
-        clips: uint8 [T, H, W, 3] each. Only the first two are used where the outputs of all
-            would take over 2 GB.
-        on_clip: Is called with the clip's number, from 1, and their count, before each clip.
+        clips: The clips, uint8 [T, H, W, 3] each. Only the first two are used where the outputs of
+            all clips would take over 2 GB.
+        on_clip: Called with the clip's number, from 1, and the number of clips, before each clip.
     """
     pixel_values: list[Array] = []
     outputs: list[list[Array]] = []
@@ -89,5 +90,5 @@ def compute_reference(
 
 @torch.inference_mode()
 def run_clip(module: TracedModel, pixel_values: Array) -> list[Array]:
-    """Runs PyTorch on one preprocessed clip, float32 [T, C, h, w]; one array for each output."""
+    """Runs PyTorch on a preprocessed clip, float32 [T, C, h, w]; returns an array per output."""
     return [output.numpy() for output in module(torch.from_numpy(pixel_values[None]))]

@@ -17,7 +17,8 @@ from timesformer_exporter.graph.multiply_adds import MultiplyAdds
 from timesformer_exporter.options import ExportOptions
 from timesformer_exporter.proof.checks import Proof
 
-# Where files lie on this machine is nobody else's business; the source is reported by itself.
+# Options that the report leaves out: paths on this machine, which are private, and those that the
+# entry "source" already has.
 _NOT_REPORTED = (
     "model",
     "output",
@@ -38,22 +39,23 @@ def export_report(
     options: ExportOptions,
     *,
     proof: Proof,
-    work: MultiplyAdds,
+    multiply_adds: MultiplyAdds,
     calibration: Mapping[str, Any] | None,
     integer_products: IntegerProducts | None,
     seconds: Mapping[str, float],
 ) -> dict[str, Any]:
-    """The report of an export: the source, the comparison with PyTorch, and the versions.
+    """Makes the report of an export: source, options, comparison with PyTorch, and versions.
 
     Args:
         folder: The folder with the graphs.
-        checkpoint: What was exported, with all notes on what was assumed and left out.
-        options: What was asked for.
+        checkpoint: The exported checkpoint, with all notes on what was assumed and left out.
+        options: The options of the export.
         proof: How the files compare with PyTorch.
-        work: Multiply-adds for one clip.
+        multiply_adds: Multiply-adds for one clip.
         calibration: How the variants were calibrated; None for not at all.
-        integer_products: What the int8 file computes in integers; None without one.
-        seconds: How long each step took.
+        integer_products: The matrix products that the int8 file computes in integers; None
+            without an int8 file.
+        seconds: The time that each step took.
     """
     return {
         "verdict": "passed" if proof.passed else "failed",
@@ -69,7 +71,7 @@ def export_report(
             for file in sorted((folder / "onnx").iterdir())
         },
         **proof.to_dict(),
-        "multiply_adds": dataclasses.asdict(work),
+        "multiply_adds": dataclasses.asdict(multiply_adds),
         "calibration": calibration,
         "integer_products": None if integer_products is None else integer_products.to_dict(),
         "made_with": made_with(),

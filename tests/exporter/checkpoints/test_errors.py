@@ -78,7 +78,7 @@ def test_a_folder_with_several_weights(tmp_path: Path) -> None:
     assert "several files of weights (a.pyth, b.pth)" in refusal(InvalidCheckpointError, tmp_path)
 
 
-def test_a_bundle(tmp_path: Path) -> None:
+def test_an_exported_model(tmp_path: Path) -> None:
     (tmp_path / "onnx").mkdir()
     (tmp_path / "onnx" / "model.onnx").touch()
     said = refusal(InvalidCheckpointError, tmp_path)
@@ -319,7 +319,7 @@ def test_a_broken_index(tmp_path: Path, index: str) -> None:
 def test_tensors_of_another_model(tmp_path: Path) -> None:
     path = save(tmp_path / "resnet.pth", {"conv1.weight": torch.zeros(1), "fc.bias": torch.ones(1)})
     said = refusal(InvalidCheckpointError, path)
-    assert "resnet.pth is no TimeSformer: its tensors (conv1.weight, fc.bias)" in said
+    assert "resnet.pth is not a TimeSformer: its tensors (conv1.weight, fc.bias)" in said
 
 
 def test_missing_unexpected_and_misshapen_tensors_are_listed_with_their_shapes(
@@ -460,7 +460,7 @@ def test_frames_of_a_space_only_model(tmp_path: Path) -> None:
 def test_a_grid_that_cannot_be_guessed(tmp_path: Path) -> None:
     path = save(tmp_path / "model.pyth", to_facebook(tiny_state(image_size=(32, 48))))
     said = refusal(InvalidOptionError, path, attention_heads=2)
-    assert "6 patches of 16x16, which is no square grid; say" in said
+    assert "6 patches of 16x16, which is not a square grid; say" in said
     assert "`image_size`" in said
     said = refusal(InvalidOptionError, path, attention_heads=2, image_size=64)
     assert "64x64 does not give as many" in said

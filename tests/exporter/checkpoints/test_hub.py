@@ -45,7 +45,7 @@ OLD_COMMIT = "a" * 40
 
 
 def folder_of(path: Path, **options: Any) -> Path:
-    """What transformers writes for the random model."""
+    """Makes the checkpoint folder that transformers writes for the random model."""
     theirs = transformers.TimesformerForVideoClassification(
         transformers.TimesformerConfig(**CONFIG.to_dict())
     )
@@ -254,5 +254,5 @@ def test_a_local_path_comes_before_the_hub(
     save_file({"x": torch.zeros(1)}, local / "model.safetensors")
     with HubServer(repositories) as server:
         (result,) = loads(server, tmp_path, (str(local), {}))
-    assert "is no TimeSformer" in result["message"]
+    assert "is not a TimeSformer" in result["message"]
     assert not server.requests

@@ -60,7 +60,7 @@ def some_tensors() -> dict[str, Tensor]:
 
 
 def training_state(tensors: dict[str, Tensor]) -> dict[str, object]:
-    """What trainers in use put beside the model."""
+    """Objects that trainers save beside the model."""
     settings = TrainerSettings(lr=0.1)
     settings.frozen = True  # type: ignore[attr-defined]
     return {
@@ -302,7 +302,9 @@ def test_a_storage_that_is_shorter_than_promised_is_refused(tmp_path: Path) -> N
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("archive/data.pkl", tensor_pickle((4,), (1,), 0))
         archive.writestr("archive/data/0", b"\0" * 12)
-    with pytest.raises(InvalidCheckpointError, match="storage 0 does not have the length"):
+    with pytest.raises(
+        InvalidCheckpointError, match="storage 0 has another length than its pickle states"
+    ):
         read_tensor_file(path)
 
 

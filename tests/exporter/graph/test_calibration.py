@@ -122,7 +122,7 @@ def _export(tmp_path: Path, **options: Any) -> ExportResult:
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     save_file(tensors, tmp_path / "model" / "model.safetensors", metadata={"format": "pt"})
     return export(
-        ExportOptions(str(tmp_path / "model"), output=tmp_path / "bundle", force=True, **options)
+        ExportOptions(str(tmp_path / "model"), output=tmp_path / "exported", force=True, **options)
     )
 
 

@@ -36,7 +36,7 @@ def test_the_count_is_that_of_the_graph(attention_type: str, task: str, tmp_path
 
 
 def _computed(path: Path, clip: np.ndarray) -> list[dict[str, Any]]:
-    """What ONNX Runtime says of each node that it ran, with the shapes that it met."""
+    """ONNX Runtime's profile: each node that it ran, with the shapes of its inputs."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.enable_profiling = True

@@ -31,7 +31,7 @@ MATRICES = {"divided_space_time": 10, "joint_space_time": 6, "space_only": 6}
 def _export(tmp_path: Path, config: TimesformerConfig, **options: Any) -> ExportResult:
     preprocessing = Preprocessing(size=32, crop_size=(32, 32)).to_dict()
     write_checkpoint(tmp_path / "model", config, preprocessing=preprocessing)
-    return export(ExportOptions(str(tmp_path / "model"), output=tmp_path / "bundle", **options))
+    return export(ExportOptions(str(tmp_path / "model"), output=tmp_path / "exported", **options))
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_beyond_the_threshold_the_export_is_rejected_unless_the_gate_is_off(
     rejected = _export(tmp_path, config, dtypes=("fp32", "int8"))
     assert not rejected.passed
     assert (rejected.folder / "onnx" / "model_int8.onnx.rejected").is_file()
-    assert not (tmp_path / "bundle").exists()
+    assert not (tmp_path / "exported").exists()
     kept = _export(tmp_path, config, dtypes=("fp32", "int8"), gate=False)
     assert kept.passed
     report = json.loads((kept.folder / "export_report.json").read_text())

@@ -77,8 +77,8 @@ def test_one_matrix_for_the_temporal_projection_and_temporal_dense() -> None:
 def test_temporal_attention_is_over_the_frames_of_each_place() -> None:
     model = random_model(tiny_config())
     layer: Any = model.timesformer.encoder.layer[0]
-    tokens = torch.randn(2, 3, 5, 32)  # clips, frames, places
-    sequences = tokens.transpose(1, 2).flatten(0, 1)  # a clip's place, frames
+    tokens = torch.randn(2, 3, 5, 32)  # clips, frames, positions
+    sequences = tokens.transpose(1, 2).flatten(0, 1)  # a position of a clip, frames
     expected = layer.temporal_dense(layer.temporal_attention(sequences, False)[0])
     form: Any = InferenceForm(model, "feature-extraction").layers[0]
     found = form.temporal_attention(tokens.flatten(0, 1), 3)

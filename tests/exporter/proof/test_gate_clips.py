@@ -46,7 +46,7 @@ def _video(path: Path, seed: int) -> Path:
 def test_sample_videos_and_generated_clips_make_sixteen_different_ones() -> None:
     reference = _small_reference(gate_clips(3, (32, 32)))
     assert reference.kinds == {"sample video": 9, "generated clip": 7}
-    assert reference.answers.shape == (16, 6)
+    assert reference.outputs.shape == (16, 6)
     inputs = [values.tobytes() for values in reference.inputs("pixel_values")]
     assert len(set(inputs)) == 16
 
@@ -81,7 +81,7 @@ def test_all_calibration_videos_are_used_and_nothing_else_if_they_are_enough() -
     module = random_model(tiny_config())
     expected = TracedModel(module, GraphOutputs("video-classification"))
     alone = gate_reference(expected, "logits", SMALL, iter([*given[7:8], *gate_clips(3, (32, 32))]))
-    np.testing.assert_array_equal(alone.answers[0], reference.answers[7])
+    np.testing.assert_array_equal(alone.outputs[0], reference.outputs[7])
 
 
 def test_clips_are_never_held_together() -> None:
@@ -104,7 +104,7 @@ def test_clips_are_never_held_together() -> None:
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The divided shot-transition model in int8, fp16 and q4, all of which passed."""
-    output = tmp_path_factory.mktemp("gate") / "bundle"
+    output = tmp_path_factory.mktemp("gate") / "exported"
     result = export(ExportOptions(str(MODEL), output=output, dtypes=("int8", "fp16", "q4")))
     assert result.passed
     assert [variant.missed for variant in result.proof.variants] == [(), (), ()]
