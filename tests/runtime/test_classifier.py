@@ -552,7 +552,7 @@ def test_the_golden_check_by_hand() -> None:
 
 @pytest.fixture(scope="module")
 def timesformer(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
-    """A loaded of a small divided model, and that model in PyTorch."""
+    """An exported model with divided attention, and that model in PyTorch."""
     pytest.importorskip("torch")
     from timesformer_exporter.export import export  # noqa: PLC0415
     from timesformer_exporter.options import ExportOptions  # noqa: PLC0415
@@ -564,9 +564,9 @@ def timesformer(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     model = write_checkpoint(
         folder / "checkpoint", config, preprocessing=preprocessor_config(size=32)
     )
-    options = ExportOptions(model=str(folder / "checkpoint"), output=folder / "bundle")
+    options = ExportOptions(model=str(folder / "checkpoint"), output=folder / "exported")
     export(options, lambda step: None)
-    return folder / "bundle", model
+    return folder / "exported", model
 
 
 def test_a_timesformer_answers_as_in_pytorch(timesformer: tuple[Path, Any], video: Path) -> None:
