@@ -510,7 +510,9 @@ def test_verify_of_reduced_precision_looks_at_the_direction() -> None:
 
 
 def test_verify_needs_a_golden_check(classifier: VideoClassifier) -> None:
-    with pytest.raises(InvalidModelError, match="has no golden check; only files of timesformer"):
+    with pytest.raises(
+        InvalidModelError, match="has no golden check; only timesformer-export writes one"
+    ):
         classifier.verify()
     check = load({"golden": golden(np.zeros(2))}).verify()
     assert not check.passed

@@ -59,7 +59,7 @@ class FileVersion(NamedTuple):
 
     Attributes:
         path: Its absolute path.
-        contents: Device, inode, size and time of the last change, one of which differs after the
+        contents: Device, inode, size and time of the last write, one of which differs after the
             file was written to or replaced.
         name_changed: Time of the last change of its name or permissions. It differs for a file
             that was moved away and back again.

@@ -115,7 +115,7 @@ def list_files(
 
 
 def _request_files(repo_id: str, revision: str | None) -> list[str]:
-    """Asks the Hub for the names of the files; after a failure once more.
+    """Asks the Hub for the names of the files; asks again, once, after a brief failure.
 
     One request gives all names. Requests for pages would follow the address that each page names,
     whatever host it is on. huggingface_hub's own function makes six attempts, in 23 seconds.

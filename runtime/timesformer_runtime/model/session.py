@@ -174,8 +174,8 @@ class Session:
         """Gives up the parent's session in a forked process, which lacks the session's threads.
 
         A session of one CPU thread needs no other threads: the child keeps it, so that both share
-        the weights. Unless the fork came during a run: in the child, the locks that this run held
-        would stay locked for ever.
+        the weights. If the fork came during a run, the child gives up this session too: the locks
+        of that run would stay locked for ever.
         """
         self._lock = threading.Lock()
         if self.threads == 1 and self.device.name == "cpu" and not self._runs:
