@@ -120,8 +120,8 @@ class SlidingWindows(Generic[Decoded, Converted]):
         if not 0 < rate < math.inf:
             raise InvalidOptionError(f"the frame rate is {rate}; it must be a number above 0")
         self._settings = settings
-        # Between two frames of a very slow video, thousands of windows begin: all at one position of
-        # the frames' grid. A finer grid spreads them.
+        # Thousands of windows may begin between two frames of a very slow video: all of them at one
+        # position of the frames' grid. A finer grid spreads them.
         self._rate = max(rate, 1 / (_MOST_OVERLAP * settings.stride))
         self._convert = convert
         self._positions = max(1, round(settings.length * rate))
