@@ -173,7 +173,7 @@ class VideoClassifier(Pipeline):
 
     @property
     def wide_products(self) -> bool:
-        """True for an int8 model in 16 bits, because 8-bit products overflow on this CPU."""
+        """True where an int8 model computes in 16 bits, as 8-bit products overflow on this CPU."""
         return self.dtype == "int8" and self.model.session.wide_products
 
     @property
@@ -253,7 +253,7 @@ class VideoClassifier(Pipeline):
         function_to_apply: str | None = None,
         outputs: Sequence[str] = ("logits",),
     ) -> VideoResult:
-        """Runs the model on one video, and returns all that is known about the result.
+        """Runs the model on one video; the result also has the frames, timings and raw outputs.
 
         Args:
             video: A video.
@@ -488,9 +488,8 @@ class VideoClassifier(Pipeline):
 
         def converted(number: int) -> ConvertedFrame:
             frame = golden_frame(golden.seed, number, (height, width, channels))
-            return default_input.convert(
-                np.repeat(frame, 3 // channels, axis=2)
-            )  # grey as RGB, exactly
+            rgb = np.repeat(frame, 3 // channels, axis=2)  # of grey exactly
+            return default_input.convert(rgb)
 
         (view,) = default_input.views(
             [converted(int(number)) for number in uniform(count, self.num_frames)]

@@ -99,9 +99,8 @@ class Session:
         source, session = self._load()
         self.files: tuple[FileVersion, ...] = source.files
         if isinstance(graph, Path):
-            self._graph = (
-                graph.absolute()
-            )  # a forked process may load it from another working directory
+            # A forked process may load the graph again from another working directory.
+            self._graph = graph.absolute()
         self.providers: tuple[str, ...] = tuple(session.get_providers())
         missing = [name for name in device.providers if name not in self.providers]
         if missing:
