@@ -78,9 +78,8 @@ class LiveWindows:
             first.connection.duration,
             self._check,
         )
-        times: collections.deque[float] = (
-            collections.deque()
-        )  # of the frames from the oldest open window's start on
+        # Times of the frames from the start of the oldest open window on.
+        times: collections.deque[float] = collections.deque()
         for frame in itertools.chain([first], frames):
             self._missing = frame.number - self._used
             self._used += 1
