@@ -24,27 +24,26 @@ from timesformer_runtime.results import GoldenCheck, Prediction, Ranking, VideoR
 from timesformer_runtime.video import DecodeLimits
 from timesformer_runtime.video.pixels import ConvertedFrame
 
-if TYPE_CHECKING:  # imported where they are used: without them a single video has its answer sooner
+if TYPE_CHECKING:  # imported by the methods that use them, so that one video is done sooner
     from timesformer_runtime.workloads.batch import Outcome
     from timesformer_runtime.workloads.stream import LiveResult
     from timesformer_runtime.workloads.timeline import Timeline
 
-_FLOAT32_VARIANTS = (None, "fp32")  # None: an unnamed file, which is float32 unless it says so
+_FLOAT32_VARIANTS = (None, "fp32")  # None: a file that states no dtype
 
-Videos: TypeAlias = list[Any] | tuple[Any, ...]  # of Video, which may be mixed
+Videos: TypeAlias = list[Any] | tuple[Any, ...]  # each item is a Video, of any kind
 
 
 class VideoClassifier(Pipeline):
     """Runs one exported video model. Make it with ``from_pretrained``.
 
     A video is a path, a binary file object, or an array of its frames: uint8, RGB, [T, H, W, 3].
-    From each, the number of frames that the model needs is taken evenly over the whole video,
-    the first and the last frame included; from arrays too. Shorter videos repeat frames. Other
-    frames, and several views of them, are an option: ``Views``.
+    The model sees frames that are spread evenly over the whole video or array, the first and the
+    last frame included. A video with fewer frames than the model needs repeats some. ``Views``
+    chooses other frames, or several views of them.
 
-    Methods may be called from several threads at once. A classifier pickles as its
-    configuration and loads the model again where it is unpickled, because a session cannot
-    travel.
+    Several threads may call the methods at once. A pickled classifier holds only the arguments of
+    ``from_pretrained``: unpickling loads the model again.
 
     Example:
         >>> classifier = VideoClassifier.from_pretrained("my-model")
@@ -57,11 +56,11 @@ class VideoClassifier(Pipeline):
 
         Args:
             model: The model.
-            views: What it shall see of a video.
-            arguments: What ``from_pretrained`` must be given to load it again.
+            views: Which frames and crops of a video the model sees.
+            arguments: The arguments of ``from_pretrained`` that load the model again.
 
         Raises:
-            InvalidOptionError: The model cannot be given such views.
+            InvalidOptionError: The model cannot take such views.
         """
         super().__init__(model, views, arguments.get("limits") or DecodeLimits())
         self._arguments = dict(arguments)
@@ -89,9 +88,9 @@ class VideoClassifier(Pipeline):
                 A path that exists is never looked up on the Hub.
             device: ``auto``, ``cpu`` or ``cuda``. ``cuda`` is an error where it is not available;
                 ``auto`` then takes the CPU and says why in ``device_reason``.
-            dtype: Which file of an exported model: ``fp32``, ``fp16``, ``int8``, ``q4``, ``uint8``,
-                ``q8``, ``q4f16`` or ``bnb4``. By default on the CPU ``int8``, on CUDA ``fp16``;
-                else ``fp32``.
+            dtype: The variant to load: ``fp32``, ``fp16``, ``int8``, ``q4``, ``uint8``, ``q8``,
+                ``q4f16`` or ``bnb4``. By default ``int8`` on the CPU and ``fp16`` on CUDA where
+                the model has them, else ``fp32``.
             threads: CPU threads for one clip; by default as many as affinity and the container's
                 quota grant.
             providers: ONNX Runtime execution providers in place of ``device``.
@@ -100,13 +99,13 @@ class VideoClassifier(Pipeline):
                 ``SessionSettings``.
             revision: Branch, tag or commit of a Hub id.
             local_files_only: Use only files that were downloaded before.
-            views: Which frames the model sees of a video, and how; by default one clip, evenly
-                over the whole of it, and the middle of its frames.
-            limits: What reading one video may cost.
+            views: Which frames and crops of a video the model sees; by default one clip, spread
+                evenly over the video, and the middle of its frames.
+            limits: Limits on the time, memory and size of one video.
 
         Raises:
-            ModelNotFoundError: There is no such model, or not in that dtype.
-            InvalidModelError: It is broken, or no video model.
+            ModelNotFoundError: The model does not exist, or does not have that variant.
+            InvalidModelError: The model is broken, or is not a video model.
             InvalidOptionError: An argument is not valid, or does not apply to this model.
             DeviceError: The device is not available.
             HubError: The Hub cannot be reached or refuses access.
@@ -122,13 +121,13 @@ class VideoClassifier(Pipeline):
             provider_options=provider_options,
             session_options=dict(session_options or {}),
         )
-        # Of another type, which it may be all the same, ``find_model`` says what it must be.
+        # Any other type reaches ``find_model``, whose error says what is accepted.
         source = Path(os.fsdecode(model)) if isinstance(model, PathLike) else model
         loaded = load_model(
             source, settings, dtype=dtype, revision=revision, local_files_only=local_files_only
         )
         arguments = {
-            "model": _lasting(source),
+            "model": _absolute(source),
             "device": device,
             "dtype": dtype,
             "threads": threads,
@@ -149,7 +148,7 @@ class VideoClassifier(Pipeline):
 
     @property
     def dtype(self) -> str | None:
-        """The variant that was loaded, such as ``int8``; None where nothing tells."""
+        """The variant that was loaded, such as ``int8``; None where it is unknown."""
         return self.model.dtype
 
     @property
@@ -159,7 +158,7 @@ class VideoClassifier(Pipeline):
 
     @property
     def device_reason(self) -> str:
-        """Why ``auto`` chose this device; empty where the device was asked for."""
+        """The reason for which ``auto`` chose this device; empty where you named the device."""
         return self.model.session.device.reason
 
     @property
@@ -174,12 +173,12 @@ class VideoClassifier(Pipeline):
 
     @property
     def wide_products(self) -> bool:
-        """Whether an int8 model computes in 16 bits, as 8-bit products overflow on this CPU."""
+        """True where an int8 model computes in 16 bits, as 8-bit products overflow on this CPU."""
         return self.dtype == "int8" and self.model.session.wide_products
 
     @property
     def num_frames(self) -> int:
-        """Number of frames that the model sees of a clip."""
+        """Number of frames of a clip."""
         return self.model.input.num_frames
 
     @property
@@ -189,7 +188,7 @@ class VideoClassifier(Pipeline):
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """Names of what the model computes: ``logits``, ``features``, ..."""
+        """Names of the model's outputs: ``logits``, ``features``, ..."""
         return tuple(self.model.outputs)
 
     @property
@@ -254,7 +253,7 @@ class VideoClassifier(Pipeline):
         function_to_apply: str | None = None,
         outputs: Sequence[str] = ("logits",),
     ) -> VideoResult:
-        """Runs the model on one video and tells everything about it.
+        """Runs the model on one video; the result also has the frames, timings and raw outputs.
 
         Args:
             video: A video.
@@ -306,7 +305,7 @@ class VideoClassifier(Pipeline):
         Args:
             source: A URL, a device with its ``format``, or a video file, which is replayed as
                 fast as the model can and gives what ``timeline`` gives. A file on a web server
-                is a live source: after its end it comes again, unless ``reconnect`` is 0.
+                is a live source: after its end it starts again, unless ``reconnect`` is 0.
             window: Seconds that each result is about.
             stride: Seconds from the start of one window to that of the next.
             top_k: As in a call.
@@ -315,17 +314,17 @@ class VideoClassifier(Pipeline):
             reconnect: How often in a row to try to connect to a lost source again, after 0.5
                 seconds, 1, 2, ... up to 30; by default 10. With 0 the stream ends where the
                 source does.
-            drop: Whether the newest window counts where the model cannot keep up, and others are
-                skipped. By default so for live sources, and not for files.
+            drop: True skips windows that the model is too slow for, and classifies the newest
+                one. By default True for live sources, and False for files.
             format: FFmpeg's name of a device or format, such as ``v4l2``, ``hls`` or ``mjpeg``.
             rtsp_transport: ``tcp`` (the default) or ``udp``.
-            notify: Is told in one sentence when a source is lost and when it is found again, and
-                at the end of a file what is wrong with it; by default that is logged as a warning.
+            notify: Called with a sentence when the source is lost, when it is found again, and
+                at the end of a damaged file; by default the sentence is logged as a warning.
 
         Raises:
             VideoNotFoundError: There is no such file.
             InvalidVideoError: The source cannot be connected at first, or is not a video.
-            SourceLostError: It was lost, and could not be connected again.
+            SourceLostError: The source was lost, and could not be connected again.
             InvalidOptionError: An option is not valid, or does not apply to this source.
             TimesformerError: As for ``classify``.
         """
@@ -360,12 +359,12 @@ class VideoClassifier(Pipeline):
         """Classifies many videos: some are decoded while the model is busy with others.
 
         Args:
-            videos: The videos; only a few more than there are workers are taken ahead.
+            videos: The videos. An iterator is read only a few videos ahead of the workers.
             top_k: As in a call.
             function_to_apply: As in a call.
             workers: How many videos are worked on at a time; by default one more than there are
-                threads for inference. On a CPU the model runs for several of them at once where
-                they are more: it does most with ``threads=1`` and one worker more than cores.
+                threads for inference. With more workers, a CPU runs the model for several videos
+                at once: throughput is best with ``threads=1`` and one worker more than cores.
 
         Returns:
             An iterator of outcomes, in the order in which they are done: a result or an error for
@@ -392,12 +391,12 @@ class VideoClassifier(Pipeline):
     ) -> Timeline:
         """Classifies a long video window by window, in one pass and in little memory.
 
-        A video that ends inside a window has that as its last one, when it is at least half
-        there; one shorter than a window is one segment. A frame that stays for long is seen
-        in window after window, for up to an hour; what is further apart follows at the usual
-        rate. Frames are held for a few windows only, together no more than ``max_bytes``; it
-        takes as long as it takes unless the limits have ``max_seconds``.
-        What is wrong with the file is known at the end: ``Timeline.problems``.
+        The last window may reach past the end of the video, if the video fills at least half of
+        it. A video that is shorter than a window is one segment. A frame that stays for long is
+        part of window after window, for up to an hour; after a longer gap the next frame follows
+        at the video's usual rate. Memory holds the frames of a few windows, at most ``max_bytes``.
+        Time is limited only by ``max_seconds``. At the end ``Timeline.problems`` says what is
+        wrong with the file.
 
         Args:
             video: Path or binary file object.
@@ -405,10 +404,9 @@ class VideoClassifier(Pipeline):
             stride: Seconds from the start of one window to that of the next.
             top_k: As in a call.
             function_to_apply: As in a call.
-            merge: Whether windows that follow each other and have the same first label become one
-                segment.
-            workers: How many windows the model works on at a time, on a CPU. It does most with
-                ``threads=1`` and as many workers as cores; the first segment then takes longer.
+            merge: True joins neighbouring windows with the same first label into one segment.
+            workers: How many windows the model works on at a time, on a CPU. Throughput is best
+                with ``threads=1`` and as many workers as cores; the first segment takes longer.
 
         Returns:
             An iterator of segments, which come as soon as they are known. Decoding runs ahead in
@@ -454,13 +452,13 @@ class VideoClassifier(Pipeline):
         return self._values(videos, "features")
 
     def fingerprint(self) -> str:
-        """Tells the model from another that was put in its place, for which its files are read.
+        """Digest of the model's files, labels and preprocessing; another model has another one.
 
-        Weights in files beside the graph count too, and labels and preprocessing.
+        Reads all of the model's files, those of weights beside the graph included.
 
         Raises:
             InvalidModelError: One of the files was replaced after the model was loaded.
-            OSError: One is not there any more.
+            OSError: One of the files does not exist any more.
         """
         model = self.model
         digest = hashlib.sha256(model.graph if isinstance(model.graph, bytes) else b"")
@@ -481,18 +479,19 @@ class VideoClassifier(Pipeline):
         golden = self.model.golden
         if golden is None:
             raise InvalidModelError(
-                f"{self.name}: it has no golden check; only files of timesformer-export do"
+                f"{self.name}: it has no golden check; only timesformer-export writes one"
             )
-        plain = ModelInput(
+        default_input = ModelInput(
             self.model.input, self.model.preprocessing, Views(), self.limits.max_bytes
         )
         count, height, width, channels = golden.shape
 
         def converted(number: int) -> ConvertedFrame:
             frame = golden_frame(golden.seed, number, (height, width, channels))
-            return plain.convert(np.repeat(frame, 3 // channels, axis=2))  # grey as RGB, exactly
+            rgb = np.repeat(frame, 3 // channels, axis=2)  # of grey exactly
+            return default_input.convert(rgb)
 
-        (view,) = plain.views(
+        (view,) = default_input.views(
             [converted(int(number)) for number in uniform(count, self.num_frames)]
         )
         values = self.run(view, [golden.output], self.limits.time, finite=False)
@@ -528,8 +527,8 @@ def _load_again(cls: type[VideoClassifier], arguments: dict[str, Any]) -> VideoC
     return cls.from_pretrained(**arguments)
 
 
-def _lasting(model: str | Path | bytes) -> str | Path | bytes:
-    """A path that means the same from another working directory."""
+def _absolute(model: str | Path | bytes) -> str | Path | bytes:
+    """Makes a path that exists absolute; a Hub id and bytes stay as they are."""
     if isinstance(model, bytes) or not Path(model).exists():
         return model
     return Path(model).absolute()

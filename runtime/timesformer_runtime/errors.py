@@ -1,10 +1,13 @@
-"""What can go wrong: one base class, whose subclasses are also the matching built-in."""
+"""The errors of this package, and how their messages show values from files.
+
+All errors share one base class; each also derives from the matching built-in exception.
+"""
 
 import reprlib
 import unicodedata
 from collections.abc import Iterable
 
-# Control characters, and halves of others.
+# Unicode's categories of control characters and of surrogates.
 _CONTROL = frozenset({"Cc", "Cs"})
 _QUOTES = reprlib.Repr()
 _QUOTES.maxstring = _QUOTES.maxother = 120  # characters
@@ -15,7 +18,7 @@ _LONGEST_LIST = 600
 class TimesformerError(Exception):
     """Bad input or a missing piece: the message names the value, the limit and the remedy.
 
-    It is one line, and everything in it prints: names in it can be those of a stranger's files.
+    The message is one line of printable text, even where it has names from a stranger's files.
     """
 
     def __str__(self) -> str:
@@ -23,7 +26,7 @@ class TimesformerError(Exception):
 
 
 def reason_of(error: Exception) -> str:
-    """Why a video failed, for those who see no traceback."""
+    """Describes why a video failed, for readers who do not see the traceback."""
     if isinstance(error, MemoryError):
         return str(error) or "there is not enough memory for it"
     if isinstance(error, TimesformerError | OSError):
@@ -32,7 +35,7 @@ def reason_of(error: Exception) -> str:
 
 
 def quoted(value: object) -> str:
-    """A value from a file, for a message: like ``repr``, but never longer than a line or two."""
+    """Writes a value from a file into a message: like ``repr``, but cut after a line or two."""
     try:
         text = _QUOTES.repr(value)
     except ValueError:  # Python does not write integers of thousands of digits
@@ -41,12 +44,12 @@ def quoted(value: object) -> str:
 
 
 def named(text: str) -> str:
-    """A name from a file, for a message: as it is, or quoted where it is long or not plain."""
+    """Writes a name from a file into a message; quotes a name that is long or does not print."""
     return text if text.isprintable() and len(text) <= _QUOTES.maxstring else quoted(text)
 
 
 def listed(texts: Iterable[str], most: int = 10) -> str:
-    """Texts from a file for a message, of which there can be too many."""
+    """Writes names from a file into a message, and ``...`` for those that are too many."""
     shown: list[str] = []
     room = _LONGEST_LIST
     for text in map(named, texts):
@@ -59,12 +62,12 @@ def listed(texts: Iterable[str], most: int = 10) -> str:
 
 
 def harmless(text: str) -> str:
-    """The text with every control character, such as ESC, as its escape; the rest as it is."""
+    """Escapes control characters, such as ESC, and surrogates; keeps all other characters."""
     return "".join(printable(c) if unicodedata.category(c) in _CONTROL else c for c in text)
 
 
 def printable(text: str) -> str:
-    """The text with every character that does not print, such as ESC, written as its escape."""
+    """Escapes every character that does not print: more than ``harmless`` does."""
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text
     )
@@ -75,7 +78,7 @@ class MissingDependencyError(TimesformerError, ImportError):
 
 
 class ModelNotFoundError(TimesformerError, FileNotFoundError):
-    """There is no model under that path or Hub id."""
+    """A model does not exist under that path or Hub id."""
 
 
 class HubError(TimesformerError, OSError):
@@ -87,7 +90,7 @@ class InvalidModelError(TimesformerError, ValueError):
 
 
 class VideoNotFoundError(TimesformerError, FileNotFoundError):
-    """There is no video under that path."""
+    """A video does not exist under that path."""
 
 
 class InvalidVideoError(TimesformerError, ValueError):
@@ -95,7 +98,7 @@ class InvalidVideoError(TimesformerError, ValueError):
 
 
 def unreadable(name: str, error: OSError | ValueError) -> InvalidVideoError:
-    """The error for a video that the system, or a file object, does not read."""
+    """Makes the error for a video whose file or file object failed to read."""
     return InvalidVideoError(f"{name} cannot be read: {getattr(error, 'strerror', None) or error}")
 
 

@@ -18,7 +18,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
     """Reads a file that holds a JSON object.
 
     Raises:
-        InvalidModelError: It cannot be read, is too large, or does not hold one.
+        InvalidModelError: The file cannot be read, is too large, or does not hold a JSON object.
     """
     return _as_object(read_json(path), str(path))
 
@@ -27,7 +27,7 @@ def parse_json_object(text: str, name: str) -> dict[str, Any]:
     """Reads a JSON object from a text that messages call ``name``.
 
     Raises:
-        InvalidModelError: It is too large, or is not one.
+        InvalidModelError: The text is too large, or is not a JSON object.
     """
     return _as_object(parse_json(text, name), name)
 
@@ -36,7 +36,7 @@ def read_json(path: Path) -> Any:
     """Reads a file that holds any JSON, in UTF-8.
 
     Raises:
-        InvalidModelError: It cannot be read, is too large, or is not valid JSON.
+        InvalidModelError: The file cannot be read, is too large, or is not valid JSON.
     """
     return parse_json(read_text(path), str(path))
 
@@ -45,13 +45,13 @@ def read_text(path: Path) -> str:
     """Reads a text file in UTF-8, with or without a byte order mark.
 
     Raises:
-        InvalidModelError: It cannot be read, is too large, or is not UTF-8.
+        InvalidModelError: The file cannot be read, is too large, or is not UTF-8.
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
-            raise InvalidModelError(f"{path} is not a file; give one")
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for its writer
+            raise InvalidModelError(f"{path} is not a file; give a file")
         with path.open("rb") as file:
-            content = file.read(_MOST_BYTES + 1)  # no more, whatever size it claims
+            content = file.read(_MOST_BYTES + 1)  # never more, whatever size the file states
     except OSError as error:
         raise InvalidModelError(f"{path} cannot be read: {error.strerror}") from error
     if len(content) > _MOST_BYTES:
@@ -60,19 +60,20 @@ def read_text(path: Path) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InvalidModelError(
-            f"{path} cannot be read as UTF-8 ({error.reason} at byte {error.start}); save it so"
+            f"{path} cannot be read as UTF-8 ({error.reason} at byte {error.start}); save it as "
+            "UTF-8"
         ) from error
 
 
 def parse_json(text: str, name: str) -> Any:
     """Reads any JSON from a text that messages call ``name``.
 
-    As Python's ``json`` does it takes ``NaN`` and ``Infinity``, which is for the reader of a field
-    to refuse; integers beyond 64 bits become floats.
+    Like Python's ``json`` it accepts ``NaN`` and ``Infinity``: the reader of a field refuses them.
+    Integers beyond 64 bits become floats.
 
     Raises:
-        InvalidModelError: It is too large, nested too deep, has text that is not Unicode, or is
-            not valid JSON.
+        InvalidModelError: The text is too large, nested too deep, not Unicode in one of its
+            strings, or not valid JSON.
     """
     if len(text) > _MOST_BYTES:
         raise _too_large(name)

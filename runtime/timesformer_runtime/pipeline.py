@@ -1,4 +1,4 @@
-"""Pipeline: the steps from one video to the model's answer, which all workloads share."""
+"""Pipeline: the steps from one video to the model's answer; all workloads use it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from timesformer_runtime.video.pixels import ConvertedFrame
 if TYPE_CHECKING:
     from timesformer_runtime.isolation.readers import Readers
 
-ARRAY_RATE = 30.0  # frames per second of arrays, which do not tell
+ARRAY_RATE = 30.0  # frames per second that arrays of frames count as
 
 Video: TypeAlias = str | PathLike[str] | BinaryIO | npt.NDArray[np.uint8]
 Outputs = dict[str, npt.NDArray[np.float32]]
@@ -40,18 +40,19 @@ Outputs = dict[str, npt.NDArray[np.float32]]
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# Outputs [batch, n]. Others may hold frames or patches in their first axis, and stay as they are.
+# Outputs [batch, n], of which the one row counts. Other outputs stay as the graph gives them: their
+# first axis may hold frames or patches.
 _ONE_ROW = ("logits", "features")
-_MOST_LISTED = 100  # outputs in an error, as of all layers
+_MOST_LISTED = 100  # outputs in a message: a model may give the hidden states of each layer
 
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """The frames that were read of a video, and what is known about it.
+    """The frames that were read of a video, and all that reading told about the video.
 
     Attributes:
-        frames: Those of all clips, one clip after the other, as ``ModelInput`` converts them.
-        views: Of which frames each view consists.
+        frames: The frames of all clips, one clip after the other, converted by ``ModelInput``.
+        views: The frames and the crop of each view.
         count: Number of frames that the video has.
         failed_packets: Number of its packets that did not decode.
         problems: What is wrong with the file, a short sentence for each.
@@ -73,11 +74,11 @@ class Reading:
 
     @property
     def seconds(self) -> float:
-        """How long all of it took."""
+        """Seconds that reading and conversion took together."""
         return self.decode + self.preprocess
 
     def result(self, answer: Answer) -> VideoResult:
-        """Joins what is known about the video with the model's answer to it."""
+        """The result of the video, once the model has answered."""
         return VideoResult(
             predictions=answer.predictions,
             views=self.views,
@@ -96,23 +97,23 @@ class Reading:
 
 
 class Pipeline:
-    """A loaded model, what it sees of a video, and what it answers.
+    """Reads the frames of a video, runs a loaded model on them, and ranks its labels.
 
-    Its methods may be called from several threads at once.
+    Several threads may call the methods at once.
 
     Args:
-        model: The model.
-        views: What it shall see of a video.
-        limits: What reading one video may cost.
+        model: The loaded model.
+        views: Which frames and crops of a video the model sees.
+        limits: Limits on the time, memory and size of one video.
 
     Attributes:
         model: The loaded model.
-        input: Chooses and converts frames, for those who decode them themselves.
-        views: What the model sees of a video, with the rate of the sampling filled in.
-        limits: What reading one video may cost.
+        input: Chooses and converts frames, for workloads that decode frames themselves.
+        views: As given, with the rate of the sampling filled in.
+        limits: As given.
 
     Raises:
-        InvalidOptionError: The model cannot be given such views.
+        InvalidOptionError: The model cannot take such views.
     """
 
     def __init__(self, model: LoadedModel, views: Views, limits: DecodeLimits) -> None:
@@ -123,7 +124,7 @@ class Pipeline:
         self._readers = self.new_readers()
 
     def new_readers(self) -> Readers | None:
-        """Reader processes of their own, for work that ends them; None unless limits ask for it."""
+        """Makes reader processes that the caller closes; None unless ``limits.isolated`` is set."""
         if not self.limits.isolated:
             return None
         from timesformer_runtime.isolation.readers import Readers  # noqa: PLC0415
@@ -131,11 +132,12 @@ class Pipeline:
         return Readers(self.limits)
 
     def check_outputs(self, outputs: Sequence[str]) -> None:
-        """Makes sure, before any work, that the model can give outputs.
+        """Makes sure, before any work, that the model has these outputs.
 
         Raises:
-            MissingOutputError: The model has no such output; the message has the export command.
-            InvalidOptionError: An output of several views cannot be averaged.
+            MissingOutputError: The model does not have an output; the message has the command that
+                exports it.
+            InvalidOptionError: There are several views, and an output cannot be averaged over them.
         """
         for output in outputs:
             if output not in self.model.outputs:
@@ -149,13 +151,14 @@ class Pipeline:
     def read(
         self, video: Video, threads: int | None = None, readers: Readers | None = None
     ) -> Reading:
-        """Reads what the model needs of a video; ``predict`` takes it from there.
+        """Reads and converts the frames that the model needs of a video, for ``predict``.
 
         Args:
             video: A path, a binary file object, or frames uint8 RGB [T, H, W, 3].
             threads: Decoding threads, by default as many as for inference; use 1 when several
                 videos are read at a time.
-            readers: Where limits ask for other processes, these; by default those of this object.
+            readers: The processes that read, where ``limits.isolated`` is set; by default those of
+                this object.
 
         Raises:
             VideoNotFoundError: There is no such file.
@@ -171,7 +174,7 @@ class Pipeline:
             )
         threads = self.model.session.threads if threads is None else threads
         limits, readers = self.limits.in_reader_process(), readers or self._readers
-        job = functools.partial(_readings, model_input=self.input, threads=threads, limits=limits)
+        job = functools.partial(_read_file, model_input=self.input, threads=threads, limits=limits)
         if readers is None:
             (read,) = job(video)
             return read
@@ -197,7 +200,7 @@ class Pipeline:
             spent: How many seconds of ``limits.max_seconds`` it took to read the frames.
 
         Raises:
-            InvalidModelError: The outputs are not finite, or not those of one clip.
+            InvalidModelError: The outputs are not finite, or do not have the shape for one clip.
             InferenceTimeoutError: The model takes longer than the limits allow.
         """
         answers: list[Outputs] = []
@@ -210,7 +213,7 @@ class Pipeline:
             preparing += prepared - start
             start = time.perf_counter()
             running += start - prepared
-        values = {output: self._joined(output, answers) for output in outputs}
+        values = {output: self._over_views(output, answers) for output in outputs}
         predictions: tuple[Prediction, ...] = ()
         if "logits" in values:
             predictions = self.rank(values["logits"], ranking or Ranking())
@@ -221,7 +224,7 @@ class Pipeline:
 
         Args:
             logits: float32 [classes].
-            ranking: How.
+            ranking: How many labels, and which function makes scores of logits.
 
         Raises:
             InvalidModelError: There are more classes than labels, or fewer.
@@ -232,7 +235,7 @@ class Pipeline:
                 f"{self.model.name}: it has {len(logits)} classes, but config.json names "
                 f"{len(labels)}: correct id2label"
             )
-        if self._sums("logits"):  # in the same order, but as sure as one view is
+        if self._is_summed("logits"):  # a sum of n views would make softmax n times as sure
             logits = logits / np.float32(self.views.count)
         return ranking.predictions(logits, labels, self.model.problem_type)
 
@@ -244,7 +247,7 @@ class Pipeline:
         *,
         finite: bool = True,
     ) -> Outputs:
-        """Runs the model on one clip; outputs must be finite, unless that is to be found out.
+        """Runs the model on one view, and checks the outputs.
 
         Args:
             view: A batch of one clip, as the graph takes it.
@@ -253,15 +256,15 @@ class Pipeline:
             finite: Whether to check that the values are finite.
 
         Raises:
-            InvalidModelError: They are not, or not those of one clip.
-            InferenceTimeoutError: The model is not done in time.
+            InvalidModelError: The values are not finite, or do not have the shape for one clip.
+            InferenceTimeoutError: The model takes longer than ``seconds``.
         """
         names = [self.model.outputs[output] for output in outputs]
         arrays = self.model.session.run(names, {self.model.input.name: view}, seconds)
         values = {}
         for output, array in zip(outputs, arrays, strict=True):
             if output in _ONE_ROW and (array.ndim != 2 or len(array) != 1 or not array.size):
-                # As of exports that forget to average the frames of space-only attention.
+                # Some exports forget to average the frames of space-only attention.
                 raise InvalidModelError(
                     f"{self.model.name}: {output} are {list(array.shape)} for one clip; they "
                     "must be [1, n]: export the model with timesformer-export"
@@ -279,15 +282,15 @@ class Pipeline:
                 "fp32"
             )
 
-    def _joined(self, output: str, answers: Sequence[Outputs]) -> npt.NDArray[np.float32]:
+    def _over_views(self, output: str, answers: Sequence[Outputs]) -> npt.NDArray[np.float32]:
         if len(answers) == 1:
             return answers[0][output]
         values = np.stack([answer[output] for answer in answers]).astype(np.float64)
-        joined = as_float32(values.sum(axis=0) if self._sums(output) else values.mean(axis=0))
+        joined = as_float32(values.sum(axis=0) if self._is_summed(output) else values.mean(axis=0))
         self._check_finite(output, joined)
         return joined
 
-    def _sums(self, output: str) -> bool:
+    def _is_summed(self, output: str) -> bool:
         return output == "logits" and self.views.protocol == "facebook"
 
     def _without_output(self, output: str) -> str:
@@ -298,7 +301,7 @@ class Pipeline:
         )
 
     def _checkpoint(self) -> str:
-        """The checkpoint that the model came from, for a command to be copied."""
+        """The checkpoint that the model was exported from, for a command that users copy."""
         source = self.model.metadata.get("source")
         if source is None:
             return "CHECKPOINT"
@@ -317,7 +320,7 @@ def _export_option(output: str) -> str:
 
 
 class Timed(Generic[P, R]):
-    """Calls a function, in one thread, and adds up the wall time that it takes.
+    """Calls a function and adds up the wall time of the calls, which come from one thread.
 
     Args:
         function: The function.
@@ -339,14 +342,17 @@ class Timed(Generic[P, R]):
             self.seconds += time.perf_counter() - start
 
 
-def _readings(
+def _read_file(
     video: str | PathLike[str] | BinaryIO,
     model_input: ModelInput,
     *,
     threads: int,
     limits: DecodeLimits,
 ) -> Iterator[Reading]:
-    """Reads the frames that a model needs; each is converted as soon as it is decoded."""
+    """Gives one reading: the frames of a file, each converted as soon as it is decoded.
+
+    A generator, as ``Readers`` expect of the work that they do in another process.
+    """
     convert = Timed(model_input.convert)
     start = time.perf_counter()
     rendering = model_input.rendering(convert)
@@ -363,7 +369,7 @@ def _readings(
         seconds = time.perf_counter() - start
         yield Reading(
             frames=frames.pixels,
-            views=_seen(frames.indices, frames.times, model_input),
+            views=_views_of(frames.indices, frames.times, model_input),
             count=len(decoder),
             decode=seconds - convert.seconds,
             preprocess=convert.seconds,
@@ -391,7 +397,7 @@ def _read_array(video: npt.NDArray[np.uint8], model_input: ModelInput) -> Readin
     converted = {index: model_input.convert(video[index]) for index in set(indices)}
     return Reading(
         frames=tuple(converted[index] for index in indices),
-        views=_seen(tuple(indices), None, model_input),
+        views=_views_of(tuple(indices), None, model_input),
         count=len(video),
         decode=0.0,
         preprocess=time.perf_counter() - start,
@@ -416,7 +422,7 @@ def check_array(video: npt.NDArray[np.uint8]) -> None:
         )
 
 
-def _seen(
+def _views_of(
     indices: tuple[int, ...], times: tuple[float, ...] | None, model_input: ModelInput
 ) -> tuple[View, ...]:
     views = []

@@ -25,7 +25,7 @@ class Prediction(TypedDict):
 
 @dataclasses.dataclass(frozen=True)
 class Ranking:
-    """How logits become labels with scores.
+    """Options that turn logits into labels with scores.
 
     Attributes:
         top_k: How many labels, best first; None gives all of them.
@@ -91,7 +91,7 @@ class Answer:
     """The model's answer to the frames of a video.
 
     Attributes:
-        predictions: Best first; empty where ``logits`` were not asked for.
+        predictions: Best first; empty where ``logits`` were not requested.
         outputs: As in ``VideoResult``.
         preprocess: Seconds that the last step to the model's input took.
         inference: Seconds that the model took.
@@ -110,7 +110,7 @@ class View:
     Attributes:
         crop: Which part of the longer side of its frames: ``start``, ``center`` or ``end``.
         indices: Its frames, counted as a full sequential decode yields them.
-        times: When they are shown, in seconds from the video's start; None for arrays.
+        times: When these frames are shown, in seconds from the video's start; None for arrays.
     """
 
     crop: str
@@ -119,7 +119,12 @@ class View:
 
 
 def count_duplicates(indices: Sequence[int], num_frames: int) -> int:
-    """How many frames of clips, one after the other, repeat another one of the same clip."""
+    """Counts the frames that repeat another frame of the same clip.
+
+    Args:
+        indices: The frames of all clips, one clip after the other.
+        num_frames: Number of frames of a clip.
+    """
     clips = [indices[start : start + num_frames] for start in range(0, len(indices), num_frames)]
     return sum(len(clip) - len(set(clip)) for clip in clips)
 
@@ -155,24 +160,24 @@ class VideoResult:
 
     @property
     def indices(self) -> tuple[int, ...]:
-        """Which frames the model saw: those of each clip, one clip after the other."""
+        """Indices of the frames that the model saw, one clip after the other."""
         return tuple(index for view in self._clips() for index in view.indices)
 
     @property
     def times(self) -> tuple[float, ...] | None:
-        """When they are shown, in seconds from the video's start; None for arrays."""
+        """Times of these frames, in seconds from the video's start; None for arrays."""
         if any(view.times is None for view in self.views):
             return None
         return tuple(time for view in self._clips() for time in view.times or ())
 
     @property
     def duplicates(self) -> int:
-        """How many of the frames of its clips repeat another one of the same clip."""
+        """Number of these frames that repeat another frame of the same clip."""
         return sum(count_duplicates(view.indices, len(view.indices)) for view in self._clips())
 
     @property
     def damaged(self) -> bool:
-        """Whether something is wrong with the file, so that predictions deserve less trust."""
+        """True for a file with problems, whose predictions deserve less trust."""
         return bool(self.problems)
 
     def to_dict(self) -> dict[str, Any]:
@@ -206,18 +211,18 @@ class PartResult:
 
     Attributes:
         start: Seconds from the first frame of the video or stream.
-        end: The same.
+        end: Seconds from the first frame of the video or stream.
         predictions: Best first.
-        indices: Which frames the model saw, counted from 0: those of each clip, and of each
-            window, one after the other.
-        times: When they are shown, as ``start``.
-        duplicates: How many of the frames of its clips repeat another one of the same clip.
-        failed_packets: Packets since the result before that did not decode, or to damaged
-            pictures; of live sources these pictures are not used.
-        problems: What else is known to be wrong with a file by then, a short sentence for each;
-            of its last part, all that is wrong with it. Empty for live sources.
-        seconds: What the work since the result before took, also for what was skipped. Decoding
-            includes the reading of files; of live sources, where that is waiting, it does not.
+        indices: Indices of the frames that the model saw, counted from 0: one clip after the
+            other, and one window after the other.
+        times: Times of these frames, in seconds as ``start``.
+        duplicates: Number of these frames that repeat another frame of the same clip.
+        failed_packets: Number of packets since the previous result that did not decode, or that
+            decoded to a damaged picture. A live source leaves damaged pictures out.
+        problems: A short sentence for each thing that is known so far to be wrong with the file;
+            the last part has all of them. Empty for live sources.
+        seconds: Wall time of the work since the previous result, skipped windows included.
+            ``decode`` includes the reading of a file, but not the wait for a live source.
     """
 
     start: float
@@ -232,7 +237,7 @@ class PartResult:
 
     @property
     def damaged(self) -> bool:
-        """Whether its part of the source is damaged, so that predictions deserve less trust."""
+        """True for a damaged part of the source, whose predictions deserve less trust."""
         return self.failed_packets > 0 or bool(self.problems)
 
     def to_dict(self) -> dict[str, Any]:
@@ -256,16 +261,16 @@ class PartResult:
 
 @dataclasses.dataclass(frozen=True)
 class GoldenCheck:
-    """How far this machine's answer for the golden frames is from PyTorch's.
+    """Compares this machine's answer for the golden frames with PyTorch's.
 
     Attributes:
         output: Which output was compared, ``logits`` or ``features``.
         max_abs: Largest absolute difference.
-        relative: The same, divided by the largest absolute value of PyTorch's.
+        relative: ``max_abs`` divided by the largest absolute value of PyTorch's.
         cosine: Cosine similarity of the two vectors.
-        top1_agrees: Whether the largest value is at the same place.
-        limit: What was required, in words.
-        passed: Whether it holds.
+        top1_agrees: Whether the largest value has the same index.
+        limit: The requirement, in words.
+        passed: Whether the requirement is met.
     """
 
     output: str

@@ -1,8 +1,8 @@
-"""Names of videos in messages and results: paths as they are, URLs without what is secret in them.
+"""Names of videos in messages and results: paths as they are, URLs without their secrets.
 
-Cameras and services take passwords as user information, in the query and in the path; a password
-may hold any character, so that a URL can be read in several ways. Whatever may be a part of one,
-in any of them, is left out.
+Cameras and services take passwords as user information, in the query and in the path. A password
+may hold any character, so a URL can be read in several ways. Messages leave out whatever belongs to
+a password in one of these ways.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from pathlib import Path
 from urllib.parse import unquote
 
 _HIDDEN = "***"
-_DEEPEST = 5  # times that a character may be written in percent
+_MOST_ENCODINGS = 5  # times that a part of a URL may be percent-encoded
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{1,31}):[/\\]+")  # one letter is a drive of Windows
 _IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{1,31}:[/\\]{2}[^\s'\"<>]*[^\s'\"<>:;,.)]")
-# What may stand in front of "@" without a scheme, or with a mistyped one; a path may as well.
+# Text in front of "@" that may be user information, after a mistyped scheme or without one. A path
+# may look like this too.
 _MISTYPED = re.compile(
     r"\W{0,9}(?:rtsps?|rtp|rtmps?|srt|udp|tcp|tls|https?|ftp)\W{0,3}//", re.IGNORECASE
 )
@@ -32,7 +33,7 @@ _CREDENTIAL = re.compile(
     r"|(?:[a-z0-9]{4}-){3}[a-z0-9]{4}",
     re.IGNORECASE,
 )
-# As services of television name their channels: by user, password and number.
+# Television services name their channels by user, password and number.
 _CHANNEL = re.compile(r"((?:/(?:live|movie|series|timeshift))?/)[^/]+/[^/]+/\d+(?:\.\w+)?/?")
 
 
@@ -55,11 +56,11 @@ def shown(name: str) -> str:
 
 
 def hide_secrets(text: str, *sources: str) -> str:
-    """Names the sources in a text as ``shown`` does, and whatever else in it is a URL with secrets.
+    """Replaces the sources in a text, and other URLs that have secrets, by their ``shown`` names.
 
     Args:
         text: A message, such as one that a library wrote.
-        sources: Names that may stand in it.
+        sources: Names of videos that the text may contain.
     """
     for source in sources:
         name = shown(source)
@@ -91,7 +92,7 @@ def _without_secrets(scheme: str, rest: str) -> str:
     authority = re.split(r"[/\\?#]", rest, maxsplit=1)[0]
     tail = rest[len(authority) :]
     if "@" in tail:
-        return _HIDDEN  # it may end a password that began before, or be in one
+        return _HIDDEN  # this "@" may end a password that holds a slash, or be a part of one
     user, at, host = authority.rpartition("@")
     if not _HOST.fullmatch(host):
         return _HIDDEN
@@ -107,14 +108,14 @@ def _path(scheme: str, path: str) -> str:
         return f"{channel[1]}{_HIDDEN}"
     parts = re.split(r"[/\\]", path)
     for place, part in enumerate(parts):
-        is_key = scheme.startswith("rtmp") and place > 1  # of a stream; behind the application
+        is_key = scheme.startswith("rtmp") and place > 1  # rtmp://host/application/key
         if part and (is_key or _is_secret(part)):
             return "/".join([*parts[:place], _HIDDEN])
     return path
 
 
 def _is_secret(part: str) -> bool:
-    for _ in range(_DEEPEST):
+    for _ in range(_MOST_ENCODINGS):
         part = unquote(part)
     return _OUTSIDE_NAMES.search(part) is not None or _CREDENTIAL.search(part) is not None
 

@@ -91,7 +91,7 @@ def _size(height: int, width: int) -> Size:
 
 def _resized(frame: Frame) -> Frame:
     size = _size(*frame.shape[:2])
-    planes = resample.resize(frame, size, resample.BILINEAR, resample.Window(0, 0, *size))
+    planes = resample.resize(frame, size, resample.BILINEAR, resample.Rectangle(0, 0, *size))
     return planes.transpose(1, 2, 0)
 
 

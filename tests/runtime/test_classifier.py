@@ -510,7 +510,9 @@ def test_verify_of_reduced_precision_looks_at_the_direction() -> None:
 
 
 def test_verify_needs_a_golden_check(classifier: VideoClassifier) -> None:
-    with pytest.raises(InvalidModelError, match="has no golden check; only files of timesformer"):
+    with pytest.raises(
+        InvalidModelError, match="has no golden check; only timesformer-export writes one"
+    ):
         classifier.verify()
     check = load({"golden": golden(np.zeros(2))}).verify()
     assert not check.passed
@@ -552,7 +554,7 @@ def test_the_golden_check_by_hand() -> None:
 
 @pytest.fixture(scope="module")
 def timesformer(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
-    """A loaded of a small divided model, and that model in PyTorch."""
+    """An exported model with divided attention, and that model in PyTorch."""
     pytest.importorskip("torch")
     from timesformer_exporter.export import export  # noqa: PLC0415
     from timesformer_exporter.options import ExportOptions  # noqa: PLC0415
@@ -564,9 +566,9 @@ def timesformer(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     model = write_checkpoint(
         folder / "checkpoint", config, preprocessing=preprocessor_config(size=32)
     )
-    options = ExportOptions(model=str(folder / "checkpoint"), output=folder / "bundle")
+    options = ExportOptions(model=str(folder / "checkpoint"), output=folder / "exported")
     export(options, lambda step: None)
-    return folder / "bundle", model
+    return folder / "exported", model
 
 
 def test_a_timesformer_answers_as_in_pytorch(timesformer: tuple[Path, Any], video: Path) -> None:

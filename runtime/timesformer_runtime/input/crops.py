@@ -1,4 +1,4 @@
-"""Which part of a resized frame a model sees, when it does not see all of it."""
+"""Crops: the part of a resized frame that a model sees."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from timesformer_runtime.input.resample import Window
+from timesformer_runtime.input.resample import Rectangle
 
 START, CENTER, END = CROPS = ("start", "center", "end")  # left or top, middle, right or bottom
 
 
 @dataclasses.dataclass(frozen=True)
 class _Overlap:
-    """Along one axis: what a crop takes from an image, and where it goes."""
+    """Along one axis: the pixels that a crop takes from an image, and their place in the crop."""
 
     first: int  # in the image
     length: int
@@ -32,11 +32,11 @@ class Part:
 
     @classmethod
     def of(cls, resized: tuple[int, int], size: tuple[int, int], crop: str) -> Self:
-        """The part that a crop of a size takes: of the longer side its start, middle or end.
+        """The part that a crop takes: the start, the middle or the end of the longer side.
 
         Args:
             resized: Height and width of the resized frame.
-            size: Height and width of the crop; what is missing there is black.
+            size: Height and width of the crop; where the frame is smaller, the rest is black.
             crop: One of ``CROPS``.
         """
         tall = resized[0] > resized[1]
@@ -45,13 +45,13 @@ class Part:
         return cls(rows, columns, size)
 
     @property
-    def window(self) -> Window:
+    def rectangle(self) -> Rectangle:
         """The part as a rectangle of the resized frame."""
         rows, columns = self.rows, self.columns
-        return Window(rows.first, columns.first, rows.length, columns.length)
+        return Rectangle(rows.first, columns.first, rows.length, columns.length)
 
     def padded(self, planes: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """The crop [C, h, w], of which ``planes`` [C, H, W] is the window."""
+        """The crop [C, h, w], of which ``planes`` [C, H, W] is the part."""
         if planes.shape[1:] == self.size:
             return planes
         result = np.zeros((len(planes), *self.size), dtype=planes.dtype)

@@ -17,8 +17,8 @@ from timesformer_runtime.errors import InvalidOptionError
 from timesformer_runtime.input.crops import CENTER, END, START
 from timesformer_runtime.input.preprocess import Frame, Preprocessing, check_frame
 
-# Short side of the frames when only their middle is tested, where it is not 8/7 of the crop as
-# for 224: the smallest that the models were trained with.
+# Short side of the frames for a test of the middle alone, by the side of the crop: the smallest
+# that these models were trained with. For all other crops it is 8/7 of the crop, as for 224.
 _ONE_CROP_SIDES = {448: 448}
 
 
@@ -40,11 +40,11 @@ class FacebookPreprocessing:
 
     @classmethod
     def of(cls, preprocessing: Preprocessing, crops: int) -> Self:
-        """The transform for a model of which Hugging Face's preprocessing is known.
+        """Derives the transform from a model's preprocessing in transformers.
 
         Args:
             preprocessing: Has the size of the input, and the mean and standard deviation.
-            crops: How many crops are taken of a frame: a single one is cut from a larger frame.
+            crops: Number of crops of a frame; a single one is cut from a larger frame.
 
         Raises:
             InvalidOptionError: The model does not take what this transform makes.
@@ -87,8 +87,8 @@ class FacebookPreprocessing:
         left = self._offset(width, CENTER if tall else crop)
         rows = _taps(frame.shape[0], resized[0], top, self.crop_size)
         columns = _taps(frame.shape[1], resized[1], left, self.crop_size)
-        upper = self._between(frame[rows.first], columns)
-        lower = self._between(frame[rows.second], columns)
+        upper = self._interpolated(frame[rows.first], columns)
+        lower = self._interpolated(frame[rows.second], columns)
         return upper * (1 - rows.weight[:, None]) + lower * rows.weight[:, None]
 
     def _resized_size(self, height: int, width: int) -> tuple[int, int]:
@@ -101,7 +101,7 @@ class FacebookPreprocessing:
         room = length - self.crop_size
         return {START: 0, CENTER: math.ceil(room / 2), END: room}[crop]
 
-    def _between(self, rows: npt.NDArray[np.uint8], columns: _Taps) -> npt.NDArray[np.float32]:
+    def _interpolated(self, rows: npt.NDArray[np.uint8], columns: _Taps) -> npt.NDArray[np.float32]:
         """Pixels [R, W, 3], normalised and interpolated along the rows: [3, R, w]."""
         left, right = (
             self._normalized(rows[:, columns.first]),
@@ -128,7 +128,7 @@ class _Taps(NamedTuple):
 
 
 def _taps(source: int, target: int, offset: int, length: int) -> _Taps:
-    """Those of ``length`` pixels from ``offset`` on, of ``source`` pixels resized to ``target``."""
+    """Taps of ``length`` pixels from ``offset`` on, where ``source`` pixels become ``target``."""
     positions = np.arange(offset, offset + length) + 0.5
     # Rounded to single precision where PyTorch does, whose fused multiply-add rounds once.
     scale = np.float64(np.float32(source) / np.float32(target))

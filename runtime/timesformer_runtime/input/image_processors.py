@@ -1,9 +1,9 @@
 """The image and video processors of transformers whose steps ``Preprocessing`` can take.
 
-Each has defaults of its own for what a configuration leaves out, and some an arithmetic of their
-own: one that is taken for another gives another input without a word. Values are those of
-transformers 5.23; frames are resized as its Pillow backend does, while its backend on torchvision,
-which video processors always use, differs by one level of 255 in up to 2 % of the pixels.
+Each processor has its own defaults for fields that a configuration leaves out, and some have their
+own arithmetic: a processor that is taken for another one silently gives another input. The values
+here are those of transformers 5.23. Frames are resized as by its Pillow backend; its torchvision
+backend, which video processors always use, differs by one level of 255 in up to 2 % of the pixels.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ from timesformer_runtime.json_object import whole_number
 Fields = dict[str, Any]  # arguments of Preprocessing
 
 _TYPE_KEYS = ("video_processor_type", "image_processor_type", "feature_extractor_type")
-# Ends of a type's name, old and new; a backend is not part of what it does.
+# Ends of a type's name, old and new. The backend in a name (Fast, Pil) does not change the steps.
 _SUFFIXES = ("ImageProcessorFast", "ImageProcessorPil", "ImageProcessor", "FeatureExtractor")
 _VIDEO_SUFFIX = "VideoProcessor"
 
-# Steps of other processors: to leave one out would silently give another input.
+# Steps that ``Preprocessing`` lacks: to leave one out would silently give another input.
 _UNSUPPORTED_STEPS = ("do_pad", "do_flip_channel_order", "use_square_size")
 _PASSED_ON = ("do_resize", "do_center_crop", "do_rescale", "rescale_factor", "do_normalize")
 
+# Mean and standard deviation of each channel.
 _HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-_CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+_OPENAI_CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,12 +41,12 @@ class _Processor:
     Attributes:
         size: As in ``Preprocessing``.
         resample: As in ``Preprocessing``.
-        statistics: Mean and standard deviation.
+        statistics: Mean and standard deviation of each channel.
         crop_size: None where the processor has no default.
         do_center_crop: As in ``Preprocessing``.
         rescale_factor: As in ``Preprocessing``.
-        is_square: Whether a single number as ``size`` is both sides, not the shorter one.
-        arrange: Changes the fields, once they are complete, to what the processor does with them.
+        is_square: Whether a single number as ``size`` means both sides, not the shorter one.
+        arrange: Turns complete fields into the steps that this processor makes of them.
     """
 
     size: int | tuple[int, int]
@@ -59,10 +60,10 @@ class _Processor:
 
 
 def preprocessing_fields(values: Mapping[str, Any]) -> Fields:
-    """The arguments of ``Preprocessing`` that a configuration stands for.
+    """Turns a processor's configuration into the arguments of ``Preprocessing``.
 
-    Absent and null values take the defaults of the processor that is named; where none is, those
-    of VideoMAE's image processor. Keys that no step here needs are ignored.
+    Absent and null values take the defaults of the processor that the configuration names, or those
+    of VideoMAE's image processor where it names none. Keys that no step here needs are ignored.
 
     Args:
         values: The contents of a ``preprocessor_config.json``.
@@ -96,12 +97,12 @@ def preprocessing_fields(values: Mapping[str, Any]) -> Fields:
 
 
 def invalid_value(name: str, value: object, limit: str) -> InvalidModelError:
-    """An error about a field of a configuration, for the caller to add where that is."""
+    """Makes the error for a field of a configuration; the caller adds the name of the file."""
     return InvalidModelError(f"{name} is {quoted(value)}; it must be {limit}")
 
 
 def _named_processor(values: Mapping[str, Any]) -> tuple[str, _Processor]:
-    """The processor that the configuration is of, and its name for messages."""
+    """The processor that the configuration names, and that name for messages."""
     key = next((key for key in _TYPE_KEYS if values.get(key) is not None), None)
     if key is None:
         return "VideoMAEImageProcessor", _IMAGE_PROCESSORS["VideoMAE"]
@@ -164,7 +165,7 @@ def _crop_size(size: object) -> object:
 
 
 def _fill_crop_size(fields: Fields, name: str) -> None:
-    """Reads the crop's size, which a processor that does not crop by default need not have."""
+    """Fills in a missing crop_size, which only a processor that crops must have."""
     if fields["crop_size"] is not None:
         return
     if fields["do_center_crop"] is True:
@@ -207,7 +208,7 @@ def _arrange_vivit(fields: Fields, values: Mapping[str, Any]) -> None:
 
 
 def _arrange_vivit_video(fields: Fields, _values: Mapping[str, Any]) -> None:
-    fields["offset"] = fields.get("do_rescale", True)  # its ``offset`` is never looked at
+    fields["offset"] = fields.get("do_rescale", True)  # this processor ignores its ``offset``
 
 
 _BILINEAR, _BICUBIC = resampling.BILINEAR, resampling.BICUBIC
@@ -223,14 +224,14 @@ _VIVIT = _Processor(
     rescale_factor=1 / 127.5,
     arrange=_arrange_vivit,
 )
-_OF_CLIP = _Processor(224, _BICUBIC, _CLIP, _SQUARE, do_center_crop=True)
+_CLIP_PROCESSOR = _Processor(224, _BICUBIC, _OPENAI_CLIP, _SQUARE, do_center_crop=True)
 
 _IMAGE_PROCESSORS: Mapping[str, _Processor] = {
     "Beit": _Processor(_SQUARE, _BICUBIC, _HALF, _SQUARE, is_square=True),
-    "Bit": _OF_CLIP,
-    "Blip": _Processor((384, 384), _BICUBIC, _CLIP, is_square=True),
-    "CLIP": _OF_CLIP,
-    "ChineseCLIP": _OF_CLIP,
+    "Bit": _CLIP_PROCESSOR,
+    "Blip": _Processor((384, 384), _BICUBIC, _OPENAI_CLIP, is_square=True),
+    "CLIP": _CLIP_PROCESSOR,
+    "ChineseCLIP": _CLIP_PROCESSOR,
     "ConvNext": _Processor(384, _BICUBIC, _HALF, arrange=_arrange_convnext),
     "DeiT": _Processor((256, 256), _BICUBIC, _HALF, _SQUARE, do_center_crop=True, is_square=True),
     "MobileNetV1": _Processor(256, _BILINEAR, _HALF, _SQUARE, do_center_crop=True),

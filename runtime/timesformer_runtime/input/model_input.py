@@ -1,4 +1,4 @@
-"""From decoded frames to what a graph is fed, one view of a video at a time."""
+"""Turns decoded frames into the graph's input, one view of a video at a time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from timesformer_runtime.video.decoder import stack_frames
 from timesformer_runtime.video.limits import DecodeLimits
 from timesformer_runtime.video.pixels import ConvertedFrame, Rendering
 
-_MOST_SCALED = 8192  # pixels of the longer side; what is longer is resized only where it is seen
+_MOST_SCALED = 8192  # pixels of the longer side; longer ones are resized only within the crop
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,18 +41,18 @@ class GraphInput:
 
 
 class ModelInput:
-    """Knows which frames a model needs, and makes its input of them.
+    """Chooses the frames that a model needs, and turns them into its input.
 
-    Frames are converted one by one, each to no more than the model sees of it, in any thread.
+    Any thread may convert frames, one by one; a converted frame holds only what the model sees.
 
     Args:
-        graph_input: What the graph takes.
-        preprocessing: From frames to that; None where the graph preprocesses frames itself.
-        views: What it shall see of a video.
+        graph_input: The input of the graph.
+        preprocessing: Turns frames into that input; None where the graph does so itself.
+        views: Which frames and crops of a video the model sees.
         max_bytes: Memory that the frames of a clip may take.
 
     Raises:
-        InvalidOptionError: The model cannot be given such views.
+        InvalidOptionError: The model cannot take such views.
     """
 
     def __init__(
@@ -68,13 +68,13 @@ class ModelInput:
         self.crops = (CENTER,) if views.crops == 1 else CROPS
         self._dtype = graph_input.dtype
         self._views = views
-        self._flips = views.channel_order == "bgr"
+        self._reverses_channels = views.channel_order == "bgr"
         self._preprocessing = preprocessing
         self._facebook: FacebookPreprocessing | None = None
         if preprocessing is None:
             _check_frames_input(views)
             return
-        if self._flips and preprocessing.num_channels == 1:
+        if self._reverses_channels and preprocessing.num_channels == 1:
             raise InvalidOptionError("channel_order bgr is for colour models; this one is grey")
         if views.protocol == "facebook":
             self._facebook = FacebookPreprocessing.of(preprocessing, views.crops)
@@ -82,7 +82,7 @@ class ModelInput:
             _check_crops(preprocessing)
 
     def choose(self, count: int, rate: float) -> FrameIndices:
-        """Chooses the frames that are needed of a video: those of all clips, one after another.
+        """Chooses the frames that the model needs of a video, one clip after the other.
 
         Args:
             count: Number of frames that the video has.
@@ -97,10 +97,10 @@ class ModelInput:
         return self.sampling.indices(count, self.num_frames, rate).ravel()
 
     def rendering(self, convert: Callable[[Frame], ConvertedFrame] | None = None) -> Rendering:
-        """How decoded pictures become what is kept of them.
+        """Tells the decoder how to convert the frames that it decodes.
 
         Args:
-            convert: Stands in for ``self.convert``, as to measure it.
+            convert: Takes the place of ``self.convert``, for example to measure its time.
         """
         return Rendering(
             convert=convert or self.convert,
@@ -121,7 +121,7 @@ class ModelInput:
         Raises:
             InvalidVideoError: It is not uint8 [H, W, 3].
         """
-        if self._flips:
+        if self._reverses_channels:
             frame = frame[..., ::-1]
         if self._preprocessing is None:
             return np.ascontiguousarray(frame)
@@ -149,7 +149,7 @@ class ModelInput:
                 yield self._batch(clip, crop)
 
     def _scaled_size(self, height: int, width: int) -> tuple[int, int]:
-        """To which size FFmpeg may scale frames, in pixels; ``convert`` then has no more to do."""
+        """Height and width to which FFmpeg may scale a frame, so that ``convert`` need not."""
         if self._preprocessing is None:
             return height, width
         size = self._preprocessing.resized_size(height, width)
@@ -159,7 +159,7 @@ class ModelInput:
         """Checks the size of the model's input, which repeats frames where the video has few."""
         if self._preprocessing is None:
             size, limit = sum(frame.nbytes for frame in clip), self._max_bytes
-        else:  # of one crop, as it was preprocessed
+        else:  # the pixels of one crop, already preprocessed
             size = len(clip) * clip[0][0].size * np.dtype(self._dtype).itemsize
             limit = max(self._max_bytes, MAX_CLIP_BYTES)
         if size > limit:
@@ -188,7 +188,7 @@ def _check_frames_input(views: Views) -> None:
         if not is_default:
             raise InvalidOptionError(
                 f"{name} {getattr(views, name)} does not apply to this model: its graph resizes "
-                "and crops frames itself; export it with --input pixel_values"
+                "and crops frames itself; export it with `input=pixel_values`"
             )
 
 
@@ -204,5 +204,5 @@ def _check_crops(preprocessing: Preprocessing) -> None:
     )
     if preprocessing.do_resize and fits:
         raise InvalidOptionError(
-            "crops 3 would be 3 times the same: this model squeezes whole frames into its input"
+            "crops 3 would give 3 equal views: this model squeezes whole frames into its input"
         )

@@ -1,4 +1,7 @@
-"""The values that options about frames can have, for --help without NumPy."""
+"""The values that the options of ``Sampling`` and ``Views`` can have.
+
+This module does not import NumPy, so that a command prints its help at once.
+"""
 
 METHODS = ("uniform", "center", "dense", "segments", "pipeline", "facebook")
 SHORT_POLICIES = ("repeat_last", "wrap", "error")

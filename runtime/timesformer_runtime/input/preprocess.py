@@ -21,9 +21,8 @@ Planes = npt.NDArray[np.uint8]  # [C, h, w]
 # Far above any model's input; they keep a broken file from asking for terabytes.
 _MAX_SIDE = 8192  # pixels of a result
 _MAX_RESIZED = 1 << 24  # pixels of the longer side, of which a crop may keep a part
-MAX_CLIP_BYTES = (
-    1 << 31
-)  # of a clip as it is given to the model, and of what resizing a frame takes
+# Memory of a clip that is given to the model, and of the resize of a frame.
+MAX_CLIP_BYTES = 1 << 31
 _FLAGS = ("do_resize", "do_center_crop", "do_rescale", "do_normalize", "offset")
 _FILTERS = {
     resampling.NEAREST: "nearest",
@@ -48,7 +47,8 @@ class Preprocessing:
             ``(height, width)``.
         resample: Pillow's number of the filter: 0 nearest, 1 lanczos, 2 bilinear, 3 bicubic,
             4 box, 5 hamming; all but nearest are antialiased.
-        do_center_crop: Whether the centre is cut out; what is missing there is zero, i.e. black.
+        do_center_crop: Whether the centre is cut out; where the frame is smaller, the rest is zero,
+            i.e. black.
         crop_size: ``(height, width)`` of that crop in pixels.
         do_rescale: Whether pixels are multiplied by ``rescale_factor``.
         rescale_factor: Usually 1/255.
@@ -95,7 +95,8 @@ class Preprocessing:
                 )
 
     def __repr__(self) -> str:
-        # Digests in results files are of this text: a field that came later shows where it is used.
+        # Results files hold a hash of this text, so that a new field may change it only where the
+        # field is used.
         later = ("offset",) if not self.offset else ()
         fields = ((name, value) for name, value in vars(self).items() if name not in later)
         return f"Preprocessing({', '.join(f'{name}={value!r}' for name, value in fields)})"
@@ -122,11 +123,11 @@ class Preprocessing:
 
         Args:
             values: The contents.
-            source: Where they are from, for messages.
+            source: The name of the file, for messages.
 
         Raises:
-            InvalidModelError: A value is not valid, or a step or a processor is asked for that is
-                not known here.
+            InvalidModelError: A value is not valid, or names a step or a processor that is not
+                known here.
         """
         try:
             if not isinstance(values, Mapping):
@@ -176,10 +177,10 @@ class Preprocessing:
     def check_clip(self, num_frames: int) -> None:
         """Makes sure that clips of so many frames do not take more memory than any model needs.
 
-        Where their size depends on the video, that is checked when there is one.
+        Where the size of frames depends on the video, ``normalize`` checks each clip.
 
         Raises:
-            InvalidModelError: They would, as resized or as cropped.
+            InvalidModelError: A clip would take more, as resized or as cropped.
         """
         resized = self.resized_size(1, 1) if self.do_resize else None  # a square's
         for size in (self.output_size, resized):
@@ -227,15 +228,16 @@ class Preprocessing:
         size = self._result_size(frame, resized)
         parts = [Part.of(resized, size, crop) for crop in crops]
         image = frame if self.num_channels == 3 else _luma(frame)
-        windows = [part.window for part in parts]
-        planes = resampling.resize_windows(image, resized, self.resample, windows)
+        rectangles = [part.rectangle for part in parts]
+        planes = resampling.resize_parts(image, resized, self.resample, rectangles)
         return [part.padded(plane) for part, plane in zip(parts, planes, strict=True)]
 
     def normalize(self, planes: Sequence[Planes]) -> npt.NDArray[np.float32]:
         """Rescales and normalises the pixels of the frames of a clip.
 
         Args:
-            planes: Of each frame what ``planes`` gave for one crop, uint8 [C, h, w].
+            planes: For each frame the pixels of one crop, from the method ``planes``, uint8
+                [C, h, w].
 
         Returns:
             float32 [T, C, h, w], contiguous.
@@ -309,10 +311,10 @@ def _luma(frame: Frame) -> npt.NDArray[np.uint8]:
 
 
 def check_frame(frame: object) -> None:
-    """Makes sure that something is a frame.
+    """Makes sure that an object is a frame.
 
     Raises:
-        InvalidVideoError: It is not uint8 [H, W, 3].
+        InvalidVideoError: The object is not uint8 [H, W, 3].
     """
     if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8:
         kind = frame.dtype if isinstance(frame, np.ndarray) else type(frame).__name__

@@ -1,4 +1,4 @@
-"""The files that can describe a model's preprocessing, and which of them counts."""
+"""Finds the description of a model's preprocessing in the files that can hold one."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class PreprocessorConfig:
     notes: tuple[str, ...] = ()
 
     def read(self) -> Preprocessing:
-        """The preprocessing that is described.
+        """The described preprocessing.
 
         Raises:
             InvalidModelError: A value is not valid, or not known here.
@@ -49,10 +49,11 @@ class PreprocessorConfig:
 
 
 def choose_preprocessor(paths: Iterable[Path]) -> PreprocessorConfig | None:
-    """Reads the description that counts, of all that lie beside a model.
+    """Reads the description that counts, of all descriptions beside a model.
 
-    It is of the first folder that has one, and there the one that transformers takes: a video
-    processor's before an image processor's, and of each that in ``processor_config.json`` first.
+    The first folder with a description counts, and in it the description that transformers takes:
+    a video processor's before an image processor's, and for each of these the one in
+    ``processor_config.json`` before the one in a file of its own.
 
     Args:
         paths: The files, folder by folder.
@@ -104,7 +105,7 @@ def _disagreements(configs: Sequence[PreprocessorConfig]) -> list[str]:
 def _differ(first: PreprocessorConfig, other: PreprocessorConfig) -> bool:
     try:
         return first.read() != other.read()
-    except InvalidModelError:  # of the one that counts it is said later
+    except InvalidModelError:  # if the first one is broken, its reader raises this again
         return True
 
 
@@ -114,4 +115,7 @@ def _sampling_notes(config: PreprocessorConfig) -> list[str]:
     if not asked.get("do_sample_frames"):
         return []
     wishes = ", ".join(f"{key} {quoted(value)}" for key, value in asked.items())
-    return [f"{config.source} also chooses frames ({wishes}): here the sampling does, by itself."]
+    return [
+        f"{config.source} also chooses frames ({wishes}); this runtime does not use that, but its "
+        "own sampling."
+    ]

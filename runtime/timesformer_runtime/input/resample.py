@@ -31,8 +31,8 @@ _ROWS_PER_STRIP = 64  # a strip of float64 rows should stay in the processor's c
 Planes = npt.NDArray[np.uint8]
 
 
-class Window(NamedTuple):
-    """A rectangle of the resized image, in pixels."""
+class Rectangle(NamedTuple):
+    """A part of the resized image, in pixels."""
 
     top: int
     left: int
@@ -49,20 +49,20 @@ class _Block(NamedTuple):
 
 
 def resize(
-    image: npt.NDArray[np.uint8], size: tuple[int, int], resample: int, window: Window
+    image: npt.NDArray[np.uint8], size: tuple[int, int], resample: int, part: Rectangle
 ) -> Planes:
-    """Resizes an image, and computes only a window of the result.
+    """Resizes an image, and computes only a part of the result.
 
     Args:
         image: uint8 [H, W, C].
         size: Height and width of the whole result.
         resample: One of Pillow's filters: the constants of this module.
-        window: The part of the result that is wanted; it lies within ``size``.
+        part: The wanted part of the result; it lies within ``size``.
 
     Returns:
-        uint8 [C, window.height, window.width], equal to Pillow's ``Image.resize`` and ``crop``.
+        uint8 [C, part.height, part.width], equal to Pillow's ``Image.resize`` and ``crop``.
     """
-    rows, columns = _ranges(window)
+    rows, columns = _ranges(part)
     if image.shape[:2] == size:
         return _planes(image[rows.start : rows.stop, columns.start : columns.stop])
     if resample == NEAREST:
@@ -70,39 +70,39 @@ def resize(
         nearest_columns = _nearest(image.shape[1], size[1], columns)
         return _planes(image[nearest_rows[:, None], nearest_columns])
     if _vertical_is_first(image.shape[:2], size):
-        turned_window = Window(window.left, window.top, window.width, window.height)
-        turned = _filtered(image.transpose(1, 0, 2), (size[1], size[0]), resample, turned_window)
+        turned_part = Rectangle(part.left, part.top, part.width, part.height)
+        turned = _filtered(image.transpose(1, 0, 2), (size[1], size[0]), resample, turned_part)
         return np.ascontiguousarray(turned.transpose(0, 2, 1))
-    return _filtered(image, size, resample, window)
+    return _filtered(image, size, resample, part)
 
 
-def resize_windows(
-    image: npt.NDArray[np.uint8], size: tuple[int, int], resample: int, windows: Sequence[Window]
+def resize_parts(
+    image: npt.NDArray[np.uint8], size: tuple[int, int], resample: int, parts: Sequence[Rectangle]
 ) -> list[Planes]:
-    """Computes several windows of a result: together, unless they lie far apart.
+    """Computes several parts of a result: together, unless they lie far apart.
 
     Args:
         image: As for ``resize``.
         size: As for ``resize``.
         resample: As for ``resize``.
-        windows: At least one window.
+        parts: At least one part.
 
     Returns:
-        What ``resize`` gives for each of them.
+        For each part the same as ``resize``.
     """
-    top, left = min(w.top for w in windows), min(w.left for w in windows)
-    bottom = max(w.top + w.height for w in windows)
-    right = max(w.left + w.width for w in windows)
-    whole = Window(top, left, bottom - top, right - left)
-    if whole.height * whole.width > sum(w.height * w.width for w in windows):
-        return [resize(image, size, resample, window) for window in windows]
+    top, left = min(p.top for p in parts), min(p.left for p in parts)
+    bottom = max(p.top + p.height for p in parts)
+    right = max(p.left + p.width for p in parts)
+    whole = Rectangle(top, left, bottom - top, right - left)
+    if whole.height * whole.width > sum(p.height * p.width for p in parts):
+        return [resize(image, size, resample, part) for part in parts]
     planes = resize(image, size, resample, whole)
-    return [planes[:, w.top - top :, w.left - left :][:, : w.height, : w.width] for w in windows]
+    return [planes[:, p.top - top :, p.left - left :][:, : p.height, : p.width] for p in parts]
 
 
-def _ranges(window: Window) -> tuple[range, range]:
-    """The rows and the columns of a window."""
-    top, left, height, width = window
+def _ranges(part: Rectangle) -> tuple[range, range]:
+    """The rows and the columns of a rectangle."""
+    top, left, height, width = part
     return range(top, top + height), range(left, left + width)
 
 
@@ -113,15 +113,15 @@ def _vertical_is_first(source: tuple[int, ...], target: tuple[int, int]) -> bool
 
 
 def _filtered(
-    image: npt.NDArray[np.uint8], size: tuple[int, int], resample: int, window: Window
+    image: npt.NDArray[np.uint8], size: tuple[int, int], resample: int, part: Rectangle
 ) -> Planes:
     """As ``resize``, by a horizontal and then a vertical pass."""
-    rows, columns = _ranges(window)
+    rows, columns = _ranges(part)
     vertical = _blocks(image.shape[0], size[0], rows, resample)
     horizontal = _blocks(image.shape[1], size[1], columns, resample)
     needed = slice(vertical[0].inputs.start, vertical[-1].inputs.stop)
-    between = _horizontal_pass(image[needed], horizontal, window.width)
-    return _vertical_pass(between, vertical, window.height)
+    between = _horizontal_pass(image[needed], horizontal, part.width)
+    return _vertical_pass(between, vertical, part.height)
 
 
 def _planes(image: npt.NDArray[np.uint8]) -> Planes:

@@ -1,4 +1,4 @@
-"""Which frames of a video a model gets to see: pure functions of the number of frames.
+"""Chooses the frames of a video that a model sees: pure functions of the number of frames.
 
 | method | frames | taken from |
 |---|---|---|
@@ -27,7 +27,7 @@ from timesformer_runtime.input.option_values import METHODS, SHORT_POLICIES
 FrameIndices = npt.NDArray[np.int64]
 
 FACEBOOK_RATE = 30.0  # frames per second that rates of the authors' test count in
-# Spacing of the released Kinetics models, which their files do not tell, by number of frames.
+# Spacing of the released Kinetics models by number of frames; their files do not state it.
 RELEASED_RATES: Mapping[int, int] = {8: 32, 16: 16, 96: 4}
 
 _WITH_RATE = ("center", "dense", "pipeline", "facebook")
@@ -37,10 +37,10 @@ _MOST_CLIPS, _HIGHEST_RATE = 1000, 1_000_000
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-    """How frames are chosen.
+    """Options for the choice of frames.
 
     Attributes:
-        method: One of the table above.
+        method: One of the methods in this module's table.
         rate: Distance of neighbouring frames in frames; for ``facebook`` in thirtieths of a
             second. None is 1 for ``pipeline``, as in transformers, and else the one that the
             released Kinetics model with as many frames was trained with.
@@ -83,7 +83,7 @@ class Sampling:
         """Fills in the rate for a model of ``num_frames`` frames.
 
         Raises:
-            InvalidOptionError: The rate was left open, and nothing tells it.
+            InvalidOptionError: The rate was left open, and is not known for this number of frames.
         """
         if self.rate is not None or self.method not in _WITH_RATE:
             return self
@@ -135,8 +135,8 @@ class Sampling:
 def uniform(count: int, num_frames: int) -> FrameIndices:
     """Spreads the frames evenly over the whole video, its first and last frame included.
 
-    The rule of Hugging Face's documented examples: ``numpy.linspace(0, count - 1, num_frames)``,
-    truncated. A video with fewer frames than wanted repeats some.
+    This is the rule of Hugging Face's documented examples, ``numpy.linspace(0, count - 1,
+    num_frames)``, truncated. A video with fewer frames than wanted repeats some.
 
     Args:
         count: Number of frames of the video, at least 1.
@@ -154,7 +154,7 @@ def uniform(count: int, num_frames: int) -> FrameIndices:
 
 
 def _needed(sampling: Sampling, num_frames: int, fps: float) -> int:
-    """How many frames a video must have for no frame to be used twice."""
+    """The number of frames that a video must have, so that no frame is used twice."""
     rate = sampling.rate or 1
     if num_frames == 1 or sampling.method == "uniform":
         return num_frames

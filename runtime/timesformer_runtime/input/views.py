@@ -1,4 +1,4 @@
-"""Which parts of a video a model gets to see, and how they are brought to its size."""
+"""Options for the views of a video: its clips, their crops, and the way pixels are prepared."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Views:
 
     @property
     def count(self) -> int:
-        """How many times the model runs on a video."""
+        """Number of times that the model runs on a video."""
         return self.sampling.clips * self.crops
 
     def describe(self) -> str:

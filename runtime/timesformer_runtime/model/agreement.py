@@ -1,6 +1,7 @@
-"""How near a model's outputs are to PyTorch's, measured; verdicts are made by those who ask.
+"""Measures how near a model's outputs are to PyTorch's.
 
-The exporter's fidelity check and gate, and the golden check of this package, use it.
+The exporter's fidelity check and gate, and the golden check of this package, measure with it and
+each apply limits of their own.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ Array = npt.NDArray[Any]
 
 
 def incomparable(expected: Array, found: Array | None) -> str | None:
-    """Why a model's output cannot be compared with PyTorch's, or None where it can."""
+    """Says why a model's output cannot be compared with PyTorch's; None where it can."""
     if found is None:
         return "the output is missing"
     if found.shape != expected.shape:
@@ -28,7 +29,7 @@ def incomparable(expected: Array, found: Array | None) -> str | None:
 
 
 class Agreement:
-    """One output of a model beside PyTorch's, for the same clips; each measure is made on demand.
+    """One output of a model beside PyTorch's, for the same clips; measures are computed on demand.
 
     Args:
         expected: PyTorch's values; the first axis is the clip.
@@ -79,8 +80,8 @@ class Agreement:
     def centred_cosine(self) -> float:
         """The mean over the clips [clips, values] of the cosine between their centred outputs.
 
-        The mean over the clips is taken away from each output, for what all clips share would hide
-        how they differ; each clip counts alike, however large its values are.
+        The mean over the clips is subtracted from each output, because values that all clips share
+        would hide how the clips differ. Each clip counts alike, however large its values are.
         """
         spread = self._expected.std(axis=1, keepdims=True)
         scale = np.where(spread > 0, spread, 1.0)
@@ -96,8 +97,8 @@ class Agreement:
 
         Args:
             count: How many labels of logits [clips, labels].
-            lead: Of the clips only those count whose last label among the first ones leads the
-                next one by more than this in PyTorch; 1.0 where there is none.
+            lead: Count only the clips for which, in PyTorch, the logit of the last of these labels
+                is larger than the next one by more than this. Without such clips the share is 1.0.
         """
         labels = self._expected.shape[1]
         if count >= labels:

@@ -13,20 +13,20 @@ def class_names(config: Mapping[str, Any]) -> tuple[str, ...] | None:
     """The names in the order of the classes; None where the configuration has none.
 
     Args:
-        config: The contents of a ``config.json``. ``id2label`` counts; where it is absent,
-            ``label2id`` turned round.
+        config: The contents of a ``config.json``. ``id2label`` counts; where it is absent, the
+            inverse of ``label2id``.
 
     Raises:
-        InvalidModelError: They do not give each class from 0 on one name.
+        InvalidModelError: The names are not one for each class from 0 on.
     """
-    for key, turned in (("id2label", False), ("label2id", True)):
+    for key, inverted in (("id2label", False), ("label2id", True)):
         given = config.get(key)
         if given is None:
             continue
         if not isinstance(given, Mapping) or not given:
-            what = "names to class indices" if turned else "class indices to names"
+            what = "names to class indices" if inverted else "class indices to names"
             raise InvalidModelError(f"{key} is {quoted(given)}; it must map {what}")
-        pairs = ((index, name) for name, index in given.items()) if turned else given.items()
+        pairs = ((index, name) for name, index in given.items()) if inverted else given.items()
         return _ordered(pairs, key)
     return None
 

@@ -24,7 +24,7 @@ _PRODUCT = bytes.fromhex(
 
 
 def granted_threads(root: Path = Path("/")) -> int:
-    """How many threads can run at once: what affinity and the container's quota allow.
+    """Number of threads that can run at once, as affinity and the container's quota allow.
 
     The smaller of the scheduler's affinity mask and the CPU quota of the control group (version
     1 or 2) and of the groups above it, rounded up; at least 1. ONNX Runtime itself looks at
@@ -39,7 +39,7 @@ def granted_threads(root: Path = Path("/")) -> int:
 
 
 def cpu_quota(root: Path = Path("/")) -> float | None:
-    """CPUs' worth of time that the control groups of this process allow; None without a limit."""
+    """The smallest CPU quota of this process's control groups, in CPUs; None without a quota."""
     limits = [limit for directory in _control_groups(root) for limit in _limits(directory)]
     return min(limits, default=None)
 
@@ -54,10 +54,10 @@ def instruction_sets(root: Path = Path("/")) -> tuple[str, ...] | None:
 
 @functools.cache
 def saturates_int8() -> bool:
-    """Whether ONNX Runtime's 8-bit products overflow on this processor, as on x86 without VNNI.
+    """Tries out if ONNX Runtime's 8-bit products overflow here, as on x86 without VNNI.
 
-    Tried out, not looked up: an emulator or a virtual machine may show a program another processor
-    than ``/proc/cpuinfo`` names, and other systems have no such file.
+    A look into ``/proc/cpuinfo`` is not enough: in an emulator or a virtual machine it may name
+    another processor than the one that programs run on, and other systems do not have that file.
 
     Raises:
         MissingDependencyError: ONNX Runtime is not installed.
@@ -108,7 +108,7 @@ def _limits(directory: Path) -> Iterator[float]:
 
 
 def _ratio(quota: str, period: str) -> Iterator[float]:
-    """Nothing for "max", -1 (no limit) and files that are not there."""
+    """The quota in CPUs; nothing for "max", for -1 (no limit), and for files that do not exist."""
     if quota.isdigit() and period.isdigit() and int(quota) > 0 and int(period) > 0:
         yield int(quota) / int(period)
 

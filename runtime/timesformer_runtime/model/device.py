@@ -1,4 +1,4 @@
-"""Where to run: ONNX Runtime's import, its devices, and why one is not available."""
+"""Imports ONNX Runtime, chooses its device, and explains why a device is not available."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class Device:
         name: ``cpu``, ``cuda``, or another provider's name without ``ExecutionProvider``, in
             lower case.
         providers: ONNX Runtime's names of the providers that the session must have.
-        options: Their options.
-        reason: Why it was chosen, where it was not simply asked for; else empty.
+        options: For each provider its options.
+        reason: Why ``auto`` chose this device; empty where the user named it.
     """
 
     name: str
@@ -55,13 +55,13 @@ class Device:
 
 
 def load_onnxruntime() -> Any:
-    """The ``onnxruntime`` module, imported on first use.
+    """Imports ``onnxruntime``, on first use.
 
     Raises:
-        MissingDependencyError: It is not installed, or cannot be loaded.
+        MissingDependencyError: ONNX Runtime is not installed, or cannot be loaded.
     """
-    # Some versions report to Microsoft, in a thread for which a forked process would wait at its
-    # end. It does not have that thread.
+    # Some versions send telemetry from a thread. A forked process does not have that thread, but
+    # would wait for it at its end.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     remedy = 'pip install "timesformer-onnx[cpu]" (or "timesformer-onnx[gpu]" for NVIDIA GPUs)'
     try:
@@ -77,7 +77,7 @@ def load_onnxruntime() -> Any:
             f"ONNX Runtime cannot be loaded ({one_line(error)}): {remedy}"
         ) from error
     if not hasattr(onnxruntime, "InferenceSession"):
-        # What stays when one of the two wheels, which share a folder, is uninstalled.
+        # The two wheels share a folder: this is left of it when one of them is uninstalled.
         raise MissingDependencyError(
             "ONNX Runtime is only half installed: pip uninstall -y onnxruntime onnxruntime-gpu, "
             f"then {remedy}"
@@ -86,7 +86,7 @@ def load_onnxruntime() -> Any:
 
 
 def choose_device(settings: SessionSettings) -> Device:
-    """Decides what to run on, by starting it where it could fail.
+    """Chooses the device; chooses CUDA only where a session really starts on it.
 
     Raises:
         DeviceError: The device is not available; the message quotes the reason.
@@ -112,10 +112,10 @@ def choose_device(settings: SessionSettings) -> Device:
 
 @functools.cache
 def cuda_problem() -> str | None:
-    """Why CUDA cannot be used, with the remedy; None when a session really starts on it.
+    """Says why CUDA cannot be used, with the remedy; None where a session starts on it.
 
     ONNX Runtime lists the provider as available even where its libraries cannot load, and then
-    silently uses the CPU; hence the trial. The answer is kept for the life of the process.
+    silently uses the CPU; so this starts a session. The answer is kept for the life of the process.
     """
     onnxruntime = load_onnxruntime()
     if _CUDA not in onnxruntime.get_available_providers():
@@ -145,7 +145,7 @@ def cuda_problem() -> str | None:
 
 
 def installed_wheels() -> dict[str, str]:
-    """Versions of the installed ONNX Runtime wheels; more than one overwrite each other."""
+    """Versions of the installed ONNX Runtime wheels; two of them overwrite each other's files."""
     versions = {}
     for name in ("onnxruntime", "onnxruntime-gpu"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -197,7 +197,7 @@ def quiet(onnxruntime: Any) -> Iterator[None]:
 
 
 def quiet_options(onnxruntime: Any) -> Any:
-    """``SessionOptions`` that leave the log to exceptions, which say the same."""
+    """``SessionOptions`` that log only fatal errors: exceptions say the rest."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = FATAL
     return options

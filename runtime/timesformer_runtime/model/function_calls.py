@@ -1,6 +1,7 @@
-"""How large a graph becomes once its functions are written out, which ONNX Runtime does first.
+"""Counts a graph's nodes with its functions inlined, as ONNX Runtime inlines them when it loads it.
 
-A graph of a few kilobytes can have thirty functions of which each calls the one before it twice.
+A file of a few kilobytes can define thirty functions that each call the one before it twice: that
+are a billion nodes.
 """
 
 from __future__ import annotations
@@ -25,10 +26,14 @@ _OF_ONNX = b"ai.onnx"  # the default domain, which may also be left out
 
 
 def count_nodes(reader: Reader) -> float:
-    """How many nodes the graph has with all functions written out; infinite if they never end.
+    """Counts the nodes of a graph with all functions inlined.
+
+    Returns:
+        Infinity where a function calls itself; 0 for a graph without functions, whose nodes need
+        no count.
 
     Raises:
-        ValueError, IndexError: It is not a model.
+        ValueError, IndexError: The file is not a model.
     """
     functions = {
         _name(reader, function, _FUNCTION_DOMAIN, _FUNCTION_NAME, _FUNCTION_OVERLOAD): _calls(
@@ -53,7 +58,7 @@ def _name(reader: Reader, message: Field, *numbers: int) -> _Name:
 
 
 def _calls(reader: Reader, body: Field, number: int) -> _Calls:
-    """What the nodes of a graph or function call, those of the graphs inside of it included."""
+    """Counts the calls of each operator and function in a body, nested graphs included."""
     calls: _Calls = collections.Counter()
     bodies = [(body, number)]
     while bodies:
@@ -70,7 +75,7 @@ def _graphs_of(reader: Reader, node: Field) -> Iterator[Field]:
 
 
 def _sizes(functions: Mapping[_Name, _Calls]) -> dict[_Name, float]:
-    """The nodes of each function with all that it calls written out."""
+    """Counts the nodes of each function, with all functions that it calls inlined."""
     sizes: dict[_Name, float] = {}
     waiting = list(functions)
     begun: set[_Name] = set()

@@ -1,11 +1,12 @@
-"""Looks at an ``.onnx`` file before ONNX Runtime loads it: where its weights are, and how large.
+"""Checks an ``.onnx`` file before ONNX Runtime loads it: its size, its nodes, its weights' files.
 
 Any tensor can name another file that holds its values, which ONNX calls external data. Some
 versions of ONNX Runtime open whatever file a graph names, so that a stranger's graph could read
-any. Here such files must be in the model's folder.
+every file of the user. This module accepts only files in the model's folder.
 
-ONNX Runtime opens a path again after its structure was read here. A model that is replaced in
-between would be mixed of two; so the files are compared once it is loaded.
+ONNX Runtime opens the file again after this module has read the graph's structure. Were the file
+replaced in between, old structure would meet new weights: ``GraphSource.was_replaced`` tells so
+after loading.
 """
 
 from __future__ import annotations
@@ -46,11 +47,11 @@ _TENSOR_EXTERNAL, _TENSOR_LOCATION = 13, 14
 _ENTRY_KEY, _ENTRY_VALUE = 1, 2
 _KEY = b"location"  # of the entry that names the file
 
-_LONG = 1 << 12  # bytes, beyond which a text is not searched for in weights
+_LONG = 1 << 12  # bytes; a longer initializer is weights, in which a text is not searched for
 _CHUNK = 1 << 20
 _LARGEST = (1 << 31) - 1  # bytes; protobuf reads no more
 _MOST_NODES = 100_000  # a large model has some thousands
-_MOST_LINKS = 40  # as Linux follows
+_MOST_LINKS = 40  # symbolic links that Linux follows
 
 
 class FileVersion(NamedTuple):
@@ -58,9 +59,10 @@ class FileVersion(NamedTuple):
 
     Attributes:
         path: Its absolute path.
-        contents: What changes when it is written to, or another takes its place.
-        name_changed: When its name or its permissions changed last. Of two files that take turns
-            under one path, that tells whether the first one was away.
+        contents: Device, inode, size and time of the last write, one of which differs after the
+            file was written to or replaced.
+        name_changed: Time of the last change of its name or permissions. It differs for a file
+            that was moved away and back again.
     """
 
     path: Path
@@ -69,10 +71,10 @@ class FileVersion(NamedTuple):
 
     @classmethod
     def of(cls, path: Path, status: os.stat_result | None = None) -> Self:
-        """The file that is under a path now, or the open one of that status.
+        """The version of the file at a path, now or as an open file's status has it.
 
         Raises:
-            OSError: It is not there.
+            OSError: The file does not exist.
         """
         status = status or path.stat()
         contents = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
@@ -82,8 +84,8 @@ class FileVersion(NamedTuple):
         """Reads the contents piece by piece.
 
         Raises:
-            InvalidModelError: It is another file by now.
-            OSError: It is not there any more.
+            InvalidModelError: The file was replaced.
+            OSError: The file does not exist any more.
         """
         with self.path.open("rb") as file:
             while chunk := file.read(_CHUNK):
@@ -101,9 +103,11 @@ class GraphSource:
 
     Attributes:
         model: The path of a graph, or its contents.
-        folder: Where a model of contents has its weights; None where they are in it.
-        files: What it was read from, the ``.onnx`` file first; none for contents that were given.
-        is_mapped: Whether large weights of the ``.onnx`` file were left out of the contents.
+        folder: The folder of the files that contents refer to; None for a path, and for contents
+            that hold all of their weights.
+        files: The files that were read, the ``.onnx`` file first; without it for contents that
+            the user gave.
+        is_mapped: Whether the contents refer to the ``.onnx`` file for its large weights.
     """
 
     model: Path | bytes
@@ -112,7 +116,7 @@ class GraphSource:
     is_mapped: bool = False
 
     def was_replaced(self) -> bool:
-        """Whether ONNX Runtime may have opened other files than those that were read here."""
+        """Tells if ONNX Runtime may have opened other files than this module read."""
         is_complete = isinstance(self.model, bytes) and self.folder is None
         return not is_complete and not all(_is_current(file) for file in self.files)
 
@@ -125,15 +129,15 @@ def _is_current(file: FileVersion) -> bool:
 
 
 def source_of_bytes(graph: bytes, folder: Path | None, name: str) -> GraphSource:
-    """Looks at a graph whose contents are given.
+    """Checks a graph whose contents are given.
 
     Args:
         graph: The contents.
-        folder: Where its weights may be; None for nowhere.
+        folder: The folder where files with its weights may be; None where no such files may be.
         name: The model's name, for errors.
 
     Raises:
-        InvalidModelError: It has weights in files, and no folder or outside of it.
+        InvalidModelError: Its weights are in files without a folder, or outside of the folder.
     """
     locations = _locations(graph, name)
     _check_functions(graph, name)
@@ -141,8 +145,8 @@ def source_of_bytes(graph: bytes, folder: Path | None, name: str) -> GraphSource
         return GraphSource(graph)
     if folder is None:
         raise InvalidModelError(
-            f"{name}: weights are in another file, {quoted(min(locations))}, which "
-            "contents without a folder cannot name: give the path of the .onnx file instead"
+            f"{name}: weights are in another file, {quoted(min(locations))}, and bytes do not say "
+            "in which folder: give the path of the .onnx file instead"
         )
     with _readable(name):
         files = _files_beside(locations, (folder,), name)[1]
@@ -150,7 +154,7 @@ def source_of_bytes(graph: bytes, folder: Path | None, name: str) -> GraphSource
 
 
 def source_of_file(graph: Path, name: str, *, maps: bool, copies: bool = False) -> GraphSource:
-    """Looks at a graph in a file; all that is read of it comes from one opening.
+    """Checks a graph in a file; opens the file only once.
 
     Args:
         graph: Its path.
@@ -159,7 +163,7 @@ def source_of_file(graph: Path, name: str, *, maps: bool, copies: bool = False) 
         copies: Whether to take the contents instead of the path, unless weights are elsewhere.
 
     Raises:
-        InvalidModelError: It cannot be read, or its weights are where they may not be.
+        InvalidModelError: The file cannot be read, or its weights are outside of its folder.
     """
     with _readable(name), graph.open("rb") as file:
         status = os.fstat(file.fileno())
@@ -186,7 +190,7 @@ def source_of_file(graph: Path, name: str, *, maps: bool, copies: bool = False) 
 
 
 def being_written(name: str) -> InvalidModelError:
-    """The error of a model that does not hold still."""
+    """Makes the error for a model whose files change while they are read."""
     return InvalidModelError(
         f"{name}: its files change while they are read: wait until they are complete; replace a "
         "model by renaming a new file to its name"
@@ -205,7 +209,7 @@ def _readable(name: str) -> Iterator[None]:
 
 
 def linked_paths(path: Path) -> list[Path]:
-    """The path, and where it leads as a symbolic link, link by link."""
+    """The path, and each path that it leads to as a symbolic link, one after the other."""
     paths = [path]
     while paths[-1].is_symlink() and len(paths) <= _MOST_LINKS:
         paths.append(paths[-1].parent / paths[-1].readlink())
@@ -218,7 +222,7 @@ def _files_beside(
     """The first folder that has all of the files, and the files.
 
     Raises:
-        InvalidModelError: None has them, or they are not in it.
+        InvalidModelError: No folder has all of the files, or a link leads out of the folder.
     """
     for location in sorted(locations):
         _check_location(location, name)
@@ -271,7 +275,7 @@ def _check_functions(data: Buffer, name: str) -> None:
         return  # ONNX Runtime says what is wrong
     if count > _MOST_NODES:
         raise InvalidModelError(
-            f"{name}: cannot load it: with its functions written out it has "
+            f"{name}: cannot load it: with its functions inlined it has "
             f"{'no end of' if math.isinf(count) else f'{count:.3g}'} nodes; at most {_MOST_NODES} "
             "can be run: do not trust it, or export it without functions"
         )
@@ -281,7 +285,7 @@ def _locations(data: Buffer, name: str) -> set[str]:
     """The files that tensors of a graph name.
 
     Raises:
-        InvalidModelError: It cannot be told.
+        InvalidModelError: The file is damaged, so that its tensors cannot be read.
     """
     try:
         reader = Reader(data)
@@ -295,7 +299,7 @@ def _locations(data: Buffer, name: str) -> set[str]:
 
 
 def _may_name_files(reader: Reader) -> bool:
-    """Whether a look into every node is due, which takes ten times as long as this."""
+    """Quickly rules out most files; a look into every node takes ten times as long."""
     for field in reader.fields():
         is_graph = (field.number, field.wire_type) == (_MODEL_GRAPH, DELIMITED)
         for part in reader.fields(field) if is_graph else (field,):

@@ -33,7 +33,7 @@ _FILE_SUFFIXES = (
 )
 _ATTEMPTS = 2  # to get the list of files
 _PAUSE = 1.0  # seconds between them
-_PATIENCE = 5  # seconds for an answer, which HF_HUB_ETAG_TIMEOUT can make more
+_PATIENCE = 5  # seconds for an answer, unless HF_HUB_ETAG_TIMEOUT is set
 _BUSY = {408, 429, 500, 502, 503, 504}  # HTTP statuses after which another attempt makes sense
 _LONGEST_REASON = 300  # characters of what a library says
 _SECRETS = re.compile(r"(?<=Bearer )[^\s'\"]+|(?<=//)[^/@\s]+(?=@)")
@@ -41,12 +41,12 @@ _LOGIN = "run `hf auth login` or set HF_TOKEN"
 
 
 def looks_like_hub_id(text: str) -> bool:
-    """Whether ``text`` reads as ``owner/name`` on the Hub rather than as a path to a file."""
+    """True for ``owner/name``, unless it ends like the name of a file."""
     return is_hub_id(text) and PurePosixPath(text).suffix.lower() not in _FILE_SUFFIXES
 
 
 def is_hub_id(text: str) -> bool:
-    """Whether ``text`` can be a name ``owner/name`` on the Hub."""
+    """True for a name ``owner/name`` that the Hub allows."""
     return (
         _HUB_ID.fullmatch(text) is not None
         and len(text) <= 96  # the Hub's limit
@@ -108,16 +108,17 @@ def list_files(
             return sorted(
                 path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
             )
-        names = _listed(repo_id, revision)
+        names = _request_files(repo_id, revision)
     for name in names:
         _check_name(repo_id, name)
     return names
 
 
-def _listed(repo_id: str, revision: str | None) -> list[str]:
-    """The files on the Hub, in one answer: what comes in pages is asked for where each page says.
+def _request_files(repo_id: str, revision: str | None) -> list[str]:
+    """Asks the Hub for the names of the files; asks again, once, after a brief failure.
 
-    Another attempt is made at once or not at all: huggingface_hub itself makes six in 23 seconds.
+    One request gives all names. Requests for pages would follow the address that each page names,
+    whatever host it is on. huggingface_hub's own function makes six attempts, in 23 seconds.
     """
     from huggingface_hub import HfApi, constants, errors  # noqa: PLC0415 (an optional dependency)
 
@@ -144,15 +145,16 @@ def _check_name(repo_id: str, name: str) -> None:
     path = PurePosixPath(name)
     if path.is_absolute() or not {"..", "."}.isdisjoint(name.split("/")) or {*name} & {*"\\\0"}:
         raise HubError(
-            f"{repo_id} names {quoted(name)} as a file of itself, which is outside of it: do not "
+            f"{repo_id} lists a file {quoted(name)}, which is outside of the repository: do not "
             "trust it"
         )
 
 
 def _network_errors() -> tuple[type[BaseException], ...]:
-    """OSErrors, and those of the HTTP library that this version of huggingface_hub uses.
+    """The errors of huggingface_hub's downloads: of the system, of its HTTP library, and of Xet.
 
-    And the RuntimeErrors of its other way to download, Xet.
+    The HTTP library depends on the version of huggingface_hub. Xet, its other way to download,
+    raises RuntimeErrors.
     """
     from huggingface_hub import errors  # noqa: PLC0415 (an optional dependency)
 
@@ -190,7 +192,7 @@ def _translated(repo_id: str, revision: str | None, filename: str | None) -> Ite
         ) from error
     except errors.HfHubHTTPError as error:
         raise _refused(where, error) from error
-    except Exception as error:  # whatever an answer of another kind makes of the library
+    except Exception as error:  # the library can raise anything when a server is not a Hub
         raise _other_error(what, error) from error
 
 
@@ -208,7 +210,7 @@ def _errors_of_the_library(repo_id: str) -> Any:
 
 
 def _check_endpoint() -> None:
-    """Checks HF_ENDPOINT, with which huggingface_hub fails while it is imported."""
+    """Checks HF_ENDPOINT, because the import of huggingface_hub fails for some of its values."""
     endpoint = os.environ.get("HF_ENDPOINT")
     if not endpoint:
         return

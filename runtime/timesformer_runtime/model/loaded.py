@@ -1,7 +1,7 @@
 """A model that is ready to run: its graph, what goes in and comes out, labels, golden check.
 
-An ``.onnx`` file of timesformer-export says all of it in its ``metadata_props``; for other files
-``config.json`` and ``preprocessor_config.json`` beside them do.
+An ``.onnx`` file of timesformer-export states all of this in its ``metadata_props``. For other
+files, ``config.json`` and ``preprocessor_config.json`` beside the file state it.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Golden:
         """Reads the metadata entry ``golden``.
 
         Raises:
-            InvalidModelError: It is not one, or of a generator that is not known here.
+            InvalidModelError: The entry is not a golden check, or its generator is unknown.
         """
         if values.get("generator") != GENERATOR:
             raise InvalidModelError(
@@ -114,10 +114,10 @@ class LoadedModel:
     Attributes:
         name: The model as it was asked for.
         graph: The ``.onnx`` file, or its contents.
-        dtype: The variant that was loaded, such as ``int8``; None where nothing tells.
+        dtype: The variant that was loaded, such as ``int8``; None where it is unknown.
         session: The loaded graph.
-        input: What the graph takes.
-        preprocessing: From frames to the input; None where the graph does that itself.
+        input: The input of the graph.
+        preprocessing: Turns frames into the input; None where the graph does that itself.
         outputs: The graph's outputs by the names used here: ``logits``, ``features``, ...; the
             value is the name in the graph.
         labels: Names of the classes; None where the model has no classes.
@@ -152,7 +152,7 @@ def load_model(
     """Finds, loads and checks a model; see ``find_model`` for what it can be.
 
     Raises:
-        TimesformerError: It cannot be found or loaded, is not a video model, or its files
+        TimesformerError: The model cannot be found or loaded, is not a video model, or its files
             contradict each other.
     """
     device = choose_device(settings)
@@ -305,7 +305,7 @@ def _read_num_frames(tensor: TensorInfo, config: Mapping[str, Any]) -> int:
 def _read_preprocessing(
     metadata: Mapping[str, str], files: ModelFiles
 ) -> tuple[Preprocessing, tuple[str, ...]]:
-    """The preprocessing, and what is to be said about where it is from."""
+    """The preprocessing, and notes for the user about the file that describes it."""
     entry = _json_entry(metadata, "preprocessor_config")
     if entry:
         return Preprocessing.from_dict(entry), ()

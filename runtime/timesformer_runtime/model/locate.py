@@ -1,4 +1,4 @@
-"""Which files make up a model: an exported model's folder, one .onnx file, a Hub id, or bytes."""
+"""Finds a model's files: in an exported model's folder, beside one .onnx file, or on the Hub."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from timesformer_runtime.json_object import read_json_object
 from timesformer_runtime.model import hub
 from timesformer_runtime.model.graph_file import linked_paths
 
-# The names that the Hub and transformers.js use, in onnx/ or at the root.
+# The file name of each variant, as on the Hub and in transformers.js, in onnx/ or at the root.
 DTYPES: Mapping[str, str] = {
     "fp32": "model.onnx",
     "fp16": "model_fp16.onnx",
@@ -50,9 +50,10 @@ class ModelFiles:
     Attributes:
         name: The model as it was asked for.
         graph: The ``.onnx`` file, or its contents.
-        dtype: The variant that the file's name tells; None where it tells nothing.
+        dtype: The variant that the file's name stands for; None for another name.
         config_file: The ``config.json`` beside it, if there is one.
-        preprocessor_files: What lies beside it of ``PREPROCESSOR_FILES``, nearest folder first.
+        preprocessor_files: Those of ``PREPROCESSOR_FILES`` that exist beside the graph, of the
+            nearest folder first.
     """
 
     name: str
@@ -61,8 +62,8 @@ class ModelFiles:
     config_file: Path | None = None
     preprocessor_files: tuple[Path, ...] = ()
 
-    # Read only when asked for: a graph that says everything itself needs none of them, and what
-    # lies beside it may have nothing to do with it.
+    # The files are read only on demand: a graph that states everything itself needs none of them,
+    # and the files beside it may not belong to it.
 
     @property
     def config(self) -> Mapping[str, Any] | None:
@@ -71,7 +72,7 @@ class ModelFiles:
 
     @property
     def preprocessor(self) -> PreprocessorConfig | None:
-        """Which of ``preprocessor_files`` counts; InvalidModelError where one is broken."""
+        """The one of ``preprocessor_files`` that counts; InvalidModelError where one is broken."""
         return choose_preprocessor(self.preprocessor_files)
 
 
@@ -98,8 +99,8 @@ def find_model(
         local_files_only: Whether only files that were downloaded before may be used.
 
     Raises:
-        ModelNotFoundError: There is no such model, or not in that variant.
-        InvalidModelError: A file that belongs to it is broken.
+        ModelNotFoundError: The model does not exist, or does not have that variant.
+        InvalidModelError: A file of the model is broken.
         InvalidOptionError: An option does not apply to this model.
         HubError: The Hub cannot be reached or refuses access.
         MissingDependencyError: The model is on the Hub and ``huggingface_hub`` is not installed.
@@ -121,7 +122,7 @@ def find_model(
     name = "the model's bytes" if isinstance(model, bytes) else str(model)
     if revision is not None:
         raise InvalidOptionError(
-            f"revision is {revision!r}, but {name} is no Hub id: leave revision out"
+            f"revision is {revision!r}, but {name} is not a Hub id: leave revision out"
         )
     if isinstance(model, bytes):
         _check_dtype(name, None, dtype)
@@ -154,7 +155,8 @@ def _one_file(path: Path, name: str, dtype: str | None) -> ModelFiles:
         raise InvalidModelError(f"{name}: a model file must end in .onnx")
     found = _dtype_of(path.name)
     _check_dtype(name, found, dtype)
-    # As named and as linked to: in the Hub's cache a file is a link to a folder of blobs.
+    # The folders of the path and of all that it links to: in the Hub's cache a file is a link into
+    # a folder of blobs.
     folders = []
     for place in (*(linked.absolute() for linked in linked_paths(path)), path.resolve()):
         folders.append(place.parent)
@@ -174,7 +176,7 @@ def _in_folder(folder: Path, name: str, device: str, dtype: str | None) -> Model
         ]
     except OSError as error:
         raise ModelNotFoundError(f"{name}: cannot be read ({error.strerror})") from error
-    graph, found = _pick(names, name, device, dtype)
+    graph, found = _choose_graph(names, name, device, dtype)
     folders = ((folder / graph).parent, folder)
     return ModelFiles(name, folder / graph, found, *_beside(folders))
 
@@ -200,9 +202,9 @@ def _on_hub(
     try:
         names = hub.list_files(name, revision=revision, local_files_only=local_files_only)
     except (ModelNotFoundError, HubError, MissingDependencyError) as error:
-        # A mistyped path can look like a Hub id: say both readings.
+        # A mistyped path can look like a Hub id: the message speaks of both.
         raise type(error)(f"{error}; and there is no folder or file {name} here") from error
-    graph, found = _pick(names, name, device, dtype)
+    graph, found = _choose_graph(names, name, device, dtype)
     folder = PurePosixPath(graph).parent
 
     def sidecars(*files: str) -> Iterator[Path]:
@@ -217,7 +219,7 @@ def _on_hub(
     return ModelFiles(name, download(graph), found, config, preprocessors)
 
 
-def _pick(
+def _choose_graph(
     names: Sequence[str], model: str, device: str, dtype: str | None
 ) -> tuple[str, str | None]:
     """Chooses the graph among a model's files; returns its name and its dtype."""

@@ -1,12 +1,12 @@
-"""Large weights of an ``.onnx`` file as references into it, so that they are mapped, not copied.
+"""Replaces large weights in a graph by references into its own file, so that they are not copied.
 
 Weights that go through the protobuf parser are copied before they are packed for the processor,
-which is half of the time that loading an int8 model takes. Those in a file beside the graph
-("external data") are mapped into memory instead. This gives ONNX Runtime the same file as both: its
-structure without the large weights, which say at which byte of it they are.
+which is half of the time that loading an int8 model takes. ONNX Runtime maps weights in a file
+beside the graph ("external data") into memory instead. So this module gives it the graph without
+its large weights; in their place are references to their bytes in the ``.onnx`` file itself.
 
-Only integer weights: those in floats have to lie at multiples of their size, and ONNX Runtime's
-optimiser copies them all the same, which takes longer than parsing them.
+Only integer weights become references: floats would have to lie at multiples of their size, and
+ONNX Runtime's optimiser copies mapped floats as well, which takes longer than parsing them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ENTRY_KEY, _ENTRY_VALUE = 1, 2
 _EXTERNAL = 1  # a value of TensorProto.DataLocation
 
 _LARGE = 1 << 16  # bytes; what is smaller costs no time
-_BYTES = {2, 3, 21, 22}  # TensorProto.DataType: uint8, int8, uint4, int4
+_BYTE_TYPES = {2, 3, 21, 22}  # TensorProto.DataType: uint8, int8, uint4, int4
 
 
 class MappedModel(NamedTuple):
@@ -32,7 +32,7 @@ class MappedModel(NamedTuple):
 
     Attributes:
         graph: The model without them, serialized.
-        folder: Where the file is; ONNX Runtime has to be told.
+        folder: The folder of the file, which ONNX Runtime has to be told.
     """
 
     graph: bytes
@@ -40,15 +40,15 @@ class MappedModel(NamedTuple):
 
 
 def map_weights(path: Path, reader: Reader) -> MappedModel | None:
-    """Reads where the weights of a model are.
+    """Replaces the large integer weights of a model by references into its file.
 
     Args:
         path: The model's file, which ONNX Runtime will open for the weights.
         reader: Reads its contents.
 
     Returns:
-        None for a file that has no large integer weights, has weights elsewhere already, or is no
-        sound model: ONNX Runtime can load it as it is, or says what is wrong.
+        None for a file without large integer weights, with weights in other files, or with damage:
+        ONNX Runtime can load it as it is, or says what is wrong.
     """
     try:
         file = path.resolve(strict=True)  # symbolic links may lead to other folders
@@ -85,13 +85,13 @@ def _large_weights(reader: Reader, graph: Field) -> dict[int, Field]:
         weights = fields.get(_TENSOR_BYTES)
         if weights is None or weights.end - weights.contents < _LARGE:
             continue
-        if reader.integer(fields[_TENSOR_TYPE]) in _BYTES:
+        if reader.integer(fields[_TENSOR_TYPE]) in _BYTE_TYPES:
             found[tensor.start] = weights
     return found
 
 
 def _reference(reader: Reader, tensor: Field, weights: Field, name: bytes) -> bytes:
-    """A tensor without its bytes, which are where they are in the file of this name."""
+    """A tensor with a reference to its bytes in the file of this name, instead of the bytes."""
     return message(
         _GRAPH_INITIALIZER,
         reader.data[tensor.contents : weights.start]

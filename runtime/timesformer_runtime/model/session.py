@@ -73,17 +73,17 @@ class Session:
         device: As given.
         providers: The providers that the session really has.
         threads: CPU threads that one run uses.
-        inputs: What the graph takes.
-        outputs: What the graph gives.
+        inputs: The inputs of the graph.
+        outputs: The outputs of the graph.
         metadata: The file's ``metadata_props``.
-        files: The graph's file and those of its weights, as they were loaded; of a graph that was
-            given as bytes only the latter.
+        files: The versions of the graph's file and of its weights' files that were loaded; for a
+            graph that was given as bytes only its weights' files.
         wide_products: Whether the signed 8-bit weights of an int8 file are computed in 16 bits,
             because 8-bit products overflow on this processor. It is slower than 8 bits, but right.
 
     Raises:
-        InvalidModelError: It is not an ONNX model that this ONNX Runtime can load.
-        DeviceError: The session came up without a provider that was asked for.
+        InvalidModelError: The graph is not an ONNX model that this ONNX Runtime can load.
+        DeviceError: The session started without a provider that it must have.
         MissingDependencyError: ONNX Runtime is not installed.
     """
 
@@ -94,12 +94,13 @@ class Session:
         self._graph: Path | bytes = graph
         self._name = str(graph) if isinstance(graph, Path) else "the model's bytes"
         self._entries = _config_entries(settings)
-        self._lock = threading.Lock()  # held while it is loaded again in a forked process
+        self._lock = threading.Lock()  # held while a forked process loads the graph again
         self._runs: set[Any] = set()  # the options of runs that are going on
         source, session = self._load()
         self.files: tuple[FileVersion, ...] = source.files
         if isinstance(graph, Path):
-            self._graph = graph.absolute()  # should it be loaded again from another folder
+            # A forked process may load the graph again from another working directory.
+            self._graph = graph.absolute()
         self.providers: tuple[str, ...] = tuple(session.get_providers())
         missing = [name for name in device.providers if name not in self.providers]
         if missing:
@@ -138,10 +139,10 @@ class Session:
 
         Raises:
             InvalidModelError: The graph failed on this input on the CPU.
-            DeviceError: It failed on another device.
-            InferenceTimeoutError: It was not done in time.
+            DeviceError: The graph failed on another device.
+            InferenceTimeoutError: The graph was not done in time.
         """
-        session = self._session or self._loaded_again()
+        session = self._session or self._session_after_fork()
         options = load_onnxruntime().RunOptions()
         options.log_severity_level = FATAL
         self._runs.add(options)
@@ -169,22 +170,23 @@ class Session:
         )
 
     def leave_to_parent(self) -> None:
-        """Gives up the session in a forked process, which has none of its parent's threads.
+        """Gives up the parent's session in a forked process, which lacks the session's threads.
 
-        Weights of a session without threads of its own stay shared with the parent, unless a run
-        was going on there: its locks would stay locked.
+        A session of one CPU thread needs no other threads: the child keeps it, so that both share
+        the weights. If the fork came during a run, the child gives up this session too: the locks
+        of that run would stay locked for ever.
         """
         self._lock = threading.Lock()
         if self.threads == 1 and self.device.name == "cpu" and not self._runs:
             return
         self._runs.clear()
         if self._session is not None:
-            # Its destructor would wait for the threads: it must never run.
+            # The session's destructor would wait for those threads: it must never run.
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._session))
             self._session = None
 
-    def _loaded_again(self) -> Any:
-        """The session of a forked process, which is started when it is needed."""
+    def _session_after_fork(self) -> Any:
+        """The session of a forked process, started when the process first runs the graph."""
         with self._lock:
             if self._session is None:
                 if self.device.name == "cuda":
@@ -204,7 +206,7 @@ class Session:
             return self._session
 
     def _load(self) -> tuple[GraphSource, Any]:
-        """Starts ONNX Runtime's session, and again where the model was replaced meanwhile."""
+        """Starts a session; starts another one if the model was replaced meanwhile."""
         for attempt in range(_ATTEMPTS):
             source = self._source(copies=attempt > 0)
             try:
@@ -285,7 +287,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _config_entries(settings: SessionSettings) -> dict[str, str]:
-    """ONNX Runtime's session options: defaults, and over them what the user wants."""
+    """ONNX Runtime's session options: our defaults, which the user's options override."""
     entries = {_SPINNING: "0", _MEMORY_PATTERN: "0"}
     if cpu.saturates_int8():
         entries[_INT8_PRECISION] = "1"
@@ -293,10 +295,10 @@ def _config_entries(settings: SessionSettings) -> dict[str, str]:
 
 
 def _give_back_freed_memory() -> None:
-    """Gives memory back that parsing and packing weights took, and that the process would keep.
+    """Returns memory to the system that was freed after parsing and packing the weights.
 
     For a float32 base model this is 45 MB of 520, for an int8 one given as bytes 100 of 250. Only
-    glibc has the function, and needs it.
+    glibc keeps such memory, and only glibc has the function.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
     if trim is not None:

@@ -30,16 +30,16 @@ _SWITCH_ENTRIES = (
     "session.use_env_allocators",
     "session.x64quantprecision",
 )
-_SLIP = 0.9  # of difflib's likeness, which is 1 for the same
+_SLIP = 0.9  # likeness by difflib, from which a key counts as a misspelling; 1 is equal
 
 
 @dataclasses.dataclass(frozen=True)
 class SessionSettings:
-    """How a model is to be run.
+    """Options of a session: the device, its threads, and options of ONNX Runtime.
 
     Attributes:
         device: ``auto`` (CUDA where it works, else the CPU), ``cpu`` or ``cuda``.
-        threads: CPU threads for one clip; None: what affinity and the container's quota grant.
+        threads: CPU threads for one clip; None for as many as affinity and the quota grant.
         providers: Names of ONNX Runtime execution providers, most wanted first, in place of
             ``device``; each must be there.
         provider_options: For each of ``providers`` its options, as ONNX Runtime takes them.
@@ -47,12 +47,13 @@ class SessionSettings:
             ``enable_cpu_mem_arena`` and ``enable_mem_pattern``, all by name, with strings as
             values. The defaults are measured, and differ from ONNX Runtime's: waiting threads do
             not spin (``"session.intra_op.allow_spinning": "1"`` is 2 % faster on an idle machine
-            and takes processor time from the decoder and from others), and the arena that keeps
-            memory between runs (``"enable_cpu_mem_arena": "0"`` for none) has no plan of one
-            block for all values (``"enable_mem_pattern": "1"``). Weights are packed for the
-            processor one by one when a model is loaded (``"session.disable_prepacking": "1"``
-            takes less memory and runs slower; ``"session.prepack.enable_parallel": "1"`` packs
-            them all at once, which takes more memory and is hardly sooner done).
+            and takes processor time from the decoder and from others), and memory is not planned
+            as one block for all values (``"enable_mem_pattern": "1"`` plans it). ONNX Runtime's
+            own defaults stay otherwise: an arena keeps memory between runs
+            (``"enable_cpu_mem_arena": "0"`` switches it off), and a model's weights are packed for
+            the processor one by one (``"session.disable_prepacking": "1"`` leaves them unpacked,
+            which takes less memory and runs slower; ``"session.prepack.enable_parallel": "1"``
+            packs all at once, which takes more memory and is hardly faster).
 
     Raises:
         InvalidOptionError: A value is not allowed, or two of them contradict each other.

@@ -1,7 +1,7 @@
-"""Stops what ONNX Runtime does for too long, such as a loop in a graph that never ends.
+"""Stops calls of ONNX Runtime that take too long, such as a loop in a graph that never ends.
 
-One thread watches for the whole process: to start one for each run would take longer than some
-models do.
+One thread watches for the whole process: to start one for each run would take longer than a run of
+some models.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator
 
 
 class Alarm:
-    """Calls a function at a time, unless that is prevented.
+    """A function to call at a certain moment, unless the alarm is cancelled before.
 
     Attributes:
-        rang: Whether it was called.
+        rang: Whether the function was called.
     """
 
     def __init__(self, seconds: float, ring: Callable[[], None]) -> None:
@@ -35,7 +35,7 @@ class _Watchdog:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._alarms: set[Alarm] = set()
-        self._wakes = 0.0  # when the thread looks again by itself
+        self._wakes = 0.0  # when the thread wakes without being notified
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     def set(self, alarm: Alarm) -> None:
@@ -85,11 +85,11 @@ if hasattr(os, "register_at_fork"):
 
 @contextlib.contextmanager
 def time_limit(seconds: float, stop: Callable[[], None]) -> Iterator[Alarm]:
-    """Calls ``stop``, in another thread, where the block is not done by then.
+    """Calls ``stop`` from another thread if the ``with`` block takes longer than ``seconds``.
 
     Args:
         seconds: How long the block may take.
-        stop: Makes what the block calls come to its end; must return at once.
+        stop: Makes the block end soon; must itself return at once.
 
     Yields:
         The alarm, which tells whether ``stop`` was called.

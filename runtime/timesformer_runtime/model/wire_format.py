@@ -1,7 +1,7 @@
 """Reads messages in the wire format of protobuf, in which ``.onnx`` files are written.
 
-The ``onnx`` package does the same and more, but a runtime should not need it: it parses, and so
-copies, all weights.
+The ``onnx`` package can do this, but it parses, and so copies, all weights; and a runtime should
+not need it.
 """
 
 from __future__ import annotations
@@ -47,8 +47,9 @@ class Reader:
         """The fields of a message; of the whole file by default.
 
         Raises:
-            ValueError: It is not a message, or the file has far more fields than a model needs.
-            IndexError: It ends in the middle of a field.
+            ValueError: The data is not a message, or the file has far more fields than a model
+                needs.
+            IndexError: The data ends in the middle of a field.
         """
         position, end = (0, len(self.data)) if message is None else message[-2:]
         while position < end:
@@ -59,7 +60,7 @@ class Reader:
             yield field
 
     def messages(self, message: Field | None, number: int) -> Iterator[Field]:
-        """The fields of that number which can be messages themselves, or texts."""
+        """The delimited fields of that number: nested messages, texts or bytes."""
         return (
             field
             for field in self.fields(message)
@@ -108,12 +109,12 @@ class Reader:
 
 
 def message(number: int, contents: bytes) -> bytes:
-    """A delimited field."""
+    """Encodes a delimited field."""
     return encoded(number << 3 | DELIMITED) + encoded(len(contents)) + contents
 
 
 def encoded(value: int) -> bytes:
-    """A varint."""
+    """Encodes a varint."""
     rest = bytearray()
     while value > 127:
         rest.append(value & 127 | 128)

@@ -108,5 +108,5 @@ def _square(size: Size, shape: Fraction | None) -> Size:
 def _resized(frame: Frame, size: Size) -> Frame:
     if frame.shape[:2] == size:
         return frame
-    planes = resample.resize(frame, size, resample.BILINEAR, resample.Window(0, 0, *size))
+    planes = resample.resize(frame, size, resample.BILINEAR, resample.Rectangle(0, 0, *size))
     return np.ascontiguousarray(planes.transpose(1, 2, 0))

@@ -17,7 +17,7 @@ from timesformer_runtime.workloads.workers import Workers, check_workers, usual_
 if TYPE_CHECKING:
     from timesformer_runtime.isolation.readers import Readers
 
-_ON_A_GPU = 2  # runs at once: one fills the gaps of the other
+_RUNS_ON_A_GPU = 2  # at once: while one waits, the GPU works for the other
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Outcome:
 def classify_all(
     pipeline: Pipeline, videos: Iterable[Video], ranking: Ranking, workers: int | None
 ) -> Generator[Outcome, None, None]:
-    """See ``VideoClassifier.batch``."""
+    """Classifies many videos; see ``VideoClassifier.batch``."""
     pipeline.check_outputs(["logits"])
     if workers is None:
         workers = usual_workers(pipeline.model.session.threads)
@@ -54,18 +54,18 @@ def classify_all(
                 answer = pipeline.predict(reading.frames, ranking, spent=reading.seconds)
         except MemoryError as error:  # which often has no message
             return Outcome(video, error=MemoryError(reason_of(error)))
-        except Exception as error:  # whatever a file brings to light does not end the others
+        except Exception as error:  # an error of one video, of any kind, does not end the others
             return Outcome(video, error=error)
         return Outcome(video, reading.result(answer))
 
     outcomes = _as_they_are_done(classify, videos, workers)
-    return outcomes if readers is None else _then_closed(outcomes, readers)
+    return outcomes if readers is None else _with_readers(outcomes, readers)
 
 
-def _then_closed(
+def _with_readers(
     outcomes: Generator[Outcome, None, None], readers: Readers
 ) -> Generator[Outcome, None, None]:
-    """Ends the processes that read; where outcomes end by an interrupt, whatever they do."""
+    """Gives the outcomes; at their end, or at an interrupt, ends the processes that read."""
     try:
         yield from outcomes
     finally:
@@ -74,8 +74,8 @@ def _then_closed(
 
 def _runs_at_once(pipeline: Pipeline, workers: int) -> int:
     if pipeline.model.session.device.name != "cpu":
-        return _ON_A_GPU
-    return max(1, (workers - 1) // pipeline.model.session.threads)  # one reads ahead
+        return _RUNS_ON_A_GPU
+    return max(1, (workers - 1) // pipeline.model.session.threads)  # one worker reads ahead
 
 
 def _as_they_are_done(
@@ -95,16 +95,16 @@ def _as_they_are_done(
     try:
         for video in videos:
             waiting.append(pool.start(classify, video))
-            if len(waiting) > workers:  # one is ready for whoever is free first
+            if len(waiting) > workers:  # one more waits for the first worker that is free
                 yield from done()
         while waiting:
             yield from done()
     except CancelledError:
-        # The interpreter ends, and this is a thread that it does not wait for: it ends as well,
-        # and neither prints a traceback nor takes this for the end of the results.
+        # The interpreter ends, and does not wait for this daemon thread. The thread ends as well,
+        # without a traceback, and without taking this for the end of the results.
         raise SystemExit from None
     except KeyboardInterrupt:
-        is_patient = False  # a video may take as long as the limits allow
+        is_patient = False  # a video in work may take as long as the limits allow
         raise
     finally:
         pool.close(wait=is_patient)

@@ -16,10 +16,10 @@ class BoundedQueue(Generic[T]):
     """A bounded queue between one producer and one consumer, that either of them can end.
 
     Args:
-        capacity: How much may wait: the sum of the items' sizes. One item may always.
-        drop: Whether a full channel gives up its oldest items for a new one. Otherwise the
-            producer waits.
-        size: The size of an item; by default each counts 1.
+        capacity: The largest sum of the sizes of waiting items. A single item may be larger.
+        drop: Whether a full queue drops its oldest items for a new one. Otherwise the producer
+            waits.
+        size: Gives the size of an item; by default 1.
     """
 
     def __init__(
@@ -38,13 +38,14 @@ class BoundedQueue(Generic[T]):
 
     @property
     def closed(self) -> threading.Event:
-        """Set when nobody wants further items."""
+        """The event that ``close`` sets, after which the producer should stop."""
         return self._closed
 
     def fill(self, items: Generator[T, None, None], name: str) -> threading.Thread:
-        """Starts a thread of that name that puts the items, and their error, into the channel.
+        """Starts a thread of that name that puts the items, and their error, into the queue.
 
-        It does not keep the interpreter from ending, which closes the channel and waits for it.
+        It is a daemon thread. When the interpreter ends, it closes the queue, and then waits until
+        this thread is done.
         """
 
         def end() -> None:
@@ -65,7 +66,7 @@ class BoundedQueue(Generic[T]):
         return thread
 
     def put(self, item: T) -> bool:
-        """Adds an item. False where nobody wants it any more: the producer should stop."""
+        """Adds an item. Returns False once the queue is closed: the producer should stop."""
         with self._changed:
             if not self._drop:
                 self._changed.wait_for(lambda: self._closed.is_set() or self._has_room(item))
@@ -79,18 +80,18 @@ class BoundedQueue(Generic[T]):
             return True
 
     def end(self, error: BaseException | None = None) -> None:
-        """Says that nothing follows: the consumer gets what is there, and then the error."""
+        """Ends the producer's side: the consumer gets the waiting items, then the error."""
         with self._changed:
             self._ended = True
             self._error = error
             self._changed.notify_all()
 
     def __iter__(self) -> Iterator[T]:
-        """Gives the items, waiting for them, to the end or until the channel is closed.
+        """Waits for items and gives them, until the producer ends or the queue is closed.
 
         Raises:
-            BaseException: What ``end`` was given.
-            SystemExit: The interpreter ends, and this is a thread that it does not wait for.
+            BaseException: The error that ``end`` was given.
+            SystemExit: The interpreter ends, and the consumer is a daemon thread.
         """
         while True:
             with self._changed:
@@ -110,7 +111,7 @@ class BoundedQueue(Generic[T]):
             yield item
 
     def close(self) -> None:
-        """Wants no more items; both sides stop waiting."""
+        """Ends the consumer's side: drops the waiting items; both sides stop waiting."""
         with self._changed:
             self._closed.set()
             self._items.clear()

@@ -39,7 +39,7 @@ from timesformer_runtime.workloads.timeline import (
 from timesformer_runtime.workloads.windows import WindowSettings
 
 _WAITING_FRAMES = 1 << 26  # bytes; enough for the bursts in which networks deliver
-_TIMEOUT, _ATTEMPTS = 10.0, 10  # unless something else is asked for
+_TIMEOUT, _ATTEMPTS = 10.0, 10  # the defaults, in seconds and in connections
 _LIVE_ONLY = ("timeout", "reconnect", "rtsp_transport")
 
 _Read: TypeAlias = Callable[[threading.Event], Generator[LiveFrame, None, None]]
@@ -49,14 +49,14 @@ _logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class LiveSettings:
-    """How a source is read.
+    """Options for reading a source.
 
     Attributes:
-        timeout: After how many seconds without a frame it counts as lost; by default 10.
+        timeout: Seconds without a frame after which the source counts as lost; by default 10.
         reconnect: How often in a row to try to connect again, after 0.5 seconds, 1, 2, ... up to
             30; by default 10. With 0 the stream ends where the source does.
-        drop: Whether only the newest window counts when the model cannot keep up. By default so
-            for live sources, and not for files.
+        drop: True skips windows that the model is too slow for, and classifies the newest one. By
+            default True for live sources, and False for files.
         format: FFmpeg's name of a device or format, such as ``v4l2``, ``hls`` or ``mjpeg``.
         rtsp_transport: ``tcp`` (the default) or ``udp``.
 
@@ -90,8 +90,8 @@ class LiveResult(PartResult):
 
     Attributes:
         latency: Seconds from the arrival of the window's last frame to this result.
-        dropped_frames: Frames since the result before that came too fast to be used.
-        skipped_windows: Windows since the result before that were replaced by newer ones.
+        dropped_frames: Number of frames since the previous result that came too fast to be used.
+        skipped_windows: Number of windows since the previous result that gave way to newer ones.
         reconnects: How often the source was lost and found again so far.
     """
 
@@ -106,7 +106,7 @@ class LiveResult(PartResult):
 
 
 def is_live(source: str | os.PathLike[str], format: str | None) -> bool:  # noqa: A002
-    """Whether this is a URL or a device, and not a file that can be replayed."""
+    """True for a URL or a device; False for a file, which can be replayed."""
     return is_url(source) or format is not None
 
 
@@ -176,7 +176,7 @@ class _NewestWindows:
         settings: Length and stride of the windows.
         read: Gives the source's frames until its event is set.
         drop: Whether frames and windows that nobody has time for give way to newer ones.
-        check: Is told how many bytes of frames are held; may raise.
+        check: Called with the number of bytes that held frames take; may raise.
     """
 
     def __init__(
@@ -197,7 +197,7 @@ class _NewestWindows:
         self._ready: BoundedQueue[LiveWindow] = BoundedQueue(1, drop=drop)
 
     def results(self, ranking: Ranking) -> Generator[LiveResult, None, None]:
-        """The results; nothing is read before the first one is asked for."""
+        """Gives the results; reads nothing before the first one is asked for."""
         frames, ready = self._frames, self._ready
         threads = [
             frames.fill(self._read(frames.closed), "stream: reading"),
@@ -216,7 +216,7 @@ class _NewestWindows:
 
 
 def _check_of_file(pipeline: Pipeline, source: str | os.PathLike[str]) -> Callable[[int], None]:
-    """Checks how many bytes are held, and the time: packets may be read long before the end."""
+    """Limits the held bytes and the time; frames may come long after the last packet is read."""
     watch = Watch(shown(os.fsdecode(source)), pipeline.limits.for_long_videos())
 
     def check(held: int) -> None:
@@ -246,7 +246,7 @@ def _check_file(source: str | os.PathLike[str], settings: LiveSettings) -> None:
     """Makes sure that a source that is not live is a file, and that all settings are for files.
 
     Raises:
-        InvalidVideoError: It is a device, a pipe or a folder.
+        InvalidVideoError: The source is a device, a pipe or a folder.
         InvalidOptionError: A setting is for live sources.
     """
     source_name = shown(os.fsdecode(source))
@@ -298,7 +298,7 @@ def _notify_of(
 
 
 def _is_special(path: str | os.PathLike[str]) -> bool:
-    """Whether it is there, but is a device, a pipe or a folder."""
+    """True for a path that exists, but is a device, a pipe or a folder."""
     try:
         return not stat.S_ISREG(Path(path).stat().st_mode)
     except (OSError, ValueError):
@@ -310,7 +310,7 @@ def results_of(
     ready: Iterable[LiveWindow],
     ranking: Ranking,
 ) -> Generator[LiveResult, None, None]:
-    """Classifies the windows that were not skipped."""
+    """Classifies the ready windows; counts the windows and frames that are missing in between."""
     before: LiveWindow | None = None
     for item in ready:
         window, newest = item.window, item.newest

@@ -1,4 +1,4 @@
-"""Windows of live frames: of one connection each, numbered, so that what is dropped shows."""
+"""Windows of live frames: each of one connection, and numbered, so that gaps are noticed."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class LiveWindow(NamedTuple):
     Attributes:
         window: The window.
         offset: Seconds from the stream's first frame to the first of the window's connection.
-        number: How many windows were complete before.
-        first: How many frames were used before the window starts.
-        stop: How many frames were used up to the window's last one, which counts.
-        missing: How many frames were dropped before they were looked at.
-        newest: The frame that completed it.
-        decoding: Seconds that the decoding took so far, to pictures in RGB.
-        converting: Seconds that the conversion of these took so far.
+        number: Number of windows that were complete before.
+        first: Number of frames that were used before the window starts.
+        stop: Number of frames that were used up to the window's last one, which is included.
+        missing: Number of frames that were dropped unseen so far.
+        newest: The frame that completed the window.
+        decoding: Seconds that decoding to RGB took so far.
+        converting: Seconds that the conversion to the model's input took so far.
     """
 
     window: Window[ConvertedFrame]
@@ -47,7 +47,7 @@ class LiveWindows:
     Args:
         pipeline: Chooses and converts the frames.
         settings: Length and stride.
-        check: Is told how many bytes of frames are held; may raise.
+        check: Called with the number of bytes that held frames take; may raise.
     """
 
     def __init__(
@@ -78,7 +78,8 @@ class LiveWindows:
             first.connection.duration,
             self._check,
         )
-        times: collections.deque[float] = collections.deque()  # from the oldest open window's start
+        # Times of the frames from the start of the oldest open window on.
+        times: collections.deque[float] = collections.deque()
         for frame in itertools.chain([first], frames):
             self._missing = frame.number - self._used
             self._used += 1

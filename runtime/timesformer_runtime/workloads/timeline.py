@@ -33,7 +33,7 @@ from timesformer_runtime.workloads.workers import Workers, check_workers
 T = TypeVar("T")
 
 _AHEAD = 1  # windows that wait for the model
-_READ = 3  # those, and what the reading thread holds
+_HELD = 3  # windows: those that wait, and those that the reading thread holds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +41,8 @@ class Segment(PartResult):
     """The model's answer to a part of a video.
 
     Attributes:
-        windows: How many windows it is made of; more than one only where they were merged, and
-            then their logits are averaged.
+        windows: Number of windows of the part; more than one only if they were merged. Their
+            logits are then averaged.
     """
 
     windows: int
@@ -51,16 +51,15 @@ class Segment(PartResult):
 class Timeline(Iterator[Segment]):
     """The segments of a video, each as soon as the model is done with it.
 
-    Nothing is read before the first segment is asked for. Closing it, or forgetting it, ends its
-    threads.
+    Nothing is read before the first segment is asked for. The threads end when the timeline is
+    closed or deleted.
 
     Args:
         pipeline: The model.
         video: Path or binary file object.
         settings: Length and stride of the windows.
         ranking: How logits become a segment's labels with scores.
-        merge: Whether windows that follow each other and have the same first label become one
-            segment.
+        merge: True joins neighbouring windows with the same first label into one segment.
         workers: How many windows the model works on at a time, on a CPU.
 
     Raises:
@@ -86,15 +85,15 @@ class Timeline(Iterator[Segment]):
 
     @property
     def duration(self) -> float | None:
-        """Seconds that the video says it has.
+        """The duration that the file states, in seconds.
 
-        None before the first segment, and where it does not say.
+        None before the first segment, and for a file that states none.
         """
         return self._reading.duration
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What is wrong with the file, a short sentence for each; known after the last segment."""
+        """Sentences about what is wrong with the file; complete after the last segment."""
         return self._reading.problems
 
     def __next__(self) -> Segment:
@@ -115,12 +114,12 @@ def _segments(
     reading: WindowReader, ranking: Ranking, *, merge: bool
 ) -> Generator[Segment, None, None]:
     with contextlib.closing(classified_windows(reading)) as classified:
-        for group in _alike(classified) if merge else ([window] for window in classified):
+        for group in _with_one_label(classified) if merge else ([window] for window in classified):
             yield segment_of(reading.pipeline, group, ranking)
 
 
-def _alike(windows: Iterator[ClassifiedWindow]) -> Iterator[list[ClassifiedWindow]]:
-    """Windows that follow each other and have the same first label; also those before an error."""
+def _with_one_label(windows: Iterator[ClassifiedWindow]) -> Iterator[list[ClassifiedWindow]]:
+    """Groups neighbouring windows by first label; an error comes after the group before it."""
     group: list[ClassifiedWindow] = []
     try:
         for window in windows:
@@ -168,15 +167,15 @@ def classified_windows(reading: WindowReader) -> Generator[ClassifiedWindow, Non
     reader = windows.fill(reading.windows(), "timeline: reading")
     pool = Workers(runs, "timeline: model")
     answers: BoundedQueue[Future[ClassifiedWindow]] = BoundedQueue(runs, drop=False)
-    begun = _begun(iter(windows), reading.pipeline, pool, threading.Semaphore(runs))
-    feeder = answers.fill(begun, "timeline: feeding")
+    started = _started_runs(iter(windows), reading.pipeline, pool, threading.Semaphore(runs))
+    feeder = answers.fill(started, "timeline: feeding")
     is_patient = True
     try:
         for answer in answers:
             yield answer.result()
     except CancelledError:
-        # The interpreter ends, and this is a thread that it does not wait for: it ends as well,
-        # and neither prints a traceback nor takes this for the end of the results.
+        # The interpreter ends, and does not wait for this daemon thread. The thread ends as well,
+        # without a traceback, and without taking this for the end of the results.
         raise SystemExit from None
     except KeyboardInterrupt:
         is_patient = False  # the disk may be slow, and a pipe silent
@@ -191,18 +190,18 @@ def classified_windows(reading: WindowReader) -> Generator[ClassifiedWindow, Non
             reader.join()
 
 
-def _begun(
+def _started_runs(
     windows: Iterator[ReadWindow],
     pipeline: Pipeline,
     pool: Workers,
     free: threading.Semaphore,
 ) -> Generator[Future[ClassifiedWindow], None, None]:
-    """Starts the model for each window once a worker is free; none is taken before."""
+    """Runs the model on each window; takes a window only when a worker is free for it."""
 
     def answer(read: ReadWindow) -> ClassifiedWindow:
         found = pipeline.predict(read.window.values, Ranking(top_k=1))
         return ClassifiedWindow(
-            read.without_frames(),  # which a long merged segment could not hold
+            read.without_frames(),  # the frames of a long merged segment would not fit into memory
             found.outputs["logits"],
             found.predictions[0]["label"],
             found.preprocess,
@@ -215,13 +214,13 @@ def _begun(
         if read is None:
             return
         future = pool.start(answer, read)
-        del read  # the frames are the worker's alone
+        del read  # so that the frames are freed when the worker is done
         future.add_done_callback(lambda _: free.release())
         yield future
 
 
 def decoding_threads(pipeline: Pipeline, workers: int = 1) -> int:
-    """How many threads decode a file while the model runs, which has the rest and often all."""
+    """Number of threads that decode a file: all but one, which is left to the model."""
     return max(1, pipeline.model.session.threads * workers - 1)
 
 
@@ -230,11 +229,11 @@ class ReadWindow(NamedTuple):
 
     Attributes:
         window: The window, its frames converted.
-        read_at: When its last frame was there, in seconds of the monotonic clock.
-        failed_packets: Packets since the window before that did not decode.
-        problems: What is known to be wrong with the file.
-        decode: Seconds since the window before that reading and decoding took.
-        preprocess: Seconds since the window before that converting frames took.
+        read_at: When the window was complete, in seconds of the monotonic clock.
+        failed_packets: Number of packets since the previous window that did not decode.
+        problems: Sentences about what is known so far to be wrong with the file.
+        decode: Seconds for reading and decoding since the previous window.
+        preprocess: Seconds for the conversion of frames since the previous window.
     """
 
     window: Window[ConvertedFrame]
@@ -263,7 +262,7 @@ class WindowReader:
     """Reads the windows of a file for a model, and measures what each of them costs.
 
     Args:
-        pipeline: The model: says which frames, and what is made of them.
+        pipeline: Chooses and converts the frames.
         video: Path or binary file object.
         settings: Length and stride.
         workers: How many windows the model works on at a time.
@@ -271,9 +270,9 @@ class WindowReader:
     Attributes:
         pipeline: The model.
         workers: As given.
-        duration: Seconds that the video says it has; None before the first window, and where it
-            does not say.
-        problems: What is wrong with the file; known after the last window.
+        duration: The duration that the file states, in seconds; None before the first window, and
+            for a file that states none.
+        problems: Sentences about what is wrong with the file; complete after the last window.
     """
 
     def __init__(
@@ -294,11 +293,11 @@ class WindowReader:
         )
 
     def windows(self) -> Generator[ReadWindow, None, None]:
-        """The windows, their frames converted; the last one with all that is wrong.
+        """Gives the windows with converted frames; the last one has all problems of the file.
 
         Raises:
-            VideoNotFoundError: There is no such file.
-            InvalidVideoError: It cannot be decoded as a video.
+            VideoNotFoundError: The file does not exist.
+            InvalidVideoError: The file cannot be decoded as a video.
             VideoLimitError: A limit is reached.
         """
         with contextlib.closing(self._reports()) as reports:
@@ -318,15 +317,15 @@ class WindowReader:
         )
 
 
-_Report = tuple[ReadWindow, float | None, tuple[str, ...]]  # its duration and problems
+_Report = tuple[ReadWindow, float | None, tuple[str, ...]]  # and the file's duration and problems
 
 
 class _FileReader:
-    """Reads the windows of a file, in whichever process; it can be pickled until it is used.
+    """Reads the windows of a file, here or pickled in another process.
 
     Args:
         model_input: Chooses and converts frames.
-        limits: What reading may cost.
+        limits: Limits on the time, memory and size of the video.
         threads: How many threads decode.
         settings: Length and stride.
         workers: How many windows the model works on at a time.
@@ -350,7 +349,7 @@ class _FileReader:
         self._convert = Timed(model_input.convert)
 
     def reports(self, video: Source) -> Generator[_Report, None, None]:
-        """Each window with what is known of the file: its problems only with the last one."""
+        """Gives each window, and what is known of the file: all problems only with the last one."""
         windows = change_last(
             self._measured(video), lambda last: last._replace(problems=self._problems)
         )
@@ -359,7 +358,7 @@ class _FileReader:
                 yield window, self._duration, self._problems
 
     def _measured(self, video: Source) -> Generator[ReadWindow, None, None]:
-        """The windows, and what each of them cost."""
+        """Gives the windows, and measures the seconds and failed packets of each of them."""
         start, failed_packets, converted = time.perf_counter(), 0, 0.0
         with play(video, threads=self.threads, limits=self.limits, with_times=True) as opened:
             self._duration = opened.duration
@@ -374,11 +373,14 @@ class _FileReader:
                 converted = self._convert.seconds
 
     def _windows(self, playback: Playback) -> Iterator[tuple[Playback, Window[ConvertedFrame]]]:
-        """The windows, and what plays their frames; no more is decoded than they need."""
+        """Gives the windows with their playback; decodes only the frames that they need.
+
+        If the frames are not as the file's index promised, decodes the file again in full.
+        """
         given = 0
         times = playback.times()
         if times and times[-1] > len(times) * self._settings.stride:
-            times = None  # more windows than frames: they show them all
+            times = None  # more windows than frames: the windows need every frame
         if times is not None:
             try:
                 for window in self._windows_of(
@@ -401,7 +403,7 @@ class _FileReader:
             self._problems = played.problems()
 
     def _plan(self, playback: Playback, times: Sequence[float]) -> set[int]:
-        """The frames that windows will choose, and the last one, with which the video ends."""
+        """Indices of the frames that windows will choose, and of the video's last frame."""
         wanted = {len(times) - 1}
         windows: SlidingWindows[int, None] = SlidingWindows(
             self._settings,
@@ -426,7 +428,7 @@ class _FileReader:
             lambda frame: frame.render(rendering),
             playback.duration,
             playback.check,
-            _READ + self._workers,
+            _HELD + self._workers,
         )
         for frame in frames:
             yield from windows.push(frame.seconds, frame, frame.index)
@@ -436,9 +438,9 @@ class _FileReader:
 def change_last(
     items: Generator[T, None, None], change: Callable[[T], T]
 ) -> Generator[T, None, None]:
-    """Gives each item once the next one is there, and the last one changed.
+    """Gives the items, each one step late, so that the last one can be changed.
 
-    Where an error ends the items, the one that waited comes before it, unchanged.
+    If the items end with an error, the waiting item comes before the error, unchanged.
     """
     waiting: list[T] = []
     with contextlib.closing(items):

@@ -25,17 +25,17 @@ from timesformer_runtime.errors import InvalidOptionError
 
 ChooseFrames = Callable[[int, float], npt.NDArray[np.int64]]  # number of frames, frames a second
 Decoded = TypeVar("Decoded")  # a frame as it comes
-Converted = TypeVar("Converted")  # what a window keeps of it
+Converted = TypeVar("Converted")  # a chosen frame as a window keeps it
 
-_ROUNDING = 1e-6  # seconds; timestamps are binary fractions of decimal ones
-_MOST_OVERLAP = 1000  # windows at any time
+_ROUNDING = 1e-6  # seconds; decimal timestamps are not exact as floats
+_MOST_OVERLAP = 1000  # windows that may share a moment of the video
 _WHOLE = -1  # the number of a window that shows all of a short video
 _ENOUGH = 0.5  # of a window: with less, most of what the model sees would be one frame repeated
 
 
 @dataclasses.dataclass(frozen=True)
 class WindowSettings:
-    """Which windows are wanted.
+    """Length and stride of the windows.
 
     Attributes:
         length: Seconds that a window shows.
@@ -63,16 +63,16 @@ class WindowSettings:
 
 @dataclasses.dataclass(frozen=True)
 class Window(Generic[Converted]):
-    """A window of which all frames are there.
+    """A complete window.
 
     Attributes:
         start: Seconds from the video's first frame.
-        end: The same; of the last window of a video that ended earlier, the video's end.
+        end: Seconds from the video's first frame; for a video that ends in the window, its end.
         values: The chosen frames as converted, in the order of the sampling's indices.
-        indices: Which of the frames given so far they are, counted from 0.
-        times: Their times in seconds.
-        is_partial: Whether the video ended before the window did. Its last frame then stands for
-            what is missing.
+        indices: Indices of the chosen frames in the video, counted from 0.
+        times: Times of the chosen frames, in seconds.
+        is_partial: Whether the video ended before the window did. The video's last frame then
+            takes the place of the missing ones.
     """
 
     start: float
@@ -86,20 +86,21 @@ class Window(Generic[Converted]):
 class SlidingWindows(Generic[Decoded, Converted]):
     """Takes frames in the order in which they are shown, and gives windows.
 
-    Memory does not grow with the number of frames: it holds the newest frame, and the chosen
-    frames of the windows that are not complete, as converted. Nor does it grow with the time
-    from one frame to the next: each window is made when it is asked for.
+    Memory holds the newest frame, and the converted frames of the windows that are not complete. It
+    does not grow with the number of frames, nor with the time from one frame to the next: each
+    window is made when it is asked for.
 
     Args:
         settings: Length and stride.
         rate: Frames per second of the grid: the video's usual rate.
         choose: The sampling: maps the number of a window's frames, and their rate, to indices.
         convert: What is done to each chosen frame, once, even where windows share it.
-        duration: How many seconds the video says that it has. One shorter than a window then has
-            one window with frames from all of it; without, its last frame stands for the rest.
-        check: Is told, for each frame that a window uses, how many bytes the arrays take
-            together that are held, those of the last complete windows included; may raise.
-        in_use: How many of those there are: they may wait for the model, or be in it.
+        duration: The duration that the video states, in seconds. With it, the one window of a
+            video that is shorter than a window has frames from all of the video. Without it, the
+            video's last frame fills the rest of that window.
+        check: Called for each frame that a window uses, with the number of bytes that all held
+            frames take, those of the last ``in_use`` complete windows included; may raise.
+        in_use: Number of complete windows that may still wait for the model, or be in it.
 
     Raises:
         InvalidOptionError: The rate is not a number above 0.
@@ -119,8 +120,8 @@ class SlidingWindows(Generic[Decoded, Converted]):
         if not 0 < rate < math.inf:
             raise InvalidOptionError(f"the frame rate is {rate}; it must be a number above 0")
         self._settings = settings
-        # Windows that begin between two frames have places on a grid of their own: all of them
-        # would begin at once on that of the frames.
+        # Thousands of windows may begin between two frames of a very slow video: all of them at one
+        # position of the frames' grid. A finer grid spreads them.
         self._rate = max(rate, 1 / (_MOST_OVERLAP * settings.stride))
         self._convert = convert
         self._positions = max(1, round(settings.length * rate))
@@ -128,7 +129,7 @@ class SlidingWindows(Generic[Decoded, Converted]):
         self._waiting: list[tuple[int, int]] = []  # a heap: grid position, number of the window
         self._open: dict[
             int, dict[int, _ConvertedFrame[Converted]]
-        ] = {}  # what each window has, by position
+        ] = {}  # frames of each window, by position
         self._opened = 0
         self._held = _HeldBytes(check, in_use)
         self._newest: _Frame[Decoded, Converted] | None = None
@@ -144,16 +145,16 @@ class SlidingWindows(Generic[Decoded, Converted]):
         """Takes the next frame.
 
         Args:
-            seconds: Its time from the video's first frame, not before that of the frame before.
+            seconds: Seconds from the video's first frame, not less than for the previous frame.
             frame: The frame.
-            number: Its index, where frames that no window shows were left out.
+            number: The frame's index; needed where unused frames were left out before it.
 
         Returns:
             The windows that this frame completes, in order. There can be many, where a frame is
             shown for long; they have to be asked for before the next frame is given.
 
         Raises:
-            InvalidOptionError: The time is before that of the frame before, or no number.
+            InvalidOptionError: The time is not a number, or is before that of the previous frame.
         """
         before = self._newest
         if not (before.seconds if before else -math.inf) <= seconds < math.inf:
@@ -214,7 +215,7 @@ class SlidingWindows(Generic[Decoded, Converted]):
         return self._waiting[0][0]
 
     def _settle(self, frame: _Frame[Decoded, Converted]) -> Window[Converted] | None:
-        """Uses a frame for the first position that waits; gives the window if that was its last."""
+        """Uses a frame for the first waiting position; returns the window if it is now complete."""
         position, number = heapq.heappop(self._waiting)
         index = position - self._first_position(number)
         if number == _WHOLE or index in self._chosen:
@@ -251,7 +252,7 @@ class SlidingWindows(Generic[Decoded, Converted]):
 
 @dataclasses.dataclass(slots=True)
 class _Memory:
-    """How many bytes a frame takes, and how many windows hold it; without the frame itself."""
+    """The size of a frame in bytes, and the number of windows that hold it; not the frame."""
 
     size: int
     holders: int = 0
@@ -286,8 +287,8 @@ class _HeldBytes:
     """Counts the bytes of the frames that windows hold, each frame once.
 
     Args:
-        check: Is told the sum at each use; may raise. None where nobody asks.
-        in_use: How many complete windows may wait for the model, or be in it.
+        check: Called with the sum at each use of a frame; may raise. None for no check.
+        in_use: Number of complete windows that may wait for the model, or be in it.
     """
 
     def __init__(self, check: Callable[[int], None] | None, in_use: int) -> None:
@@ -297,7 +298,7 @@ class _HeldBytes:
         self._complete: collections.deque[list[_Memory]] = collections.deque()
 
     def hold(self, frame: _Memory) -> None:
-        """A window uses the frame."""
+        """Counts one more window that uses the frame."""
         frame.holders += 1
         if frame.holders == 1:
             self._bytes += frame.size
@@ -305,13 +306,13 @@ class _HeldBytes:
             self._check(self._bytes)
 
     def complete(self, frames: Iterable[_Memory]) -> None:
-        """A window has all its frames, which nobody holds for its sake once others follow it."""
+        """Takes the frames of a complete window; beyond ``in_use`` windows, releases the oldest."""
         self._complete.append(list(frames))
         if len(self._complete) > self._in_use:
             self.release(self._complete.popleft())
 
     def release(self, frames: Iterable[_Memory]) -> None:
-        """A window does not use these frames any more."""
+        """Counts one window less for each of these frames."""
         for frame in frames:
             frame.holders -= 1
             if frame.holders == 0:

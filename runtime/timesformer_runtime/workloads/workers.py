@@ -1,4 +1,4 @@
-"""How the cores are shared out where the model runs again and again."""
+"""A thread pool for the runs of the model, and the number of threads that suits a machine."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ _MOST_WORKERS = 256
 
 
 class Workers:
-    """Threads that do what they are given, one thing after the other.
+    """A pool of threads that accepts jobs even after the main thread has ended.
 
-    The pool of ``concurrent.futures`` takes nothing more once the main thread has ended, although
-    another one may go on for long; this one does. It does not keep the interpreter from ending,
-    which drops what was not begun and waits for the rest.
+    ``concurrent.futures.ThreadPoolExecutor`` refuses jobs from then on, although another thread may
+    need results for long. Nor does it end before its jobs are done, although the thread that wants
+    their results may be a daemon. When the interpreter ends, this pool drops the jobs that have not
+    begun, and the interpreter waits for the others.
 
     Args:
-        count: How many threads there are at most.
-        name: What their names begin with.
+        count: Largest number of threads.
+        name: Beginning of the threads' names.
     """
 
     def __init__(self, count: int, name: str) -> None:
@@ -43,7 +44,7 @@ class Workers:
         """Calls a function with an item as soon as a thread is free.
 
         Returns:
-            What becomes of it; cancelled where these workers are closed.
+            The result or error that the call will have; cancelled if the pool is closed.
         """
         future: Future[R] = Future()
         with self._lock:
@@ -56,10 +57,10 @@ class Workers:
         return future
 
     def close(self, *, wait: bool = True) -> None:
-        """Drops what was not begun, and ends the threads.
+        """Drops the jobs that have not begun, and ends the threads.
 
         Args:
-            wait: Whether to wait for what was begun.
+            wait: Whether to wait for the jobs that have begun.
         """
         with self._lock:
             self._is_closed = True
@@ -102,7 +103,7 @@ def _work(jobs: queue.SimpleQueue[_Job | None]) -> None:
 
 def _drop(future: Future[Any]) -> None:
     future.cancel()
-    future.set_running_or_notify_cancel()  # which tells those who wait
+    future.set_running_or_notify_cancel()  # wakes the threads that wait for it
 
 
 def _do(future: Future[R], function: Callable[[T], R], item: T) -> None:
@@ -116,23 +117,24 @@ def _do(future: Future[R], function: Callable[[T], R], item: T) -> None:
 
 
 def shared_threads(threads: int) -> int:
-    """How many of these threads one run should have; so many runs at once share them all.
+    """Divides threads among as many runs at once as are useful; returns the threads of one run.
 
-    Runs of one thread never wait for each other, as the threads of one run do.
+    Many runs of few threads finish more work: the threads of one run wait for each other, those of
+    different runs do not.
     """
     return next(n for n in range(1, threads + 1) if threads % n == 0 and threads // n <= _MOST_RUNS)
 
 
 def usual_workers(threads: int) -> int:
-    """One more than there are threads: it may wait for the model, or for the disk."""
+    """The default number of workers: one more than threads, as one may wait for the disk."""
     return min(threads + 1, _MOST_WORKERS)
 
 
 def check_workers(workers: object) -> None:
-    """Makes sure that there can be so many.
+    """Makes sure that a number of workers is possible.
 
     Raises:
-        InvalidOptionError: It is not an integer in that range.
+        InvalidOptionError: The number is not an integer in the allowed range.
     """
     if type(workers) is not int or not 1 <= workers <= _MOST_WORKERS:
         raise InvalidOptionError(

@@ -271,7 +271,7 @@ def test_damage_is_told(folder: Path, tmp_path: Path) -> None:
         (["missing", "a.mp4"], "missing: there is no such folder or file"),
         (["shots", "a.mp4", "--dtype", "int8"], "there is no int8 (model_int8.onnx); it has fp32"),
         (["shots", "a.mp4", "--dtype", "int9"], "dtype is 'int9'; it must be one of"),
-        (["shots", "a.mp4", "--revision", "main"], "shots is no Hub id: leave revision out"),
+        (["shots", "a.mp4", "--revision", "main"], "shots is not a Hub id: leave revision out"),
         (["shots", "a.mp4", "--device", "tpu"], "'--device'"),
         (["shots", "a.mp4", "--threads", "0"], "'--threads'"),
         (["shots", "a.mp4", "--session-option", "session.x"], "'session.x' is not KEY=VALUE"),

@@ -246,9 +246,9 @@ def test_the_passes_come_in_pillows_order(
     # Each of these two does one pass only, whatever version of Pillow this is.
     first = image.fromarray(frame).resize(between[::-1], filter_number)
     expected = np.asarray(first.resize(target[::-1], filter_number)).transpose(2, 0, 1)
-    whole = resampling.Window(0, 0, *target)
+    whole = resampling.Rectangle(0, 0, *target)
     np.testing.assert_array_equal(resampling.resize(frame, target, filter_number, whole), expected)
-    part = resampling.Window(top=3, left=5, height=20, width=30)
+    part = resampling.Rectangle(top=3, left=5, height=20, width=30)
     np.testing.assert_array_equal(
         resampling.resize(frame, target, filter_number, part), expected[:, 3:23, 5:35]
     )
@@ -257,9 +257,9 @@ def test_the_passes_come_in_pillows_order(
 def test_a_window_is_cut_from_the_whole_result() -> None:
     image = noise(61, 83, 3)
     whole = resampling.resize(
-        image, (40, 130), resampling.BICUBIC, resampling.Window(0, 0, 40, 130)
+        image, (40, 130), resampling.BICUBIC, resampling.Rectangle(0, 0, 40, 130)
     )
-    window = resampling.Window(top=7, left=33, height=21, width=64)
+    window = resampling.Rectangle(top=7, left=33, height=21, width=64)
     part = resampling.resize(image, (40, 130), resampling.BICUBIC, window)
     np.testing.assert_array_equal(part, whole[:, 7:28, 33:97])
 

@@ -14,7 +14,7 @@ import pytest
 from onnx import TensorProto
 from timesformer_runtime import InvalidOptionError, Sampling, VideoClassifier, Views
 from timesformer_runtime.input.preprocess import Preprocessing
-from timesformer_runtime.input.resample import BILINEAR, Window, resize
+from timesformer_runtime.input.resample import BILINEAR, Rectangle, resize
 
 from tests.tiny_graphs import (
     FRAMES,
@@ -63,7 +63,7 @@ def logits_of(pixel_values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
 def crops_of(frames: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float32]]:
     """Start, centre and end as model input [T, 3, SIZE, SIZE], each cut out before the crop."""
     height, width = PREPROCESSING.resized_size(*frames.shape[1:3])
-    window = Window(0, 0, height, width)
+    window = Rectangle(0, 0, height, width)
     resized = [resize(frame, (height, width), BILINEAR, window) for frame in frames]
     whole = np.stack(resized).transpose(0, 2, 3, 1)
     room = max(height, width) - SIZE
@@ -279,7 +279,7 @@ def test_a_fast_resize_never_makes_frames_huge() -> None:
     [
         (Views(crops=3), "crops 3 does not apply to this model: its graph resizes"),
         (Views.facebook(crops=1), "protocol facebook does not apply to this model"),
-        (Views(resize="fast"), "resize fast does not apply .* --input pixel_values"),
+        (Views(resize="fast"), "resize fast does not apply .* `input=pixel_values`"),
     ],
 )
 def test_graphs_that_preprocess_refuse(views: Views, message: str) -> None:
@@ -292,7 +292,7 @@ def test_graphs_that_preprocess_refuse(views: Views, message: str) -> None:
     ("config", "views", "message"),
     [
         ({"do_center_crop": False, "size": {"height": 24, "width": 24}}, Views(crops=3), "crops 3"),
-        ({"size": {"height": 24, "width": 24}}, Views(crops=3), "3 times the same"),
+        ({"size": {"height": 24, "width": 24}}, Views(crops=3), "3 equal views"),
         ({"do_normalize": False}, Views.facebook(Sampling("segments")), "protocol facebook"),
     ],
 )

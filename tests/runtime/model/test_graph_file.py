@@ -278,7 +278,9 @@ def test_bytes_never_read_files_of_the_working_folder(
 ) -> None:
     path = external(tmp_path / "model.onnx")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InvalidModelError, match="'w', which contents without a folder") as caught:
+    with pytest.raises(
+        InvalidModelError, match="'w', and bytes do not say in which folder"
+    ) as caught:
         loaded(path.read_bytes())
     assert "give the path of the .onnx file" in str(caught.value)
     key = "session.model_external_initializers_file_folder_path"

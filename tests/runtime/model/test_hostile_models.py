@@ -295,7 +295,7 @@ def functions(depth: int, *, rounds: bool = False) -> onnx.ModelProto:
 def test_functions_that_double() -> None:
     load(functions(4))  # an even number of negations
     message = refusal(lambda: load(functions(40)))
-    assert "with its functions written out it has 1.1e+12 nodes; at most 100000" in message
+    assert "with its functions inlined it has 1.1e+12 nodes; at most 100000" in message
     assert "it has no end of nodes" in refusal(lambda: load(functions(3, rounds=True)))
 
 

@@ -370,7 +370,7 @@ def test_files_that_are_named_outside_of_the_model(
         server, home, files_of("someone/odd"), fetch("someone/odd", name)
     ):
         assert error == "HubError"
-        assert "someone/odd names " in message
+        assert "someone/odd lists a file " in message
         assert "do not trust it" in message
     assert not home.exists() or not list(home.rglob("x*"))
 

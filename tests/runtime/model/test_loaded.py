@@ -312,7 +312,7 @@ def test_a_link_to_a_link_finds_the_files_between(tmp_path: Path) -> None:
 
 
 def test_a_link_finds_the_files_of_its_target(tmp_path: Path) -> None:
-    loaded = write_exported_model(tmp_path / "bundle")
+    loaded = write_exported_model(tmp_path / "exported")
     link = tmp_path / "elsewhere" / "link.onnx"
     link.parent.mkdir()
     link.symlink_to(loaded / "onnx" / "model.onnx")
@@ -332,7 +332,7 @@ def test_dtype_of_a_single_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("option", [{"revision": "main"}])
 def test_options_of_the_hub_for_a_local_model(tmp_path: Path, option: dict[str, str]) -> None:
     message = refusal(write_exported_model(tmp_path), InvalidOptionError, **option)
-    assert message == f"revision is 'main', but {tmp_path} is no Hub id: leave revision out"
+    assert message == f"revision is 'main', but {tmp_path} is not a Hub id: leave revision out"
 
 
 @pytest.mark.parametrize(

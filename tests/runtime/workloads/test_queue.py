@@ -15,14 +15,14 @@ PATIENCE = 60.0  # seconds
 
 
 def test_everything_arrives_in_order() -> None:
-    channel: BoundedQueue[int] = BoundedQueue(2, drop=False)
-    thread = channel.fill((number for number in range(1000)), "numbers")
-    assert list(channel) == list(range(1000))
+    queue: BoundedQueue[int] = BoundedQueue(2, drop=False)
+    thread = queue.fill((number for number in range(1000)), "numbers")
+    assert list(queue) == list(range(1000))
     thread.join(PATIENCE)
     assert not thread.is_alive()
 
 
-def test_a_full_channel_makes_the_producer_wait() -> None:
+def test_a_full_queue_makes_the_producer_wait() -> None:
     given: list[int] = []
 
     def numbers() -> Generator[int, None, None]:
@@ -30,21 +30,21 @@ def test_a_full_channel_makes_the_producer_wait() -> None:
             given.append(number)
             yield number
 
-    channel: BoundedQueue[int] = BoundedQueue(3, drop=False)
-    thread = channel.fill(numbers(), "numbers")
-    assert next(iter(channel)) == 0
+    queue: BoundedQueue[int] = BoundedQueue(3, drop=False)
+    thread = queue.fill(numbers(), "numbers")
+    assert next(iter(queue)) == 0
     thread.join(0.2)
     assert thread.is_alive()
-    assert len(given) <= 5  # one was taken, three wait in the channel, one in the producer's hand
-    channel.close()
+    assert len(given) <= 5  # one was taken, three wait in the queue, one in the producer's hand
+    queue.close()
     thread.join(PATIENCE)
     assert not thread.is_alive()
 
 
-def test_a_dropping_channel_keeps_the_newest() -> None:
-    channel: BoundedQueue[int] = BoundedQueue(3, drop=True)
-    channel.fill((number for number in range(10)), "numbers").join(PATIENCE)
-    assert list(channel) == [7, 8, 9]
+def test_a_dropping_queue_keeps_the_newest() -> None:
+    queue: BoundedQueue[int] = BoundedQueue(3, drop=True)
+    queue.fill((number for number in range(10)), "numbers").join(PATIENCE)
+    assert list(queue) == [7, 8, 9]
 
 
 def test_an_error_comes_after_what_was_made_before_it() -> None:
@@ -52,9 +52,9 @@ def test_an_error_comes_after_what_was_made_before_it() -> None:
         yield 1
         raise KeyError("two")
 
-    channel: BoundedQueue[int] = BoundedQueue(5, drop=False)
-    thread = channel.fill(numbers(), "numbers")
-    received = iter(channel)
+    queue: BoundedQueue[int] = BoundedQueue(5, drop=False)
+    thread = queue.fill(numbers(), "numbers")
+    received = iter(queue)
     assert next(received) == 1
     with pytest.raises(KeyError, match="two"):
         next(received)
@@ -62,34 +62,34 @@ def test_an_error_comes_after_what_was_made_before_it() -> None:
 
 
 def test_closing_ends_an_endless_producer_and_a_waiting_consumer() -> None:
-    channel: BoundedQueue[int] = BoundedQueue(1, drop=True)
-    producer = channel.fill((number for number in itertools.count()), "numbers")
+    queue: BoundedQueue[int] = BoundedQueue(1, drop=True)
+    producer = queue.fill((number for number in itertools.count()), "numbers")
     idle: BoundedQueue[int] = BoundedQueue(1, drop=True)
     consumer = threading.Thread(target=list, args=(idle,))
     consumer.start()
-    for each in (channel, idle):
+    for each in (queue, idle):
         each.close()
     for thread in (producer, consumer):
         thread.join(PATIENCE)
         assert not thread.is_alive()
-    assert list(channel) == []
-    assert not channel.put(1)
+    assert list(queue) == []
+    assert not queue.put(1)
 
 
 def test_items_have_sizes() -> None:
-    channel: BoundedQueue[int] = BoundedQueue(10, drop=True, size=lambda item: item)
-    channel.fill((number for number in (5, 3, 2, 6)), "numbers").join(PATIENCE)
-    assert list(channel) == [2, 6]
+    queue: BoundedQueue[int] = BoundedQueue(10, drop=True, size=lambda item: item)
+    queue.fill((number for number in (5, 3, 2, 6)), "numbers").join(PATIENCE)
+    assert list(queue) == [2, 6]
 
 
 def test_one_item_always_fits() -> None:
-    channel: BoundedQueue[int] = BoundedQueue(10, drop=False, size=lambda item: item)
-    channel.fill((number for number in (11, 12)), "numbers")
-    assert list(channel) == [11, 12]
+    queue: BoundedQueue[int] = BoundedQueue(10, drop=False, size=lambda item: item)
+    queue.fill((number for number in (11, 12)), "numbers")
+    assert list(queue) == [11, 12]
 
 
 def test_an_interpreter_that_ends_waits_for_its_threads() -> None:
-    """Nothing closes this channel: its producer runs on until the interpreter ends."""
+    """Nothing closes this queue: its producer runs on until the interpreter ends."""
     program = """
 import itertools, time
 from timesformer_runtime.workloads.queue import BoundedQueue
@@ -103,9 +103,9 @@ def numbers():
         time.sleep(0.3)
         print("closed", flush=True)
 
-channel = BoundedQueue(1, drop=True)
-channel.fill(numbers(), "numbers")
-print(next(iter(channel)), flush=True)
+queue = BoundedQueue(1, drop=True)
+queue.fill(numbers(), "numbers")
+print(next(iter(queue)), flush=True)
 """
     result = subprocess.run(
         [sys.executable, "-c", program],

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import tracemalloc
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -37,6 +37,7 @@ from timesformer_runtime.video.playback import (
     PlayedFrame,
     play,
 )
+from timesformer_runtime.workloads.timeline import change_last
 
 from tests.tiny_graphs import TinyGraph, own_metadata, write_exported_model
 from tests.video_files import RATE, decode_plainly, moving_pictures, remux, write_video
@@ -545,3 +546,36 @@ def test_bad_input(folder: Path, arguments: list[str], message: str) -> None:
     last = result.stderr.splitlines()[-1]
     assert last.startswith("timesformer: ")
     assert message in last
+
+
+def counted_items(
+    count: int, closed: list[int], *, fails: bool = False
+) -> Generator[int, None, None]:
+    try:
+        yield from range(count)
+        if fails:
+            raise ValueError("that is all")
+    finally:
+        closed.append(count)
+
+
+@pytest.mark.parametrize(("count", "expected"), [(0, []), (1, [0]), (3, [0, 1, -2])])
+def test_change_last_changes_the_last_item(count: int, expected: list[int]) -> None:
+    assert list(change_last(counted_items(count, []), lambda item: -item)) == expected
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_change_last_changes_nothing_before_an_error(count: int) -> None:
+    given = []
+    with pytest.raises(ValueError, match="that is all"):  # noqa: PT012
+        for item in change_last(counted_items(count, [], fails=True), lambda item: -item):
+            given.append(item)  # noqa: PERF402
+    assert given == list(range(count))
+
+
+def test_closing_change_last_closes_its_items() -> None:
+    closed: list[int] = []
+    items = change_last(counted_items(3, closed), lambda item: -item)
+    assert next(items) == 0
+    items.close()
+    assert closed == [3]
