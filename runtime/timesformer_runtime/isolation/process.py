@@ -1,4 +1,4 @@
-"""ReaderProcess: starts a process that reads videos, asks it, and ends it."""
+"""ReaderProcess: starts a process that reads videos, gives it tasks, and ends it."""
 
 from __future__ import annotations
 
@@ -22,35 +22,35 @@ _START = (
     "from timesformer_runtime.isolation.child import main; main(int(sys.argv[1]))"
 )
 _START_SECONDS = 120.0  # imports take a fraction of one; the machine may be busy
-_END_SECONDS = 3.0  # from the end of its messages to that of the process
-_LONGEST_WAIT = 1e6  # seconds; a socket knows no longer one
+_END_SECONDS = 3.0  # from the last message of a process to its end
+_LONGEST_WAIT = 1e6  # seconds; sockets refuse longer timeouts
 
 
 class Task(NamedTuple):
-    """What a reader process has to do.
+    """A task for a reader process.
 
     Attributes:
-        job: Is given the video, and gives the answers. It can be pickled.
+        job: A picklable function that takes the video and yields the answers.
         video: The video.
-        threads: How many threads decode.
-        most_memory: Bytes of address space that it may take, beyond what its threads take.
+        threads: Number of decoding threads.
+        max_memory: Bytes of address space that the task may take, without those for threads.
     """
 
     job: Job
     video: HandedVideo
     threads: int
-    most_memory: int
+    max_memory: int
 
 
 class AccidentError(Exception):
-    """A reader process did not do its task.
+    """A reader process did not finish its task.
 
     Attributes:
-        kind: It took too much ``time`` or ``memory``, or there was a ``crash``.
+        kind: ``time`` or ``memory`` if the process took too much of it, ``crash`` if it ended.
     """
 
-    def __init__(self, kind: Literal["time", "memory", "crash"], what: str = "") -> None:
-        super().__init__(what)
+    def __init__(self, kind: Literal["time", "memory", "crash"], reason: str = "") -> None:
+        super().__init__(reason)
         self.kind = kind
 
 
@@ -58,11 +58,11 @@ class ReaderProcess:
     """A process that reads videos, one at a time.
 
     Attributes:
-        is_used: Whether it was given a video.
-        is_free: Whether it can be given another one.
+        is_used: Whether the process ever got a video; that one may have damaged the process.
+        is_free: Whether the process can take a task now.
 
     Raises:
-        InvalidVideoError: It does not start.
+        InvalidVideoError: The process does not start.
     """
 
     def __init__(self) -> None:
@@ -81,23 +81,23 @@ class ReaderProcess:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it still runs; False in a fork of the process that started it."""
+        """Whether the process still runs; False in a fork of the process that started it."""
         return self._process.poll() is None
 
     def answers(
         self, task: Task, descriptor: int | None, seconds: Callable[[], float]
     ) -> Generator[Any, None, None]:
-        """Lets it read a video.
+        """Sends a task, and gives the answers as they come.
 
         Args:
-            task: What to do.
-            descriptor: The descriptor of the video's file, where it has no path.
-            seconds: Tells how long the next answer may take.
+            task: The task.
+            descriptor: The descriptor of the video's file; None where the video has a path.
+            seconds: Called for each answer; returns how many seconds the answer may take.
 
         Raises:
-            InvalidVideoError: It does not start.
-            AccidentError: It crashed, was killed, or took more time or memory than it may.
-            Exception: Whatever the job raises.
+            InvalidVideoError: The process does not start.
+            AccidentError: The process crashed, was killed, or took too much time or memory.
+            Exception: Any error that the job raises.
         """
         self.is_free = False
         self._wait_until_ready()
@@ -123,11 +123,11 @@ class ReaderProcess:
             raise value
 
     def kill(self) -> None:
-        """Ends it from another thread than the one that asked it, which learns that it is lost."""
+        """Kills the process; a thread that waits for its answer gets an ``AccidentError``."""
         self._process.kill()
 
     def end(self) -> None:
-        """Ends it, and forgets all about it."""
+        """Kills the process, and frees everything that belongs to it."""
         self._process.kill()
         self._process.wait()
         self._file.close()
@@ -152,7 +152,7 @@ class ReaderProcess:
         return message
 
     def _reason(self) -> str:
-        """Says why it does not answer as it should."""
+        """Says why the process does not answer as it should."""
         try:
             code = self._process.wait(_END_SECONDS)
         except subprocess.TimeoutExpired:
