@@ -17,7 +17,7 @@ from typing import Any
 
 from tests.fuzz.process import REFUSED
 
-# Seconds for a case, whose own limit is far lower, and for a process to start: machines can be busy.
+# Seconds for a case, whose own limit is far lower, and for a process to start, on a busy machine.
 _PATIENCE, _START = 30.0, 120.0
 _ROOT = Path(__file__).parents[2]
 
