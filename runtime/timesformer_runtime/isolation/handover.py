@@ -23,12 +23,12 @@ _PLAIN_FILE_CLASSES = (io.FileIO, io.BufferedReader, io.BufferedRandom)
 
 @dataclasses.dataclass(frozen=True)
 class HandedVideo:
-    """The part of a handed-over video that is pickled for the reader process.
+    """The part of a handed-over video that the parent pickles for the reader process.
 
     Attributes:
         name: The video's name, for messages.
-        path: The path as the user gave it; None where a descriptor is sent along.
-        folder: The working directory, to which the path may be relative; None if it was removed.
+        path: The path as the user gave it; None where the parent sends a descriptor.
+        folder: The working directory, to which the path may be relative; None if it is gone.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Handover(NamedTuple):
     """A video that this process can send to a reader process.
 
     Attributes:
-        video: The part that is pickled.
+        video: The part that this process pickles.
         descriptor: A descriptor of the video's file, to send along; None where there is a path.
         watch: Limits what reading the video costs.
     """
@@ -99,7 +99,7 @@ def handed_over(source: Source, limits: DecodeLimits) -> Iterator[Handover]:
 def _working_directory() -> str | None:
     try:
         return str(Path.cwd())
-    except OSError:  # the directory was removed, so the path must be an absolute one
+    except OSError:  # the directory no longer exists, so the path must be an absolute one
         return None
 
 

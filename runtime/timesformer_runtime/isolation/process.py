@@ -69,15 +69,15 @@ class ReaderProcess:
         self.is_used = False
         self.is_free = True
         self._is_ready = False
-        self._connection, theirs = socket.socketpair()
+        self._connection, child_end = socket.socketpair()
         self._file = self._connection.makefile("rb")
         try:
-            with theirs:
-                self._process = _started(theirs.fileno())
+            with child_end:
+                self._process = _start(child_end.fileno())
         except OSError as error:
             self._file.close()
             self._connection.close()
-            raise _not_started(error.strerror) from error
+            raise _start_error(error.strerror) from error
 
     @property
     def is_alive(self) -> bool:
@@ -141,7 +141,7 @@ class ReaderProcess:
         try:
             self._receive(_START_SECONDS)
         except (EOFError, OSError, messages.BrokenMessageError) as error:
-            raise _not_started(f"it {self._reason()}") from error
+            raise _start_error(f"it {self._reason()}") from error
         self._is_ready = True
 
     def _receive(self, seconds: float) -> tuple[Any, ...]:
@@ -166,9 +166,9 @@ class ReaderProcess:
         return f"ended with code {code}"
 
 
-def _started(descriptor: int) -> subprocess.Popen[bytes]:
-    # In a group of its own: Ctrl-C on a terminal is for the parent. -P: nothing is imported from
-    # the working directory, which may be a folder of videos from anywhere.
+def _start(descriptor: int) -> subprocess.Popen[bytes]:
+    # The process gets a group of its own, because Ctrl-C on a terminal is for the parent. With -P
+    # it imports nothing from the working directory, which may hold files of strangers.
     paths = [path or os.getcwd() for path in sys.path if isinstance(path, str)]  # noqa: PTH109
     return subprocess.Popen(  # noqa: S603
         [sys.executable, "-P", "-c", _START, str(descriptor), *paths],
@@ -179,7 +179,7 @@ def _started(descriptor: int) -> subprocess.Popen[bytes]:
     )
 
 
-def _not_started(reason: object) -> InvalidVideoError:
+def _start_error(reason: object) -> InvalidVideoError:
     return InvalidVideoError(
         f"the process that is to read videos does not start ({reason}); leave out isolated"
     )

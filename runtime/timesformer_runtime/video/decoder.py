@@ -1,4 +1,4 @@
-"""VideoDecoder: opens a video file and gives exactly the frames whose indices are asked for."""
+"""VideoDecoder: opens a video file, and gives exactly the frames that a caller asks for."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class DecodedFrames:
     Attributes:
         pixels: One uint8 RGB array [H, W, 3] per frame, or the result of ``convert`` for it. The
             sizes differ where the video changes its size. A repeated index gives one array, which
-            is then in the tuple several times.
+            is then several times in the tuple.
         indices: The indices of the frames in the video, counted from 0.
         times: When each frame is shown, in seconds from the video's first frame.
         interlaced: Whether a frame consists of two fields; the decoder does not separate them.
@@ -63,10 +63,11 @@ class DecodedFrames:
 class VideoDecoder:
     """Opens a video file and gives its frames by index.
 
-    An index counts the frames that come out when the whole file is decoded from its start; a packet
-    that fails to decode gives no frame. Where the packets tell which of them the wanted frames
-    need, the decoder decodes only these. It turns frames upright as the rotation metadata says,
-    and leaves non-square pixels and interlacing as they are, as training pipelines do.
+    An index counts the frames as they come out of FFmpeg when it decodes the whole file from its
+    start; a packet that fails to decode gives no frame. Where the packets tell which of them the
+    wanted frames need, the decoder decodes only these. It turns frames upright as the rotation
+    metadata says, and leaves non-square pixels and interlacing as they are, as training pipelines
+    do.
 
     Files may come from strangers: the decoder opens only plain video containers, follows no
     reference to other files or to the network, and stays within ``limits``.
@@ -78,7 +79,7 @@ class VideoDecoder:
         threads: Number of decoding threads; use 1 when several videos are read in parallel.
         limits: What reading may cost; the time counts from here to ``close``.
         convert: Makes of each frame, uint8 RGB [H, W, 3], the array that the result holds. The
-            decoder calls it as soon as a frame is decoded, so that large frames are not all in
+            decoder calls it right after decoding a frame, so that large frames are not all in
             memory together. It calls it again for some frames where a file turns out to be damaged.
         scale_to: Maps the height and width of an upright frame to those that FFmpeg scales it to.
         square_pixels: Whether to make frames whose pixels are not square wider or narrower.
@@ -89,8 +90,8 @@ class VideoDecoder:
 
     Raises:
         VideoNotFoundError: There is no such file.
-        InvalidVideoError: It is a URL or a folder, or it cannot be opened as a video.
-        VideoLimitError: Reading it would cost more than the limits allow.
+        InvalidVideoError: The source is a URL or a folder, or cannot be opened as a video.
+        VideoLimitError: Reading would cost more than the limits allow.
         InvalidOptionError: ``threads`` is smaller than 1.
 
     Example:
@@ -237,8 +238,8 @@ class VideoDecoder:
         before = self._whole
         if before is not None and self._render_cached(before, wanted):
             return before
-        # How many frames of a damaged file decode depends on the number of threads. So damaged
-        # files are decoded with one thread, and give the same frames on every machine.
+        # How many frames of a damaged file decode depends on the number of threads. Decoding with
+        # one thread gives the same frames on every machine.
         threads = 1 if before is not None and before.failed_packets else self._threads
         decoded = self._decode_file(wanted, threads)
         if decoded.failed_packets and threads > 1:

@@ -157,8 +157,8 @@ def decode_in_order(
 ) -> Iterator[av.VideoFrame]:
     """Gives every frame of the stream in order, and counts frames and failures in ``decoded``.
 
-    While a frame is given, ``decoded.count`` is its index. Decoding stops early where far more
-    packets fail than frames come out.
+    While the caller has a frame, ``decoded.count`` is its index. Decoding stops early where far
+    more packets fail than frames come out.
 
     Args:
         video: The open file.

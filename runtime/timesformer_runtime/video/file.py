@@ -1,4 +1,4 @@
-"""VideoFile: a video's path or file object, which can be opened again and again."""
+"""VideoFile: a video's path or file object, to open again and again."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class Verdict(NamedTuple):
 
     Attributes:
         problems: A short sentence for each problem; empty for an intact file.
-        truncated: Whether the end of the file is missing, or never was where the file states it.
+        truncated: Whether the file ends earlier than it states.
     """
 
     problems: tuple[str, ...]

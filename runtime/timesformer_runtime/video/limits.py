@@ -186,11 +186,11 @@ class Watch:
             )
 
     def check_pipe_bytes(self, count: int, reason: str) -> None:
-        """Checks the size of the temporary file to which a video is copied, and the time.
+        """Checks the size of a video's temporary copy, and the time.
 
         Args:
-            count: Bytes that were copied so far.
-            reason: Why the video is copied; the words of the error between name and limit.
+            count: Bytes of the copy so far.
+            reason: Why there is a copy; the words of the error between name and limit.
 
         Raises:
             VideoLimitError: There are too many bytes, or the time is over.
@@ -207,7 +207,7 @@ class Watch:
 
         Args:
             count: The number of NAL units so far.
-            limit: The highest number that is allowed.
+            limit: The highest allowed number.
 
         Raises:
             VideoLimitError: There are more than any encoder makes.

@@ -27,7 +27,7 @@ from timesformer_runtime.video.guard.mp4_tables import check_sample_tables
 from timesformer_runtime.video.limits import DecodeLimits, Watch
 from timesformer_runtime.video.opening import GIVE_A_VIDEO
 
-_CHUNK = 1 << 20  # bytes of a pipe that are copied at a time
+_CHUNK = 1 << 20  # bytes of a pipe to copy at a time
 _LONGEST_WAIT = 3600.0  # seconds of one call of poll
 _PAUSE = 0.01  # seconds between two attempts to read
 
@@ -132,9 +132,8 @@ def _checked_path_is_regular(path: str, name: str) -> bool:
     try:
         status = Path(path).stat()
     except (FileNotFoundError, NotADirectoryError) as error:
-        cause: Exception | None = (
-            error if name == path else None
-        )  # the traceback would show secrets
+        # A traceback with the cause would show what the name hides.
+        cause: Exception | None = error if name == path else None
         raise VideoNotFoundError(f"{name}: there is no such file; check the path") from cause
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error

@@ -26,8 +26,8 @@ _SAMPLE_TABLES = frozenset((b"stsz", b"stts", b"ctts", b"stsc", b"stco", b"co64"
 _MAX_DEPTH = 12  # FFmpeg stops at 11
 _COMPRESSED_HEAD = 24  # bytes before the data of a compressed header; the last four are its length
 _MAX_COMPRESSED_HEADER = 1 << 24  # bytes; only QuickTime of the nineties wrote compressed headers
-_CHUNK = 1 << 20  # bytes that are searched for names at a time
-_BOXES_PER_PACKET = 16  # so many boxes are allowed for each packet that is
+_CHUNK = 1 << 20  # bytes to search for names at a time
+_BOXES_PER_PACKET = 16  # a file may have max_packets times as many boxes
 
 
 class Box(NamedTuple):

@@ -111,7 +111,7 @@ class GuardedFile:
         return -1
 
     def note_error(self, error: BaseException) -> None:
-        """Stores an error, unless an earlier one is stored."""
+        """Stores an error, unless there is an earlier one."""
         self.error = self.error or error
 
     def raise_error(self) -> None:
@@ -119,7 +119,7 @@ class GuardedFile:
 
         Raises:
             InvalidVideoError: The file cannot be read.
-            BaseException: Any other error, as it was stored.
+            BaseException: Any other error, unchanged.
         """
         error = self.error
         if isinstance(error, OSError | ValueError) and not isinstance(error, TimesformerError):

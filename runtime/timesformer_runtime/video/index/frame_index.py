@@ -62,7 +62,7 @@ class FrameIndex:
         return int(self.pts[0])
 
     def keyframe_for(self, packet: int) -> int:
-        """Finds the last keyframe from which a packet decodes; packets are given by number."""
+        """Finds the last keyframe from which a packet decodes; both are numbers of packets."""
         candidates = self.keyframes[: np.searchsorted(self.keyframes, packet, side="right")]
         frame_of_packet = np.argsort(self.packet_of_frame)
         # A frame that is shown before the keyframe may depend on frames before the keyframe.

@@ -10,10 +10,10 @@ _MAX_AHEAD = 5.0
 class LiveClock:
     """Computes the seconds from a stream's first frame to each frame; they never decrease.
 
-    The step from one timestamp to the next is added. Where a timestamp is missing, goes back or
-    jumps ahead, as after a restart of the sender, the step between the arrivals of the frames is
-    added instead. Likewise for a frame with the timestamp of the frame before; the next different
-    timestamp then counts from the first of the frames with equal timestamps.
+    The clock adds the step from one timestamp to the next. Where a timestamp is missing, goes back
+    or jumps ahead, as after a restart of the sender, the clock adds the time between the arrivals
+    of the two frames instead. It does so for equal timestamps, too; the step to the next timestamp
+    then counts from the first of the frames with equal ones.
     """
 
     def __init__(self) -> None:
