@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _COUNT = click.IntRange(min=1)
 _HELP = {
-    "max_pixels": "Refuse videos whose frames have more pixels.  [default: 67108864, 8K twice]",
+    "max_pixels": "Refuse videos whose pictures have more pixels.  [default: 67108864, 8K twice]",
     "max_packets": "Refuse videos of more packets.  [default: 2000000]",
     "max_seconds": "Refuse videos that take longer, the model's runs included.  [default: 10m to "
     "read, except of timelines and streams, and 10m for each run]",
