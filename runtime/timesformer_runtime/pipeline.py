@@ -179,7 +179,7 @@ class Pipeline:
             (read,) = job(video)
             return read
         start = time.perf_counter()
-        reading: Reading = readers.only_answer(job, video, threads=threads)
+        reading: Reading = readers.single_answer(job, video, threads=threads)
         decode = time.perf_counter() - start - reading.preprocess
         return dataclasses.replace(reading, decode=decode)
 
@@ -205,7 +205,7 @@ class Pipeline:
         """
         answers: list[Outputs] = []
         preparing = running = 0.0
-        seconds_left = self.limits.of_runs(spent)
+        seconds_left = self.limits.run_timer(spent)
         start = time.perf_counter()
         for view in self.input.views(frames):
             prepared = time.perf_counter()

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from timesformer_runtime import VideoClassifier, Views
 from timesformer_runtime.input import resample
-from timesformer_runtime.video.pixels import Frame, Size
+from timesformer_runtime.video.pixels import RgbFrame, Size
 
 from tests.video_files import read_clip
 
@@ -89,7 +89,7 @@ def _size(height: int, width: int) -> Size:
     return round(height * scale), round(width * scale)
 
 
-def _resized(frame: Frame) -> Frame:
+def _resized(frame: RgbFrame) -> RgbFrame:
     size = _size(*frame.shape[:2])
     planes = resample.resize(frame, size, resample.BILINEAR, resample.Rectangle(0, 0, *size))
     return planes.transpose(1, 2, 0)

@@ -1,4 +1,4 @@
-"""Runs many cases, each within a time limit, and collects what should not be."""
+"""Runs many cases, each within a time limit, and collects what goes wrong."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from typing import Any
 
 from tests.fuzz.process import REFUSED
 
-# Seconds for a case, whose own limit is far lower, and for a process to start before its first one:
-# machines can be busy.
+# Seconds for a case, whose own limit is far lower, and for a process to start, on a busy machine.
 _PATIENCE, _START = 30.0, 120.0
 _ROOT = Path(__file__).parents[2]
 
 
 @dataclasses.dataclass(frozen=True)
 class Campaign:
-    """What is damaged and then used, and what may come of it.
+    """A kind of files to damage and use, and the outcomes that are allowed.
 
     Attributes:
-        worker: The module that uses damaged things in a process of its own.
-        make_seeds: Writes the sound things into a folder, and returns their names.
-        successes: Outcomes of what could be used; all others but a refusal should not be.
-        success: The same in words.
-        most_seconds: How long a case may take.
-        most_mib: How much memory, above that of a worker that has used one sound thing.
+        worker: The module that uses damaged files in a process of its own.
+        make_seeds: Writes the intact files into a folder, and returns their names.
+        successes: Outcomes of files that could be used. A refusal is allowed, too; any other
+            outcome is a finding.
+        success: The successes in words.
+        most_seconds: Seconds that a case may take.
+        most_mib: Memory that a case may take, above that of a worker after one intact file.
     """
 
     worker: str
@@ -46,14 +46,14 @@ class Campaign:
 
 @dataclasses.dataclass
 class Report:
-    """What came out of a campaign.
+    """The results of a campaign.
 
     Attributes:
-        campaign: Which one.
-        outcomes: How often things were used in one way or the other, or refused.
-        by_seed: The same for each seed.
-        findings: What should not be, with the case: ``seed number: what``.
-        slowest: Seconds of the slowest case, and which.
+        campaign: The campaign.
+        outcomes: Counts each outcome.
+        by_seed: Counts each outcome of each seed.
+        findings: The cases that went wrong: ``seed number: what happened``.
+        slowest: Seconds of the slowest case, and the case.
         peak_mib: Largest memory of a worker.
     """
 
@@ -89,7 +89,7 @@ class Report:
 
     @property
     def success_share(self) -> float:
-        """Share of the cases in which the damaged thing could be used all the same."""
+        """Share of the cases in which the damaged file could still be used."""
         used = sum(self.outcomes[outcome] for outcome in self.campaign.successes)
         return used / max(self.cases, 1)
 
@@ -97,13 +97,13 @@ class Report:
 def run(
     campaign: Campaign, first: int, *, cases: int | None = None, seconds: float | None = None
 ) -> Report:
-    """Damages and uses things, as many as wanted or for as long as wanted.
+    """Runs a campaign.
 
     Args:
-        campaign: What things.
-        first: Number of the first case; the same numbers give the same damage.
-        cases: How many; None for no limit.
-        seconds: For how long; None for no limit.
+        campaign: The campaign.
+        first: Number of the first case; a number always gives the same damage.
+        cases: How many cases to run; None for no limit.
+        seconds: How long to run; None for no limit.
     """
     report = Report(campaign)
     with tempfile.TemporaryDirectory() as name:
@@ -134,14 +134,14 @@ def run_worker(
     patience: float = _PATIENCE,
     start: float = 0.0,
 ) -> None:
-    """Lets one process use damaged things until one of them is its end.
+    """Lets one process use damaged files until a file ends the process.
 
     Args:
         cases: Lines for the process.
-        report: Gets its answers.
-        command: Starts it.
-        patience: Seconds that a case may take before the process is ended.
-        start: Seconds that the first one may take more.
+        report: Receives the answers of the process.
+        command: Starts the process.
+        patience: Seconds that a case may take before the process is killed.
+        start: Additional seconds for the first case.
     """
     worker = subprocess.Popen(
         command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

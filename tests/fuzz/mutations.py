@@ -1,4 +1,4 @@
-"""Ways to damage a file; the same number always gives the same damage."""
+"""Ways to damage a file; a number always gives the same damage."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ import numpy as np
 Random = np.random.Generator
 Mutation = Callable[[bytearray, Random], bytearray]
 
-_LEAST = 64  # bytes; what is smaller has no pieces
+_LEAST = 64  # bytes; a smaller file cannot be cut into pieces
 _INTERESTING = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 1 << 20, 0x7FFFFFFF, 0xFFFFFFFF)
 
 
@@ -22,48 +22,48 @@ def mutate(data: bytes, number: int) -> bytes:
 
 
 def flip_bits(data: bytearray, random: Random) -> bytearray:
-    """A few flipped bits anywhere."""
-    for place in random.integers(len(data), size=int(random.integers(1, 9))):
-        data[int(place)] ^= 1 << int(random.integers(8))
+    """Flips a few bits anywhere."""
+    for offset in random.integers(len(data), size=int(random.integers(1, 9))):
+        data[int(offset)] ^= 1 << int(random.integers(8))
     return data
 
 
 def flip_many_bits(data: bytearray, random: Random) -> bytearray:
-    """One byte in a thousand, as of a bad line."""
-    for place in random.integers(len(data), size=max(1, len(data) // 1000)):
-        data[int(place)] ^= int(random.integers(1, 256))
+    """Changes one byte in a thousand, as a bad connection does."""
+    for offset in random.integers(len(data), size=max(1, len(data) // 1000)):
+        data[int(offset)] ^= int(random.integers(1, 256))
     return data
 
 
 def truncate(data: bytearray, random: Random) -> bytearray:
-    """The end is missing."""
+    """Removes the end."""
     return data[: max(_LEAST, int(len(data) * (1 - random.random() ** 2)))]
 
 
 def behead(data: bytearray, random: Random) -> bytearray:
-    """A piece is missing somewhere, as of a stream that was cut."""
+    """Removes a piece anywhere, as where a stream was cut."""
     start, length = _piece(data, random)
     return data[:start] + data[start + length :]
 
 
 def blank(data: bytearray, random: Random) -> bytearray:
-    """A piece was never written."""
+    """Fills a piece with zeros, as where it was never written."""
     start, length = _piece(data, random)
     data[start : start + length] = bytes(length)
     return data
 
 
 def scramble(data: bytearray, random: Random) -> bytearray:
-    """A piece is noise."""
+    """Fills a piece with noise."""
     start, length = _piece(data, random)
     data[start : start + length] = random.bytes(length)
     return data
 
 
 def shuffle(data: bytearray, random: Random) -> bytearray:
-    """Two pieces have changed places."""
+    """Swaps two pieces."""
     length = int(random.integers(1, max(2, len(data) // 8)))
-    first, second = sorted(int(place) for place in random.integers(len(data) - length, size=2))
+    first, second = sorted(int(offset) for offset in random.integers(len(data) - length, size=2))
     if first + length <= second:
         swapped = bytes(data[first : first + length])
         data[first : first + length] = data[second : second + length]
@@ -72,20 +72,22 @@ def shuffle(data: bytearray, random: Random) -> bytearray:
 
 
 def repeat(data: bytearray, random: Random) -> bytearray:
-    """A piece is there twice."""
+    """Repeats a piece."""
     start, length = _piece(data, random)
     return data[: start + length] + data[start:]
 
 
 def lie(data: bytearray, random: Random) -> bytearray:
-    """A number in the header, or in the index at the end, is an extreme one."""
+    """Writes an extreme number into the header, or into the index at the end."""
     size = int(random.choice([1, 2, 4]))
     region = min(len(data) - size, 1200)
-    place = int(random.integers(region))
+    offset = int(random.integers(region))
     if random.random() < 0.4:
-        place = len(data) - size - place
+        offset = len(data) - size - offset
     value = int(random.choice(_INTERESTING)) & ((1 << 8 * size) - 1)
-    data[place : place + size] = value.to_bytes(size, "little" if random.random() < 0.3 else "big")
+    data[offset : offset + size] = value.to_bytes(
+        size, "little" if random.random() < 0.3 else "big"
+    )
     return data
 
 

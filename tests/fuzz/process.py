@@ -1,4 +1,4 @@
-"""What the processes share that use damaged things, whatever these are."""
+"""Shared by the worker processes: they use damaged files, and answer what happened."""
 
 import json
 import os
@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 REFUSED = "refused"
-_LISTED_ON = 2.0  # seconds
+_LISTED_ON = 2.0  # seconds for which the system may list a thread that has ended
 _LONGEST = 1000  # characters of a message
 
 
 def limit_memory(more: int) -> None:
-    """Lets the process have so many bytes of address space more than it has now."""
+    """Limits the address space of this process to so many bytes more than it has now."""
     size = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     resource.setrlimit(resource.RLIMIT_AS, (size + more, size + more))
 
@@ -28,7 +28,7 @@ def answer_all(use: Callable[[str, int], dict[str, Any]]) -> None:
         use: Damages and uses a seed; returns the outcome and the seconds it took.
     """
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever libraries print
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # libraries may print
     before = _open_things()
     for line in sys.stdin:
         name, number = line.split()
@@ -40,7 +40,7 @@ def answer_all(use: Callable[[str, int], dict[str, Any]]) -> None:
 
 
 def refusal(error: Exception) -> str:
-    """The outcome that one of our errors is: right if its message is a short line of text."""
+    """Judges an error of ours: a refusal if its message is a short line, else a finding."""
     message = str(error)
     if "\n" in message:
         return f"an error of several lines: {error!r}"
@@ -52,19 +52,19 @@ def refusal(error: Exception) -> str:
 
 
 def forget_peak() -> int:
-    """Lets ``peak_mib`` begin anew, from what the process takes now: that is returned."""
+    """Resets ``peak_mib`` to the memory that the process takes now, and returns that."""
     Path("/proc/self/clear_refs").write_text("5")
     return peak_mib()
 
 
 def peak_mib() -> int:
-    """The largest memory that the process has taken, in MiB."""
+    """Returns the largest memory that the process has taken, in MiB."""
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) >> 10
 
 
 def _left_open(before: tuple[int, int, int]) -> list[int]:
-    """How many more things are open than before; a thread that has ended is listed a little on."""
+    """Counts the things that are open now and were not before; waits for threads that end."""
     end = time.monotonic() + _LISTED_ON
     while True:
         more = [now - then for now, then in zip(_open_things(), before, strict=True)]
@@ -74,6 +74,6 @@ def _left_open(before: tuple[int, int, int]) -> list[int]:
 
 
 def _open_things() -> tuple[int, int, int]:
-    """Files, Python's threads, and all threads."""
+    """Counts open files, Python's threads, and all threads."""
     files = len(list(Path("/proc/self/fd").iterdir()))
     return files, threading.active_count(), len(list(Path("/proc/self/task").iterdir()))

@@ -1,4 +1,4 @@
-"""The small, sound videos that the fuzzer damages: one for each container and codec of note."""
+"""Small, intact videos for the fuzzer to damage: one for each common container and codec."""
 
 import os
 from pathlib import Path

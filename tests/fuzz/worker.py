@@ -22,13 +22,13 @@ from tests.fuzz.mutations import mutate
 from tests.fuzz.process import answer_all, limit_memory, refusal
 from tests.video_files import read_clip
 
-# A picture of 2^20 pixels is about 256 times as large as those of the seeds.
+# A frame of 2^20 pixels is about 256 times as large as those of the seeds.
 LIMITS = DecodeLimits(max_pixels=1 << 20, max_packets=10_000, max_seconds=4, max_bytes=1 << 25)
 ADDRESS_SPACE = 1 << 30  # bytes above what the process has before the first file
 
 
 def main(folder: Path, scratch: Path) -> None:
-    """Answers until the input ends."""
+    """Reads and answers cases until the input ends."""
     read_clip(folder / "h264.mp4", _evenly)  # libraries load on first use
     limit_memory(ADDRESS_SPACE)
     seeds = {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -57,7 +57,7 @@ def _read(seeds: dict[str, bytes], scratch: Path, name: str, number: int) -> dic
 
 
 def _slide(source: Path | io.BytesIO, threads: int) -> tuple[str, ...]:
-    """Reads it window by window, as for a timeline."""
+    """Reads a video window by window, as a timeline does."""
 
     def convert(frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         return frame[:8, :8].copy()

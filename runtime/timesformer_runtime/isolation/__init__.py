@@ -1,6 +1,6 @@
-"""Reading videos in other processes, so that the worst file costs an error and not this process.
+"""Reads videos in other processes, so that the worst file costs an error and not this process.
 
-A reader process is started when the first video needs it, reads one video after the other, and is
-replaced once it crashed, hung or took too much memory. It is a fence against accidents, not a
-sandbox: it may do what the user may.
+The first video starts a reader process. It reads one video after the other. Another one replaces it
+once it has crashed, hung or taken too much memory. Reader processes protect against accidents; they
+are not a sandbox, because they may do everything that the user may.
 """

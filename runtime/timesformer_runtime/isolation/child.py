@@ -1,4 +1,4 @@
-"""The reader process: does what its parent asks, until the parent is gone."""
+"""The program of a reader process: does the tasks of its parent, until the parent ends."""
 
 from __future__ import annotations
 
@@ -13,41 +13,44 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-import timesformer_runtime.workloads.timeline  # noqa: F401  # before the time of a video counts
+import timesformer_runtime.workloads.timeline  # noqa: F401  # slow, so not during a video
 from timesformer_runtime import errors
 from timesformer_runtime.isolation import messages
 from timesformer_runtime.isolation.process import Task
 
-# Address space that each further thread of a decoder takes: its stack, and a part of the heap.
+# Address space that each decoding thread after the first takes: its stack, and a part of the heap.
 _BYTES_PER_THREAD = 1 << 27
-_MOST_GROWN = 0.25  # of the memory that a video may take; a process that keeps more ends
+# The process ends after a task that leaves it larger than before by more than this share of the
+# memory limit.
+_MAX_GROWTH = 0.25
 _STDIN, _STDERR = 0, 2
 
 
 def main(descriptor: int) -> None:
-    """Serves the parent at the other end of a socket.
+    """Does the tasks that the parent sends through a socket.
 
     Args:
-        descriptor: The socket.
+        descriptor: The descriptor of the socket.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is the one to be interrupted
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the parent
     _end_with_parent()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with contextlib.suppress(OSError):  # where the machine's memory ends, this process goes first
+    with contextlib.suppress(OSError):  # if the machine runs out of memory, kill this process first
         Path("/proc/self/oom_score_adj").write_text("1000")
-    base = _address_space()
+    initial_size = _address_space()
     with socket.socket(fileno=descriptor) as connection, connection.makefile("rb") as tasks:
         messages.send(connection, ("ready", None))
-        _discard_messages()
-        while _serve(connection, tasks, base):
+        _silence_stderr()
+        while _do_next_task(connection, tasks, initial_size):
             pass
 
 
 def _end_with_parent() -> None:
-    """Makes the system kill this process when its parent ends, whatever this one does then.
+    """Makes the system kill this process when its parent ends, even while this process hangs.
 
-    Standard input is a pipe of which only the parent has the other end. It never writes: the first
-    that happens to the pipe is that it is closed.
+    Standard input is a pipe, and only the parent has the other end. The parent never writes to it.
+    So the pipe becomes readable only when the parent's end closes, and the system then sends the
+    signal that this function chooses.
     """
     fcntl.fcntl(_STDIN, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(_STDIN, fcntl.F_SETSIG, signal.SIGKILL)
@@ -55,50 +58,53 @@ def _end_with_parent() -> None:
     fcntl.fcntl(_STDIN, fcntl.F_SETFL, flags | os.O_ASYNC)
 
 
-def _discard_messages() -> None:
-    """Keeps what libraries print of a file from the parent's terminal, which gets the error."""
+def _silence_stderr() -> None:
+    """Discards what libraries print about a file; the parent gets the error itself."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, _STDERR)
     os.close(null)
 
 
-def _serve(connection: socket.socket, tasks: BinaryIO, base: int) -> bool:
-    """Does one task; False where it was the last one.
+def _do_next_task(connection: socket.socket, tasks: BinaryIO, initial_size: int) -> bool:
+    """Receives one task, does it, and sends the answers.
 
     Args:
         connection: The socket to the parent.
-        tasks: The same, as a file.
-        base: Bytes of address space that the process had before the first task.
+        tasks: A file object that reads from this socket.
+        initial_size: Bytes of address space that the process had before the first task.
+
+    Returns:
+        Whether the process can do another task.
     """
     head, descriptors, _, _ = socket.recv_fds(connection, 1, 1)
-    if not head:  # the parent has no more
+    if not head:  # the parent has closed the socket
         return False
-    task: Task = pickle.load(tasks)  # noqa: S301  # of the parent
+    task: Task = pickle.load(tasks)  # noqa: S301  # the parent sent it
     threads = _BYTES_PER_THREAD * (task.threads - 1)
     end: tuple[str, object] = ("end", None)
     try:
         with (
-            _memory_limit(base + task.most_memory + threads),
+            _memory_limit(initial_size + task.max_memory + threads),
             task.video.opened(descriptors) as source,
         ):
             for answer in task.job(source):
                 messages.send(connection, ("answer", answer))
-    except Exception as error:  # whatever it is, it is the answer
-        end = ("error", _plain(error))
+    except Exception as error:  # the parent gets any error
+        end = ("error", _picklable(error))
     messages.send(connection, end)
-    return _address_space() - base - threads <= _MOST_GROWN * task.most_memory
+    return _address_space() - initial_size - threads <= _MAX_GROWTH * task.max_memory
 
 
 @contextlib.contextmanager
 def _memory_limit(size: int) -> Iterator[None]:
     """Limits the address space of this process, unless it has a lower limit already."""
-    before, most = resource.getrlimit(resource.RLIMIT_AS)
-    limits = [limit for limit in (size, before, most) if limit != resource.RLIM_INFINITY]
-    resource.setrlimit(resource.RLIMIT_AS, (min(limits), most))
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    limits = [limit for limit in (size, soft, hard) if limit != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_AS, (min(limits), hard))
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_AS, (before, most))
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def _address_space() -> int:
@@ -106,8 +112,8 @@ def _address_space() -> int:
     return pages * resource.getpagesize()
 
 
-def _plain(error: Exception) -> Exception:
-    """An error as the parent may unpickle it: of this package, or of Python itself."""
+def _picklable(error: Exception) -> Exception:
+    """Makes an error that the parent can unpickle: of a class of this package or of Python."""
     if _is_about_memory(error):
         return MemoryError(str(error))
     kind: type[Exception] = next(
@@ -119,7 +125,7 @@ def _plain(error: Exception) -> Exception:
 
 
 def _is_about_memory(error: BaseException | None) -> bool:
-    """Whether an error, or one that led to it, says that there is not enough memory."""
+    """Tells whether an error, or one that led to it, says that there is not enough memory."""
     while error is not None:
         if isinstance(error, MemoryError):
             return True

@@ -14,19 +14,21 @@ from typing import Any, NamedTuple
 from timesformer_runtime.errors import unreadable
 from timesformer_runtime.video.file import VideoFile
 from timesformer_runtime.video.limits import DecodeLimits, Watch
-from timesformer_runtime.video.source import Source, acquired, copied
+from timesformer_runtime.video.source import Source, copy_to_temporary_file, locate_unchecked
 
-_OF_ONE_DESCRIPTOR = (io.FileIO, io.BufferedReader, io.BufferedRandom)
+# Classes whose ``fileno`` leads to the bytes that they read. With other classes it may lead
+# elsewhere, as to the compressed bytes of a ZIP file.
+_PLAIN_FILE_CLASSES = (io.FileIO, io.BufferedReader, io.BufferedRandom)
 
 
 @dataclasses.dataclass(frozen=True)
 class HandedVideo:
-    """A video as another process gets it.
+    """The part of a handed-over video that the parent pickles for the reader process.
 
     Attributes:
-        name: Its name, for messages.
-        path: Its path as it was given; None where a descriptor comes with it.
-        folder: The working directory, from which the path may lead; None where it was removed.
+        name: The video's name, for messages.
+        path: The path as the user gave it; None where the parent sends a descriptor.
+        folder: The working directory, to which the path may be relative; None if it is gone.
     """
 
     name: str
@@ -35,7 +37,11 @@ class HandedVideo:
 
     @contextlib.contextmanager
     def opened(self, descriptors: Sequence[int]) -> Iterator[Source]:
-        """Gives the video in the process that got it, and got these descriptors with it."""
+        """Opens the video in the reader process.
+
+        Args:
+            descriptors: The descriptors that came with it; one where there is no path.
+        """
         if self.path is not None:
             if self.folder is not None:
                 os.chdir(self.folder)
@@ -43,7 +49,8 @@ class HandedVideo:
             return
         (descriptor,) = descriptors
         try:
-            # Opened again: a descriptor's own offset is also that of the parent, and stays.
+            # The descriptor shares its offset with the parent's file object. Opening the file again
+            # leaves that offset alone.
             file = _path_of(descriptor).open("rb", buffering=0)
         finally:
             os.close(descriptor)
@@ -53,12 +60,12 @@ class HandedVideo:
 
 
 class Handover(NamedTuple):
-    """A video that another process can be given.
+    """A video that this process can send to a reader process.
 
     Attributes:
-        video: The video, for the other process.
-        descriptor: The descriptor of its file in this process, where it has no path.
-        watch: Follows what reading it costs.
+        video: The part that this process pickles.
+        descriptor: A descriptor of the video's file, to send along; None where there is a path.
+        watch: Limits what reading the video costs.
     """
 
     video: HandedVideo
@@ -68,18 +75,18 @@ class Handover(NamedTuple):
 
 @contextlib.contextmanager
 def handed_over(source: Source, limits: DecodeLimits) -> Iterator[Handover]:
-    """Makes of a video what another process can be given.
+    """Prepares a video for a reader process, while the context lasts.
 
     Args:
         source: The video.
-        limits: What reading it may cost.
+        limits: What reading the video may cost.
 
     Raises:
         VideoNotFoundError: There is no such file.
-        InvalidVideoError: It cannot be read or copied.
-        VideoLimitError: Copying it takes too long, or it has too many bytes to be copied.
+        InvalidVideoError: The video cannot be read or copied.
+        VideoLimitError: Copying takes too long, or there are too many bytes to copy.
     """
-    with acquired(source, limits) as video_file, contextlib.ExitStack() as stack:
+    with locate_unchecked(source, limits) as video_file, contextlib.ExitStack() as stack:
         name, watch = video_file.name, video_file.watch
         if isinstance(source, str | os.PathLike) and isinstance(video_file.target, str):
             video = HandedVideo(name, os.fsdecode(source), _working_directory())
@@ -92,16 +99,15 @@ def handed_over(source: Source, limits: DecodeLimits) -> Iterator[Handover]:
 def _working_directory() -> str | None:
     try:
         return str(Path.cwd())
-    except OSError:  # it was removed: the path is an absolute one
+    except OSError:  # the directory no longer exists, so the path must be an absolute one
         return None
 
 
 def _descriptor(source: Source, video_file: VideoFile, stack: contextlib.ExitStack) -> int:
-    """The descriptor of a regular file with the bytes of a video, which is copied if need be."""
+    """Finds a descriptor of a regular file with the video's bytes; copies them if there is none."""
     target: Any = video_file.target
-    for file in (target, source):  # the first may be a copy already
-        # Many others have the descriptor of a file that is not what they read, as of a ZIP file.
-        if type(file) in _OF_ONE_DESCRIPTOR and isinstance(file, io.IOBase):
+    for file in (target, source):  # the target may be a copy already
+        if type(file) in _PLAIN_FILE_CLASSES and isinstance(file, io.IOBase):
             try:
                 file.flush()
             except OSError as error:
@@ -112,7 +118,8 @@ def _descriptor(source: Source, video_file: VideoFile, stack: contextlib.ExitSta
                 return descriptor
     target.seek(0)
     name, watch = video_file.name, video_file.watch
-    return copied(target, name, stack, watch, reason="has no descriptor and has more than").fileno()
+    reason = "has no descriptor and has more than"
+    return copy_to_temporary_file(target, name, stack, watch, reason=reason).fileno()
 
 
 def _path_of(descriptor: int) -> Path:

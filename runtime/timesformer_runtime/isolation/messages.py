@@ -1,7 +1,8 @@
 """Messages between a reader process and its parent: pickled values on a socket.
 
-The reader process works on files of strangers. What its parent unpickles therefore becomes plain
-values, arrays of numbers, errors and the values of this package, and nothing else is called.
+The reader process works on files of strangers, so its parent does not trust it. The parent
+unpickles only plain values, arrays of numbers, errors and the dataclasses and tuples of this
+package, and calls nothing else that a message names.
 """
 
 from __future__ import annotations
@@ -17,33 +18,33 @@ import numpy.typing as npt
 
 
 class BrokenMessageError(Exception):
-    """The bytes that came are not a message."""
+    """The received bytes are not a message."""
 
 
 def send(connection: socket.socket, value: object) -> None:
-    """Sends a value; waits while the other side does not take it."""
+    """Sends a value; waits until the other side has read most of it."""
     with connection.makefile("wb") as file:
         _Pickler(file, protocol=5).dump(value)
 
 
 def receive(file: BinaryIO) -> Any:
-    """Waits for a value of a reader process.
+    """Waits for a value from a reader process.
 
     Raises:
-        EOFError: Nothing more comes.
+        EOFError: The reader process has closed the connection.
         OSError: The connection broke, or its timeout is over.
-        BrokenMessageError: It is not a message, or ends in the middle.
+        BrokenMessageError: The bytes are not a message, or end in the middle of one.
     """
     try:
         return _Unpickler(file).load()
     except (EOFError, OSError):
         raise
-    except Exception as error:  # the unpickler raises many kinds for damaged bytes
+    except Exception as error:  # for damaged bytes the unpickler raises errors of many classes
         raise BrokenMessageError(str(error)) from error
 
 
 class _Pickler(pickle.Pickler):
-    """Writes arrays so that reading them needs none of NumPy's own functions."""
+    """Writes arrays so that reading them calls ``_array`` and none of NumPy's own functions."""
 
     def reducer_override(self, value: Any) -> Any:
         if type(value) is not np.ndarray:
@@ -53,13 +54,13 @@ class _Pickler(pickle.Pickler):
 
 
 def _array(dtype: str, shape: tuple[int, ...], data: bytearray) -> npt.NDArray[Any]:
-    return np.frombuffer(data, dtype).reshape(shape)  # refuses types that hold addresses
+    return np.frombuffer(data, dtype).reshape(shape)  # raises for dtypes that hold addresses
 
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         package = __name__.partition(".")[0]
-        # One that is not imported yet could do anything when it is.
+        # Importing another module could do anything.
         if module in sys.modules and module.partition(".")[0] in {"builtins", package}:
             found = super().find_class(module, name)
             if found is _array or _holds_values(found):

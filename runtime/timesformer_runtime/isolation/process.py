@@ -1,4 +1,4 @@
-"""ReaderProcess: starts a process that reads videos, asks it, and ends it."""
+"""ReaderProcess: starts a process that reads videos, gives it tasks, and ends it."""
 
 from __future__ import annotations
 
@@ -22,35 +22,35 @@ _START = (
     "from timesformer_runtime.isolation.child import main; main(int(sys.argv[1]))"
 )
 _START_SECONDS = 120.0  # imports take a fraction of one; the machine may be busy
-_END_SECONDS = 3.0  # from the end of its messages to that of the process
-_LONGEST_WAIT = 1e6  # seconds; a socket knows no longer one
+_END_SECONDS = 3.0  # from the last message of a process to its end
+_LONGEST_WAIT = 1e6  # seconds; sockets refuse longer timeouts
 
 
 class Task(NamedTuple):
-    """What a reader process has to do.
+    """A task for a reader process.
 
     Attributes:
-        job: Is given the video, and gives the answers. It can be pickled.
+        job: A picklable function that takes the video and yields the answers.
         video: The video.
-        threads: How many threads decode.
-        most_memory: Bytes of address space that it may take, beyond what its threads take.
+        threads: Number of decoding threads.
+        max_memory: Bytes of address space that the task may take, without those for threads.
     """
 
     job: Job
     video: HandedVideo
     threads: int
-    most_memory: int
+    max_memory: int
 
 
 class AccidentError(Exception):
-    """A reader process did not do its task.
+    """A reader process did not finish its task.
 
     Attributes:
-        kind: It took too much ``time`` or ``memory``, or there was a ``crash``.
+        kind: ``time`` or ``memory`` if the process took too much of it, ``crash`` if it ended.
     """
 
-    def __init__(self, kind: Literal["time", "memory", "crash"], what: str = "") -> None:
-        super().__init__(what)
+    def __init__(self, kind: Literal["time", "memory", "crash"], reason: str = "") -> None:
+        super().__init__(reason)
         self.kind = kind
 
 
@@ -58,46 +58,46 @@ class ReaderProcess:
     """A process that reads videos, one at a time.
 
     Attributes:
-        is_used: Whether it was given a video.
-        is_free: Whether it can be given another one.
+        is_used: Whether the process ever got a video; that one may have damaged the process.
+        is_free: Whether the process can take a task now.
 
     Raises:
-        InvalidVideoError: It does not start.
+        InvalidVideoError: The process does not start.
     """
 
     def __init__(self) -> None:
         self.is_used = False
         self.is_free = True
         self._is_ready = False
-        self._connection, theirs = socket.socketpair()
+        self._connection, child_end = socket.socketpair()
         self._file = self._connection.makefile("rb")
         try:
-            with theirs:
-                self._process = _started(theirs.fileno())
+            with child_end:
+                self._process = _start(child_end.fileno())
         except OSError as error:
             self._file.close()
             self._connection.close()
-            raise _not_started(error.strerror) from error
+            raise _start_error(error.strerror) from error
 
     @property
     def is_alive(self) -> bool:
-        """Whether it still runs; False in a fork of the process that started it."""
+        """Whether the process still runs; False in a fork of the process that started it."""
         return self._process.poll() is None
 
     def answers(
         self, task: Task, descriptor: int | None, seconds: Callable[[], float]
     ) -> Generator[Any, None, None]:
-        """Lets it read a video.
+        """Sends a task, and gives the answers as they come.
 
         Args:
-            task: What to do.
-            descriptor: The descriptor of the video's file, where it has no path.
-            seconds: Tells how long the next answer may take.
+            task: The task.
+            descriptor: The descriptor of the video's file; None where the video has a path.
+            seconds: Called for each answer; returns how many seconds the answer may take.
 
         Raises:
-            InvalidVideoError: It does not start.
-            AccidentError: It crashed, was killed, or took more time or memory than it may.
-            Exception: Whatever the job raises.
+            InvalidVideoError: The process does not start.
+            AccidentError: The process crashed, was killed, or took too much time or memory.
+            Exception: Any error that the job raises.
         """
         self.is_free = False
         self._wait_until_ready()
@@ -123,11 +123,11 @@ class ReaderProcess:
             raise value
 
     def kill(self) -> None:
-        """Ends it from another thread than the one that asked it, which learns that it is lost."""
+        """Kills the process; a thread that waits for its answer gets an ``AccidentError``."""
         self._process.kill()
 
     def end(self) -> None:
-        """Ends it, and forgets all about it."""
+        """Kills the process, and frees everything that belongs to it."""
         self._process.kill()
         self._process.wait()
         self._file.close()
@@ -141,7 +141,7 @@ class ReaderProcess:
         try:
             self._receive(_START_SECONDS)
         except (EOFError, OSError, messages.BrokenMessageError) as error:
-            raise _not_started(f"it {self._reason()}") from error
+            raise _start_error(f"it {self._reason()}") from error
         self._is_ready = True
 
     def _receive(self, seconds: float) -> tuple[Any, ...]:
@@ -152,7 +152,7 @@ class ReaderProcess:
         return message
 
     def _reason(self) -> str:
-        """Says why it does not answer as it should."""
+        """Says why the process does not answer as it should."""
         try:
             code = self._process.wait(_END_SECONDS)
         except subprocess.TimeoutExpired:
@@ -166,9 +166,9 @@ class ReaderProcess:
         return f"ended with code {code}"
 
 
-def _started(descriptor: int) -> subprocess.Popen[bytes]:
-    # In a group of its own: Ctrl-C on a terminal is for the parent. -P: nothing is imported from
-    # the working directory, which may be a folder of videos from anywhere.
+def _start(descriptor: int) -> subprocess.Popen[bytes]:
+    # The process gets a group of its own, because Ctrl-C on a terminal is for the parent. With -P
+    # it imports nothing from the working directory, which may hold files of strangers.
     paths = [path or os.getcwd() for path in sys.path if isinstance(path, str)]  # noqa: PTH109
     return subprocess.Popen(  # noqa: S603
         [sys.executable, "-P", "-c", _START, str(descriptor), *paths],
@@ -179,7 +179,7 @@ def _started(descriptor: int) -> subprocess.Popen[bytes]:
     )
 
 
-def _not_started(reason: object) -> InvalidVideoError:
+def _start_error(reason: object) -> InvalidVideoError:
     return InvalidVideoError(
         f"the process that is to read videos does not start ({reason}); leave out isolated"
     )

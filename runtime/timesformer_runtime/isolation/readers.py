@@ -1,4 +1,4 @@
-"""Readers: reader processes, each of which reads one video after the other."""
+"""Readers: a pool of reader processes, each of which reads one video after the other."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import Any
 from timesformer_runtime.errors import InvalidVideoError, VideoLimitError
 from timesformer_runtime.isolation.handover import Handover, handed_over
 from timesformer_runtime.isolation.process import AccidentError, Job, ReaderProcess, Task
-from timesformer_runtime.video.limits import DecodeLimits, time_is_over
+from timesformer_runtime.video.limits import DecodeLimits, time_limit_error
 from timesformer_runtime.video.source import Source
 
-# Seconds that a process has for its own error once the time is over: it may be busy with a frame.
+# Seconds that a process gets to report the end of its time itself: a frame may keep it busy.
 _GRACE = 2.0
 
 
 class Readers:
-    """Reader processes: as many as read at a time.
+    """A pool of reader processes; it grows to as many processes as threads read at a time.
 
-    Its methods may be called from several threads at once. The processes end with this object.
+    Several threads may call the methods at once. The processes end with this object.
 
     Args:
         limits: What reading one video may cost.
@@ -35,54 +35,55 @@ class Readers:
         self._is_closed = False
         weakref.finalize(self, _end, self._free)
 
-    def only_answer(self, job: Job, video: Source, *, threads: int) -> Any:
-        """Does a job that has one answer; once more where an earlier video may be why it failed.
+    def single_answer(self, job: Job, video: Source, *, threads: int) -> Any:
+        """Does a job that has one answer.
 
-        That video may have damaged the memory of the process, or left little of it.
+        If the process fails, an earlier video may be the cause: it may have damaged the memory of
+        the process, or left little of it. The job then runs once more, in a new process.
 
         Args:
-            job: Is given the video, and gives its one answer.
+            job: A picklable function that takes the video and yields one answer.
             video: The video.
-            threads: How many threads decode.
+            threads: Number of decoding threads.
 
         Raises:
             InvalidVideoError: The process crashed or was killed.
             VideoLimitError: The video takes too much time or memory.
-            Exception: Whatever the job raises.
+            Exception: Any error that the job raises.
         """
-        is_again = False
+        is_retry = False
         with handed_over(video, self._limits) as handover:
             while True:
-                with self._process(is_new=is_again) as process:
-                    may_be_innocent = process.is_used
+                with self._process(is_new=is_retry) as process:
+                    had_other_videos = process.is_used
                     try:
                         (answer,) = self._answers(process, job, handover, threads)
                     except AccidentError as accident:
                         is_final = accident.kind == "time" or self._is_closed
-                        if is_final or not may_be_innocent:
+                        if is_final or not had_other_videos:
                             raise self._error_of(accident, handover) from accident
                     else:
                         return answer
-                is_again = True
+                is_retry = True
 
     def answers(
         self, job: Job, video: Source, limits: DecodeLimits, *, threads: int
     ) -> Generator[Any, None, None]:
         """Does a job that has many answers, in a new process.
 
-        The process waits while its answers are not taken: one that does not fit on the way holds
-        it up.
+        Where nobody takes the answers, the process waits as soon as the socket's buffer is full.
 
         Args:
-            job: Is given the video, and gives the answers.
+            job: A picklable function that takes the video and yields the answers.
             video: The video.
-            limits: What all of it may cost. Each answer has the usual time, too.
-            threads: How many threads decode.
+            limits: What reading the whole video may cost. In addition, each single answer may take
+                no longer than the limits of this pool allow for a video.
+            threads: Number of decoding threads.
 
         Raises:
             InvalidVideoError: The process crashed or was killed.
             VideoLimitError: The video takes too much time or memory.
-            Exception: Whatever the job raises.
+            Exception: Any error that the job raises.
         """
         with handed_over(video, limits) as handover, self._process(is_new=True) as process:
             try:
@@ -91,7 +92,7 @@ class Readers:
                 raise self._error_of(accident, handover) from accident
 
     def close(self) -> None:
-        """Ends all processes, whatever they do: their videos are given up, and no more are read."""
+        """Kills all processes, also busy ones; the pool then reads no more videos."""
         self._is_closed = True
         for process in list(self._busy):
             process.kill()
@@ -109,7 +110,7 @@ class Readers:
 
     @contextlib.contextmanager
     def _process(self, *, is_new: bool) -> Iterator[ReaderProcess]:
-        """Lends a process: one that is free, or a new one."""
+        """Lends a process while the context lasts: one that is free, or a new one."""
         process = (None if is_new else self._next_free()) or ReaderProcess()
         self._busy.add(process)
         atexit.register(process.kill)  # no thread waits for it when the interpreter ends
@@ -139,7 +140,7 @@ class Readers:
     def _error_of(self, accident: AccidentError, handover: Handover) -> InvalidVideoError:
         name, limits = handover.video.name, self._limits
         if accident.kind == "time":
-            return time_is_over(name, limits.time)
+            return time_limit_error(name, limits.time)
         if accident.kind == "memory":
             return VideoLimitError(
                 f"{name} takes more than {limits.process_bytes} bytes of memory to read; "

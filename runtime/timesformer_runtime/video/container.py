@@ -1,8 +1,8 @@
-"""Opens video files safely: they may come from anyone.
+"""Opens video files safely: they may come from strangers.
 
-FFmpeg follows what a file says, even into other files or onto the network, and it decodes a
-picture of any size. So only local files in plain video containers are opened, and the size of a
-picture is limited. FFmpeg's log stays as PyAV leaves it: silent.
+FFmpeg follows what a file says, even into other files or onto the network, and it decodes frames of
+any size. So this module opens only local files in plain video containers, and limits the size of a
+frame. FFmpeg's log stays as PyAV leaves it: silent.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import av.stream
 
 from timesformer_runtime.errors import InvalidVideoError, unreadable
 from timesformer_runtime.video.file import VideoFile
-from timesformer_runtime.video.guard.units import CountedFile, check_packet
+from timesformer_runtime.video.guard.nal_units import GuardedFile, check_packet
 from timesformer_runtime.video.limits import DecodeLimits, Watch
-from timesformer_runtime.video.opening import READABLE, InputContainer, open_container
+from timesformer_runtime.video.opening import GIVE_A_VIDEO, InputContainer, open_container
 
 MAX_PIXELS = DecodeLimits.max_pixels
 
@@ -30,29 +30,39 @@ VideoStream = av.VideoStream
 
 
 class OpenVideo(NamedTuple):
-    """A file that is open, its video stream, and what follows the cost of reading it."""
+    """An open video file.
+
+    Attributes:
+        container: PyAV's container.
+        stream: The best video stream, with its decoder open.
+        watch: Limits what reading the file costs.
+        file: The file object from which the container reads.
+    """
 
     container: InputContainer
     stream: VideoStream
     watch: Watch
-    file: CountedFile
+    file: GuardedFile
 
     @property
-    def tells_times(self) -> bool:
+    def has_display_times(self) -> bool:
         """Whether timestamps say when frames are shown; in AVI files they only count packets."""
         return self.container.format.name != "avi"
 
     def packets(self) -> Iterator[Packet]:
-        """As ``packets``, within the limits."""
+        """Gives the packets of the video stream, as the function ``packets`` does."""
         return packets(self.container, self.stream, self.watch, self.file)
 
     def decode(self, packet: Packet | None) -> list[av.VideoFrame]:
-        """The pictures that come out when a packet goes in; None for the end.
+        """Sends a packet to the decoder, and gives the frames that it returns.
+
+        Args:
+            packet: The packet; None at the end of the stream.
 
         Raises:
-            av.FFmpegError: It does not decode.
-            VideoLimitError: It has far too many units.
-            MemoryError: There is not enough memory for it.
+            av.FFmpegError: The packet does not decode.
+            VideoLimitError: The packet has far too many NAL units.
+            MemoryError: There is not enough memory for a frame.
         """
         decoder = self.stream.codec_context
         check_packet(packet, decoder, self.watch)
@@ -65,35 +75,39 @@ class OpenVideo(NamedTuple):
 
 @contextlib.contextmanager
 def open_video(video_file: VideoFile, *, threads: int = 1) -> Iterator[OpenVideo]:
-    """Opens a file and its best video stream, ready to be decoded from the start.
+    """Opens a file and the decoder of its best video stream, at the start of the file.
 
     Args:
         video_file: The file.
         threads: Number of decoding threads.
 
     Raises:
-        InvalidVideoError: It is not a video, it has no video stream that can be decoded, or
-            its pictures are larger than the limit.
+        InvalidVideoError: The file is not a video, or has no video stream that FFmpeg decodes.
+        VideoLimitError: The frames are larger than the limit, or the file has far too many NAL
+            units in a frame, or the time is over.
     """
     watch = video_file.watch
     with open_streams(video_file) as (container, file):
-        stream = prepare(container, video_file.name, watch, threads=threads)
+        stream = open_decoder(container, video_file.name, watch, threads=threads)
         yield OpenVideo(container, stream, watch, file)
 
 
 @contextlib.contextmanager
-def open_streams(video_file: VideoFile) -> Iterator[tuple[InputContainer, CountedFile]]:
-    """Opens a file with all its streams; also gives what counts the NAL units in its packets.
+def open_streams(video_file: VideoFile) -> Iterator[tuple[InputContainer, GuardedFile]]:
+    """Opens a file with all its streams.
+
+    Returns:
+        The container, and the file object from which it reads.
 
     Raises:
-        InvalidVideoError: It is not a video.
-        VideoLimitError: It has far too many NAL units in a picture, or the time is over.
+        InvalidVideoError: The file is not a video.
+        VideoLimitError: The file has far too many NAL units in a frame, or the time is over.
     """
     with contextlib.ExitStack() as stack:
         try:
             target = stack.enter_context(video_file.opened())
             container, file = open_container(video_file, target)
-        except OSError as error:  # it was there a moment ago
+        except OSError as error:  # the file was there a moment ago
             raise unreadable(video_file.name, error) from error
         stack.enter_context(container)
         try:
@@ -104,18 +118,23 @@ def open_streams(video_file: VideoFile) -> Iterator[tuple[InputContainer, Counte
         file.raise_error()
 
 
-def prepare(container: InputContainer, name: str, watch: Watch, *, threads: int = 1) -> VideoStream:
-    """Gives the best video stream, its decoder bounded and open, and leaves out the other streams.
+def open_decoder(
+    container: InputContainer, name: str, watch: Watch, *, threads: int = 1
+) -> VideoStream:
+    """Opens the decoder of the best video stream, and makes FFmpeg discard the other streams.
 
     Args:
-        container: What was opened.
-        name: Its name, for errors.
+        container: The open container.
+        name: The video's name, for errors.
         watch: Limits the size of a frame.
         threads: Number of decoding threads.
 
+    Returns:
+        The best video stream.
+
     Raises:
-        InvalidVideoError: It has no video stream that can be decoded, or its frames are larger
-            than the limit.
+        InvalidVideoError: The container has no video stream that FFmpeg decodes.
+        VideoLimitError: The frames are larger than the limit.
     """
     stream = _best_video_stream(container, name)
     _discard_other_streams(container, stream)
@@ -124,7 +143,7 @@ def prepare(container: InputContainer, name: str, watch: Watch, *, threads: int 
     decoder.options = {"max_pixels": str(_with_margins(watch.limits.max_pixels))}
     decoder.thread_count = threads
     decoder.thread_type = "AUTO" if threads > 1 else "NONE"
-    try:  # PyAV 19 crashes where a decoder is used that failed to open
+    try:  # PyAV 19 crashes when a caller uses a decoder that failed to open
         decoder.open(strict=False)
     except av.FFmpegError as error:
         raise _does_not_decode(name) from error
@@ -132,7 +151,7 @@ def prepare(container: InputContainer, name: str, watch: Watch, *, threads: int 
 
 
 def _with_margins(pixels: int) -> int:
-    """The pixels of a frame as a decoder counts them, which may add 64 on each side."""
+    """Adds the margins that a decoder may count to a frame's pixels: 64 on each side."""
     return pixels + 128 * 5 * math.isqrt(pixels) + 128 * 128
 
 
@@ -140,35 +159,42 @@ def packets(
     container: InputContainer,
     stream: VideoStream,
     watch: Watch | None = None,
-    file: CountedFile | None = None,
+    file: GuardedFile | None = None,
 ) -> Iterator[Packet]:
-    """The packets of a stream that hold something, from where the container stands to its end.
+    """Gives the packets of a stream that are not empty, from the container's offset to its end.
+
+    Args:
+        container: The open container.
+        stream: The stream.
+        watch: Limits the number of packets, and the time.
+        file: The file object from which the container reads.
 
     Raises:
-        av.FFmpegError: The file breaks off in a way that its format does not allow.
-        VideoLimitError: The limits that ``watch`` knows are reached.
-        MemoryError: There is not enough memory for them.
+        av.FFmpegError: The file ends where its format does not allow it.
+        VideoLimitError: There are too many packets, a packet has far too many NAL units, or the
+            time is over.
+        MemoryError: There is not enough memory for a packet.
     """
     count = 0
     try:
         for packet in container.demux(stream):
             count += 1
             if file is not None:
-                file.expect_packet()
+                file.begin_packet()
             if watch is not None and (count > watch.limits.max_packets or count % 16 == 0):
                 watch.check_packets(count)
             if packet.size > 0:
                 yield packet
     except IndexError:
-        pass  # PyAV's own end of a file in which another stream began after its header
+        pass  # PyAV raises it at the end of a file in which a stream began after the header
     except av.FFmpegError:
         if file is not None:
             file.raise_error()
-        if watch is not None:  # the time or memory is over, and FFmpeg calls it another error
-            watch.seconds_left()
+        if watch is not None:  # FFmpeg has no error of its own for the end of time or memory
+            watch.check_time()
             watch.check_memory(stream.codec_context.width, stream.codec_context.height)
         raise
-    if file is not None:  # FFmpeg may have taken an error for the end
+    if file is not None:  # FFmpeg may have taken an error of the file object for its end
         file.raise_error()
 
 
@@ -176,7 +202,7 @@ def _best_video_stream(container: InputContainer, name: str) -> VideoStream:
     stream = container.streams.best("video")
     cover_art = av.stream.Disposition.attached_pic
     if not isinstance(stream, VideoStream) or stream.disposition & cover_art:
-        raise InvalidVideoError(f"{name} has no video stream; {READABLE}")
+        raise InvalidVideoError(f"{name} has no video stream; {GIVE_A_VIDEO}")
     if stream.codec_context is None:
         raise _does_not_decode(name)
     return stream

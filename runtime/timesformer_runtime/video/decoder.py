@@ -1,4 +1,4 @@
-"""VideoDecoder: frames of a video file by index, exactly those, each decoded and converted once."""
+"""VideoDecoder: opens a video file, and gives exactly the frames that a caller asks for."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ import numpy.typing as npt
 from timesformer_runtime.errors import InvalidOptionError, InvalidVideoError
 from timesformer_runtime.video.container import OpenVideo, open_video
 from timesformer_runtime.video.decoding import (
-    SPARE_PIXELS,
+    CACHE_PIXELS,
     Decoded,
-    Keeper,
+    FrameCollector,
     check_decoded,
     decode_all,
     frame_rate,
 )
 from timesformer_runtime.video.index.frame_index import scan
+from timesformer_runtime.video.integrity import Verdict, judge, read_stated_metadata
 from timesformer_runtime.video.limits import DecodeLimits
-from timesformer_runtime.video.pixels import ConvertedFrame, Frame, Rendering, Size
+from timesformer_runtime.video.pixels import ConvertedFrame, Rendering, RgbFrame, Size
 from timesformer_runtime.video.seeking import decode_selected
-from timesformer_runtime.video.soundness import Verdict, judge, read_stated
 from timesformer_runtime.video.source import Source, locate
 
 if TYPE_CHECKING:
@@ -35,15 +35,15 @@ Indices: TypeAlias = Sequence[int] | npt.NDArray[np.int64]
 
 @dataclasses.dataclass(frozen=True)
 class DecodedFrames:
-    """Frames of a video that were asked for by their indices.
+    """The frames of a video that a caller asked for by their indices.
 
     Attributes:
-        pixels: One uint8 RGB array [H, W, 3] per frame, or what ``convert`` made of it. The sizes
-            differ where the video changes its size. A frame that was asked for several times is
-            one array.
-        indices: Which frames of the video these are, counted from 0.
-        times: When they are shown, in seconds from the video's first frame.
-        interlaced: Whether frames consist of two fields; they are kept as they are.
+        pixels: One uint8 RGB array [H, W, 3] per frame, or the result of ``convert`` for it. The
+            sizes differ where the video changes its size. A repeated index gives one array, which
+            is then several times in the tuple.
+        indices: The indices of the frames in the video, counted from 0.
+        times: When each frame is shown, in seconds from the video's first frame.
+        interlaced: Whether a frame consists of two fields; the decoder does not separate them.
     """
 
     pixels: tuple[ConvertedFrame, ...]
@@ -52,7 +52,7 @@ class DecodedFrames:
     interlaced: bool
 
     def array(self) -> npt.NDArray[np.uint8]:
-        """The frames as one array, uint8 [T, H, W, 3].
+        """Stacks the frames into one array, uint8 [T, H, W, 3].
 
         Raises:
             InvalidVideoError: The frames have several sizes.
@@ -63,35 +63,35 @@ class DecodedFrames:
 class VideoDecoder:
     """Opens a video file and gives its frames by index.
 
-    An index counts the frames that decoding the whole file from its start yields, in the order in
-    which they come out; packets that fail to decode yield none. Only what the wanted frames need
-    is decoded where the file's packets tell what that is. Pixels are as stored: the decoder obeys
-    rotation metadata, and leaves non-square pixels and interlacing as they are, as training
-    pipelines do.
+    An index counts the frames as they come out of FFmpeg when it decodes the whole file from its
+    start; a packet that fails to decode gives no frame. Where the packets tell which of them the
+    wanted frames need, the decoder decodes only these. It turns frames upright as the rotation
+    metadata says, and leaves non-square pixels and interlacing as they are, as training pipelines
+    do.
 
-    Files may come from anyone: only plain video containers are opened, nothing that leads to other
-    files or the network, and within ``limits``.
+    Files may come from strangers: the decoder opens only plain video containers, follows no
+    reference to other files or to the network, and stays within ``limits``.
 
-    A decoder is for one thread at a time.
+    Use a decoder in one thread at a time.
 
     Args:
         source: Path or binary file object of a video.
         threads: Number of decoding threads; use 1 when several videos are read in parallel.
         limits: What reading may cost; the time counts from here to ``close``.
-        convert: What to keep of each frame, uint8 RGB [H, W, 3]; called as soon as a frame is
-            decoded, so that large frames are not all held together. It may be called again for
-            the same frames where a file turns out to be damaged.
+        convert: Makes of each frame, uint8 RGB [H, W, 3], the array that the result holds. The
+            decoder calls it right after decoding a frame, so that large frames are not all in
+            memory together. It calls it again for some frames where a file turns out to be damaged.
         scale_to: Maps the height and width of an upright frame to those that FFmpeg scales it to.
-        square_pixels: Whether frames whose pixels are not square are made wider or narrower.
+        square_pixels: Whether to make frames whose pixels are not square wider or narrower.
 
     Attributes:
-        rate: Frames per second, as the file states.
-        duration: Seconds, as the file states; None where it does not.
+        rate: Frames per second that the file states.
+        duration: Seconds that the file states; None where it states none.
 
     Raises:
         VideoNotFoundError: There is no such file.
-        InvalidVideoError: It is a URL or a folder, or it cannot be opened as a video.
-        VideoLimitError: Reading it would cost more than the limits allow.
+        InvalidVideoError: The source is a URL or a folder, or cannot be opened as a video.
+        VideoLimitError: Reading would cost more than the limits allow.
         InvalidOptionError: ``threads`` is smaller than 1.
 
     Example:
@@ -107,7 +107,7 @@ class VideoDecoder:
         *,
         threads: int = 1,
         limits: DecodeLimits | None = None,
-        convert: Callable[[Frame], ConvertedFrame] | None = None,
+        convert: Callable[[RgbFrame], ConvertedFrame] | None = None,
         scale_to: Callable[[int, int], Size] | None = None,
         square_pixels: bool = False,
     ) -> None:
@@ -118,18 +118,18 @@ class VideoDecoder:
         with contextlib.ExitStack() as stack:
             self._video_file = stack.enter_context(locate(source, limits))
             self._video = stack.enter_context(open_video(self._video_file, threads=threads))
-            self._stated = read_stated(self._video_file, self._video)
+            self._stated = read_stated_metadata(self._video_file, self._video)
             self._scan = scan(self._video)
             self._resources = stack.pop_all()
         self.rate = frame_rate(self._video.stream)
         self.duration = self._stated.seconds
         self._index = self._scan.index
-        self._packets = self._scan.kept  # while the decoder has not seen them
-        self._decoded: Decoded | None = None  # the newest
-        self._whole: Decoded | None = None  # of the whole file
+        self._unused_packets = self._scan.cached_packets  # None once the decoder took them
+        self._latest: Decoded | None = None  # the result of the last decoding
+        self._whole: Decoded | None = None  # the result of decoding the whole file
 
     def __len__(self) -> int:
-        """Number of frames that decode. Where packets do not tell, the whole file is decoded."""
+        """Counts the frames that decode; decodes the whole file where its packets do not tell."""
         if self._whole is None and self._index is None:
             self._decode_whole(())
         return self.likely_count
@@ -141,51 +141,51 @@ class VideoDecoder:
         self.close()
 
     def close(self) -> None:
-        """Closes the file; a file object that was given stays open."""
+        """Closes the file; a file object of the caller stays open."""
         self._resources.close()
 
     @property
     def likely_count(self) -> int:
-        """Number of frames as far as known: it costs no decoding, but decoding may correct it."""
-        return self._scan.packets if self._whole is None else self._whole.count
+        """Number of frames as far as known; needs no decoding, which may still correct it."""
+        return self._scan.expected_frames if self._whole is None else self._whole.count
 
     @property
     def times(self) -> tuple[float, ...]:
-        """When the frames are shown, in seconds from the first; decodes as ``len`` does."""
-        unit = self._video.stream.time_base
-        if self._index is not None and unit is not None:
-            shown = self._index.times[self._index.packet_of_frame] - self._index.start
-            return tuple(float(time * unit) for time in shown.tolist())
+        """When each frame is shown, in seconds from the first; decodes as ``len`` does."""
+        time_base = self._video.stream.time_base
+        if self._index is not None and time_base is not None:
+            pts = self._index.pts[self._index.packet_of_frame] - self._index.start
+            return tuple(float(time * time_base) for time in pts.tolist())
         return tuple((self._whole or self._decode_whole(())).times)
 
     @property
     def failed_packets(self) -> int:
-        """How many packets could not be decoded so far."""
-        return 0 if self._decoded is None else self._decoded.failed_packets
+        """How many packets did not decode so far."""
+        return 0 if self._latest is None else self._latest.failed_packets
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What is wrong with the file, a short sentence for each, as far as decoding has shown.
+        """The problems of the file that are known so far, each in a short sentence.
 
-        Empty for a sound file.
+        Empty for a file without problems. Decoding more frames may find more.
         """
         return self.verdict().problems
 
     def verdict(self) -> Verdict:
-        """The file's problems, and whether its end is missing."""
-        decoded = self._decoded or Decoded(self._scan.packets)
+        """Tells the file's problems, and whether its end is missing."""
+        decoded = self._latest or Decoded(self._scan.expected_frames)
         return judge(self._video_file, self._stated, self._scan.extent, decoded)
 
     def frames(self, indices: Indices) -> DecodedFrames:
         """Decodes frames.
 
         Args:
-            indices: Which frames, counted from 0, in any order; they may repeat.
+            indices: Indices of frames, counted from 0, in any order; they may repeat.
 
         Raises:
             InvalidOptionError: There is no frame with such an index.
-            InvalidVideoError: The file cannot be decoded, or its colours cannot be converted.
-            VideoLimitError: A limit is reached.
+            InvalidVideoError: The file does not decode, or FFmpeg does not convert its colours.
+            VideoLimitError: Reading costs more than a limit allows.
         """
         frames = self.frames_if_there(indices)
         if frames is None:
@@ -197,10 +197,10 @@ class VideoDecoder:
         return frames
 
     def frames_if_there(self, indices: Indices) -> DecodedFrames | None:
-        """Decodes frames that were chosen with ``likely_count``.
+        """Decodes frames whose indices the caller chose by ``likely_count``.
 
         Returns:
-            The frames; None where one of them is not there after all.
+            The frames; None where the file does not have all of them after all.
 
         Raises:
             InvalidVideoError: As for ``frames``.
@@ -210,46 +210,47 @@ class VideoDecoder:
         decoded = self._decode_selected(indices)
         if decoded is None:
             decoded = self._decode_whole(indices)
-        self._decoded = decoded
-        if not decoded.pictures.keys() >= set(indices):
+        self._latest = decoded
+        if not decoded.frames.keys() >= set(indices):
             return None
-        pictures = [decoded.pictures[index] for index in indices]
+        frames = [decoded.frames[index] for index in indices]
         return DecodedFrames(
-            pixels=tuple(picture.pixels for picture in pictures),
+            pixels=tuple(frame.pixels for frame in frames),
             indices=indices,
-            times=tuple(picture.seconds for picture in pictures),
+            times=tuple(frame.seconds for frame in frames),
             interlaced=decoded.interlaced,
         )
 
     def _decode_selected(self, indices: tuple[int, ...]) -> Decoded | None:
-        """Decodes what the frames need; None where it is not known what that is."""
+        """Decodes only what the frames need; None where there is no index, or it is wrong."""
         if self._index is None:
             return None
-        wanted = sorted({index for index in indices if 0 <= index < self._scan.packets})
-        kept = self._scan.kept
-        decoded = decode_selected(self._video, self._index, wanted, self._rendering, kept)
-        if decoded is None:  # the file contradicts its packets
-            self._index = self._packets = None
+        wanted = sorted({index for index in indices if 0 <= index < self._scan.expected_frames})
+        packets = self._scan.cached_packets
+        decoded = decode_selected(self._video, self._index, wanted, self._rendering, packets)
+        if decoded is None:  # the frames are not those that the index lists
+            self._index = self._unused_packets = None
         return decoded
 
     def _decode_whole(self, indices: tuple[int, ...]) -> Decoded:
-        """Decodes the whole file; again only where a frame is wanted that was not kept."""
+        """Decodes the whole file, unless an earlier call did and still has the wanted frames."""
         wanted = frozenset(indices)
         before = self._whole
-        if before is not None and self._keep_spare(before, wanted):
+        if before is not None and self._render_cached(before, wanted):
             return before
-        # Which frames survive damage depends on the number of threads: that of one counts.
+        # How many frames of a damaged file decode depends on the number of threads. Decoding with
+        # one thread gives the same frames on every machine.
         threads = 1 if before is not None and before.failed_packets else self._threads
         decoded = self._decode_file(wanted, threads)
         if decoded.failed_packets and threads > 1:
             decoded = self._decode_file(wanted, threads=1)
         check_decoded(self._video_file.name, decoded)
-        self._whole = self._decoded = decoded
+        self._whole = self._latest = decoded
         return decoded
 
     def _decode_file(self, wanted: Collection[int], threads: int) -> Decoded:
-        if self._packets is not None:
-            packets, self._packets = self._packets, None
+        if self._unused_packets is not None:
+            packets, self._unused_packets = self._unused_packets, None
             return self._decode_packets(self._video, wanted, packets)
         with open_video(self._video_file, threads=threads) as video:
             return self._decode_packets(video, wanted, None)
@@ -258,33 +259,36 @@ class VideoDecoder:
         self, video: OpenVideo, wanted: Collection[int], packets: Sequence[Packet] | None
     ) -> Decoded:
         decoder = video.stream.codec_context
-        # The number of frames is certain, but for damage, where every packet says that it has one.
-        is_certain = self._scan.is_sound and self._scan.index is None
-        is_large = self._scan.packets * decoder.width * decoder.height > SPARE_PIXELS
+        # If each packet seems to give one frame, decoding will not correct the number of frames,
+        # so nobody will ask for other frames afterwards.
+        is_count_certain = self._scan.seems_intact and self._scan.index is None
+        pixels = self._scan.expected_frames * decoder.width * decoder.height
         return decode_all(
             video,
             wanted,
             self._rendering,
-            keeps_spare=not (is_certain or is_large),
-            demuxed=None if packets is None else iter(packets),
+            caches_others=not is_count_certain and pixels <= CACHE_PIXELS,
+            packets=None if packets is None else iter(packets),
         )
 
-    def _keep_spare(self, decoded: Decoded, wanted: frozenset[int]) -> bool:
-        """Renders the wanted frames that were spare; False where one is not there any more."""
-        missing = wanted & set(range(decoded.count)) - decoded.pictures.keys()
-        if not missing <= decoded.spare.keys():
+    def _render_cached(self, decoded: Decoded, wanted: frozenset[int]) -> bool:
+        """Renders those wanted frames that are only cached; False where one is not even that."""
+        missing = wanted & set(range(decoded.count)) - decoded.frames.keys()
+        if not missing <= decoded.cached.keys():
             return False
-        keeper = Keeper(self._video.stream, self._video_file.watch, self._rendering, decoded)
-        for number in sorted(missing):
-            keeper.keep(number, decoded.spare.pop(number))
+        collector = FrameCollector(
+            self._video.stream, self._video_file.watch, self._rendering, decoded
+        )
+        for index in sorted(missing):
+            collector.add(index, decoded.cached.pop(index))
         return True
 
 
 def stack_frames(frames: Sequence[ConvertedFrame]) -> npt.NDArray[np.uint8]:
-    """Frames [H, W, 3] as one array [T, H, W, 3].
+    """Stacks frames [H, W, 3] into one array [T, H, W, 3].
 
     Raises:
-        InvalidVideoError: They have several sizes.
+        InvalidVideoError: The frames have several sizes.
     """
     sizes = sorted({frame.shape[:2] for frame in frames})
     if len(sizes) > 1:

@@ -1,4 +1,4 @@
-"""Decodes a whole video, and keeps the wanted frames."""
+"""Decodes a video from its first to its last packet, and renders the wanted frames."""
 
 from __future__ import annotations
 
@@ -17,14 +17,19 @@ from timesformer_runtime.video.pixels import ConvertedFrame, Rendering
 if TYPE_CHECKING:
     from timesformer_runtime.video.container import Packet
 
-_USUAL_RATE = 25  # frames per second of a raw stream that says nothing: FFmpeg's own assumption
-_LOWEST_RATE = 1 / 3600  # frames per second; a time-lapse of plants has more
-SPARE_PIXELS = 1 << 25  # about 50 MB as they are decoded
-_HOPELESS = 100  # after so many failed packets, more than frames, reading on is a waste
+_DEFAULT_RATE = 25  # frames per second of a raw stream, as FFmpeg assumes
+_LOWEST_RATE = 1 / 3600  # frames per second; the file states a wrong rate if it states a lower one
+CACHE_PIXELS = 1 << 25  # of all cached frames together: about 50 MB in yuv420p
+_MAX_FAILED_PACKETS = 100  # decoding stops after these, if fewer frames than that came out
 
 
-class Picture(NamedTuple):
-    """A frame as it is kept, and its time in seconds from the video's first frame."""
+class RenderedFrame(NamedTuple):
+    """The array that a rendering made of a frame, and when the frame is shown.
+
+    Attributes:
+        pixels: The array.
+        seconds: Time from the video's first frame.
+    """
 
     pixels: ConvertedFrame
     seconds: float
@@ -35,38 +40,40 @@ class Decoded:
     """The frames that came out of a file, and what went wrong.
 
     Attributes:
-        count: Number of frames that decode.
-        pictures: The wanted frames by index.
+        count: Number of frames that the file has: those that decode, or those that its index lists.
+        frames: The wanted frames, by index.
         failed_packets: Number of packets that did not decode.
-        patched: Number of frames that decoded in spite of damage.
-        sizes: Heights and widths of the frames; those of the wanted ones where only they are known.
-        in_order: Whether no timestamp of a frame is before that of the frame before.
+        corrupt_frames: Number of frames that decoded in spite of damage; FFmpeg flags them.
+        sizes: Heights and widths of the decoded frames; after ``decode_selected`` only those of the
+            wanted frames.
+        in_order: Whether the frames' timestamps never go back.
         interlaced: Whether a wanted frame consists of two fields.
-        times: When each frame is shown, in seconds from the first; only where all were decoded.
-        spare: Frames as decoded that were not wanted, of a small video that was decoded in whole.
-        start: Timestamp of the first frame, where timestamps tell times.
+        times: When each frame is shown, in seconds from the first; empty after
+            ``decode_selected``.
+        cached: Decoded frames, by index, that nobody wanted so far; filled only for small videos.
+        start: Timestamp of the first frame; None where timestamps are not times.
     """
 
     count: int = 0
-    pictures: dict[int, Picture] = dataclasses.field(default_factory=dict)
+    frames: dict[int, RenderedFrame] = dataclasses.field(default_factory=dict)
     failed_packets: int = 0
-    patched: int = 0
+    corrupt_frames: int = 0
     sizes: set[tuple[int, int]] = dataclasses.field(default_factory=set)
     in_order: bool = True
     interlaced: bool = False
     times: list[float] = dataclasses.field(default_factory=list)
-    spare: dict[int, av.VideoFrame] = dataclasses.field(default_factory=dict)
+    cached: dict[int, av.VideoFrame] = dataclasses.field(default_factory=dict)
     start: int | None = None
 
 
-class Keeper:
-    """Renders the wanted frames of a video and keeps them.
+class FrameCollector:
+    """Renders wanted frames and stores them in a ``Decoded``.
 
     Args:
         stream: The video's stream.
-        watch: Follows what they cost.
-        rendering: Makes of a decoded frame the array that is kept.
-        decoded: Gets the frames.
+        watch: Limits the memory of all stored frames together, and the time.
+        rendering: Makes an array of a decoded frame.
+        decoded: Receives the rendered frames.
     """
 
     def __init__(
@@ -76,22 +83,22 @@ class Keeper:
         self._watch = watch
         self._rendering = rendering
         self._decoded = decoded
-        self._bytes = sum(picture.pixels.nbytes for picture in decoded.pictures.values())
+        self._bytes = sum(frame.pixels.nbytes for frame in decoded.frames.values())
 
-    def keep(self, number: int, picture: av.VideoFrame) -> None:
-        """Adds a frame.
+    def add(self, index: int, frame: av.VideoFrame) -> None:
+        """Renders and stores a frame.
 
         Raises:
-            VideoLimitError: The frames take too much memory together.
-            InvalidVideoError: Its colours cannot be converted.
+            VideoLimitError: The stored frames take too much memory, or the time is over.
+            InvalidVideoError: FFmpeg does not convert the frame's colours to RGB.
         """
-        pixels = self._rendering(picture, self._stream.codec_context.sample_aspect_ratio)
+        pixels = self._rendering(frame, self._stream.codec_context.sample_aspect_ratio)
         self._bytes += pixels.nbytes
         self._watch.check_bytes(self._bytes)
-        self._watch.seconds_left()
-        seconds = frame_seconds(self._stream, number, picture.pts, self._decoded.start)
-        self._decoded.pictures[number] = Picture(pixels, seconds)
-        self._decoded.interlaced |= picture.interlaced_frame
+        self._watch.check_time()
+        seconds = frame_seconds(self._stream, index, frame.pts, self._decoded.start)
+        self._decoded.frames[index] = RenderedFrame(pixels, seconds)
+        self._decoded.interlaced |= frame.interlaced_frame
 
 
 def decode_all(
@@ -99,41 +106,42 @@ def decode_all(
     wanted: Collection[int],
     rendering: Rendering | None = None,
     *,
-    keeps_spare: bool = False,
-    demuxed: Iterator[Packet] | None = None,
+    caches_others: bool = False,
+    packets: Iterator[Packet] | None = None,
 ) -> Decoded:
-    """Decodes the whole stream in order, and keeps the wanted frames.
+    """Decodes the whole stream in order, and renders the wanted frames.
 
-    Gives up early where far more packets fail than frames come out.
+    Stops early where far more packets fail than frames come out.
 
     Args:
         video: The open file, at its start.
         wanted: Indices of frames.
-        rendering: Makes of a decoded frame the array that is kept.
-        keeps_spare: Whether the other frames stay as decoded, as long as they are few and small.
-        demuxed: The stream's packets where they were read already; the file then may stand
-            anywhere.
+        rendering: Makes an array of a decoded frame.
+        caches_others: Whether to store the other frames, too, as decoded, while they are few and
+            small.
+        packets: The stream's packets, if the caller has read them already; the offset at which the
+            file stands then does not matter.
     """
     decoded = Decoded()
-    keeper = Keeper(video.stream, video.watch, rendering or Rendering(), decoded)
-    spare = _Spare(decoded.spare) if keeps_spare else None
-    for picture in decode_in_order(video, decoded, demuxed):
-        if decoded.count == 0 and video.tells_times:
-            decoded.start = picture.pts
-        seconds = frame_seconds(video.stream, decoded.count, picture.pts, decoded.start)
+    collector = FrameCollector(video.stream, video.watch, rendering or Rendering(), decoded)
+    cache = _FrameCache(decoded.cached) if caches_others else None
+    for frame in decode_in_order(video, decoded, packets):
+        if decoded.count == 0 and video.has_display_times:
+            decoded.start = frame.pts
+        seconds = frame_seconds(video.stream, decoded.count, frame.pts, decoded.start)
         decoded.times.append(seconds)
         if decoded.count in wanted:
-            keeper.keep(decoded.count, picture)
-        elif spare is not None:
-            spare.add(decoded.count, picture)
+            collector.add(decoded.count, frame)
+        elif cache is not None:
+            cache.add(decoded.count, frame)
     return decoded
 
 
 def check_decoded(name: str, decoded: Decoded) -> None:
-    """Makes sure that a file that was decoded in whole gave frames.
+    """Checks that decoding a whole file gave frames.
 
     Raises:
-        InvalidVideoError: It gave none, or fewer than there are packets that failed.
+        InvalidVideoError: There are no frames, or more packets failed than frames came out.
     """
     if decoded.failed_packets > decoded.count:
         raise InvalidVideoError(
@@ -145,79 +153,84 @@ def check_decoded(name: str, decoded: Decoded) -> None:
 
 
 def decode_in_order(
-    video: OpenVideo, decoded: Decoded, demuxed: Iterator[Packet] | None = None
+    video: OpenVideo, decoded: Decoded, packets: Iterator[Packet] | None = None
 ) -> Iterator[av.VideoFrame]:
-    """Every picture of the stream, while ``decoded`` tells what came before it.
+    """Gives every frame of the stream in order, and counts frames and failures in ``decoded``.
 
-    Gives up early where far more packets fail than frames come out.
+    While the caller has a frame, ``decoded.count`` is its index. Decoding stops early where far
+    more packets fail than frames come out.
 
     Args:
         video: The open file.
-        decoded: Is kept up to date, but gets no pictures.
-        demuxed: The packets of ``video``, for those who want to see them pass.
+        decoded: Receives the counts; its ``frames`` stay as they are.
+        packets: The packets of ``video``, for a caller that watches or chooses them.
     """
     previous = None
-    tells_times = video.tells_times
-    for packet in _packets_to_the_end(demuxed or video.packets(), decoded):
+    has_display_times = video.has_display_times
+    for packet in _packets_to_the_end(packets or video.packets(), decoded):
         try:
-            pictures = video.decode(packet)
+            frames = video.decode(packet)
         except av.FFmpegError:
             decoded.failed_packets += 1
-            if decoded.failed_packets > max(_HOPELESS, decoded.count):
+            if decoded.failed_packets > max(_MAX_FAILED_PACKETS, decoded.count):
                 return
             continue
-        for picture in pictures:
-            if (picture.height, picture.width) not in decoded.sizes:
-                video.watch.check_pixels(picture.width, picture.height)
-                decoded.sizes.add((picture.height, picture.width))
-            decoded.patched += picture.is_corrupt
-            yield picture
-            time = picture.pts if tells_times else None
+        for frame in frames:
+            if (frame.height, frame.width) not in decoded.sizes:
+                video.watch.check_pixels(frame.width, frame.height)
+                decoded.sizes.add((frame.height, frame.width))
+            decoded.corrupt_frames += frame.is_corrupt
+            yield frame
+            time = frame.pts if has_display_times else None
             if time is not None and previous is not None and time < previous:
                 decoded.in_order = False
             previous = time
             decoded.count += 1
 
 
-class _Spare:
-    """All frames of a video as long as they are few, so that it need not be decoded again."""
+class _FrameCache:
+    """Holds all frames of a small video, so that asking for more of them decodes nothing again.
 
-    def __init__(self, pictures: dict[int, av.VideoFrame]) -> None:
-        self._pictures = pictures
+    Args:
+        frames: Receives the frames by index; emptied once they have too many pixels together.
+    """
+
+    def __init__(self, frames: dict[int, av.VideoFrame]) -> None:
+        self._frames = frames
         self._pixels = 0
 
-    def add(self, number: int, picture: av.VideoFrame) -> None:
-        self._pixels += picture.width * picture.height
-        if self._pixels <= SPARE_PIXELS:
-            self._pictures[number] = picture
+    def add(self, index: int, frame: av.VideoFrame) -> None:
+        self._pixels += frame.width * frame.height
+        if self._pixels <= CACHE_PIXELS:
+            self._frames[index] = frame
         else:
-            self._pictures.clear()
+            self._frames.clear()
 
 
-def _packets_to_the_end(demuxed: Iterator[Packet], decoded: Decoded) -> Iterator[Packet | None]:
-    """The packets of a stream, and None at the end: the decoder then gives its last frames."""
+def _packets_to_the_end(packets: Iterator[Packet], decoded: Decoded) -> Iterator[Packet | None]:
+    """Gives the packets of a stream, and then None, for which the decoder gives its last frames."""
     try:
-        yield from demuxed
-    except av.FFmpegError:  # a broken end: what is there still counts
+        yield from packets
+    except av.FFmpegError:  # the file ends badly; the frames before that still count
         decoded.failed_packets += 1
     yield None
 
 
-def frame_seconds(stream: VideoStream, number: int, time: int | None, start: int | None) -> float:
-    """When a frame is shown, in seconds from the first.
+def frame_seconds(stream: VideoStream, index: int, time: int | None, start: int | None) -> float:
+    """Computes when a frame is shown, in seconds from the first.
 
     Args:
         stream: The video's stream.
-        number: How many frames come before it.
-        time: Its timestamp, if it has one.
-        start: That of the first frame, where timestamps tell times.
+        index: How many frames come before this one.
+        time: The frame's timestamp, if it has one.
+        start: The first frame's timestamp; None where timestamps are not times.
     """
     if time is not None and start is not None and stream.time_base is not None:
         return float((time - start) * stream.time_base)
-    return number / frame_rate(stream)
+    return index / frame_rate(stream)
 
 
 def frame_rate(stream: VideoStream) -> float:
-    """Frames per second, as the file stated, unless no video would have so few."""
-    claimed = float(stream.average_rate or stream.guessed_rate or _USUAL_RATE)
-    return claimed if claimed >= _LOWEST_RATE else _USUAL_RATE
+    """Reads how many frames per second the file states; 25 where that is missing or absurd."""
+    stated = float(stream.average_rate or stream.guessed_rate or _DEFAULT_RATE)
+    return stated if stated >= _LOWEST_RATE else _DEFAULT_RATE

@@ -1,4 +1,4 @@
-"""VideoFile: the bytes of a video, which can be opened again and again within its limits."""
+"""VideoFile: a video's path or file object, to open again and again."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from typing import Protocol
 from timesformer_runtime.errors import unreadable
 from timesformer_runtime.video.limits import Watch
 
-ReadAt = Callable[[int, int], bytes]  # an offset, and how many bytes
+ReadAt = Callable[[int, int], bytes]  # takes an offset and a number of bytes, gives the bytes
 
 
 class SeekableFile(Protocol):
     """The methods of a file object that FFmpeg needs."""
 
     def read(self, size: int, /) -> bytes:
-        """Reads up to so many bytes."""
+        """Reads at most ``size`` bytes."""
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
-        """Goes to an offset and gives it."""
+        """Moves to an offset and returns it."""
 
     def tell(self) -> int:
-        """The offset."""
+        """Returns the offset."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,9 +33,9 @@ class VideoFile:
     """A video file, by its path or as a file object.
 
     Attributes:
-        name: Its name, for messages.
-        target: Its absolute path, or the file object.
-        watch: Follows what reading it costs.
+        name: The video's name, for messages.
+        target: An absolute path, or the file object.
+        watch: Limits what reading the video costs.
     """
 
     name: str
@@ -43,10 +43,10 @@ class VideoFile:
     watch: Watch
 
     def size(self) -> int:
-        """Number of bytes.
+        """Returns the number of bytes.
 
         Raises:
-            InvalidVideoError: It cannot be read any more.
+            InvalidVideoError: The file cannot be read any more.
         """
         if isinstance(self.target, str):
             try:
@@ -56,10 +56,10 @@ class VideoFile:
         return self.target.seek(0, os.SEEK_END)
 
     def first_bytes(self, count: int) -> bytes:
-        """The beginning of the file.
+        """Reads at most ``count`` bytes at the beginning of the file.
 
         Raises:
-            InvalidVideoError: It cannot be read any more.
+            InvalidVideoError: The file cannot be read any more.
         """
         if isinstance(self.target, str):
             try:
@@ -67,8 +67,8 @@ class VideoFile:
                     return file.read(count)
             except OSError as error:
                 raise unreadable(self.name, error) from error
-        offset = self.target.tell()  # a container may be reading it
-        self.watch.seconds_left()  # a file object may be slow
+        offset = self.target.tell()  # where an open container reads on afterwards
+        self.watch.check_time()  # a file object may be slow
         self.target.seek(0)
         first = self.target.read(count)
         self.target.seek(offset)
@@ -76,7 +76,7 @@ class VideoFile:
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[SeekableFile]:
-        """Opens the path, without a buffer; gives a file object as it is."""
+        """Opens the path without a buffer; gives a file object as it is, and leaves it open."""
         if isinstance(self.target, str):
             with Path(self.target).open("rb", buffering=0) as file:
                 yield file
@@ -84,8 +84,8 @@ class VideoFile:
             yield self.target
 
     @contextlib.contextmanager
-    def reader(self) -> Iterator[ReadAt]:
-        """Gives a function that reads up to so many bytes at an offset."""
+    def random_access(self) -> Iterator[ReadAt]:
+        """Gives a function that reads at most so many bytes at an offset."""
         target = self.target
         if isinstance(target, str):
             with Path(target).open("rb", buffering=0) as file:
@@ -93,7 +93,7 @@ class VideoFile:
             return
 
         def read_object(offset: int, count: int) -> bytes:
-            self.watch.seconds_left()  # a file object may be slow
+            self.watch.check_time()  # a file object may be slow
             target.seek(offset)
             return target.read(count)
 

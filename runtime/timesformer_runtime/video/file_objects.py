@@ -1,9 +1,10 @@
-"""Stands between a file object and FFmpeg: neither must harm the other.
+"""Lets FFmpeg read a file object of the user, without harm to either.
 
-PyAV copies what ``read`` gives into a buffer without looking at its length. And it loses a
-``KeyboardInterrupt`` that is raised while it calls Python: FFmpeg then takes the file to end there.
-An interrupt may come before the first line of a Python function, so PyAV is given functions that
-are not written in Python: those of generators, which wait inside their ``try``.
+PyAV copies the bytes that ``read`` returns into a buffer, and does not look at their number. And it
+drops a ``KeyboardInterrupt`` that is raised while it calls Python: FFmpeg then takes that for the
+end of the file. An interrupt may come before the first line of a Python function runs. So PyAV
+calls no Python functions here, but the C methods ``send`` and ``__next__`` of generators, which
+already wait inside a ``try``.
 """
 
 from __future__ import annotations
@@ -15,19 +16,19 @@ from collections.abc import Callable, Generator
 from typing import BinaryIO
 
 from timesformer_runtime.errors import InvalidVideoError, TimesformerError, unreadable
-from timesformer_runtime.video.guard.units import CountedFile
+from timesformer_runtime.video.guard.nal_units import GuardedFile
 
-_LARGEST = 1 << 63
-_GOAL = struct.Struct("=qi")  # of a seek: offset and whence
-_NOWHERE = (0, -1)
+_OFFSET_LIMIT = 1 << 63  # FFmpeg's offsets are int64
+_SEEK = struct.Struct("=qi")  # the arguments of a seek: offset and whence
+_NO_SEEK = (0, -1)
 
 
 class CheckedFile:
-    """A file object of the user that gives what it is asked for, or an error that says otherwise.
+    """Wraps a file object of the user, and checks what its methods return.
 
     Args:
         file: The file object.
-        name: Its name, for errors.
+        name: The video's name, for errors.
     """
 
     def __init__(self, file: BinaryIO, name: str) -> None:
@@ -35,10 +36,11 @@ class CheckedFile:
         self._name = name
 
     def read(self, size: int, /) -> bytes:
-        """Reads up to so many bytes.
+        """Reads at most ``size`` bytes.
 
         Raises:
-            InvalidVideoError: It cannot be read, or gives more than that or something else.
+            InvalidVideoError: The file object raises an error, or returns more bytes or something
+                else.
         """
         data = checked_bytes(self._call(self._file.read, size), self._name)
         if len(data) > size:
@@ -49,36 +51,36 @@ class CheckedFile:
         return data
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
-        """Goes to an offset and gives it.
+        """Moves to an offset and returns it.
 
         Raises:
-            InvalidVideoError: It cannot be read, or gives something else.
+            InvalidVideoError: The file object raises an error, or returns something else.
         """
         reached = self._call(self._file.seek, offset, whence)
-        return self.tell() if reached is None else self._checked(reached, "seek")
+        return self.tell() if reached is None else self._checked_offset(reached, "seek")
 
     def tell(self) -> int:
-        """The offset.
+        """Returns the offset.
 
         Raises:
-            InvalidVideoError: It cannot be read, or gives something else.
+            InvalidVideoError: The file object raises an error, or returns something else.
         """
-        return self._checked(self._call(self._file.tell), "tell")
+        return self._checked_offset(self._call(self._file.tell), "tell")
 
     def _call(self, method: Callable[..., object], *arguments: int) -> object:
         try:
             return method(*arguments)
         except TimesformerError:
             raise
-        except (OSError, ValueError) as error:  # ValueError: it is closed
+        except (OSError, ValueError) as error:  # ValueError: the file is closed
             raise unreadable(self._name, error) from error
 
-    def _checked(self, offset: object, method: str) -> int:
+    def _checked_offset(self, offset: object, method: str) -> int:
         try:
-            number = operator.index(offset)  # type: ignore[arg-type]  # that is the question
+            number = operator.index(offset)  # type: ignore[arg-type]  # TypeError answers
         except TypeError:
             number = -1
-        if not 0 <= number < _LARGEST:
+        if not 0 <= number < _OFFSET_LIMIT:
             raise InvalidVideoError(
                 f"{self._name} gave {offset!r} as its offset; give a file object whose {method}() "
                 "gives how many bytes are before it"
@@ -87,10 +89,14 @@ class CheckedFile:
 
 
 def checked_bytes(data: object, name: str) -> bytes:
-    """Checks that a file object read bytes.
+    """Checks that a file object returned bytes, or something that can become bytes.
+
+    Args:
+        data: What ``read`` returned.
+        name: The video's name, for errors.
 
     Raises:
-        InvalidVideoError: These are not bytes.
+        InvalidVideoError: The data are not bytes.
     """
     if type(data) is not bytes and isinstance(data, bytes | bytearray | memoryview):
         data = memoryview(data).tobytes()
@@ -103,32 +109,34 @@ def checked_bytes(data: object, name: str) -> bytes:
 
 
 class Callbacks:
-    """The functions that PyAV calls to read a file; each error is noted, and the file then ends.
+    """The functions that PyAV calls to read a file.
+
+    They never raise. An error goes to ``file.note_error``, and from then on the file seems to end.
 
     Args:
         file: The file.
 
     Attributes:
-        name: Its name.
-        read: Reads up to so many bytes.
-        seek: Notes where to read on, by offset and whence. Gives None, for which PyAV takes the
-            offset, or ``tell`` where that does not say it.
-        tell: The offset in bytes.
+        name: The file's name.
+        read: Reads at most so many bytes.
+        seek: Stores an offset and a whence; the next ``read`` or ``tell`` moves there. Returns
+            None: PyAV then computes the new offset itself, or asks ``tell``.
+        tell: Returns the offset in bytes.
     """
 
-    def __init__(self, file: CountedFile) -> None:
+    def __init__(self, file: GuardedFile) -> None:
         self.name = file.name
-        goal = bytearray(_GOAL.pack(*_NOWHERE))
-        reading, telling = _reading(file, goal), _telling(file, goal)
-        next(reading)  # to the first ``yield``
+        pending_seek = bytearray(_SEEK.pack(*_NO_SEEK))
+        reading, telling = _reading(file, pending_seek), _telling(file, pending_seek)
+        next(reading)  # runs to the first ``yield``
         next(telling)
         self.read: Callable[[int], bytes] = reading.send
-        self.seek: Callable[[int, int], None] = functools.partial(_GOAL.pack_into, goal, 0)
+        self.seek: Callable[[int, int], None] = functools.partial(_SEEK.pack_into, pending_seek, 0)
         self.tell: Callable[[], int] = telling.__next__
 
 
-def _reading(file: CountedFile, goal: bytearray) -> Generator[bytes, int, None]:
-    """Takes how much to read, and gives it; never raises an error."""
+def _reading(file: GuardedFile, pending_seek: bytearray) -> Generator[bytes, int, None]:
+    """Receives numbers of bytes, and yields that many bytes of the file; never raises."""
     data = b""
     while True:
         try:
@@ -136,33 +144,32 @@ def _reading(file: CountedFile, goal: bytearray) -> Generator[bytes, int, None]:
                 size = yield data
                 data = b""
                 if file.error is None:
-                    _go(file, goal)
+                    _do_pending_seek(file, pending_seek)
                     data = file.read(size)
         except GeneratorExit:
             raise
         except BaseException as error:
-            file.note(error)
+            file.note_error(error)
 
 
-def _telling(file: CountedFile, goal: bytearray) -> Generator[int, None, None]:
-    """Gives the offset each time; never raises an error."""
+def _telling(file: GuardedFile, pending_seek: bytearray) -> Generator[int, None, None]:
+    """Yields the offset each time, or -1 after an error; never raises."""
     offset = -1
     while True:
         try:
             while True:
                 yield offset
                 offset = -1
-                _go(file, goal)
+                _do_pending_seek(file, pending_seek)
                 offset = file.tell()
         except GeneratorExit:
             raise
         except BaseException as error:
-            file.note(error)
+            file.note_error(error)
 
 
-def _go(file: CountedFile, goal: bytearray) -> None:
-    """Goes where PyAV wanted to go, unless it is there."""
-    wanted = _GOAL.unpack(goal)
-    if wanted != _NOWHERE:
-        _GOAL.pack_into(goal, 0, *_NOWHERE)
+def _do_pending_seek(file: GuardedFile, pending_seek: bytearray) -> None:
+    wanted = _SEEK.unpack(pending_seek)
+    if wanted != _NO_SEEK:
+        _SEEK.pack_into(pending_seek, 0, *_NO_SEEK)
         file.seek(*wanted)

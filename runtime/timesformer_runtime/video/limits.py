@@ -1,4 +1,4 @@
-"""Limits for reading one video: files come from anyone, and some ask for more than there is."""
+"""Limits what reading one video costs: a file of a stranger can ask for endless time or memory."""
 
 from __future__ import annotations
 
@@ -19,32 +19,31 @@ _MOST_BYTES_PER_PIXEL = 8  # four values of 16 bits
 
 @dataclasses.dataclass(frozen=True)
 class DecodeLimits:
-    """Limits for one video; a video beyond one is refused with an error that names it.
+    """Limits for one video; an error names the limit that a video exceeds.
 
     Attributes:
-        max_pixels: Width times height of a picture; the default is twice an 8K picture.
+        max_pixels: Width times height of a frame; the default is twice an 8K frame.
         max_packets: Packets of the video's stream; the default is about 18 hours at 30 a second.
         max_seconds: Wall time of reading, decoding and the model's runs together, in seconds;
             ``math.inf`` for no limit. By default 600 for reading and decoding, and 600 for each
-            run of the model. Where a whole file is gone through window by window reading has no
-            limit unless it is given.
-        max_bytes: Memory that the chosen frames take together as they are kept, in bytes; of
-            windows those that are held at a time.
-        max_pipe_bytes: Bytes that are copied to a temporary file of what cannot seek: a pipe,
-            standard input, the body of a request. With ``isolated`` also of what is not a file,
-            such as bytes in memory.
-        isolated: Whether each video is read in another process, so that a file that crashes or
+            run of the model. A timeline or stream of a file reads without a limit of time by
+            default.
+        max_bytes: Memory that the chosen frames take together, after conversion, in bytes. In a
+            timeline or stream: the frames of all windows that are in memory at a time.
+        max_pipe_bytes: Size of the temporary file for a video that cannot seek: a pipe, standard
+            input, the body of a request. With ``isolated`` also for a file object without a file,
+            such as ``io.BytesIO``.
+        isolated: Whether to read each video in another process, so that a file that crashes or
             hangs FFmpeg, or makes it take endless memory, costs an error and not this process.
-            Only for files that a ``VideoClassifier`` reads, on Linux. Where a whole file is gone
-            through window by window and no ``max_seconds`` is given, each window then has the
-            usual 600 seconds.
+            Only for files that a ``VideoClassifier`` reads, on Linux. A timeline or stream without
+            ``max_seconds`` then limits each window to 600 seconds.
         max_process_bytes: Memory that such a process may take for a video, in bytes of address
-            space beyond what it has without one; by default 2 GiB. Each further decoding thread
-            may take another 128 MiB.
+            space beyond what the process has without a video; by default 2 GiB. Each decoding
+            thread after the first may take another 128 MiB.
 
     Raises:
-        InvalidOptionError: A limit is not a number, or nothing could ever be below it; or
-            ``isolated`` is not available here, or ``max_process_bytes`` given without it.
+        InvalidOptionError: A limit is not a number, or too low for any video; or ``isolated`` is
+            not available here, or ``max_process_bytes`` is given without it.
     """
 
     max_pixels: int = 1 << 26
@@ -86,23 +85,26 @@ class DecodeLimits:
 
     @property
     def time(self) -> float:
-        """Seconds that reading may take."""
+        """Seconds that reading a video may take."""
         return _USUAL_TIME if self.max_seconds is None else self.max_seconds
 
     @property
     def process_bytes(self) -> int:
-        """Bytes of memory that a process may take that reads a video."""
+        """Bytes of memory that a reader process may take for a video."""
         return self.max_process_bytes or _USUAL_PROCESS_BYTES
 
     def in_reader_process(self) -> Self:
-        """The limits for the process that reads a video, which starts no further process."""
+        """Makes the limits that apply inside a reader process, which starts no further process."""
         return dataclasses.replace(self, isolated=False, max_process_bytes=None)
 
-    def of_runs(self, spent: float) -> Callable[[], float]:
-        """How many seconds the next run of the model may take.
+    def run_timer(self, spent: float) -> Callable[[], float]:
+        """Starts to measure the time of the model's runs.
 
         Args:
-            spent: How long reading took.
+            spent: Seconds that reading the video took.
+
+        Returns:
+            A function that tells how many seconds the next run may take.
         """
         if self.max_seconds is None:
             return lambda: _USUAL_TIME
@@ -110,12 +112,12 @@ class DecodeLimits:
         return lambda: end - time.monotonic()
 
     def for_long_videos(self) -> Self:
-        """The same, without a limit of time unless one was given."""
+        """Makes limits for a whole file: no limit of time unless ``max_seconds`` is set."""
         return dataclasses.replace(self, max_seconds=math.inf) if self.max_seconds is None else self
 
 
-def time_is_over(name: str, seconds: float) -> VideoLimitError:
-    """The error of a video that takes longer to read than so many seconds."""
+def time_limit_error(name: str, seconds: float) -> VideoLimitError:
+    """Makes the error for a video that takes longer to read than so many seconds."""
     return VideoLimitError(
         f"{name} takes longer than {seconds:g} seconds to read; "
         "give a shorter or smaller video, or raise max_seconds"
@@ -123,7 +125,7 @@ def time_is_over(name: str, seconds: float) -> VideoLimitError:
 
 
 class Watch:
-    """Follows what one video costs, and ends its reading at a limit.
+    """Compares what reading one video costs with its limits; the time runs from construction.
 
     Args:
         name: The video's name, for errors.
@@ -140,34 +142,42 @@ class Watch:
         self._deadline = time.monotonic() + limits.time
 
     def seconds_left(self) -> float:
-        """How long reading may still take.
+        """Returns how long reading may still take.
 
         Raises:
             VideoLimitError: The time is over.
         """
         left = self._deadline - time.monotonic()
         if left <= 0:
-            raise time_is_over(self.name, self.limits.time)
+            raise time_limit_error(self.name, self.limits.time)
         return left
 
-    def check_packets(self, count: int) -> None:
-        """Checks how many packets were read in a row, and the time.
+    def check_time(self) -> None:
+        """Checks the time.
 
         Raises:
-            VideoLimitError: There are too many, or the time is over.
+            VideoLimitError: The time is over.
+        """
+        self.seconds_left()
+
+    def check_packets(self, count: int) -> None:
+        """Checks a number of packets, and the time.
+
+        Raises:
+            VideoLimitError: There are too many packets, or the time is over.
         """
         if count > self.limits.max_packets:
             raise VideoLimitError(
                 f"{self.name} has more than {self.limits.max_packets} packets; "
                 "give a shorter video, or raise max_packets"
             )
-        self.seconds_left()
+        self.check_time()
 
     def check_bytes(self, count: int) -> None:
-        """Checks how much memory the kept frames take together.
+        """Checks how many bytes the chosen frames take together.
 
         Raises:
-            VideoLimitError: It is too much.
+            VideoLimitError: They take too many.
         """
         if count > self.limits.max_bytes:
             raise VideoLimitError(
@@ -176,46 +186,50 @@ class Watch:
             )
 
     def check_pipe_bytes(self, count: int, reason: str) -> None:
-        """Checks how much was copied of what cannot be read where it is, and the time.
+        """Checks the size of a video's temporary copy, and the time.
 
         Args:
-            count: Bytes.
-            reason: Why it is copied, and the words before the limit.
+            count: Bytes of the copy so far.
+            reason: Why there is a copy; the words of the error between name and limit.
 
         Raises:
-            VideoLimitError: It is too much, or the time is over.
+            VideoLimitError: There are too many bytes, or the time is over.
         """
         if count > self.limits.max_pipe_bytes:
             raise VideoLimitError(
                 f"{self.name} {reason} {self.limits.max_pipe_bytes} bytes, "
                 "which would be copied; give the path of a file, or raise max_pipe_bytes"
             )
-        self.seconds_left()
+        self.check_time()
 
-    def check_units(self, count: int, limit: int) -> None:
-        """Checks how many units a picture has.
+    def check_nal_units(self, count: int, limit: int) -> None:
+        """Checks how many NAL units a frame has.
+
+        Args:
+            count: The number of NAL units so far.
+            limit: The highest allowed number.
 
         Raises:
             VideoLimitError: There are more than any encoder makes.
         """
         if count > limit:
             raise VideoLimitError(
-                f"{self.name} has more than {limit} NAL units in a picture, which would take "
+                f"{self.name} has more than {limit} NAL units in a frame, which would take "
                 "gigabytes of memory; no encoder makes such files: check where it comes from"
             )
 
     def check_memory(self, width: int, height: int) -> None:
-        """Makes sure, after an error of FFmpeg, that there is room for another picture.
+        """Checks, after an error of FFmpeg, that there is memory for another frame.
 
-        Where memory ends, FFmpeg mostly says that a packet is damaged; and where a damaged packet
-        states a size for which it never makes room, it says that memory ends.
+        FFmpeg's errors do not tell: out of memory, it mostly says that a packet is damaged; and
+        where a damaged packet states an absurd size, it says that it is out of memory.
 
         Args:
-            width: Pixels of the picture.
-            height: Pixels of the picture.
+            width: Pixels in a row of the frame.
+            height: Number of rows.
 
         Raises:
-            MemoryError: Memory ends.
+            MemoryError: There is not enough memory.
         """
         try:
             mmap.mmap(-1, max(1, width * height * _MOST_BYTES_PER_PIXEL)).close()
@@ -223,13 +237,13 @@ class Watch:
             raise MemoryError(f"there is not enough memory to read {self.name}") from error
 
     def check_pixels(self, width: int, height: int) -> None:
-        """Checks the size of a picture.
+        """Checks the size of a frame.
 
         Raises:
-            VideoLimitError: It is too large.
+            VideoLimitError: The frame has too many pixels.
         """
         if width * height > self.limits.max_pixels:
             raise VideoLimitError(
-                f"{self.name} has pictures of {width}x{height} pixels, above the limit of "
+                f"{self.name} has frames of {width}x{height} pixels, above the limit of "
                 f"{self.limits.max_pixels}; scale it down first, or raise max_pixels"
             )

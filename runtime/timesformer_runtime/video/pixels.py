@@ -1,4 +1,4 @@
-"""From a decoded picture to the array that is kept of it."""
+"""Makes an RGB array of a decoded frame: colours, size, orientation."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import numpy.typing as npt
 from timesformer_runtime.errors import InvalidVideoError
 from timesformer_runtime.input import resample
 
-Frame = npt.NDArray[np.uint8]  # [H, W, 3], RGB
-ConvertedFrame = npt.NDArray[Any]
+RgbFrame = npt.NDArray[np.uint8]  # [H, W, 3]
+ConvertedFrame = npt.NDArray[Any]  # the result of a rendering's ``convert``
 Size = tuple[int, int]  # height, width
 
 _RESERVED_COLOUR_SPACE, _UNSPECIFIED_COLOUR_SPACE = 3, 2
-_QUARTER_TURNS = frozenset({-90, 90})
-_MOST_PIXELS = 1 << 27  # of a picture that is made wider
-_MOST_STRETCH = 16  # a stated pixel shape beyond this is damage, not a format
+_QUARTER_TURNS = frozenset({-90, 90})  # degrees
+_MAX_WIDENED_PIXELS = 1 << 27  # of a frame that ``square_pixels`` makes wider
+_MAX_STRETCH = 16  # a sample aspect ratio beyond this, or below 1/16, is damage
 _BILINEAR = int(
     av.video.reformatter.Interpolation.BILINEAR | av.video.reformatter.Interpolation.ACCURATE_RND
 )
@@ -30,83 +30,93 @@ _BILINEAR = int(
 
 @dataclasses.dataclass(frozen=True)
 class Rendering:
-    """How a decoded picture becomes the array that is kept.
+    """Makes of a decoded frame the array that the caller wants.
 
     Attributes:
-        convert: What is made of each uint8 RGB frame [H, W, 3] as soon as it is decoded.
+        convert: Applied to each uint8 RGB frame [H, W, 3] as soon as it is decoded; None to return
+            the RGB frame itself.
         scale_to: Maps the height and width of an upright frame to those that FFmpeg scales it
-            to, antialiased.
-        square_pixels: Whether the width is corrected where the pixels are not square.
+            to, antialiased; None to leave the size.
+        square_pixels: Whether to change a frame's width so that its pixels become square.
     """
 
-    convert: Callable[[Frame], ConvertedFrame] | None = None
+    convert: Callable[[RgbFrame], ConvertedFrame] | None = None
     scale_to: Callable[[int, int], Size] | None = None
     square_pixels: bool = False
 
-    def __call__(self, picture: av.VideoFrame, shape: Fraction | None) -> ConvertedFrame:
-        """Renders one picture; ``shape`` is the width of its pixels divided by their height.
+    def __call__(
+        self, frame: av.VideoFrame, sample_aspect_ratio: Fraction | None
+    ) -> ConvertedFrame:
+        """Renders one frame.
+
+        Args:
+            frame: The frame.
+            sample_aspect_ratio: Width of a pixel divided by its height; None where the file
+                states none.
 
         Raises:
-            InvalidVideoError: Its colours are of a kind that FFmpeg does not convert to RGB, or
-                it would be too wide with square pixels.
+            InvalidVideoError: FFmpeg does not convert the frame's colours to RGB, or the frame
+                would be too wide with square pixels.
         """
-        frame = self._frame(picture, shape)
-        return frame if self.convert is None else self.convert(frame)
+        rgb = self._to_rgb(frame, sample_aspect_ratio)
+        return rgb if self.convert is None else self.convert(rgb)
 
-    def _frame(self, picture: av.VideoFrame, shape: Fraction | None) -> Frame:
-        stored = picture.height, picture.width
-        size = _square(stored, shape) if self.square_pixels else stored
+    def _to_rgb(self, frame: av.VideoFrame, sample_aspect_ratio: Fraction | None) -> RgbFrame:
+        stored = frame.height, frame.width
+        size = _square_size(stored, sample_aspect_ratio) if self.square_pixels else stored
         if self.scale_to is None:
-            return _upright(_resized(_rgb(picture, stored), size), picture)
-        turned = picture.rotation in _QUARTER_TURNS
-        height, width = self.scale_to(*(size[::-1] if turned else size))
-        return _upright(_rgb(picture, (width, height) if turned else (height, width)), picture)
+            return _upright(_resized(_rgb(frame, stored), size), frame)
+        is_turned = frame.rotation in _QUARTER_TURNS
+        height, width = self.scale_to(*(size[::-1] if is_turned else size))
+        return _upright(_rgb(frame, (width, height) if is_turned else (height, width)), frame)
 
 
-def _rgb(picture: av.VideoFrame, size: Size) -> Frame:
-    """Converts a picture to RGB, and scales it where its size is another one."""
-    if picture.colorspace == _RESERVED_COLOUR_SPACE:
-        picture.colorspace = _UNSPECIFIED_COLOUR_SPACE  # FFmpeg refuses to convert from it
+def _rgb(frame: av.VideoFrame, size: Size) -> RgbFrame:
+    """Converts a frame to RGB, and scales it if it does not have this size."""
+    if frame.colorspace == _RESERVED_COLOUR_SPACE:
+        frame.colorspace = _UNSPECIFIED_COLOUR_SPACE  # FFmpeg refuses to convert the reserved one
     try:
-        rgb = picture.reformat(format="rgb24", threads=1)
-        if size != (picture.height, picture.width):
-            if picture.interlaced_frame:  # FFmpeg would scale the fields apart from each other
+        rgb = frame.reformat(format="rgb24", threads=1)
+        if size != (frame.height, frame.width):
+            if frame.interlaced_frame:  # FFmpeg would scale the two fields apart from each other
                 rgb = av.VideoFrame.from_numpy_buffer(rgb.to_ndarray(), format="rgb24")
-            # Not both at once: that is three times as fast again, but blurs colours at edges.
+            # FFmpeg converts and scales three times as fast in one call, but then it blurs the
+            # colours at edges.
             rgb = rgb.reformat(height=size[0], width=size[1], interpolation=_BILINEAR, threads=1)
     except av.FFmpegError as error:
         raise InvalidVideoError(
-            f"the video's colours ({picture.format.name}, matrix {picture.colorspace}) cannot be "
+            f"the video's colours ({frame.format.name}, matrix {frame.colorspace}) cannot be "
             "converted to RGB; convert it to yuv420p first"
         ) from error
     return np.asarray(rgb.to_ndarray(), dtype=np.uint8)
 
 
-def _upright(frame: Frame, picture: av.VideoFrame) -> Frame:
-    if picture.rotation not in {-180, -90, 90, 180}:
-        return frame
-    turned = np.rot90(frame, picture.rotation // 90)
+def _upright(rgb: RgbFrame, frame: av.VideoFrame) -> RgbFrame:
+    if frame.rotation not in {-180, -90, 90, 180}:
+        return rgb
+    turned = np.rot90(rgb, frame.rotation // 90)
     upright = np.empty(turned.shape, np.uint8)
-    for channel in range(3):  # one after the other takes a third of the time
+    for channel in range(3):  # copying channel by channel takes a third of the time
         upright[..., channel] = turned[..., channel]
     return upright
 
 
-def _square(size: Size, shape: Fraction | None) -> Size:
-    """The size that shows a picture of these pixels as it is meant to be seen."""
-    if shape is None or not Fraction(1, _MOST_STRETCH) <= shape <= _MOST_STRETCH:
+def _square_size(size: Size, sample_aspect_ratio: Fraction | None) -> Size:
+    """Computes the size with square pixels; an absurd aspect ratio leaves the size as it is."""
+    ratio = sample_aspect_ratio
+    if ratio is None or not Fraction(1, _MAX_STRETCH) <= ratio <= _MAX_STRETCH:
         return size
-    height, width = size[0], max(1, round(size[1] * shape))
-    if width > size[1] and height * width > _MOST_PIXELS:
+    height, width = size[0], max(1, round(size[1] * ratio))
+    if width > size[1] and height * width > _MAX_WIDENED_PIXELS:
         raise InvalidVideoError(
-            f"the video's pictures of {size[1]}x{height} pixels would have {width}x{height} square "
+            f"the video's frames of {size[1]}x{height} pixels would have {width}x{height} square "
             "ones, which is too many; leave out square_pixels"
         )
     return height, width
 
 
-def _resized(frame: Frame, size: Size) -> Frame:
-    if frame.shape[:2] == size:
-        return frame
-    planes = resample.resize(frame, size, resample.BILINEAR, resample.Rectangle(0, 0, *size))
+def _resized(rgb: RgbFrame, size: Size) -> RgbFrame:
+    if rgb.shape[:2] == size:
+        return rgb
+    planes = resample.resize(rgb, size, resample.BILINEAR, resample.Rectangle(0, 0, *size))
     return np.ascontiguousarray(planes.transpose(1, 2, 0))

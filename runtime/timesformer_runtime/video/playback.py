@@ -1,4 +1,4 @@
-"""Plays a video file: every frame once, in order, with the time at which it is shown."""
+"""Plays a video file: gives each frame once, in order, with the time at which it is shown."""
 
 from __future__ import annotations
 
@@ -22,165 +22,173 @@ from timesformer_runtime.video.decoding import (
 )
 from timesformer_runtime.video.file import VideoFile
 from timesformer_runtime.video.index.frame_index import Extent, FrameIndex, scan
+from timesformer_runtime.video.integrity import frame_problems, judge, read_stated_metadata
 from timesformer_runtime.video.limits import DecodeLimits
 from timesformer_runtime.video.pixels import ConvertedFrame, Rendering
-from timesformer_runtime.video.soundness import judge, oddities, read_stated
 from timesformer_runtime.video.source import Source, locate
 
 if TYPE_CHECKING:
     from timesformer_runtime.video.container import Packet
 
-_QUICK_BYTES = 1 << 28  # so much is read through in a second or two
-_JITTER = 1.0  # seconds that timestamps may go back and still belong together
-_LONGEST_STILL = 3600.0  # seconds for which one frame may be shown
+_QUICK_BYTES = 1 << 28  # reading a file of this size takes a second or two
+_MAX_JITTER = 1.0  # seconds; a timestamp that goes back further starts a new recording
+_MAX_FRAME_SECONDS = 3600.0  # for which one frame may be shown
 
 
-class BrokenPromiseError(Exception):
-    """A file's frames are not those that its packets announced."""
+class IndexMismatchError(Exception):
+    """The frames that come out of a file are not those that its index lists."""
 
 
 @dataclasses.dataclass(frozen=True)
 class PlayedFrame:
-    """One frame as it was decoded.
+    """A decoded frame of a file, and when it is shown.
 
     Attributes:
-        index: How many frames came before it.
-        seconds: When it is shown, from the first frame; never before the frame before.
-        picture: The frame.
-        pixel_shape: Width of its pixels divided by their height; None where nothing tells.
+        index: How many frames of the file come before this one.
+        seconds: When the frame is shown, counted from the first frame; never decreases.
+        av_frame: The frame as PyAV gives it.
+        sample_aspect_ratio: Width of a pixel divided by its height; None where the file states
+            none.
     """
 
     index: int
     seconds: float
-    picture: av.VideoFrame
-    pixel_shape: Fraction | None
+    av_frame: av.VideoFrame
+    sample_aspect_ratio: Fraction | None
 
     def render(self, rendering: Rendering) -> ConvertedFrame:
-        """Makes an array of it.
+        """Makes an array of the frame.
 
         Raises:
-            InvalidVideoError: Its colours are of a kind that FFmpeg does not convert to RGB.
+            InvalidVideoError: FFmpeg does not convert the frame's colours to RGB.
         """
-        return rendering(self.picture, self.pixel_shape)
+        return rendering(self.av_frame, self.sample_aspect_ratio)
 
 
 class Playback:
-    """A file that is open, and is played once. Made by ``play``.
+    """An open file whose frames can be read once, in order; ``play`` makes it.
 
     Attributes:
-        name: The file's name.
-        rate: Frames per second, as the file stated.
-        duration: Seconds, as the file claims; None where it does not.
+        name: The video's name, for messages.
+        rate: Frames per second that the file states.
+        duration: Seconds that the file states; None where it states none.
     """
 
     def __init__(self, video_file: VideoFile, video: OpenVideo, index: FrameIndex | None) -> None:
         self.name = video_file.name
-        self._stamps = None if index is None else index.times[index.packet_of_frame]
+        self._pts = None if index is None else index.pts[index.packet_of_frame]
         self.rate = frame_rate(video.stream)
         self._video_file = video_file
         self._video = video
-        self._stated = read_stated(video_file, video)
+        self._stated = read_stated_metadata(video_file, video)
         self.duration = self._stated.seconds
         self._decoded = Decoded()
         self._clock = FrameClock(self.rate)
-        self._packets = 0
-        self._first: int | None = None  # timestamps
-        self._end: int | None = None
+        self._packets = 0  # read so far
+        self._first: int | None = None  # the lowest timestamp so far
+        self._end: int | None = None  # the highest end of a packet so far
 
     def check(self, held: int) -> None:
-        """Checks the time, and how many bytes are held of the frames, as rendered.
+        """Checks the time, and the memory that rendered frames take.
+
+        Args:
+            held: Bytes of all rendered frames that the caller holds.
 
         Raises:
-            VideoLimitError: It is too much, or the time is over.
+            VideoLimitError: They take too many bytes, or the time is over.
         """
         self._video_file.watch.check_bytes(held)
-        self._video_file.watch.seconds_left()
+        self._video_file.watch.check_time()
 
     @property
     def failed_packets(self) -> int:
-        """How many packets so far did not decode, or to damaged pictures."""
-        return self._decoded.failed_packets + self._decoded.patched
+        """How many packets so far did not decode, or gave a damaged frame."""
+        return self._decoded.failed_packets + self._decoded.corrupt_frames
 
     def frames(self) -> Generator[PlayedFrame, None, None]:
-        """The frames, from the first to the last that decodes.
+        """Gives the frames, from the first to the last that decodes.
 
         Raises:
             InvalidVideoError: Nothing decodes, or more packets fail than frames come out.
-            VideoLimitError: A limit is reached.
+            VideoLimitError: Reading costs more than a limit allows.
         """
         stream, decoded = self._video.stream, self._decoded
-        for picture in decode_in_order(self._video, decoded, self._watched_packets()):
-            seconds = self._clock.seconds(self._stamp(picture))
-            shape = stream.codec_context.sample_aspect_ratio
-            yield PlayedFrame(decoded.count, seconds, picture, shape)
+        for frame in decode_in_order(self._video, decoded, self._watched_packets()):
+            seconds = self._clock.seconds(self._timestamp(frame))
+            aspect_ratio = stream.codec_context.sample_aspect_ratio
+            yield PlayedFrame(decoded.count, seconds, frame, aspect_ratio)
         check_decoded(self.name, decoded)
 
     def times(self) -> list[float] | None:
-        """When the frames are shown; None where only decoding them tells."""
-        unit = self._video.stream.time_base
-        if self._stamps is None or unit is None:
+        """Computes when each frame is shown, in seconds; None where only decoding tells."""
+        time_base = self._video.stream.time_base
+        if self._pts is None or time_base is None:
             return None
         clock = FrameClock(self.rate)
-        return [clock.seconds(float(stamp * unit)) for stamp in self._stamps.tolist()]
+        return [clock.seconds(float(timestamp * time_base)) for timestamp in self._pts.tolist()]
 
     def chosen_frames(self, wanted: Collection[int]) -> Generator[PlayedFrame, None, None]:
-        """Some of the frames that ``times`` promised; what no other frame needs is not decoded.
+        """Gives some of the frames that ``times`` lists; skips frames that no other frame needs.
 
         Args:
-            wanted: Their indices.
+            wanted: The indices of the frames.
 
         Raises:
-            BrokenPromiseError: The file is not as it looked. The frames given so far are right.
-            VideoLimitError: A limit is reached.
+            IndexMismatchError: The frames are not those that ``times`` lists. The frames that came
+                out before the error are right.
+            VideoLimitError: Reading costs more than a limit allows.
         """
         times, left = self.times() or [], sorted(wanted, reverse=True)
         stream = self._video.stream
-        demuxed = self._chosen_packets(frozenset(wanted))
-        for picture in decode_in_order(self._video, self._decoded, demuxed):
-            number = self._number(picture.pts)
-            if number is None or picture.is_corrupt or self.failed_packets:
-                raise BrokenPromiseError
-            if left and number >= left[-1]:
-                if number != left.pop():
-                    raise BrokenPromiseError
-                shape = stream.codec_context.sample_aspect_ratio
-                yield PlayedFrame(number, times[number], picture, shape)
+        packets = self._chosen_packets(frozenset(wanted))
+        for frame in decode_in_order(self._video, self._decoded, packets):
+            index = self._index_of(frame.pts)
+            if index is None or frame.is_corrupt or self.failed_packets:
+                raise IndexMismatchError
+            if left and index >= left[-1]:
+                if index != left.pop():
+                    raise IndexMismatchError
+                aspect_ratio = stream.codec_context.sample_aspect_ratio
+                yield PlayedFrame(index, times[index], frame, aspect_ratio)
         if left or self.failed_packets:
-            raise BrokenPromiseError
+            raise IndexMismatchError
 
     @contextlib.contextmanager
-    def again(self, threads: int) -> Iterator[Playback]:
-        """Opens the file once more, from its start; this playback cannot go on."""
+    def reopened(self, threads: int) -> Iterator[Playback]:
+        """Opens the file once more, from its start; do not read on from this playback."""
         with open_video(self._video_file, threads=threads) as video:
             yield Playback(self._video_file, video, None)
 
     def problems_so_far(self) -> tuple[str, ...]:
-        """Problems that are known while the file is played, apart from packets that failed."""
-        return oddities(self._decoded)
+        """Lists the problems of the frames so far; packets that failed are not among them."""
+        return frame_problems(self._decoded)
 
     def problems(self) -> tuple[str, ...]:
-        """Problems of the file, once it was played to its end; empty for a sound file."""
-        unit = self._video.stream.time_base
+        """Lists the problems of the file, after its last frame; empty for an intact file."""
+        time_base = self._video.stream.time_base
         extent = Extent(self._packets, None, None)
-        if unit is not None and self._first is not None and self._end is not None:
-            extent = Extent(self._packets, float(self._first * unit), float(self._end * unit))
+        if time_base is not None and self._first is not None and self._end is not None:
+            first, end = self._first * time_base, self._end * time_base
+            extent = Extent(self._packets, float(first), float(end))
         return judge(self._video_file, self._stated, extent, self._decoded).problems
 
     def _chosen_packets(self, wanted: frozenset[int]) -> Iterator[Packet]:
+        """Gives all packets; tells the decoder to skip unwanted frames that no other needs."""
         decoder = self._video.stream.codec_context
         for packet in self._watched_packets():
-            is_wanted = self._number(packet.pts) in wanted
+            is_wanted = self._index_of(packet.pts) in wanted
             decoder.skip_frame = "DEFAULT" if is_wanted else "NONREF"
             yield packet
 
-    def _number(self, stamp: int | None) -> int | None:
-        """Which frame has this timestamp; None where none has."""
-        if stamp is None or self._stamps is None:
+    def _index_of(self, timestamp: int | None) -> int | None:
+        """Finds the index of the frame with this timestamp; None where no frame has it."""
+        if timestamp is None or self._pts is None:
             return None
-        number = int(np.searchsorted(self._stamps, stamp))
-        return number if number < len(self._stamps) and self._stamps[number] == stamp else None
+        index = int(np.searchsorted(self._pts, timestamp))
+        return index if index < len(self._pts) and self._pts[index] == timestamp else None
 
     def _watched_packets(self) -> Iterator[Packet]:
+        """Gives all packets, and notes how far the stream extends."""
         for packet in self._video.packets():
             self._packets += 1
             time = packet.dts if packet.pts is None else packet.pts
@@ -190,11 +198,11 @@ class Playback:
                 self._end = end if self._end is None else max(self._end, end)
             yield packet
 
-    def _stamp(self, picture: av.VideoFrame) -> float | None:
-        unit = self._video.stream.time_base
-        if not self._video.tells_times or picture.pts is None or unit is None:
+    def _timestamp(self, frame: av.VideoFrame) -> float | None:
+        time_base = self._video.stream.time_base
+        if not self._video.has_display_times or frame.pts is None or time_base is None:
             return None
-        return float(picture.pts * unit)
+        return float(frame.pts * time_base)
 
 
 @contextlib.contextmanager
@@ -205,21 +213,21 @@ def play(
     limits: DecodeLimits | None = None,
     with_times: bool = False,
 ) -> Iterator[Playback]:
-    """Opens a video to be played once.
+    """Opens a video, to read its frames once, in order.
 
-    Which frames survive damage depends on the number of threads.
+    How many frames of a damaged file decode depends on the number of threads.
 
     Args:
         source: Path or binary file object of a video.
         threads: Number of decoding threads.
-        limits: What reading may cost. The time is that from opening to closing, whatever is done
-            with the frames meanwhile.
-        with_times: Whether to find out first, if that is cheap, when all frames are shown.
+        limits: What reading may cost. The time runs from opening to closing the video, and
+            includes what the caller does with the frames.
+        with_times: Whether to find out first when all frames are shown, if that is cheap.
 
     Raises:
         VideoNotFoundError: There is no such file.
-        InvalidVideoError: It is a URL or a folder, or it cannot be opened as a video.
-        VideoLimitError: It would cost more than the limits allow.
+        InvalidVideoError: The source is a URL or a folder, or cannot be opened as a video.
+        VideoLimitError: Reading would cost more than the limits allow.
         InvalidOptionError: ``threads`` is smaller than 1.
     """
     if threads < 1:
@@ -229,17 +237,17 @@ def play(
         if with_times and video_file.size() <= _QUICK_BYTES:
             with open_video(video_file) as video:
                 index = scan(video).index
-            if index is not None and not index.skips_unreferenced:
+            if index is not None and not index.can_skip_unreferenced:
                 index = None
         with open_video(video_file, threads=threads) as video:
             yield Playback(video_file, video, index)
 
 
 class FrameClock:
-    """Makes times of timestamps: from 0, never going back, without holes of hours.
+    """Computes when frames are shown: times begin at 0, never go back, and have no gaps of hours.
 
-    Where timestamps are missing, go back or jump far ahead, as where two recordings were joined,
-    the next frame follows at the usual rate.
+    A timestamp may be missing, go back or jump far ahead, as where two recordings were joined. Its
+    frame then follows the one before at the usual rate.
 
     Args:
         rate: Frames per second.
@@ -247,23 +255,23 @@ class FrameClock:
 
     def __init__(self, rate: float) -> None:
         self._step = 1 / rate
-        self._last: float | None = None
+        self._last: float | None = None  # the time of the last frame
         self._origin: float | None = None  # the timestamp of time 0
 
-    def seconds(self, stamp: float | None) -> float:
-        """The time of the next frame, of which the timestamp is given in seconds, if it has one."""
+    def seconds(self, timestamp: float | None) -> float:
+        """Computes the time of the next frame from its timestamp in seconds, if it has one."""
         following = 0.0 if self._last is None else self._last + self._step
-        self._last = self._believed(stamp, following)
+        self._last = self._plausible_time(timestamp, following)
         return self._last
 
-    def _believed(self, stamp: float | None, following: float) -> float:
-        if stamp is None or not math.isfinite(stamp):
+    def _plausible_time(self, timestamp: float | None, following: float) -> float:
+        if timestamp is None or not math.isfinite(timestamp):
             return following
         if self._origin is None:
-            self._origin = stamp - following
+            self._origin = timestamp - following
         last = self._last or 0.0
-        seconds = stamp - self._origin
-        if not last - _JITTER <= seconds <= last + _LONGEST_STILL:
-            self._origin = stamp - following
+        seconds = timestamp - self._origin
+        if not last - _MAX_JITTER <= seconds <= last + _MAX_FRAME_SECONDS:
+            self._origin = timestamp - following
             return following
         return max(seconds, last)

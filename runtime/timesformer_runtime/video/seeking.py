@@ -1,4 +1,4 @@
-"""Decodes only what the wanted frames of a video need."""
+"""Seeks to the wanted frames of a video, and decodes only what they need."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import av
 
 from timesformer_runtime.video.container import OpenVideo
-from timesformer_runtime.video.decoding import Decoded, Keeper
+from timesformer_runtime.video.decoding import Decoded, FrameCollector
 from timesformer_runtime.video.index.frame_index import FrameIndex
 from timesformer_runtime.video.pixels import Rendering
 
@@ -23,26 +23,28 @@ def decode_selected(
     index: FrameIndex,
     wanted: Sequence[int],
     rendering: Rendering | None = None,
-    kept: Sequence[Packet] | None = None,
+    cached_packets: Sequence[Packet] | None = None,
 ) -> Decoded | None:
     """Decodes only what the wanted frames need.
 
     Args:
-        video: The open file; it may stand anywhere.
+        video: The open file, at any offset.
         index: Which packet gives which frame.
         wanted: Indices of frames, ascending.
-        rendering: Makes of a decoded picture what is kept.
-        kept: All packets where they were read already; then no seeking is needed.
+        rendering: Makes an array of a decoded frame.
+        cached_packets: All packets of the stream, if the caller has read them already; then this
+            function does not seek.
 
     Returns:
-        The same frames as ``decode_all``; None where something was not as the index promised.
+        Exactly the frames that ``decode_all`` gives; None where the packets or frames are not those
+        that the index lists.
     """
-    decoded = Decoded(count=len(index.times), start=index.start)
-    keeper = Keeper(video.stream, video.watch, rendering or Rendering(), decoded)
-    for run in _runs(index, wanted):
+    decoded = Decoded(count=len(index.pts), start=index.start)
+    collector = FrameCollector(video.stream, video.watch, rendering or Rendering(), decoded)
+    for packet_range in _packet_ranges(index, wanted):
         try:
-            demuxed = _packets_of_run(video, index, run, kept)
-            if not _decode_run(video, index, run, demuxed, keeper, decoded):
+            packets = _packets_of(packet_range, video, index, cached_packets)
+            if not _decode_range(video, index, packet_range, packets, collector, decoded):
                 return None
         except av.FFmpegError:
             return None
@@ -50,103 +52,115 @@ def decode_selected(
 
 
 @dataclasses.dataclass
-class _Run:
-    """Packets that are decoded one after the other, for the sake of some frames."""
+class _PacketRange:
+    """Packets that the decoder gets one after the other, for the sake of some wanted frames.
+
+    Attributes:
+        start: Number of the first packet, a keyframe.
+        last: Number of the last packet, which belongs to the range.
+        wanted: Maps the number of a packet to the index of the wanted frame that it gives.
+    """
 
     start: int
     last: int
-    frame_of_packet: dict[int, int]  # the wanted frames
+    wanted: dict[int, int]
 
 
-def _runs(index: FrameIndex, wanted: Sequence[int]) -> list[_Run]:
-    runs: list[_Run] = []
+def _packet_ranges(index: FrameIndex, wanted: Sequence[int]) -> list[_PacketRange]:
+    ranges: list[_PacketRange] = []
     for frame in wanted:
         packet = int(index.packet_of_frame[frame])
-        entry = index.entry_for(packet)
-        if not runs or entry > runs[-1].last:
-            runs.append(_Run(entry, packet, {}))
-        runs[-1].last = max(runs[-1].last, packet)
-        runs[-1].frame_of_packet[packet] = frame
-    return runs
+        keyframe = index.keyframe_for(packet)
+        if not ranges or keyframe > ranges[-1].last:
+            ranges.append(_PacketRange(keyframe, packet, {}))
+        ranges[-1].last = max(ranges[-1].last, packet)
+        ranges[-1].wanted[packet] = frame
+    return ranges
 
 
-def _decode_run(
+def _decode_range(
     video: OpenVideo,
     index: FrameIndex,
-    run: _Run,
-    demuxed: Iterator[tuple[Packet | None, int]],
-    keeper: Keeper,
+    packet_range: _PacketRange,
+    packets: Iterator[tuple[Packet | None, int]],
+    collector: FrameCollector,
     decoded: Decoded,
 ) -> bool:
-    """Decodes a run and keeps its wanted frames; False where it is not as expected."""
+    """Decodes a range and renders its wanted frames; False where the index turns out wrong."""
     decoder = video.stream.codec_context
     decoder.skip_frame = "DEFAULT"
     is_skipping = False
-    frame_of_time: dict[int | None, int] = {}
-    fed: list[int] = []
-    times: list[int] = []
-    for packet, number in demuxed:
+    frame_of_pts: dict[int | None, int] = {}
+    packet_pts: list[int] = []
+    frame_pts: list[int] = []
+    for packet, number in packets:
         if packet is not None:
             if packet.pts is None:
                 return False
-            fed.append(packet.pts)
-            if number in run.frame_of_packet:
-                frame_of_time[packet.pts] = run.frame_of_packet[number]
-            if index.skips_unreferenced and is_skipping != (number not in run.frame_of_packet):
+            packet_pts.append(packet.pts)
+            if number in packet_range.wanted:
+                frame_of_pts[packet.pts] = packet_range.wanted[number]
+            if index.can_skip_unreferenced and is_skipping != (number not in packet_range.wanted):
                 is_skipping = not is_skipping
                 decoder.skip_frame = "NONREF" if is_skipping else "DEFAULT"
-        for picture in video.decode(packet):
-            if picture.pts is None or not _is_usable(picture, index):
+        for frame in video.decode(packet):
+            if frame.pts is None or not _is_usable(frame, index):
                 return False
-            times.append(picture.pts)
-            if picture.pts in frame_of_time:
-                video.watch.check_pixels(picture.width, picture.height)
-                decoded.sizes.add((picture.height, picture.width))
-                keeper.keep(frame_of_time[picture.pts], picture)
-    # A wanted packet may lie before the run: its time is then far behind those around it.
-    has_all = len(fed) == run.last - run.start + 1 and len(frame_of_time) == len(
-        run.frame_of_packet
-    )
-    if not has_all or not frame_of_time.keys() <= set(times):
+            frame_pts.append(frame.pts)
+            if frame.pts in frame_of_pts:
+                video.watch.check_pixels(frame.width, frame.height)
+                decoded.sizes.add((frame.height, frame.width))
+                collector.add(frame_of_pts[frame.pts], frame)
+    # A damaged timestamp can put a wanted packet before the start of the range.
+    has_all_packets = len(packet_pts) == packet_range.last - packet_range.start + 1
+    has_all_wanted = len(frame_of_pts) == len(packet_range.wanted)
+    if not has_all_packets or not has_all_wanted or not frame_of_pts.keys() <= set(frame_pts):
         return False
-    return _is_as_expected(times, fed, skips=index.skips_unreferenced)
+    return _are_in_order(frame_pts, packet_pts, skips=index.can_skip_unreferenced)
 
 
-def _is_usable(picture: av.VideoFrame, index: FrameIndex) -> bool:
-    # Where pictures are left out, nothing else would show that packets are fields, two a frame.
-    may_be_field = index.skips_unreferenced and picture.interlaced_frame
-    return not picture.is_corrupt and not may_be_field
+def _is_usable(frame: av.VideoFrame, index: FrameIndex) -> bool:
+    # Where the decoder skips frames, their number does not show that a packet holds only one field
+    # of a frame.
+    may_be_field = index.can_skip_unreferenced and frame.interlaced_frame
+    return not frame.is_corrupt and not may_be_field
 
 
-def _packets_of_run(
-    video: OpenVideo, index: FrameIndex, run: _Run, kept: Sequence[Packet] | None
+def _packets_of(
+    packet_range: _PacketRange,
+    video: OpenVideo,
+    index: FrameIndex,
+    cached_packets: Sequence[Packet] | None,
 ) -> Iterator[tuple[Packet | None, int]]:
-    """The packets of a run with their numbers, and None at its end.
+    """Gives the packets of a range with their numbers, and then None, to end the decoding.
 
-    Fewer where the file does not give them in that order.
+    Stops early where the file does not give the packets in the order of the index.
     """
-    if kept is not None:
+    start, last = packet_range.start, packet_range.last
+    if cached_packets is not None:
         video.stream.codec_context.flush_buffers()
-        for number in range(run.start, run.last + 1):
-            yield kept[number], number
-        yield None, run.last
+        for number in range(start, last + 1):
+            yield cached_packets[number], number
+        yield None, last
         return
-    first, following = _seek(video, index, run.start)
-    times = index.times[first : run.last + 1].tolist()
-    for number, (time, packet) in enumerate(zip(times, following, strict=False), first):
-        if packet.pts != time:
+    first, following = _seek(video, index, start)
+    expected_pts = index.pts[first : last + 1].tolist()
+    for number, (pts, packet) in enumerate(zip(expected_pts, following, strict=False), first):
+        if packet.pts != pts:
             return
-        if number >= run.start:
+        if number >= start:
             yield packet, number
-    yield None, run.last
+    yield None, last
 
 
 def _seek(video: OpenVideo, index: FrameIndex, start: int) -> tuple[int, Iterator[Packet]]:
-    """Seeks to a packet or to one before it; gives its number and the packets from there.
+    """Seeks to a packet or to one before it.
 
-    There are none where the file cannot seek there.
+    Returns:
+        The number of the packet at which the file then stands, and the packets from there; no
+        packets where the file cannot seek that far back.
     """
-    for times in (index.times, index.decoding_times):
+    for times in (index.pts, index.dts):  # some containers seek by one, some by the other
         video.container.seek(int(times[start]), stream=video.stream, backward=True)
         following = video.packets()
         first = next(following, None)
@@ -156,12 +170,14 @@ def _seek(video: OpenVideo, index: FrameIndex, start: int) -> tuple[int, Iterato
     return start, iter(())
 
 
-def _is_as_expected(times: list[int], fed: list[int], *, skips: bool) -> bool:
-    if times != sorted(set(times)):
+def _are_in_order(frame_pts: list[int], packet_pts: list[int], *, skips: bool) -> bool:
+    """Checks that frames came out in order, and, if the decoder skips none, one for each packet."""
+    if frame_pts != sorted(set(frame_pts)):
         return False
     if skips:
         return True
-    # Frames that are shown before the entry may be missing: they need what comes before it.
-    return [time for time in times if time >= fed[0]] == sorted(
-        time for time in fed if time >= fed[0]
+    # Frames that are shown before the keyframe may be missing: they need packets before the range.
+    first = packet_pts[0]
+    return [pts for pts in frame_pts if pts >= first] == sorted(
+        pts for pts in packet_pts if pts >= first
     )

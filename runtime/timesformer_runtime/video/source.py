@@ -1,4 +1,4 @@
-"""Finds videos: paths, file objects and pipes become something that can be opened again."""
+"""Finds videos: makes a ``VideoFile`` of a path, a file object or a pipe."""
 
 from __future__ import annotations
 
@@ -23,61 +23,62 @@ from timesformer_runtime.errors import (
 from timesformer_runtime.source_names import shown
 from timesformer_runtime.video.file import SeekableFile, VideoFile
 from timesformer_runtime.video.file_objects import CheckedFile, checked_bytes
-from timesformer_runtime.video.guard.mp4_tables import check_tables
+from timesformer_runtime.video.guard.mp4_tables import check_sample_tables
 from timesformer_runtime.video.limits import DecodeLimits, Watch
-from timesformer_runtime.video.opening import READABLE
+from timesformer_runtime.video.opening import GIVE_A_VIDEO
 
-_CHUNK = 1 << 20  # bytes of a pipe that are copied at a time
-_LONGEST_WAIT = 3600.0  # seconds; then it waits again
-_PAUSE = 0.01  # seconds until something may be there again
+_CHUNK = 1 << 20  # bytes of a pipe to copy at a time
+_LONGEST_WAIT = 3600.0  # seconds of one call of poll
+_PAUSE = 0.01  # seconds between two attempts to read
 
 Source = str | os.PathLike[str] | BinaryIO
 
 
 @contextlib.contextmanager
 def locate(source: Source, limits: DecodeLimits | None = None) -> Iterator[VideoFile]:
-    """Finds a video and makes sure that it can be opened again while the context lasts.
+    """Finds a video, and gives a ``VideoFile`` that can be opened again while the context lasts.
 
     Args:
-        source: A path, or a binary file object. One that can seek is read from its beginning;
-            the rest of one that cannot, and of a pipe, is copied to a temporary file.
-        limits: What reading it may cost; the time counts from here. A pipe that is named, and an
-            unbuffered file object, are not waited for any longer than that; other file objects
-            whose ``read`` does not return are.
+        source: A path, or a binary file object. A file object that can seek is read from its
+            beginning. A pipe, and a file object that cannot seek, is copied from where it stands to
+            a temporary file.
+        limits: What reading the video may cost; the time runs from here. It also ends the wait for
+            a named pipe or an unbuffered file object; but where ``read`` of another file object
+            does not return, nothing ends the wait.
 
     Raises:
         VideoNotFoundError: There is no such file.
-        InvalidVideoError: It is a URL, a folder, a device, empty, cannot be read or copied, or no
-            path or file object.
-        VideoLimitError: Copying a pipe takes too long, or it has too much to be copied; or the
-            file announces far more packets than the limit.
-        InvalidOptionError: The limits ask for another process, and this one would read it.
+        InvalidVideoError: The source is not a path or a file object; or it is a URL, a folder, a
+            device, or empty; or it cannot be read or copied.
+        VideoLimitError: Copying takes too long, or there are too many bytes to copy; or the file
+            announces far more packets than the limit.
+        InvalidOptionError: The limits have ``isolated``, which needs a ``VideoClassifier``.
     """
     if limits is not None and limits.isolated:
         raise InvalidOptionError(
             "isolated is True; only a VideoClassifier reads videos in another process: leave it out"
         )
-    with acquired(source, limits) as video_file:
+    with locate_unchecked(source, limits) as video_file:
         try:
-            check_tables(video_file)
+            check_sample_tables(video_file)
         except OSError as error:
             raise unreadable(video_file.name, error) from error
         yield video_file
 
 
 @contextlib.contextmanager
-def acquired(source: Source, limits: DecodeLimits | None = None) -> Iterator[VideoFile]:
-    """Finds a video, but looks at nothing that is in it; see ``locate``.
+def locate_unchecked(source: Source, limits: DecodeLimits | None = None) -> Iterator[VideoFile]:
+    """Finds a video as ``locate`` does, but does not check what is in the file.
 
     Raises:
-        VideoNotFoundError: As for ``locate``.
-        InvalidVideoError: As for ``locate``.
-        VideoLimitError: Copying a pipe takes too long, or it has too much to be copied.
+        VideoNotFoundError: There is no such file.
+        InvalidVideoError: The source is not a video file, or cannot be read or copied.
+        VideoLimitError: Copying takes too long, or there are too many bytes to copy.
     """
-    name = _name(source)  # for messages
+    name = _name(source)
     watch = Watch(name, limits or DecodeLimits())
     try:
-        target, resources = _acquire(source, name, watch)
+        target, resources = _open_source(source, name, watch)
     except TimesformerError:
         raise
     except (OSError, ValueError) as error:  # ValueError: a closed file object
@@ -87,6 +88,7 @@ def acquired(source: Source, limits: DecodeLimits | None = None) -> Iterator[Vid
 
 
 def _name(source: Source) -> str:
+    """Makes the name of a video for messages, without secrets; refuses what is not a source."""
     if isinstance(source, str | os.PathLike):
         name = os.fsdecode(source)
         if not name:
@@ -101,31 +103,37 @@ def _name(source: Source) -> str:
     )
 
 
-def _acquire(
+def _open_source(
     source: Source, name: str, watch: Watch
 ) -> tuple[str | SeekableFile, contextlib.ExitStack]:
-    """Makes a source readable again and again; also gives what to close after that."""
+    """Finds the path or file object from which the video can be read again and again.
+
+    Returns:
+        The absolute path or the file object, and the resources to close afterwards.
+    """
     with contextlib.ExitStack() as stack:
         target: str | SeekableFile
         if not isinstance(source, str | os.PathLike):
-            target = _seekable(source, name, stack, watch)
-        elif _is_regular_file(os.fsdecode(source), name):
-            # An absolute path cannot be taken for one of FFmpeg's own prefixes ("concat:").
+            target = _seekable_file(source, name, stack, watch)
+        elif _checked_path_is_regular(os.fsdecode(source), name):
+            # FFmpeg does not take an absolute path for one of its own prefixes ("concat:").
             target = str(Path(os.fsdecode(source)).absolute())
         else:
-            with _opened_pipe(os.fsdecode(source)) as pipe:
+            with _open_pipe(os.fsdecode(source)) as pipe:
                 _refuse_endless_device(pipe, name)
-                target = copied(pipe, name, stack, watch)
+                target = copy_to_temporary_file(pipe, name, stack, watch)
         return target, stack.pop_all()
 
 
-def _is_regular_file(path: str, name: str) -> bool:
+def _checked_path_is_regular(path: str, name: str) -> bool:
+    """Refuses a path that cannot be a video; tells a regular file from a pipe or device."""
     if "://" in path:
         raise InvalidVideoError(f"{name} is a URL; download it first and give the file's path")
     try:
         status = Path(path).stat()
     except (FileNotFoundError, NotADirectoryError) as error:
-        cause: Exception | None = error if name == path else None  # its traceback has the path
+        # A traceback with the cause would show what the name hides.
+        cause: Exception | None = error if name == path else None
         raise VideoNotFoundError(f"{name}: there is no such file; check the path") from cause
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -141,14 +149,14 @@ def _is_regular_file(path: str, name: str) -> bool:
     if stat.S_ISBLK(mode) or stat.S_ISSOCK(mode):
         raise InvalidVideoError(f"{name} is not a regular file; give the path of a video file")
     if stat.S_ISREG(mode) and status.st_size == 0:
-        raise InvalidVideoError(f"{name} is empty; {READABLE}")
+        raise InvalidVideoError(f"{name} is empty; {GIVE_A_VIDEO}")
     if not os.access(path, os.R_OK):
         raise InvalidVideoError(f"{name} cannot be read; check its permissions")
     return stat.S_ISREG(mode)
 
 
-def _opened_pipe(path: str) -> io.FileIO:
-    """Opens a pipe or a device without waiting for someone to write to it."""
+def _open_pipe(path: str) -> io.FileIO:
+    """Opens a pipe or a device, and does not wait until another process writes to it."""
 
     def opener(file: str, flags: int) -> int:
         return os.open(file, flags | getattr(os, "O_NONBLOCK", 0))
@@ -157,7 +165,7 @@ def _opened_pipe(path: str) -> io.FileIO:
 
 
 def _refuse_endless_device(file: io.FileIO, name: str) -> None:
-    """Lets pipes, terminals and the null device pass: of those, a reader sees an end."""
+    """Refuses a device without an end; pipes, terminals and the null device have one."""
     status = os.fstat(file.fileno())
     if not stat.S_ISCHR(status.st_mode) or file.isatty():
         return
@@ -165,16 +173,18 @@ def _refuse_endless_device(file: io.FileIO, name: str) -> None:
         raise InvalidVideoError(f"{name} is not a regular file; give the path of a video file")
 
 
-def _seekable(file: BinaryIO, name: str, stack: contextlib.ExitStack, watch: Watch) -> SeekableFile:
+def _seekable_file(
+    file: BinaryIO, name: str, stack: contextlib.ExitStack, watch: Watch
+) -> SeekableFile:
     if not (hasattr(file, "seekable") and file.seekable()):
-        return copied(file, name, stack, watch)
+        return copy_to_temporary_file(file, name, stack, watch)
     checked = CheckedFile(file, name)
     if checked.seek(0, os.SEEK_END) == 0:
-        raise InvalidVideoError(f"{name} is empty; {READABLE}")
+        raise InvalidVideoError(f"{name} is empty; {GIVE_A_VIDEO}")
     return checked
 
 
-def copied(
+def copy_to_temporary_file(
     file: BinaryIO | SeekableFile,
     name: str,
     stack: contextlib.ExitStack,
@@ -182,20 +192,20 @@ def copied(
     *,
     reason: str = "cannot seek and has more than",
 ) -> io.FileIO:
-    """Copies a file object to a temporary file.
+    """Copies a file object, from its offset to its end, to a temporary file.
 
     Args:
-        file: Is read from where it stands to its end.
-        name: Its name, for errors.
+        file: The file object.
+        name: The video's name, for errors.
         stack: Closes the temporary file.
-        watch: Knows how many bytes may be copied, and how long that may take.
-        reason: Why it is copied, for the error of too many bytes.
+        watch: Limits how many bytes are copied, and how long that takes.
+        reason: Why the video is copied; the words of the error between name and limit.
 
     Raises:
-        InvalidVideoError: It is empty, or cannot be copied.
-        VideoLimitError: It has too many bytes, or copying takes too long.
+        InvalidVideoError: The file object is empty, or cannot be copied.
+        VideoLimitError: There are too many bytes to copy, or copying takes too long.
     """
-    # Unbuffered: what does not fit onto a full disk would be written once more when it is closed.
+    # Unbuffered: where the disk is full, closing a buffered file would write the rest once more.
     copy = stack.enter_context(tempfile.TemporaryFile(buffering=0))  # noqa: SIM115
     count = 0
     while chunk := _next_chunk(file, watch):
@@ -203,25 +213,30 @@ def copied(
         watch.check_pipe_bytes(count, reason)
         _write(copy, chunk, name)
     if count == 0:
-        raise InvalidVideoError(f"{name} is empty; {READABLE}")
+        raise InvalidVideoError(f"{name} is empty; {GIVE_A_VIDEO}")
     return copy
 
 
 def _next_chunk(file: BinaryIO | SeekableFile, watch: Watch) -> bytes:
+    """Reads the bytes that are there, and waits for at least one; empty at the end."""
     while True:
         if isinstance(file, io.FileIO) and hasattr(select, "poll"):
-            _wait(file, watch)
-        # Of a buffered one what is there: a whole chunk may take hours.
+            _wait_for_data(file, watch)
+        # ``read1`` gives the bytes that are there: filling a whole chunk may take hours.
         chunk: object
         chunk = file.read1(_CHUNK) if isinstance(file, io.BufferedReader) else file.read(_CHUNK)
         if chunk is not None:
             return checked_bytes(chunk, watch.name)
-        watch.seconds_left()
-        time.sleep(_PAUSE)  # another reader took what was there
+        watch.check_time()
+        time.sleep(_PAUSE)  # another reader of the pipe took the bytes
 
 
-def _wait(file: io.FileIO, watch: Watch) -> None:
-    """Waits until there is something to read, or the end, or the time is over."""
+def _wait_for_data(file: io.FileIO, watch: Watch) -> None:
+    """Waits until there are bytes to read, or the file ends.
+
+    Raises:
+        VideoLimitError: The time is over.
+    """
     poll = select.poll()
     poll.register(file, select.POLLIN)
     while not poll.poll(min(watch.seconds_left(), _LONGEST_WAIT) * 1000):

@@ -221,7 +221,7 @@ def _check_of_file(pipeline: Pipeline, source: str | os.PathLike[str]) -> Callab
 
     def check(held: int) -> None:
         watch.check_bytes(held)
-        watch.seconds_left()
+        watch.check_time()
 
     return check
 
@@ -276,13 +276,13 @@ def _played_frames(
         for frame in video.frames():
             decoding += time.perf_counter() - start
             yield LiveFrame(
-                picture=frame.picture,
-                pixel_shape=frame.pixel_shape,
+                av_frame=frame.av_frame,
+                sample_aspect_ratio=frame.sample_aspect_ratio,
                 seconds=frame.seconds,
                 arrived=time.monotonic(),
                 number=frame.index,
                 failed_packets=video.failed_packets,
-                decoding=decoding,
+                decode_seconds=decoding,
                 connection=connection,
                 problems=video.problems_so_far(),
             )

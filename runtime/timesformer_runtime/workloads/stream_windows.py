@@ -74,7 +74,7 @@ class LiveWindows:
             self._settings,
             first.connection.rate,
             self._pipeline.input.choose,
-            lambda frame: self._render(frame.picture, frame.pixel_shape),
+            lambda frame: self._render(frame.av_frame, frame.sample_aspect_ratio),
             first.connection.duration,
             self._check,
         )
@@ -105,6 +105,6 @@ class LiveWindows:
             stop=self._used,
             missing=self._missing,
             newest=newest,
-            decoding=newest.decoding + self._render.seconds - self._convert.seconds,
+            decoding=newest.decode_seconds + self._render.seconds - self._convert.seconds,
             converting=self._convert.seconds,
         )

@@ -24,7 +24,7 @@ from timesformer_runtime.pipeline import Pipeline, Timed
 from timesformer_runtime.results import PartResult, Ranking, Seconds, count_duplicates
 from timesformer_runtime.video.limits import DecodeLimits
 from timesformer_runtime.video.pixels import ConvertedFrame
-from timesformer_runtime.video.playback import BrokenPromiseError, Playback, PlayedFrame, play
+from timesformer_runtime.video.playback import IndexMismatchError, Playback, PlayedFrame, play
 from timesformer_runtime.video.source import Source
 from timesformer_runtime.workloads.queue import BoundedQueue
 from timesformer_runtime.workloads.windows import SlidingWindows, Window, WindowSettings
@@ -388,13 +388,15 @@ class _FileReader:
                 ):
                     yield playback, window
                     given += 1
-            except BrokenPromiseError:
+            except IndexMismatchError:
                 pass
             else:
                 self._problems = playback.problems()
                 return
         again = (
-            playback.again(self.threads) if times is not None else contextlib.nullcontext(playback)
+            playback.reopened(self.threads)
+            if times is not None
+            else contextlib.nullcontext(playback)
         )
         with again as played:
             windows = self._windows_of(played, played.frames())

@@ -1,6 +1,6 @@
-"""Models and checkpoints of strangers: damaged, loaded and run where nobody may read more.
+"""Damages models and checkpoints, loads and runs them, and watches what they touch.
 
-- ``seeds.py``: small, sound models and checkpoints, and the campaign
+- ``seeds.py``: small, intact models and checkpoints, and the campaign
 - ``damage.py``: which file of a case is damaged, and how; by what they hold: ``json_damage.py``,
   ``graph_damage.py``, ``tensor_damage.py``, ``pickle_damage.py``
 - ``lying_hub.py``: a Hub whose answers are not true

@@ -1,4 +1,4 @@
-"""Damages the files of one model or checkpoint, each in a way that suits what it holds."""
+"""Damages the files of a model or checkpoint, each in a way that suits its format."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.fuzz.models.pickle_damage import damage_archive, damage_stream
 from tests.fuzz.models.tensor_damage import damage_safetensors
 from tests.fuzz.mutations import Random, mutate
 
-_HUGE = 3 << 30  # bytes of a file that is all holes
+_HUGE = 3 << 30  # bytes of a sparse file
 
 _Change = Callable[[bytes, Random], bytes]
 
@@ -23,9 +23,9 @@ def damage_folder(folder: Path, outside: Path, random: Random) -> None:
     """Damages a file in a folder, and sometimes several.
 
     Args:
-        folder: Has the files of a model or checkpoint.
-        outside: Has secret files, to which links may lead.
-        random: Decides what.
+        folder: The folder of a model or checkpoint.
+        outside: A folder with secret files, to which links may lead.
+        random: Chooses the files and the damage.
     """
     for _ in range(int(random.geometric(0.7))):
         files = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -45,7 +45,9 @@ def damage_folder(folder: Path, outside: Path, random: Random) -> None:
 def _damaged(path: Path, data: bytes, random: Random) -> bytes:
     if random.random() < 0.85:
         with contextlib.suppress(ValueError, LookupError, TypeError, AttributeError):
-            return _change_for(path, data)(data, random)  # what was damaged before may not suit
+            return _change_for(path, data)(
+                data, random
+            )  # a file that is damaged already may not fit
     return mutate(data, int(random.integers(1 << 40)))
 
 
@@ -71,7 +73,7 @@ def _other_name(suffix: str, random: Random) -> str:
 
 
 def _replace_by_another_kind(path: Path, outside: Path, random: Random) -> None:
-    """Makes something of a file that is not a file, claims to be huge, or is elsewhere."""
+    """Replaces a file by something that is not a file, seems huge, or is elsewhere."""
     what = int(random.integers(7))
     path.unlink()
     if what == 0:

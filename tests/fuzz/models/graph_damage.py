@@ -1,4 +1,4 @@
-"""ONNX graphs that announce, name or compute what no model should."""
+"""Damages ONNX graphs: impossible shapes, files of others, endless programs."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ _KEYS = (
 
 
 class _Texts:
-    """Texts that are not UTF-8, which only go into a serialized message: a marker stands for each.
+    """Texts that are not UTF-8; markers stand for them until the model is serialized.
 
     Attributes:
-        markers: What goes in the place of which marker, both of one length.
+        markers: Maps each marker to the text that replaces it; both have the same length.
     """
 
     def __init__(self) -> None:
         self.markers: dict[bytes, bytes] = {}
 
     def marker(self, contents: bytes) -> str:
-        """A text as long as the contents, which take its place later."""
+        """Makes a marker as long as the contents, which replace it later."""
         try:
             return contents.decode()
         except UnicodeDecodeError:
@@ -52,7 +52,7 @@ class _Texts:
             return marker
 
     def serialized(self, model: onnx.ModelProto) -> bytes:
-        """The model with what the markers stand for."""
+        """Serializes the model, and replaces the markers."""
         data: bytes = model.SerializeToString()
         for marker, contents in self.markers.items():
             data = data.replace(marker, contents)
@@ -67,12 +67,12 @@ def damage_graph(data: bytes, random: Random) -> bytes:
     """
     try:
         model = onnx.load_model_from_string(data)
-    except Exception as error:  # protobuf's own
+    except Exception as error:  # an error of protobuf
         raise ValueError("not a model") from error
     texts = _Texts()
     pick(_DAMAGES, random)(model, texts, random)
     if random.random() < 0.02:
-        return data + texts.serialized(model)  # protobuf joins them
+        return data + texts.serialized(model)  # protobuf merges the two messages
     return texts.serialized(model)
 
 
@@ -134,7 +134,7 @@ def _tensor_claim(model: onnx.ModelProto, texts: _Texts, random: Random) -> None
 
 
 def _tensor_value(model: onnx.ModelProto, _texts: _Texts, random: Random) -> None:
-    """Other values: those of integers are sizes, axes and indices."""
+    """Changes the values of weights: those of integers are sizes, axes and indices."""
     tensor = _tensor(model, random)
     if tensor.data_type == TensorProto.INT64:
         tensor.raw_data = b"".join(
@@ -146,7 +146,7 @@ def _tensor_value(model: onnx.ModelProto, _texts: _Texts, random: Random) -> Non
 
 
 def _external(model: onnx.ModelProto, texts: _Texts, random: Random) -> None:
-    """Weights in a file that is not the model's, or at an impossible place of one that is."""
+    """Puts weights into a file of others, or at an impossible offset of the model's own file."""
     tensor = _tensor(model, random)
     was_external = bool(tensor.external_data)
     tensor.data_location = TensorProto.EXTERNAL
@@ -159,7 +159,7 @@ def _external(model: onnx.ModelProto, texts: _Texts, random: Random) -> None:
 
 
 def _hidden_external(model: onnx.ModelProto, texts: _Texts, random: Random) -> None:
-    """Such weights where they are easily overlooked: in attributes, subgraphs, sparse tensors."""
+    """Puts such weights where a check may miss them: attributes, subgraphs, sparse tensors."""
     path = str(pick(PATHS, random)).encode("utf-8", "surrogatepass")
     tensor = TensorProto(name="hidden", data_type=TensorProto.FLOAT, dims=[4])
     tensor.data_location = TensorProto.EXTERNAL
@@ -190,7 +190,7 @@ def _hidden_external(model: onnx.ModelProto, texts: _Texts, random: Random) -> N
 
 
 def _shape(model: onnx.ModelProto, texts: _Texts, random: Random) -> None:
-    """Another shape, type or name of what goes in or comes out."""
+    """Changes the shape, type or name of an input or output."""
     info = pick([*model.graph.input, *model.graph.output], random)
     shape = info.type.tensor_type.shape
     what = int(random.integers(7))
@@ -213,7 +213,7 @@ def _shape(model: onnx.ModelProto, texts: _Texts, random: Random) -> None:
 
 
 def _open_shape(model: onnx.ModelProto, _texts: _Texts, random: Random) -> None:
-    """Sizes that the graph leaves open are for the configuration to say."""
+    """Leaves sizes open, which the configuration then has to state."""
     for value in [*model.graph.input, *model.graph.output]:
         for dimension in value.type.tensor_type.shape.dim[1:]:
             if random.random() < 0.5:
@@ -221,7 +221,7 @@ def _open_shape(model: onnx.ModelProto, _texts: _Texts, random: Random) -> None:
 
 
 def _interface(model: onnx.ModelProto, _texts: _Texts, random: Random) -> None:
-    """More or fewer inputs and outputs."""
+    """Adds or removes inputs and outputs."""
     values = pick((model.graph.input, model.graph.output), random)
     if random.random() < 0.5 and values:
         del values[int(random.integers(len(values)))]
@@ -231,7 +231,7 @@ def _interface(model: onnx.ModelProto, _texts: _Texts, random: Random) -> None:
 
 
 def _node(model: onnx.ModelProto, texts: _Texts, random: Random) -> None:
-    """Another operator, other inputs, another name."""
+    """Changes the operator, inputs or name of a node."""
     if not model.graph.node:
         return
     node = pick(model.graph.node, random)
@@ -275,7 +275,7 @@ def _version(model: onnx.ModelProto, texts: _Texts, random: Random) -> None:
 
 
 def _functions(model: onnx.ModelProto, _texts: _Texts, random: Random) -> None:
-    """Functions that call the next one twice each; the last one may call the first."""
+    """Adds functions that call the next one twice each; the last one may call the first."""
     count = int(random.integers(1, 22))
     for number in range(count):
         called = f"F{number + 1}" if number + 1 < count else pick(("F0", "Identity"), random)
@@ -293,7 +293,7 @@ def _functions(model: onnx.ModelProto, _texts: _Texts, random: Random) -> None:
 
 
 def _nested(model: onnx.ModelProto, _texts: _Texts, random: Random) -> None:
-    """Graphs in graphs in graphs."""
+    """Nests graphs in graphs."""
     output = helper.make_tensor_value_info("inner", TensorProto.FLOAT, [1])
     one = helper.make_tensor("one", TensorProto.FLOAT, [1], [1.0])
     graph = helper.make_graph([helper.make_node("Identity", ["one"], ["inner"])], "g", [], [output])
@@ -308,7 +308,7 @@ def _nested(model: onnx.ModelProto, _texts: _Texts, random: Random) -> None:
 
 
 def _heavy(model: onnx.ModelProto, _texts: _Texts, random: Random) -> None:
-    """What takes for ever, or all memory, though it is a valid program."""
+    """Adds a valid program that takes all time or all memory."""
     if not model.graph.input:
         return
     start = model.graph.input[0].name
@@ -344,7 +344,7 @@ def _heavy(model: onnx.ModelProto, _texts: _Texts, random: Random) -> None:
                 helper.make_tensor_value_info("next", TensorProto.FLOAT, None),
             ],
         )
-        values = "ones" if what == 2 else "seen"  # constants, which loading may compute, or not
+        values = "ones" if what == 2 else "seen"  # constants, which loading may or may not compute
         nodes = [
             helper.make_node("Cast", [start], ["seen"], to=TensorProto.FLOAT),
             helper.make_node("Loop", ["", "go", values], ["heavy"], body=body),

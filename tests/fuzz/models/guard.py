@@ -1,4 +1,4 @@
-"""Tells when something is touched that is not part of a model: by Python, or by a C++ library."""
+"""Tells when Python or a C++ library touches something that is not part of a model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SECRET = b"\x5e\xc7\xe7\x42" * 16  # sixteen float32 of 115.889 also make a tens
 SECRET_JSON = b'{"secret-canary": "secret-canary"}'
 _MARKS = ("secret-canary", SECRET.decode("latin1"))
 
-# Of inotify(7).
+# Flags of inotify(7).
 _ACCESS, _MODIFY, _OPEN, _MOVED_TO, _CREATE, _DELETE = 0x1, 0x2, 0x20, 0x80, 0x100, 0x200
 _IS_FOLDER = 0x40000000
 _TOUCHES = {
@@ -27,7 +27,7 @@ _TOUCHES = {
 }
 _EVENT = struct.Struct("iIII")
 
-# What libraries may read besides their own files: of the system, not of anybody.
+# Files of the system that libraries may read besides their own files.
 _OF_THE_SYSTEM = (
     "/proc/self/cgroup",
     "/proc/self/mountinfo",
@@ -39,7 +39,7 @@ _OF_THE_SYSTEM = (
     "/dev/null",
     "/dev/urandom",
 )
-# Events of Python's audit whose arguments of these numbers are paths.
+# Maps the names of Python's audit events to the numbers of their arguments that are paths.
 _PATHS = {
     "open": (0,),
     "os.chmod": (0,),
@@ -53,7 +53,7 @@ _PATHS = {
     "os.symlink": (1,),
     "os.truncate": (0,),
 }
-_IN_A_FOLDER = ("os.remove", "os.rmdir")  # whose last argument can be an open folder
+_IN_A_FOLDER = ("os.remove", "os.rmdir")  # their last argument can be an open folder
 _NEVER = (
     "os.exec",
     "os.fork",
@@ -70,8 +70,8 @@ class SecretFiles:
     """Files that no model may touch; the system tells when a process does it nevertheless.
 
     Args:
-        folders: Where they are written.
-        names: Their names; ``pipe`` becomes a named pipe.
+        folders: The folders into which the files are written.
+        names: The names of the files; ``pipe`` becomes a named pipe.
     """
 
     def __init__(self, folders: Sequence[Path], names: Sequence[str]) -> None:
@@ -84,7 +84,7 @@ class SecretFiles:
             for path in (folder / name for name in names):
                 if path.name == "pipe":
                     os.mkfifo(path)
-                    # A writer, or nobody could open it to read.
+                    # A writer holds the pipe open; otherwise nobody could open it to read.
                     self._pipes.append(os.open(path, os.O_RDWR))
                 else:
                     path.write_bytes(SECRET_JSON if path.suffix == ".json" else SECRET)
@@ -92,14 +92,14 @@ class SecretFiles:
             self._watch(folder, _CREATE | _DELETE | _MOVED_TO)
 
     def touched(self) -> list[str]:
-        """What happened to them since the last call: ``opened <path>``, ..."""
+        """Lists what happened to the files since the last call: ``opened <path>``, ..."""
         found = []
         while data := self._read():
-            place = 0
-            while place < len(data):
-                watch, mask, _, length = _EVENT.unpack_from(data, place)
-                name = data[place + _EVENT.size :][:length].rstrip(b"\0")
-                place += _EVENT.size + length
+            offset = 0
+            while offset < len(data):
+                watch, mask, _, length = _EVENT.unpack_from(data, offset)
+                name = data[offset + _EVENT.size :][:length].rstrip(b"\0")
+                offset += _EVENT.size + length
                 what = next((word for bit, word in _TOUCHES.items() if mask & bit), None)
                 if what is not None and not mask & _IS_FOLDER:
                     found.append(f"{what} {self._watched[watch] / os.fsdecode(name)}")
@@ -123,10 +123,10 @@ class SecretFiles:
 
 
 class PythonWatch:
-    """Notes what Python does that nothing in a model may cause: opening others' files, programs.
+    """Notes when Python opens files of others or starts programs, which no model may cause.
 
     Args:
-        allowed: Folders that may be used, besides those of libraries.
+        allowed: Folders that Python may use, besides those of libraries.
     """
 
     def __init__(self, allowed: Sequence[Path]) -> None:
@@ -138,7 +138,7 @@ class PythonWatch:
         sys.addaudithook(self._note)
 
     def found(self) -> list[str]:
-        """What was done since the last call."""
+        """Lists the notes since the last call."""
         found, self._found = self._found, []
         return found
 
@@ -150,7 +150,7 @@ class PythonWatch:
         elif event == "socket.connect" and arguments[1][0] not in ("127.0.0.1", "::1"):
             self._found.append(f"{event} {arguments[1]!r}")
         if event in _IN_A_FOLDER and arguments[-1] >= 0:
-            return  # of what shutil.rmtree() removes in an open folder
+            return  # shutil.rmtree() removes files in an open folder
         for number in _PATHS.get(event, ()):
             path = arguments[number]
             if isinstance(path, int | None) or _lexical(path).startswith(self._allowed):
@@ -159,10 +159,10 @@ class PythonWatch:
 
 
 def _lexical(path: str | bytes | os.PathLike[Any]) -> str:
-    """A path without ``..`` that ends in a slash; links are not followed, nothing is opened."""
+    """Makes a path absolute, without ``..``, and ends it in a slash; follows no links."""
     return f"{os.path.abspath(os.fsdecode(path))}/"  # noqa: PTH100
 
 
 def tells_a_secret(text: str) -> bool:
-    """Tells if a text has what is in the secret files."""
+    """Tells whether a text contains the contents of the secret files."""
     return any(mark in text for mark in _MARKS)

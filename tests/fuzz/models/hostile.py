@@ -1,4 +1,4 @@
-"""Values that strangers may put wherever a file can say something."""
+"""Hostile values for any field of a file."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -27,7 +27,7 @@ TEXTS = (
 )
 
 # Beside the model's folder, and in the worker's working directory ``outside``, lie secret files of
-# these names: no file of a model may be there.
+# these names. No file of a model may have such a name.
 SECRET_NAMES = ("secret.bin", "model.onnx_data", "model.safetensors", "config.json", "pipe")
 PATHS = (
     *SECRET_NAMES,
@@ -42,5 +42,5 @@ PATHS = (
 
 
 def pick(choices: Sequence[Any], random: Random) -> Any:
-    """One of the choices, as it is; NumPy's own would make an array of them."""
+    """Picks one of the choices, unchanged; NumPy's own function would make an array of them."""
     return choices[int(random.integers(len(choices)))]

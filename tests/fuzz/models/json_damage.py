@@ -1,4 +1,4 @@
-"""JSON with values that no configuration should have, at any place in it."""
+"""Damages JSON: puts values that no configuration should have anywhere into it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from tests.fuzz.models.hostile import PATHS, TEXTS, pick
 from tests.fuzz.mutations import Random
 
-# Python cannot write all of these, or not so: they are put in the place of a marker.
+# Python cannot write all of these in this form, so they replace a marker in the text.
 _NUMBERS = (
     *("0", "-1", "1", "2", "3", "16", "224", "0.5", "8.0", "-0.0", "8192", "8193", "65536"),
     *("1000000", "1000001", "2147483648", "9223372036854775807", "9223372036854775808"),
@@ -25,7 +25,7 @@ _OTHERS = (
     *('{"0": "' + "x" * 100_000 + '"}', '{"' + "x" * 100_000 + '": 0}'),
 )
 _VALUES = (*_NUMBERS, *_STRINGS, *_OTHERS)
-# What the configurations of models, processors, indexes and files of tensors can say.
+# Keys of the configurations of models and processors, of indexes and of tensor files.
 _KEYS = (
     *("model_type", "num_frames", "num_channels", "image_size", "patch_size", "hidden_size"),
     *("num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act"),
@@ -47,7 +47,7 @@ _ANY, _NUMBER, _STRING = _MARKERS
 
 
 def damage_json(text: str, random: Random) -> bytes:
-    """Damages a JSON text; what is not JSON any more is only damaged as text.
+    """Damages a JSON text; a text that is not JSON any more is damaged as plain text.
 
     Returns:
         The text in UTF-8, and sometimes in something else.
@@ -73,22 +73,22 @@ def _containers(value: Any) -> list[Any]:
     return found
 
 
-def _place(container: Any, random: Random) -> Any:
+def _pick_key(container: Any, random: Random) -> Any:
     return pick(list(container) if isinstance(container, dict) else range(len(container)), random)
 
 
 def _replace(container: Any, random: Random) -> None:
-    container[_place(container, random)] = _ANY
+    container[_pick_key(container, random)] = _ANY
 
 
 def _replace_by_its_like(container: Any, random: Random) -> None:
-    place = _place(container, random)
-    is_text = isinstance(container[place], str)
-    container[place] = _STRING if is_text else _NUMBER
+    key = _pick_key(container, random)
+    is_text = isinstance(container[key], str)
+    container[key] = _STRING if is_text else _NUMBER
 
 
 def _remove(container: Any, random: Random) -> None:
-    del container[_place(container, random)]
+    del container[_pick_key(container, random)]
 
 
 def _add(container: Any, random: Random) -> None:
@@ -107,12 +107,12 @@ def _name_type(container: Any, random: Random) -> None:
 
 def _rename(container: Any, random: Random) -> None:
     if isinstance(container, dict):
-        value = container.pop(_place(container, random))
+        value = container.pop(_pick_key(container, random))
         container[pick((*TEXTS, *PATHS, *_KEYS), random)] = value
 
 
 def _exchange(container: Any, random: Random) -> None:
-    first, second = _place(container, random), _place(container, random)
+    first, second = _pick_key(container, random), _pick_key(container, random)
     container[first], container[second] = container[second], container[first]
 
 
@@ -131,17 +131,17 @@ _DAMAGES: tuple[Callable[[Any, Random], None], ...] = (
 
 
 def _as_text(text: str, random: Random) -> bytes:
-    place = int(random.integers(len(text) + 1))
+    offset = int(random.integers(len(text) + 1))
     whole = str(pick(_VALUES, random))
     others = (
         whole.encode(),
-        text[:place].encode("utf-8", "surrogatepass"),
+        text[:offset].encode("utf-8", "surrogatepass"),
         text.encode("utf-16", "surrogatepass"),
         text.encode("utf-8-sig", "surrogatepass"),
         f"{text}{text}".encode("utf-8", "surrogatepass"),
         f'[{text}, {{"a": {text}}}]'.encode("utf-8", "surrogatepass"),
-        f"{text[:place]}{whole}{text[place:]}".encode("utf-8", "surrogatepass"),
-        f"{text[:place]}\0{text[place:]}".encode("utf-8", "surrogatepass"),
+        f"{text[:offset]}{whole}{text[offset:]}".encode("utf-8", "surrogatepass"),
+        f"{text[:offset]}\0{text[offset:]}".encode("utf-8", "surrogatepass"),
         f"// {text}".encode("utf-8", "surrogatepass"),
         b"\xff" + text.encode("utf-8", "surrogatepass"),
     )

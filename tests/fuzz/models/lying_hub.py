@@ -1,4 +1,4 @@
-"""A Hub on this machine whose answers are not what they say, or not those of a Hub."""
+"""A Hub on this machine that gives wrong answers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _STATUSES = (
     *(200, 204, 206, 301, 302, 304, 307, 400, 401, 403, 404, 410, 416, 418, 429, 500, 503, 999),
 )
 _HTML = b"<!doctype html><html><title>Log in</title><body>Welcome to this network</body></html>"
-# As a header can say them: a byte a character, and no end of a line.
+# Values that fit into a header: one byte for each character, no line ends.
 _NAMES = tuple(
     text.encode("utf-8", "replace").decode("latin1").translate({10: " ", 13: " ", 0: " "})
     for text in (*TEXTS, *PATHS)
@@ -48,12 +48,12 @@ class Lie:
     """How answers to some requests differ from the true ones.
 
     Attributes:
-        about: What is in the path of those requests.
-        method: Of those requests; empty for all.
-        status: In place of the true one.
-        headers: In place of the true ones, or added.
-        length: In place of the true Content-Length.
-        change: Makes the body that is sent of the true one.
+        about: A text that the path of those requests contains.
+        method: The method of those requests; empty for all.
+        status: Replaces the true status.
+        headers: Replace the true headers, or come in addition.
+        length: Replaces the true Content-Length.
+        change: Makes the body to send of the true body.
     """
 
     about: str
@@ -71,7 +71,7 @@ class LyingHub(HubServer):
     """A server of one model, ``REPOSITORY``.
 
     Attributes:
-        lies: How it answers; the first one about a request counts.
+        lies: Changes to the answers; the first one that is about a request counts.
     """
 
     def __init__(self) -> None:
@@ -86,7 +86,7 @@ class LyingHub(HubServer):
         self._server.handle_error = lambda *_: None  # type: ignore[method-assign]  # of requests for what is not there
 
     def serve(self, files: Mapping[str, bytes], random: Random | None) -> None:
-        """Has these files from now on, and tells lies about them, unless nothing decides which."""
+        """Serves these files from now on; with ``random``, tells lies about them."""
         self.requests.clear()
         served = dict(files)
         self.repositories = {REPOSITORY: Repository(served)}
@@ -130,7 +130,7 @@ class _LyingHandler(_Handler):
     def end_headers(self) -> None:
         for name, value in self._lie.headers.items():
             super().send_header(name, value)
-        if self._lie is not _TRUTH:  # nobody knows where the body ends
+        if self._lie is not _TRUTH:  # the length of the body may be wrong
             super().send_header("Connection", "close")
             self.close_connection = True
         super().end_headers()
@@ -139,7 +139,7 @@ class _LyingHandler(_Handler):
 
 
 class _Changed:
-    """Writes something else than it is given."""
+    """Changes all data before it writes them."""
 
     def __init__(self, file: BufferedIOBase, change: Callable[[bytes], bytes]) -> None:
         self._file = file
@@ -153,7 +153,7 @@ class _Changed:
 
 
 def _lie(files: list[str], random: Random) -> Lie:
-    """A lie about one file, about the list of files, or about everything."""
+    """Makes a lie about one file, about the list of files, or about everything."""
     about = str(pick(["/api/models/", "/resolve/", "", *files, *files], random))
     lie = Lie(about, method=pick(("", "", "HEAD", "GET"), random))
     what = random.random()

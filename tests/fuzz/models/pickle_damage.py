@@ -1,4 +1,4 @@
-"""Pickles with other instructions than ``torch.save`` writes, and the archives they are in."""
+"""Damages pickles with instructions that ``torch.save`` does not write, and their archives."""
 
 from __future__ import annotations
 
@@ -63,14 +63,14 @@ _INSTRUCTIONS: tuple[bytes, ...] = (
     b"(" * 100_000 + b"l" * 100_000,
     b")" + b"\x85" * 200_000,
     b"]\x94h\x00a",
-    # Lengths and places beyond what there is.
+    # Lengths and offsets beyond the end.
     *(b"Nr" + size.to_bytes(4, "little") for size in _SIZES),
     *(b"X" + size.to_bytes(4, "little") for size in _SIZES),
     *(b"\x8e" + size.to_bytes(8, "little") for size in (*_SIZES, 1 << 62)),
     *(b"\x8b" + size.to_bytes(4, "little") for size in _SIZES),
     *(b"\x95" + size.to_bytes(8, "little") for size in (*_SIZES, 1 << 62)),
     *(b"\x96" + size.to_bytes(8, "little") for size in _SIZES[:4]),
-    # What only certain stacks allow.
+    # Instructions that only certain stacks allow.
     b"(",
     b"0",
     b"1",
@@ -101,26 +101,26 @@ _INSTRUCTIONS: tuple[bytes, ...] = (
 
 
 def damage_pickle(data: bytes, random: Random) -> bytes:
-    """Damages a pickle; what follows its end stays as it is.
+    """Damages a pickle; the bytes after its end stay as they are.
 
     Raises:
         ValueError: It is not a pickle.
     """
-    places = [int(place) for _, _, place in pickletools.genops(data) if place is not None]
-    first = int(random.integers(1, len(places)))
-    place = places[first]
-    end = places[first + 1] if first + 1 < len(places) else place + 1
+    offsets = [int(offset) for _, _, offset in pickletools.genops(data) if offset is not None]
+    first = int(random.integers(1, len(offsets)))
+    offset = offsets[first]
+    end = offsets[first + 1] if first + 1 < len(offsets) else offset + 1
     what = int(random.integers(6))
     if what == 0:
-        return data[:place] + data[end:]
+        return data[:offset] + data[end:]
     if what == 1:
-        return data[:place] + bytes(pick(_INSTRUCTIONS, random)) + data[end:]
+        return data[:offset] + bytes(pick(_INSTRUCTIONS, random)) + data[end:]
     if what == 2:
-        other = pick(places, random)
-        return data[:place] + data[other : other + end - place] + data[place:]
+        other = pick(offsets, random)
+        return data[:offset] + data[other : other + end - offset] + data[offset:]
     if what == 3:
-        return data[: place + 1] + random.bytes(end - place - 1) + data[end:]
-    return data[:place] + bytes(pick(_INSTRUCTIONS, random)) + data[place:]
+        return data[: offset + 1] + random.bytes(end - offset - 1) + data[end:]
+    return data[:offset] + bytes(pick(_INSTRUCTIONS, random)) + data[offset:]
 
 
 def damage_stream(data: bytes, random: Random) -> bytes:
@@ -131,8 +131,8 @@ def damage_stream(data: bytes, random: Random) -> bytes:
     """
     ends = [0]
     while len(ends) < 6 and data[ends[-1] : ends[-1] + 1] == b"\x80":
-        *_, (_, _, place) = pickletools.genops(data[ends[-1] :])
-        ends.append(ends[-1] + int(place or 0) + 1)
+        *_, (_, _, offset) = pickletools.genops(data[ends[-1] :])
+        ends.append(ends[-1] + int(offset or 0) + 1)
     which = int(random.integers(len(ends) - 1)) if random.random() < 0.5 else min(3, len(ends) - 2)
     start, end = ends[which], ends[which + 1]
     return data[:start] + damage_pickle(data[start:end], random) + data[end:]
@@ -147,7 +147,7 @@ def damage_archive(data: bytes, random: Random) -> bytes:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = {name: archive.read(name) for name in archive.namelist()}
-    except Exception as error:  # whatever zipfile makes of it
+    except Exception as error:  # zipfile raises errors of many classes
         raise ValueError("not an archive") from error
     if not entries:
         raise ValueError("nothing in it")
@@ -161,12 +161,12 @@ def damage_archive(data: bytes, random: Random) -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         for name, contents in entries.items():
-            archive.writestr(zipfile.ZipInfo(name), contents, compression)  # of no certain time
+            archive.writestr(zipfile.ZipInfo(name), contents, compression)  # without a time
     return file.getvalue()
 
 
 def _damage_entries(entries: dict[str, bytes], random: Random) -> int:
-    """Damages what an archive holds; returns how it is to be compressed."""
+    """Damages the files of an archive; returns the compression to write them with."""
     name = str(pick(list(entries), random))
     what = int(random.integers(7))
     if what == 0:

@@ -1,4 +1,4 @@
-"""The small, sound models and checkpoints that the fuzzer damages: one for each kind of file."""
+"""Small, intact models and checkpoints for the fuzzer to damage: one for each kind of file."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ class Seed:
     """A kind of model or checkpoint.
 
     Attributes:
-        write: Writes its files into a folder, which is not there yet.
-        kind: How it is used; ``bytes`` is a model that is given as the contents of its file.
-        target: Which of its files is given; empty for the folder.
-        on_hub: Whether a Hub has it.
-        is_refused: Whether it must not be loaded even as it is.
-        names_another: Whether it may name a model elsewhere, which is then read, too.
+        write: Writes the files into a folder that does not exist yet.
+        kind: How the worker uses the seed; ``bytes`` is a model that it gives as bytes.
+        target: The file that the worker gives; empty for the folder.
+        on_hub: Whether the worker loads the seed from a Hub.
+        is_refused: Whether loading must refuse the seed even undamaged.
+        names_another: Whether the seed may name a model elsewhere, which loading then reads.
     """
 
     write: Callable[[Path], object]
@@ -62,20 +62,20 @@ class Seed:
 
 
 def _own(folder: Path, **changes: Any) -> None:
-    """A graph that says everything itself, as timesformer-export writes it."""
+    """Writes a graph with all metadata in it, as timesformer-export does."""
     golden = {**_GOLDEN, "output": "logits", "values": class_bias().tolist()}
     graph = TinyGraph(metadata=own_metadata(golden=golden), **changes)
     graph.save(folder / "onnx" / "model.onnx")
 
 
 def _of_others(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
-    """A graph of another tool, which the files beside it describe."""
+    """Writes a graph of another tool, which the files beside it describe."""
     TinyGraph().save(folder / "model.onnx")
     _write_json(folder, {"config.json": model_config(), **files})
 
 
 def _external(folder: Path) -> None:
-    """A graph whose matrix is in a file beside it; small constants have to stay in the graph."""
+    """Writes a graph whose matrix is in a file beside it; small constants stay in the graph."""
     TinyGraph().save(
         folder / "model.onnx",
         save_as_external_data=True,
@@ -86,7 +86,7 @@ def _external(folder: Path) -> None:
 
 
 def _mapped(folder: Path) -> None:
-    """A graph with integer weights that are large enough to stay in the file."""
+    """Writes a graph with integer weights that are large enough to stay in the file."""
     model = TinyGraph(metadata=own_metadata()).proto()
     weights = np.random.default_rng(0).integers(-9, 9, (4, _MAPPED // 4), dtype=np.int8)
     model.graph.initializer.append(numpy_helper.from_array(weights, "large"))
@@ -119,7 +119,7 @@ def _state(config: TimesformerConfig | None = None) -> dict[str, torch.Tensor]:
 
 
 def _sharded(folder: Path, suffix: str, write: Callable[[Any, Path], object]) -> None:
-    """Tensors in two files, and the index that says which is where."""
+    """Writes tensors into two files, and the index that tells which file has which tensor."""
     _safetensors(folder)
     (folder / "model.safetensors").unlink()
     stem = "model" if suffix == ".safetensors" else "pytorch_model"
@@ -134,7 +134,7 @@ def _sharded(folder: Path, suffix: str, write: Callable[[Any, Path], object]) ->
 
 
 def _saved(folder: Path, name: str, tree: Callable[[], object], **options: Any) -> None:
-    """A file of ``torch.save``, with a configuration beside it for Hugging Face's names."""
+    """Writes a file of ``torch.save``, and the configuration that Hugging Face's names need."""
     folder.mkdir()
     config = {"pytorch_model.bin": _config(), "last.ckpt": _config_of_64()}.get(name)
     if config is not None:
@@ -155,18 +155,18 @@ def _mmaction2() -> dict[str, Any]:
 
 
 def _averaged() -> dict[str, Any]:
-    """Weights and their average, as of a trainer."""
+    """Writes weights and their average, as a trainer does."""
     state = checkpoint_samples.to_facebook(_head_of_64())
     return {"model": state, "model_ema": state, "epoch": 3}
 
 
 def _whole() -> torch.nn.Module:
-    """A model that was saved with its code."""
+    """Writes a model together with its code."""
     return tiny_models.random_model(_config())
 
 
 def _adapter(folder: Path, base: str) -> None:
-    """A LoRA adapter of PEFT; its base model is in a folder of it, or where ``base`` says."""
+    """Writes a LoRA adapter of PEFT; its base model is in a folder of it, or at ``base``."""
     name = "timesformer.encoder.layer.0.attention.attention.qkv"
     hidden = _config().hidden_size
     factors = {
@@ -187,7 +187,7 @@ def _lightning() -> dict[str, Any]:
 
 
 def _head_of_64() -> dict[str, torch.Tensor]:
-    """Tensors of one attention head, as no file says how many there are."""
+    """Writes tensors of one attention head: no file states how many heads there are."""
     return _state(_config_of_64())
 
 
@@ -282,19 +282,19 @@ EXPORTED: tuple[Dtype, ...] = ("fp32", "fp16", "int8", "q4")
 
 
 def write_seeds(folder: Path) -> list[str]:
-    """Writes all that take no export into a folder, which must exist; returns their names."""
+    """Writes all seeds that need no export into an existing folder; returns their names."""
     for name, seed in SEEDS.items():
         seed.write(folder / name)
     return list(SEEDS)
 
 
 def write_all_seeds(folder: Path) -> list[str]:
-    """Writes all, also those that take half a minute to be exported; returns their names."""
+    """Writes all seeds; the exports take half a minute. Returns their names."""
     return [*write_seeds(folder), *_export(folder)]
 
 
 def seed_of(name: str) -> Seed:
-    """How a seed is used; those that were exported are folders of a model."""
+    """Finds a seed by name; an exported one is a folder of a model."""
     return SEEDS.get(name, Seed(_own, "model"))
 
 
@@ -313,7 +313,7 @@ def _export(folder: Path) -> list[str]:
     for dtype in EXPORTED:
         (folder / dtype).mkdir()
         name = "model.onnx" if dtype == "fp32" else f"model_{dtype}.onnx"
-        shutil.copy(output / "onnx" / name, folder / dtype)  # it says everything itself
+        shutil.copy(output / "onnx" / name, folder / dtype)  # it has all metadata in it
     frames = folder.parent / "exported frames"
     export(ExportOptions(str(model), output=frames, dtypes=("fp32",), input="frames"))
     (folder / "exported-frames").mkdir()

@@ -1,4 +1,4 @@
-"""Files of safetensors whose header is not true."""
+"""Damages the header of a safetensors file."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def damage_safetensors(data: bytes, random: Random) -> bytes:
         other = int(pick(_LENGTHS, random))
         return other.to_bytes(8, "little") + data[8:]
     if what < 0.5:
-        header = _with_other_claim(header, random)
+        header = _with_other_statement(header, random)
     else:
         header = damage_json(header.decode(), random)
     return len(header).to_bytes(8, "little") + header + tensors
 
 
-def _with_other_claim(header: bytes, random: Random) -> bytes:
-    """Says something else of one tensor that could still be true of some."""
+def _with_other_statement(header: bytes, random: Random) -> bytes:
+    """Changes the type, shape or offsets of one tensor to values that are possible in general."""
     values = json.loads(header)
     names = [name for name in values if name != "__metadata__"]
     if not names:

@@ -52,12 +52,12 @@ class Worker:
     """Uses one damaged seed after the other.
 
     Args:
-        seeds: Folder with the sound ones.
-        scratch: Folder for what is damaged, for the Hub's cache and for secret files.
+        seeds: Folder with the intact seeds.
+        scratch: Folder for the damaged seed, for the Hub's cache and for secret files.
     """
 
     def __init__(self, seeds: Path, scratch: Path) -> None:
-        shutil.rmtree(scratch)  # of the worker before, which may have left anything
+        shutil.rmtree(scratch)  # the worker before may have left files
         scratch.mkdir()
         self._seeds = seeds
         self._folder = scratch / "inside" / "model"
@@ -77,7 +77,7 @@ class Worker:
 
     def __enter__(self) -> "Worker":
         self._hub.__enter__()
-        os.chdir(self._outside)  # where a relative path leads that nobody has checked
+        os.chdir(self._outside)  # an unchecked relative path leads here
         for seed in sorted(self._seeds.iterdir()):  # libraries load on first use
             outcome = self.use(seed.name, None)["outcome"]
             expected = REFUSED if seed_of(seed.name).is_refused else RAN
@@ -93,8 +93,8 @@ class Worker:
         """Damages a seed in the way of that number, loads and runs it.
 
         Args:
-            name: Of the seed.
-            number: None to leave it as it is.
+            name: The name of the seed.
+            number: The number of the damage; None to leave the seed intact.
         """
         seed = seed_of(name)
         for folder in (self._folder, self._home):
@@ -102,7 +102,7 @@ class Worker:
         shutil.copytree(self._seeds / name, self._folder)
         self._damage(seed, number)
         model = self._model(seed)
-        self._secrets.touched()  # by the damage
+        self._secrets.touched()  # the damage itself touches them
         peak = forget_peak()
         start = time.process_time()  # other processes may be busy
         outcome = self._outcome(seed, model, 1 if number is None else number)
@@ -147,7 +147,7 @@ class Worker:
         except TimesformerError as error:
             outcome, text = refusal(error), str(error)
         except BaseException as error:  # the finding
-            outcome, text = _place(error), str(error)
+            outcome, text = _described(error), str(error)
         finally:
             self._python.active = False
             _close_connections()
@@ -156,7 +156,7 @@ class Worker:
 
 
 def _is_plain(path: Path) -> bool:
-    """Tells if a file can be read by those who give its contents to others."""
+    """Tells whether a path is a regular file of a moderate size."""
     return path.is_file() and not path.is_symlink() and path.stat().st_size < 1 << 24
 
 
@@ -201,8 +201,8 @@ def _as_json(values: object) -> str:
     return text
 
 
-def _place(error: BaseException) -> str:
-    """An error and where in our code it was raised or passed."""
+def _described(error: BaseException) -> str:
+    """Describes an error, and where our code raised it or let it pass."""
     frames = traceback.extract_tb(error.__traceback__)
     ours = [frame for frame in frames if any(name in frame.filename for name in _OURS)] or frames
     return f"{error!r:.300} in {Path(ours[-1].filename).name}, line {ours[-1].lineno}"
@@ -210,7 +210,7 @@ def _place(error: BaseException) -> str:
 
 @contextmanager
 def _impatient() -> Iterator[None]:
-    """Lets nobody wait before another attempt to reach the Hub."""
+    """Removes the pauses between attempts to reach the Hub."""
     sleep, time.sleep = time.sleep, lambda _: None
     try:
         yield
@@ -220,14 +220,14 @@ def _impatient() -> Iterator[None]:
 
 def _close_connections() -> None:
     """Closes what huggingface_hub keeps open for the next request."""
-    from huggingface_hub import utils  # noqa: PLC0415  # it reads its variables then
+    from huggingface_hub import utils  # noqa: PLC0415  # importing it reads the environment
 
     close = getattr(utils, "close_session", None) or utils.reset_sessions
     close()
 
 
 class _StrayMessages(logging.Handler):
-    """What is printed beside results: warnings that are no plain line, and lost exceptions."""
+    """Collects log messages that are not one plain line, and exceptions that nobody caught."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -243,13 +243,13 @@ class _StrayMessages(logging.Handler):
             self._found.append(f"logged: {problem}")
 
     def taken(self) -> str:
-        """What was found since the last call."""
+        """Returns the findings since the last call."""
         found, self._found = self._found, []
         return "; ".join(found[:3])
 
 
 def main(seeds: Path, scratch: Path) -> None:
-    """Answers until the input ends."""
+    """Reads and answers cases until the input ends."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # huggingface_hub's, about sizes that it does not believe
     session._LOAD_SECONDS = _LOAD_SECONDS

@@ -1,4 +1,4 @@
-"""What the tests of reader processes share."""
+"""Fixtures for the tests of reader processes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.isolated_videos import load, write_samples
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The exported model ``shots``, sound videos, a white one, and damaged ones."""
+    """Writes the exported model ``shots`` and videos: intact, white and damaged ones."""
     return write_samples(tmp_path_factory.mktemp("isolation"))
 
 

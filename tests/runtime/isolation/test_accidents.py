@@ -1,4 +1,4 @@
-"""An accident while a video is read costs one error of that video."""
+"""Tests that an accident while a video is read costs one error, of that video."""
 
 from __future__ import annotations
 
@@ -168,8 +168,8 @@ def test_a_batch_with_a_killer(folder: Path, plain: VideoClassifier) -> None:
     assert children() == before
 
 
-def test_a_lack_of_memory_is_not_taken_for_damage(folder: Path, tmp_path: Path) -> None:
-    """FFmpeg has one error for both: here, when it keeps one more of 16 reference pictures."""
+def test_a_lack_of_memory_is_not_called_damage(folder: Path, tmp_path: Path) -> None:
+    """FFmpeg has one error for both; here it runs out of memory for one of 16 reference frames."""
     frames = np.zeros((30, 1200, 1600, 3), np.uint8)
     frames[:, :, :, 0] = np.arange(30)[:, None, None]
     options = {"preset": "ultrafast", "x264-params": "ref=16:keyint=100:scenecut=0"}

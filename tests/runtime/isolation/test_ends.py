@@ -1,4 +1,4 @@
-"""Reader processes end: with their work, with who asked for it, and with their parent."""
+"""Tests when reader processes end: with a timeline, with the classifier, with their parent."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_closing_a_timeline_ends_its_process(folder: Path) -> None:
 
 
 def test_no_more_is_read_than_is_taken(folder: Path, tmp_path: Path) -> None:
-    """But for what is on its way: of windows as small as these, some dozens."""
+    """Only some dozens of windows as small as these fit into the socket's buffer."""
     video = write_video(tmp_path / "long.mp4", moving_pictures(2000))
     log = tmp_path / "log"
     classifier = load(folder, Trap, log)
@@ -97,7 +97,7 @@ time.sleep(1)
 
 
 def started(folder: Path, what: str, log: Path) -> subprocess.Popen[str]:
-    """A program whose reader processes hang: it has only to be ended."""
+    """Starts a program whose reader processes hang until they are killed."""
     return subprocess.Popen(
         [sys.executable, "-c", SCRIPT + what, log],
         cwd=folder,
@@ -108,7 +108,7 @@ def started(folder: Path, what: str, log: Path) -> subprocess.Popen[str]:
 
 
 def are_gone(processes: set[int]) -> bool:
-    """Whether processes end, or have ended and nobody asked for their exit codes yet."""
+    """Waits until processes have ended; zombies count as ended."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         states = set()
@@ -152,7 +152,7 @@ def test_a_timeline_that_is_forgotten_does_not_keep_the_interpreter(
 
 
 def test_a_fork_has_processes_of_its_own(folder: Path) -> None:
-    """And its end does not end those of its parent."""
+    """The end of the fork does not end the processes of its parent."""
     classifier = load(folder)
     before = children()
     classifier.read(folder / "plain.mp4")

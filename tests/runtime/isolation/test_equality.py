@@ -1,4 +1,4 @@
-"""Videos that are read in another process give the same results and the same errors."""
+"""Tests that reading in another process changes neither results nor errors."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def moved(path: Path) -> Any:
 
 
 def compressed(path: Path) -> Any:
-    """A file object whose descriptor is that of other bytes."""
+    """Opens a file object whose descriptor leads to other bytes."""
     other = path.with_suffix(".gz")
     other.write_bytes(gzip.compress(path.read_bytes()))
     return gzip.open(other)
@@ -207,7 +207,7 @@ def test_windows_are_the_same(
     assert len(found) > (name != "short.mkv")
 
 
-def test_what_a_timeline_says_of_its_file(folder: Path, isolated: VideoClassifier) -> None:
+def test_duration_and_problems_of_a_timeline(folder: Path, isolated: VideoClassifier) -> None:
     with isolated.timeline(folder / "truncated.mkv", WINDOW, STRIDE) as timeline:
         assert timeline.duration is None
         next(timeline)
@@ -292,7 +292,7 @@ REAL = sorted(CLIPS.iterdir()) if "TIMESFORMER_TEST_CLIPS" in os.environ else []
 def test_real_videos_are_the_same(
     plain: VideoClassifier, isolated: VideoClassifier, path: Path
 ) -> None:
-    """Their results, or their errors; frame by frame, and window by window."""
+    """Compares frames and windows, or errors."""
     for read in (reading, segments):
         expected, found = (outcome(read, classifier, path) for classifier in (plain, isolated))
         assert found == expected
@@ -311,7 +311,7 @@ def reading(classifier: VideoClassifier, path: Path) -> dict[str, Any]:
 
 
 def segments(classifier: VideoClassifier, path: Path) -> list[Segment]:
-    """Those of the first seconds: some videos are long."""
+    """Reads the first three segments: some videos are long."""
     with classifier.timeline(path) as timeline:
         found = itertools.islice(timeline, 3)
         return [dataclasses.replace(segment, seconds=Seconds(0, 0, 0)) for segment in found]

@@ -1,4 +1,4 @@
-"""Values travel between a reader process and its parent, and damaged ones do no harm."""
+"""Tests messages between a reader process and its parent, also damaged and hostile ones."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_values_and_errors_arrive_one_after_the_other(
 
 
 class Call:
-    """Pickles as a call of a function."""
+    """An object that pickles as a call of a function."""
 
     def __init__(self, function: Any, *arguments: object) -> None:
         self._call = function, arguments
@@ -97,7 +97,7 @@ def test_nothing_that_a_message_names_is_called(
 
 
 def test_no_module_is_imported(ends: tuple[socket.socket, socket.socket]) -> None:
-    """Which for this one would run the command."""
+    """Importing this module would run the command."""
     ends[0].sendall(b"ctimesformer_runtime.__main__\nmain\n.")
     with ends[1].makefile("rb") as file, pytest.raises(messages.BrokenMessageError):
         messages.receive(file)

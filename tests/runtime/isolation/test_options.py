@@ -1,4 +1,4 @@
-"""The limits and options that ask for reader processes."""
+"""Tests the limits and options that choose reader processes."""
 
 from __future__ import annotations
 

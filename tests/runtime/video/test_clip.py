@@ -1,4 +1,4 @@
-"""Exactly the chosen frames, from any file; or one clear error."""
+"""Tests that any file gives exactly the chosen frames, or one clear error."""
 
 import concurrent.futures
 import errno
@@ -57,7 +57,7 @@ def exactly(*indices: int) -> Choice:
 
 
 def assert_exact(path: Path, choices: tuple[int, ...] = (1, 3, 8, 60), **options: Any) -> Clip:
-    """The frames are those of a plain decoder, however many are wanted; gives the last clip."""
+    """Asserts that the frames are those of a plain decoder; gives the last clip."""
     expected = decode_plainly(path)
     for num_frames in choices:
         clip = read_clip(path, evenly(num_frames), **options)
@@ -165,8 +165,8 @@ def test_edit_lists(shift: int, tmp_path: Path) -> None:
     assert read_clip(edited, exactly(0)).count == len(FRAMES) + min(shift, 0)
 
 
-def test_matroska_of_avi_has_its_times(tmp_path: Path) -> None:
-    """Its packets only have times of decoding, as in AVI: one ahead of those of display."""
+def test_matroska_with_avi_packets_has_the_right_times(tmp_path: Path) -> None:
+    """Such packets have only decoding times, which are one frame ahead of the display times."""
     plain = write_video(tmp_path / "plain.avi", FRAMES, codec="mpeg4", options={"bf": "2"})
     times = [20 * i + i * i for i in range(40)]
     clip = assert_exact(write_matroska_of_avi(plain, tmp_path / "old.mkv", times))
@@ -283,7 +283,7 @@ def test_the_beginning_is_missing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["b_frames.mp4", "b_frames.mkv", "hevc.mp4", "mpeg4.mp4"])
 @pytest.mark.parametrize("at", [0.35, 0.6])
 def test_a_hole_in_a_file(name: str, at: float, tmp_path: Path) -> None:
-    """As of a download of which a part never arrived."""
+    """A part of a download may never arrive."""
     path = write_video(tmp_path / name, NOISE, **FILES[name])
     data = bytearray(path.read_bytes())
     start, length = int(len(data) * at), len(data) // 10
@@ -293,7 +293,7 @@ def test_a_hole_in_a_file(name: str, at: float, tmp_path: Path) -> None:
 
 
 def test_a_time_that_is_far_behind_all_others(tmp_path: Path) -> None:
-    """As of a damaged header: by its time the picture is the last, though others need it."""
+    """A damaged header can move a frame to the end of the display order, though others need it."""
     options = {"x264-params": "keyint=8:bframes=2:scenecut=0"}
     plain = write_video(tmp_path / "plain.mp4", FRAMES, options=options)
     path = tmp_path / "moved.ts"
@@ -349,11 +349,11 @@ def test_a_decoder_that_does_not_open(tmp_path: Path) -> None:
         read_clip(path, evenly(8))
 
 
-# Where a video comes from
+# Paths, pipes and file objects
 
 
 class Pipe(io.RawIOBase):
-    """A file object that can only be read on."""
+    """A file object that cannot seek."""
 
     def __init__(self, data: bytes) -> None:
         self._data = io.BytesIO(data)
@@ -430,19 +430,19 @@ def empty(folder: Path) -> Path:
     return folder / "empty.mp4"
 
 
-def picture(folder: Path) -> Path:
+def image(folder: Path) -> Path:
     return write_video(
-        folder / "picture.png", FRAMES[:1], codec="png", pixels="rgb24", container="image2"
+        folder / "image.png", FRAMES[:1], codec="png", pixels="rgb24", container="image2"
     )
 
 
-def sound(folder: Path) -> Path:
-    with av.open(str(folder / "sound.m4a"), "w") as output:
+def audio(folder: Path) -> Path:
+    with av.open(str(folder / "audio.m4a"), "w") as output:
         stream = output.add_stream("aac", rate=44100)
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 4096), np.float32), "fltp", "mono")
         frame.sample_rate = 44100
         output.mux([*stream.encode(frame), *stream.encode(None)])
-    return folder / "sound.m4a"
+    return folder / "audio.m4a"
 
 
 @pytest.mark.parametrize(
@@ -451,9 +451,9 @@ def sound(folder: Path) -> Path:
         (playlist, "cannot be opened as a video"),
         (concat_list, "cannot be opened as a video"),
         (text, "cannot be opened as a video"),
-        (picture, "cannot be opened as a video"),
+        (image, "cannot be opened as a video"),
         (empty, "is empty"),
-        (sound, "has no video stream"),
+        (audio, "has no video stream"),
         (lambda folder: folder, "is a folder"),
         (lambda _: "", "the path of a video is empty; give a file"),
         (lambda _: "https://example.org/video.mp4", "is a URL; download it first"),
@@ -480,7 +480,7 @@ def test_what_is_not_a_video(make: Callable[[Path], Any], message: str, tmp_path
         (
             "a.png",
             {"codec": "png", "pixels": "rgb24", "container": "image2"},
-            "a PNG picture; give",
+            "a PNG image; give",
         ),
         (
             "a.mp4",
@@ -490,28 +490,28 @@ def test_what_is_not_a_video(make: Callable[[Path], Any], message: str, tmp_path
         (
             "a.jpg",
             {"codec": "mjpeg", "pixels": "yuvj420p", "container": "image2"},
-            "a JPEG picture, or",
+            "a JPEG image, or",
         ),
         (
             "a.mjpg",
             {"codec": "mjpeg", "pixels": "yuvj420p", "container": "mjpeg"},
-            "a JPEG picture, or several; give",
+            "a JPEG image, or several; give",
         ),
-        ("a.webp", {"codec": "libwebp", "container": "webp"}, "a WebP picture; give a video file"),
+        ("a.webp", {"codec": "libwebp", "container": "webp"}, "a WebP image; give a video file"),
         ("b.webp", {"codec": "libwebp_anim", "container": "webp"}, "an animated WebP; convert it"),
         (
             "a.bmp",
             {"codec": "bmp", "pixels": "bgr24", "container": "image2"},
-            "a BMP picture; give",
+            "a BMP image; give",
         ),
         (
             "a.tif",
             {"codec": "tiff", "pixels": "rgb24", "container": "image2"},
-            "a TIFF picture; gi",
+            "a TIFF image; gi",
         ),
     ],
 )
-def test_a_picture_is_called_one(
+def test_the_error_says_that_it_is_an_image(
     name: str, settings: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     several = settings["container"] in {"apng", "mjpeg"} or settings["codec"] == "libwebp_anim"
@@ -588,7 +588,7 @@ def test_errors_of_the_reader_stay_as_they_are(tmp_path: Path) -> None:
         read_clip(path, choose)
 
 
-def test_large_pictures_are_refused(tmp_path: Path) -> None:
+def test_large_frames_are_refused(tmp_path: Path) -> None:
     path = write_video(tmp_path / "video.mp4", FRAMES, options=B_FRAMES)
     with pytest.raises(InvalidVideoError, match="64x48 pixels, above the limit of 3000"):
         read_clip(path, evenly(8), limits=DecodeLimits(max_pixels=3000))
@@ -596,7 +596,7 @@ def test_large_pictures_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("scale", [2, 8])
-def test_pictures_that_grow_beyond_the_limit(scale: int, tmp_path: Path) -> None:
+def test_frames_that_grow_beyond_the_limit(scale: int, tmp_path: Path) -> None:
     small = write_video(tmp_path / "small.ts", FRAMES[:10], options=B_FRAMES)
     large = moving_pictures(10, scale * 48, scale * 64)
     later = write_video(tmp_path / "large.ts", large, options=B_FRAMES, times=range(20, 30))
@@ -650,7 +650,7 @@ def test_invalid_options(
         (FRAMES[:0], r"shape \(0, 48, 64, 3\)"),
     ],
 )
-def test_an_array_that_is_no_video(array: Any, message: str) -> None:
+def test_an_array_that_is_not_a_video(array: Any, message: str) -> None:
     with pytest.raises(InvalidVideoError, match=message):
         check_array(array)
 
@@ -681,11 +681,11 @@ def assert_upright_frames_of(path: Path, clips: list[Clip]) -> None:
     found = [pair for clip in clips for pair in zip(clip.indices, clip.frames, strict=True)]
     wanted = {index for index, _ in found}
     expected, count = {}, 0
-    for index, picture in enumerate(plain_frames(path)):
+    for index, av_frame in enumerate(plain_frames(path)):
         count += 1
         if index in wanted:
-            turns = picture.rotation // 90 if abs(picture.rotation) in {90, 180} else 0
-            expected[index] = np.rot90(to_rgb(picture), turns)
+            turns = av_frame.rotation // 90 if abs(av_frame.rotation) in {90, 180} else 0
+            expected[index] = np.rot90(to_rgb(av_frame), turns)
     for index, frame in found:
         np.testing.assert_array_equal(frame, expected[index])
     assert {clip.count for clip in clips} == {count}

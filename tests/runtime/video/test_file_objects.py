@@ -1,4 +1,4 @@
-"""File objects that do not keep their word, and interrupts while FFmpeg reads."""
+"""Tests file objects that return wrong values or raise, and interrupts while FFmpeg reads."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import pytest
 from timesformer_runtime.errors import InvalidVideoError
 from timesformer_runtime.video import DecodeLimits
 from timesformer_runtime.video.file_objects import Callbacks
-from timesformer_runtime.video.guard.units import CountedFile
+from timesformer_runtime.video.guard.nal_units import GuardedFile
 from timesformer_runtime.video.limits import Watch
 from timesformer_runtime.video.playback import play
 
@@ -35,7 +35,7 @@ def evenly(count: int) -> npt.NDArray[np.int64]:
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The same video in several containers."""
+    """Writes one video in several containers; gives their bytes by name."""
     folder = tmp_path_factory.mktemp("videos")
     options = {"bf": "2", "g": "12"}
     return {
@@ -44,7 +44,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 
 class Failing(io.BytesIO):
-    """Raises an error at one of the calls of its methods."""
+    """Raises an error in the call of this number of any of its methods."""
 
     def __init__(self, data: bytes, at: int, error: BaseException) -> None:
         super().__init__(data)
@@ -60,9 +60,9 @@ class Failing(io.BytesIO):
         self.count()
         return super().read(size)
 
-    def seek(self, place: int, whence: int = 0, /) -> int:
+    def seek(self, offset: int, whence: int = 0, /) -> int:
         self.count()
-        return super().seek(place, whence)
+        return super().seek(offset, whence)
 
     def tell(self) -> int:
         self.count()
@@ -118,7 +118,7 @@ def test_no_error_of_a_file_object_is_lost(
 
 def test_an_interrupt_before_the_first_line_of_a_function_is_noted() -> None:
     for call in ("read", "tell"):
-        counted = CountedFile(io.BytesIO(b"some bytes"), Watch("file", DecodeLimits()))
+        counted = GuardedFile(io.BytesIO(b"some bytes"), Watch("file", DecodeLimits()))
         callbacks = Callbacks(counted)
         read = functools.partial(callbacks.read, 4)
         function: Any = read if call == "read" else callbacks.tell
@@ -164,11 +164,11 @@ def test_an_interrupt_at_any_moment_is_raised(
     assert interrupts > 0
 
 
-# --- What a file object gives --------------------------------------------------------------------
+# --- Values that a file object returns -----------------------------------------------------------
 
 
 def test_callbacks_read_where_they_were_told_to() -> None:
-    counted = CountedFile(io.BytesIO(bytes(range(100))), Watch("file", DecodeLimits()))
+    counted = GuardedFile(io.BytesIO(bytes(range(100))), Watch("file", DecodeLimits()))
     callbacks = Callbacks(counted)
     assert callbacks.read(3) == b"\0\1\2"
     callbacks.seek(50, 0)
@@ -182,25 +182,25 @@ def test_callbacks_read_where_they_were_told_to() -> None:
 
 
 class Lying(io.BytesIO):
-    """Gives something else than the file has, once it has given something right."""
+    """Returns wrong values after some right ones."""
 
     def __init__(self, data: bytes, **lies: Callable[[Any], Any]) -> None:
         super().__init__(data)
         self.lies = lies
-        self.honest = 3  # calls; later ones come from FFmpeg too
+        self.honest = 3  # calls that return right values; the next ones come from FFmpeg
 
-    def told(self, method: str, truth: Any) -> Any:
+    def answer(self, method: str, truth: Any) -> Any:
         self.honest -= 1
         return self.lies[method](truth) if method in self.lies and self.honest < 0 else truth
 
     def read(self, size: int | None = -1, /) -> bytes:
-        return cast("bytes", self.told("read", super().read(size)))
+        return cast("bytes", self.answer("read", super().read(size)))
 
-    def seek(self, place: int, whence: int = 0, /) -> int:
-        return cast("int", self.told("seek", super().seek(place, whence)))
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        return cast("int", self.answer("seek", super().seek(offset, whence)))
 
     def tell(self) -> int:
-        return cast("int", self.told("tell", super().tell()))
+        return cast("int", self.answer("tell", super().tell()))
 
 
 class OddBytes(bytes):
@@ -232,7 +232,7 @@ def test_a_file_object_that_lies_is_refused(
     videos: dict[str, bytes], name: str, method: str, lie: Any, message: str
 ) -> None:
     file = Lying(videos[name], **{method: lie})
-    if method == "tell" and name != "video.avi":  # FFmpeg asks where it is only in some formats
+    if method == "tell" and name != "video.avi":  # FFmpeg calls tell() only in some formats
         file.honest = 0
         file.lies["seek"] = lambda offset: None
     with pytest.raises(InvalidVideoError, match=f"^the file object.*{message}") as caught:

@@ -1,4 +1,4 @@
-"""Thousands of damaged files: no crash, no hang, no excess of memory, nothing left open."""
+"""Tests that thousands of damaged files cause no crash, hang, waste of memory or open file."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What reading a video may cost is limited, and an error names the limit."""
+"""Tests the limits of reading a video; each error names its limit."""
 
 import io
 import math
@@ -32,7 +32,7 @@ def evenly(count: int) -> FrameIndices:
 @pytest.mark.parametrize(
     ("limit", "enough", "too_few", "message"),
     [
-        # Some decoders count a picture's margins too.
+        # Some decoders count a frame's margins too.
         ("max_pixels", 4 * 64 * 48, 64 * 48 - 1, "64x48 pixels, above the limit of 3071; .* or"),
         ("max_packets", 41, 39, "has more than 39 packets; .* or"),
         ("max_bytes", 8 * 64 * 48 * 3, 8 * 64 * 48 * 3 - 1, "take more than 73727 bytes; .* or"),
@@ -51,7 +51,7 @@ def test_limits(
     assert "\n" not in str(caught.value)
 
 
-def test_what_is_kept_counts_not_what_it_was_made_of(tmp_path: Path) -> None:
+def test_max_bytes_counts_converted_frames(tmp_path: Path) -> None:
     path = write_video(tmp_path / "video.mp4", FRAMES)
     limits = DecodeLimits(max_bytes=8 * 4)
     clip = read_clip(path, evenly, convert=lambda frame: frame[:2, :2, 0], limits=limits)
@@ -59,7 +59,7 @@ def test_what_is_kept_counts_not_what_it_was_made_of(tmp_path: Path) -> None:
 
 
 class SlowFile(io.BytesIO):
-    """A file object that takes its time, as of a network that stalls."""
+    """A slow file object, such as one on a network that stalls."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         time.sleep(0.05)
@@ -101,8 +101,8 @@ def test_a_pipe_without_an_end() -> None:
         read_clip(source, evenly, limits=DecodeLimits(max_seconds=0.2))
 
 
-def test_a_tiny_file_of_an_enormous_picture(tmp_path: Path) -> None:
-    """It is refused before a picture of it exists."""
+def test_a_tiny_file_with_an_enormous_frame(tmp_path: Path) -> None:
+    """The decoder refuses the file before it decodes the frame."""
     path = tmp_path / "large.gif"
     with av.open(str(path), "w") as output:
         stream = output.add_stream("gif", rate=10)

@@ -1,4 +1,4 @@
-"""What cannot seek is copied first: within limits, and nothing stays behind."""
+"""Tests that pipes are copied within limits, and that nothing stays open."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _nothing_stays_open() -> Iterator[None]:
 
 @pytest.fixture
 def pipe(request: pytest.FixtureRequest) -> Iterator[BinaryIO]:
-    """What a program writes, and whether that is buffered."""
+    """Starts a program, and gives its output as a file object, buffered or not."""
     program, buffered = request.param
     with subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, bufsize=-1 if buffered else 0

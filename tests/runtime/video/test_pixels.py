@@ -1,4 +1,4 @@
-"""What becomes of a decoded picture: scaled by FFmpeg, made of square pixels, upright."""
+"""Tests how a decoded frame becomes an array: scaled, with square pixels, upright."""
 
 import os
 from fractions import Fraction
@@ -12,7 +12,7 @@ from PIL import Image
 from timesformer_runtime.errors import InvalidVideoError, VideoLimitError
 from timesformer_runtime.input.sampling import FrameIndices
 from timesformer_runtime.video import DecodeLimits
-from timesformer_runtime.video.pixels import Frame, Rendering, Size
+from timesformer_runtime.video.pixels import Rendering, RgbFrame, Size
 
 from tests.video_files import RATE, decode_plainly, read_clip, write_video
 
@@ -20,8 +20,8 @@ CLIPS = Path(os.environ.get("TIMESFORMER_TEST_CLIPS", ""))
 SMOOTH = np.random.default_rng(0).integers(0, 256, (5, 9, 12, 3), dtype=np.uint8)
 
 
-def pictures(height: int = 270, width: int = 360) -> npt.NDArray[np.uint8]:
-    """Frames uint8 [5, height, width, 3] with soft and with hard edges."""
+def textured_frames(height: int = 270, width: int = 360) -> npt.NDArray[np.uint8]:
+    """Makes frames, uint8 [5, height, width, 3], with soft and with hard edges."""
     frames = [
         np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
         for small in SMOOTH
@@ -36,7 +36,7 @@ def every(count: int) -> FrameIndices:
     return np.arange(count)
 
 
-def by_pillow(frame: Frame, size: Size) -> npt.NDArray[np.int64]:
+def by_pillow(frame: RgbFrame, size: Size) -> npt.NDArray[np.int64]:
     image = Image.fromarray(frame).resize(size[::-1], Image.Resampling.BILINEAR)
     return np.asarray(image).astype(np.int64)
 
@@ -46,7 +46,7 @@ def write_with_shape(path: Path, shape: Fraction) -> Path:
         stream = output.add_stream("libx264", rate=RATE)
         stream.height, stream.width, stream.pix_fmt = 270, 360, "yuv420p"
         stream.codec_context.sample_aspect_ratio = shape
-        for pixels in pictures():
+        for pixels in textured_frames():
             output.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         output.mux(stream.encode(None))
     return path
@@ -54,7 +54,7 @@ def write_with_shape(path: Path, shape: Fraction) -> Path:
 
 @pytest.mark.parametrize("size", [(224, 299), (112, 149), (300, 400), (270, 200)])
 def test_scaling_by_ffmpeg_is_nearly_that_of_pillow(size: Size, tmp_path: Path) -> None:
-    path = write_video(tmp_path / "video.mp4", pictures())
+    path = write_video(tmp_path / "video.mp4", textured_frames())
     asked = []
 
     def scale_to(height: int, width: int) -> Size:
@@ -73,7 +73,7 @@ def test_scaling_by_ffmpeg_is_nearly_that_of_pillow(size: Size, tmp_path: Path) 
 
 def test_fields_are_scaled_together(tmp_path: Path) -> None:
     fields = {"x264-params": "tff=1"}
-    path = write_video(tmp_path / "fields.mp4", pictures(272, 360), options=fields)
+    path = write_video(tmp_path / "fields.mp4", textured_frames(272, 360), options=fields)
     clip = read_clip(path, every, scale_to=lambda height, width: (height // 2, width // 2))
     assert clip.interlaced
     for frame, whole in zip(clip.frames, decode_plainly(path), strict=True):
@@ -100,19 +100,19 @@ def test_square_pixels(shape: Fraction, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shape", [None, Fraction(1), Fraction(0), Fraction(1, 10_000)])
 def test_pixels_of_an_impossible_shape_stay_as_they_are(shape: Fraction | None) -> None:
-    frame = pictures()[0]
-    picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
-    np.testing.assert_array_equal(Rendering(square_pixels=True)(picture, shape), frame)
+    rgb = textured_frames()[0]
+    frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
+    np.testing.assert_array_equal(Rendering(square_pixels=True)(frame, shape), rgb)
 
 
-def test_pixels_that_would_make_a_picture_enormous() -> None:
-    picture = av.VideoFrame(4000, 4000, "gray")
+def test_pixels_that_would_make_a_frame_enormous() -> None:
+    frame = av.VideoFrame(4000, 4000, "gray")
     with pytest.raises(InvalidVideoError, match=r"would have 64000x4000 square .* leave out"):
-        Rendering(square_pixels=True)(picture, Fraction(16))
+        Rendering(square_pixels=True)(frame, Fraction(16))
 
 
 def test_the_limit_of_memory_counts_scaled_frames(tmp_path: Path) -> None:
-    path = write_video(tmp_path / "video.mp4", pictures())
+    path = write_video(tmp_path / "video.mp4", textured_frames())
     limits = DecodeLimits(max_bytes=5 * 27 * 36 * 3)
     assert read_clip(path, every, scale_to=lambda h, w: (h // 10, w // 10), limits=limits)
     with pytest.raises(VideoLimitError, match="max_bytes"):
@@ -121,7 +121,7 @@ def test_the_limit_of_memory_counts_scaled_frames(tmp_path: Path) -> None:
 
 @pytest.mark.skipif("TIMESFORMER_TEST_CLIPS" not in os.environ, reason="needs the clips")
 @pytest.mark.parametrize("name", ["video_90.mov", "video_180.mov", "video_270.mov"])
-def test_turned_pictures_are_scaled_upright(name: str) -> None:
+def test_turned_frames_are_scaled_upright(name: str) -> None:
     def scale_to(height: int, width: int) -> Size:
         return height // 2, width // 4
 

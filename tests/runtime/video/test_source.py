@@ -1,4 +1,4 @@
-"""How files are read on systems and in situations that are not the usual ones."""
+"""Tests how files are read on unusual systems and in unusual situations."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pytest
 from timesformer_runtime.errors import VideoLimitError
 from timesformer_runtime.video import DecodeLimits
-from timesformer_runtime.video.guard.units import CountedFile
+from timesformer_runtime.video.guard.nal_units import GuardedFile
 from timesformer_runtime.video.limits import Watch
 
 from tests.video_files import moving_pictures, read_clip, write_video
@@ -24,7 +24,7 @@ def last(count: int) -> npt.NDArray[np.int64]:
 
 
 class Shared(io.FileIO):
-    """A pipe of which another reader often takes what is there."""
+    """A pipe with a second reader, which often takes the bytes first."""
 
     readings = 0
     most = 3
@@ -60,7 +60,7 @@ def test_a_pipe_whose_second_reader_takes_all_has_a_time_limit() -> None:
 
 
 def test_without_pread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on Windows; the video is long enough for its own table to be used."""
+    """Windows has no pread; the video is long enough for its sample table to be read."""
     path = write_video(tmp_path / "video.mp4", moving_pictures(600, 16, 16), codec="libx264")
     expected = read_clip(path, last)
     monkeypatch.delattr(os, "pread")
@@ -70,12 +70,12 @@ def test_without_pread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("in_memory", [False, True])
-def test_a_place_before_the_beginning_is_none(in_memory: bool, tmp_path: Path) -> None:
-    """PyAV would print a traceback for an error, where FFmpeg goes on without."""
+def test_seeking_before_the_beginning_returns_minus_one(in_memory: bool, tmp_path: Path) -> None:
+    """For an error PyAV would print a traceback, and FFmpeg would go on."""
     path = tmp_path / "file"
     path.write_bytes(b"some bytes")
     with io.BytesIO(path.read_bytes()) if in_memory else path.open("rb", buffering=0) as file:
-        counted = CountedFile(file, Watch("file", DecodeLimits()))
+        counted = GuardedFile(file, Watch("file", DecodeLimits()))
         assert [counted.seek(-5), counted.seek(3), counted.tell()] == [-1, 3, 3]
 
 
@@ -85,4 +85,4 @@ def test_other_errors_of_seeking_are_raised() -> None:
             raise OSError(errno.EIO, "Input/output error")
 
     with pytest.raises(OSError, match="Input/output error"):
-        CountedFile(Broken(), Watch("file", DecodeLimits())).seek(3)
+        GuardedFile(Broken(), Watch("file", DecodeLimits())).seek(3)

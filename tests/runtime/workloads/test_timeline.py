@@ -31,8 +31,8 @@ from timesformer_runtime.input.views import Views
 from timesformer_runtime.results import PartResult
 from timesformer_runtime.video.pixels import Rendering
 from timesformer_runtime.video.playback import (
-    BrokenPromiseError,
     FrameClock,
+    IndexMismatchError,
     Playback,
     PlayedFrame,
     play,
@@ -317,7 +317,7 @@ def test_a_file_that_is_not_as_it_looked_is_decoded_in_full(
     def breaking(self: Playback, wanted: Collection[int]) -> Iterator[PlayedFrame]:
         yield from itertools.islice(chosen_frames(self, wanted), after)
         broken.append(after)
-        raise BrokenPromiseError
+        raise IndexMismatchError
 
     monkeypatch.setattr(Playback, "chosen_frames", breaking)
     with (folder / "long.mp4").open("rb") as file:

@@ -1,1 +1,1 @@
-"""What is refused before FFmpeg sees it."""
+"""Checks of a file that come before FFmpeg reads it, where FFmpeg itself has no limit."""

@@ -1,7 +1,7 @@
 """Finds boxes in an MP4 or QuickTime file wherever FFmpeg would read them.
 
-Boxes lie in boxes. FFmpeg looks for any kind in all of those that hold others, in some of them
-behind fields of their own, and in headers that are compressed.
+Boxes contain boxes. FFmpeg looks for boxes of any kind in every box that can contain others. Some
+of these have fields of their own before the boxes, and some headers are compressed.
 """
 
 from __future__ import annotations
@@ -19,46 +19,54 @@ _PARENTS = frozenset(
         *(b"moof", b"traf", b"wave", b"sinf", b"schi", b"ilst"),
     )
 )
-# Whatever lies in these is found by its name: fields come first, of lengths that others decide.
-_UNEVEN = frozenset((b"meta", b"stsd", b"iprp"))
-_TABLES = frozenset((b"stsz", b"stts", b"ctts", b"stsc", b"stco", b"co64", b"stss", b"trun"))
-_DEEPEST = 12  # FFmpeg gives up at 11
-_COMPRESSED_HEAD = 24  # bytes in a compressed header before its data; the last four are its length
-_LONGEST_HEADER = 1 << 24  # bytes; only QuickTime of the nineties compressed them
-_PIECE = 1 << 20  # bytes that are read at a time
-_BOXES = 16  # times as many as there may be packets
+# Parents with fields before their children, whose length depends on other boxes. Their children
+# are found by name.
+_PARENTS_WITH_FIELDS = frozenset((b"meta", b"stsd", b"iprp"))
+_SAMPLE_TABLES = frozenset((b"stsz", b"stts", b"ctts", b"stsc", b"stco", b"co64", b"stss", b"trun"))
+_MAX_DEPTH = 12  # FFmpeg stops at 11
+_COMPRESSED_HEAD = 24  # bytes before the data of a compressed header; the last four are its length
+_MAX_COMPRESSED_HEADER = 1 << 24  # bytes; only QuickTime of the nineties wrote compressed headers
+_CHUNK = 1 << 20  # bytes to search for names at a time
+_BOXES_PER_PACKET = 16  # a file may have max_packets times as many boxes
 
 
 class Box(NamedTuple):
-    """A box: its kind, where its content begins and ends, and what reads there."""
+    """A box.
+
+    Attributes:
+        kind: Its name of four letters.
+        start: The offset of its content.
+        end: The offset after its content.
+        read_at: Reads bytes at an offset, in the file or in a decompressed header.
+    """
 
     kind: bytes
-    first: int
-    stop: int
+    start: int
+    end: int
     read_at: ReadAt
 
     def read(self, count: int) -> bytes:
-        """The first bytes of its content, or what is behind where it has fewer."""
-        return self.read_at(self.first, count)
+        """Reads bytes from the start of the content; they may reach beyond the end of the box."""
+        return self.read_at(self.start, count)
 
 
 def find_boxes(video_file: VideoFile, kinds: Collection[bytes]) -> Iterator[Box]:
-    """The boxes of these kinds, in order; those of other kinds may be among them.
+    """Gives the boxes of these kinds, in order; boxes of other kinds may be among them.
 
     Raises:
-        VideoLimitError: There are far more boxes than there may be packets, or a compressed
-            header is longer than any that is needed.
+        VideoLimitError: There are far more boxes than allowed packets, or a compressed header is
+            longer than any real one.
         OSError: The file cannot be read.
     """
-    limit = _BOXES * video_file.watch.limits.max_packets
-    with video_file.reader() as read_at:
-        found = _Finder(video_file, frozenset(kinds))
-        for count, box in enumerate(found.everywhere(read_at, video_file.size()), start=1):
-            video_file.watch.seconds_left()
+    limit = _BOXES_PER_PACKET * video_file.watch.limits.max_packets
+    with video_file.random_access() as read_at:
+        finder = _Finder(video_file, frozenset(kinds))
+        for count, box in enumerate(finder.all_boxes(read_at, video_file.size()), start=1):
+            video_file.watch.check_time()
             if count > limit:
                 raise VideoLimitError(
-                    f"{video_file.name} has more than {limit} boxes, {_BOXES} times as many as "
-                    "packets are allowed; give a shorter video, or raise max_packets"
+                    f"{video_file.name} has more than {limit} boxes, {_BOXES_PER_PACKET} times as "
+                    "many as packets are allowed; give a shorter video, or raise max_packets"
                 )
             yield box
 
@@ -67,122 +75,127 @@ class _Finder:
     def __init__(self, video_file: VideoFile, kinds: frozenset[bytes]) -> None:
         self._file = video_file
         self._kinds = kinds | {b"cmov", b"sidx"}
-        self._fragments: set[int] = set()  # where they are said to begin, and no box does
+        # Offsets at which an index says that fragments begin, and no box was found to begin so far.
+        self._fragments: set[int] = set()
 
-    def everywhere(self, read_at: ReadAt, size: int) -> Iterator[Box]:
-        """All boxes of a file, and those to which FFmpeg jumps when it seeks."""
-        yield from self.below(b"root", read_at, 0, size, 0)
+    def all_boxes(self, read_at: ReadAt, size: int) -> Iterator[Box]:
+        """Gives all boxes of a file, and then those to which FFmpeg jumps when it seeks."""
+        yield from self._boxes_between(0, size, b"root", read_at, 0)
         seen: set[int] = set()
         while hidden := self._fragments - seen:
             seen |= hidden
-            for place in hidden:
-                for box in self.below(b"root", read_at, place, size, 0):
+            for offset in hidden:
+                for box in self._boxes_between(offset, size, b"root", read_at, 0):
                     yield box
                     if box.kind == b"mdat":
                         break
 
-    def below(
-        self, parent: bytes, read_at: ReadAt, start: int, end: int, depth: int
+    def _boxes_between(
+        self, start: int, end: int, parent: bytes, read_at: ReadAt, depth: int
     ) -> Iterator[Box]:
-        """The boxes from here to there, each before those in it."""
-        place = start
-        while place + 8 <= end and depth <= _DEEPEST:
+        """Gives the boxes from one offset to another, each before the boxes in it."""
+        offset = start
+        while offset + 8 <= end and depth <= _MAX_DEPTH:
             if depth == 0:
-                self._fragments.discard(place)
-            head = read_at(place, 16)
-            size, kind, first = number(head[:4]), head[4:8], place + 8
+                self._fragments.discard(offset)
+            head = read_at(offset, 16)
+            size, kind, content = to_int(head[:4]), head[4:8], offset + 8
             if kind in {b"trak", b"mdat"} and parent not in {b"root", b"moov"}:
                 return  # FFmpeg reads no further there
             if size == 1:
-                size, first = number(head[8:16]), place + 16
+                size, content = to_int(head[8:16]), offset + 16
             elif size == 0:
-                size = end - place
-            if size < first - place:
+                size = end - offset
+            if size < content - offset:
                 return
             if kind in {b"free", b"hoov"} and head[12:16] in {b"mvhd", b"cmov"}:
-                kind = b"moov"  # which an editor took out
-            stop = min(place + size, end)
-            yield from self._all_of(Box(kind, first, stop, read_at), depth)
-            place = stop
+                kind = b"moov"  # an editing program renamed it, to remove it
+            box_end = min(offset + size, end)
+            yield from self._with_children(Box(kind, content, box_end, read_at), depth)
+            offset = box_end
 
-    def _all_of(self, box: Box, depth: int) -> Iterator[Box]:
+    def _with_children(self, box: Box, depth: int) -> Iterator[Box]:
         yield box
         if box.kind in _PARENTS:
-            yield from self.below(box.kind, box.read_at, box.first, box.stop, depth + 1)
-        elif box.kind in _UNEVEN:
-            yield from self._named(box, depth)
+            yield from self._boxes_between(box.start, box.end, box.kind, box.read_at, depth + 1)
+        elif box.kind in _PARENTS_WITH_FIELDS:
+            yield from self._children_by_name(box, depth)
         elif box.kind == b"sidx":
             self._fragments.update(_listed_fragments(box))
         elif box.kind == b"cmov":
             header = self._decompressed(box)
-            yield from self.below(
-                b"moov",
-                lambda place, count: header[place : place + count],
+            yield from self._boxes_between(
                 0,
                 len(header),
+                b"moov",
+                lambda offset, count: header[offset : offset + count],
                 depth + 1,
             )
 
-    def _named(self, parent: Box, depth: int) -> Iterator[Box]:
-        """Finds by name whatever may be a box of the wanted kinds, at any depth."""
-        for start in range(parent.first, parent.stop, _PIECE):
-            data = parent.read_at(start, min(_PIECE + 7, parent.stop - start))
+    def _children_by_name(self, parent: Box, depth: int) -> Iterator[Box]:
+        """Gives everything that may be a box of the wanted kinds, at any depth in the parent."""
+        for start in range(parent.start, parent.end, _CHUNK):
+            data = parent.read_at(start, min(_CHUNK + 7, parent.end - start))
             for kind in self._kinds:
                 at = data.find(kind, 4)
                 while at >= 0:
-                    place = start + at - 4
-                    size = number(data[at - 4 : at])
-                    is_open = size in {0, 1}  # to the parent's end, or as a long number says
-                    stop = parent.stop if is_open else place + size
-                    if is_open or (size >= 8 and stop <= parent.stop):
-                        first = place + (16 if size == 1 else 8)
-                        yield from self._all_of(Box(kind, first, stop, parent.read_at), depth + 1)
+                    offset = start + at - 4
+                    size = to_int(data[at - 4 : at])
+                    is_open = size in {0, 1}  # up to the parent's end, or as a 64-bit size says
+                    end = parent.end if is_open else offset + size
+                    if is_open or (size >= 8 and end <= parent.end):
+                        content = offset + (16 if size == 1 else 8)
+                        box = Box(kind, content, end, parent.read_at)
+                        yield from self._with_children(box, depth + 1)
                     at = data.find(kind, at + 1)
 
     def _decompressed(self, box: Box) -> bytes:
-        """A compressed header; empty where it is none, and FFmpeg gives up as well."""
+        """Decompresses a header; empty if its data are damaged, where FFmpeg fails as well."""
         head = box.read(_COMPRESSED_HEAD)
-        length = number(head[-4:])
-        if length > _LONGEST_HEADER or box.stop - box.first > _LONGEST_HEADER:
+        length = to_int(head[-4:])
+        if length > _MAX_COMPRESSED_HEADER or box.end - box.start > _MAX_COMPRESSED_HEADER:
             raise VideoLimitError(
                 f"{self._file.name} has a compressed header of {length} bytes, above the limit of "
-                f"{_LONGEST_HEADER}; copy it to a new file with another program"
+                f"{_MAX_COMPRESSED_HEADER}; copy it to a new file with another program"
             )
-        data = box.read_at(box.first + _COMPRESSED_HEAD, box.stop - box.first - _COMPRESSED_HEAD)
+        data = box.read_at(box.start + _COMPRESSED_HEAD, box.end - box.start - _COMPRESSED_HEAD)
         try:
             return zlib.decompressobj().decompress(data, length + 1)
         except zlib.error:
             return b""
 
 
-def _listed_fragments(box: Box) -> Iterator[int]:
-    """Where the fragments begin that an index lists, one after the other behind it."""
-    is_long = box.read(1) == b"\1"
+def _listed_fragments(index: Box) -> Iterator[int]:
+    """Gives the offsets of the fragments that a ``sidx`` box lists; they follow it in a row."""
+    is_long = index.read(1) == b"\1"
     before = 20 if is_long else 16
-    head = box.read(before + 12)
-    place = box.stop + number(head[before : before + 8] if is_long else head[before : before + 4])
+    head = index.read(before + 12)
+    offset = index.end + to_int(head[before : before + 8] if is_long else head[before : before + 4])
     before += 8 if is_long else 4
-    rows = box.read_at(box.first + before + 4, 12 * number(head[before + 2 : before + 4]))
+    rows = index.read_at(index.start + before + 4, 12 * to_int(head[before + 2 : before + 4]))
     for start in range(0, len(rows), 12):
-        yield place
-        place += number(rows[start : start + 4])
+        yield offset
+        offset += to_int(rows[start : start + 4])
 
 
-def find_tables(video_file: VideoFile) -> range:
-    """Where the tables of samples are; empty where there are none, or compressed ones.
+def find_sample_tables(video_file: VideoFile) -> range:
+    """Finds the offsets of all sample tables, from the first to the last.
+
+    Returns:
+        The offsets; empty where the file has no tables, or has them in a compressed header.
 
     Raises:
         OSError: The file cannot be read.
     """
-    first, stop = video_file.size(), 0
-    for box in find_boxes(video_file, _TABLES):
+    start, end = video_file.size(), 0
+    for box in find_boxes(video_file, _SAMPLE_TABLES):
         if box.kind == b"cmov":
             return range(0)
-        if box.kind in _TABLES:
-            first, stop = min(first, box.first), max(stop, box.stop)
-    return range(first, stop)
+        if box.kind in _SAMPLE_TABLES:
+            start, end = min(start, box.start), max(end, box.end)
+    return range(start, end)
 
 
-def number(data: bytes) -> int:
-    """Bytes as an unsigned number."""
+def to_int(data: bytes) -> int:
+    """Reads bytes as an unsigned big-endian number."""
     return int.from_bytes(data, "big")

@@ -1,8 +1,8 @@
-"""Looks at what an MP4 or QuickTime file announces, before FFmpeg makes room for it.
+"""Counts the packets that an MP4 or QuickTime file announces, before FFmpeg allocates them.
 
-Tables of samples can be written in a few bytes: "a hundred million of one byte each". FFmpeg makes
-an entry of 24 bytes or more for each when it opens the file, and again for each part of an edit
-list. No option of it limits that.
+A sample table can announce packets in a few bytes: "a hundred million of one byte each". FFmpeg
+allocates an entry of 24 bytes or more for each packet when it opens the file, and again for each
+part of an edit list. No option of FFmpeg limits that.
 """
 
 from __future__ import annotations
@@ -13,62 +13,73 @@ import numpy as np
 
 from timesformer_runtime.errors import VideoLimitError
 from timesformer_runtime.video.file import VideoFile
-from timesformer_runtime.video.guard.mp4_boxes import Box, find_boxes, number
+from timesformer_runtime.video.guard.mp4_boxes import Box, find_boxes, to_int
 
 _SIZES, _OFFSETS = (b"stsz", b"stz2"), (b"stco", b"co64")
-_TABLES = frozenset((*_SIZES, *_OFFSETS, b"stts", b"stsc", b"elst", b"hdlr", b"trun"))
-# The handlers that make something else of sound; metadata has handlers as well.
-_NO_SOUND = frozenset((b"vide", b"subp", b"clcp"))
-_RAW_AT_ONCE = 160  # samples of raw sound, at least, that are one entry
-_OTHERS = 8  # times as many packets as the pictures have: sound in several languages
-# So many times with those that edits repeat, 36 bytes each. From each edit FFmpeg goes on to a
-# keyframe, and without one to the end: each counts as if it repeated everything. That is an hour of
-# pictures and sound with 120 edits.
-_EDITED = 16
+_KINDS = frozenset((*_SIZES, *_OFFSETS, b"stts", b"stsc", b"elst", b"hdlr", b"trun"))
+# A track with one of these handlers is not an audio track, even where it has b"soun", too. Metadata
+# has handlers as well.
+_NOT_AUDIO = frozenset((b"vide", b"subp", b"clcp"))
+_SAMPLES_PER_ENTRY = 160  # of uncompressed audio, at least
+_ALL_TRACKS = 8  # so many times max_packets for all tracks together: audio in several languages
+# So many times max_packets with the repetitions by edits, 36 bytes each. FFmpeg goes on from each
+# edit to a keyframe, or to the end if there is none: so each edit counts as if it repeated all
+# packets. This allows an hour of video and audio with 120 edits.
+_WITH_EDITS = 16
 
 
-def check_tables(video_file: VideoFile) -> None:
-    """Makes sure that a file does not announce far more packets than the limit.
+def check_sample_tables(video_file: VideoFile) -> None:
+    """Checks that a file does not announce far more packets than the limit.
 
-    Files of other formats pass. What an MP4 file announces is checked against the limit itself
-    when it is read.
+    Files of other formats pass. Reading an MP4 file later counts its packets against the limit
+    itself.
 
     Raises:
-        VideoLimitError: It announces too many.
-        OSError: It cannot be read.
+        VideoLimitError: The file announces too many packets.
+        OSError: The file cannot be read.
     """
     tracks = [_Track()]
     in_fragments = 0
-    for box in find_boxes(video_file, _TABLES):
+    for box in find_boxes(video_file, _KINDS):
         if box.kind == b"trak":
             tracks.append(_Track())
         elif box.kind == b"trun":
-            in_fragments += number(box.read(8)[4:])
-        elif box.kind in _TABLES:
+            in_fragments += to_int(box.read(8)[4:])
+        elif box.kind in _KINDS:
             tracks[-1].add(box)
     limit = video_file.watch.limits.max_packets
     packets = [track.packets() for track in tracks]
-    if in_fragments + sum(packets) > _OTHERS * limit:
+    if in_fragments + sum(packets) > _ALL_TRACKS * limit:
         video_file.watch.check_packets(in_fragments + sum(packets))
     repeated = sum(count * track.edits for count, track in zip(packets, tracks, strict=True))
-    if repeated > _EDITED * limit:
+    if repeated > _WITH_EDITS * limit:
         raise VideoLimitError(
             f"{video_file.name} has edit lists by which its packets may become {repeated}, more "
-            f"than {_EDITED} times the limit of {limit}; write its edits into a new file, or raise "
-            "max_packets"
+            f"than {_WITH_EDITS} times the limit of {limit}; write its edits into a new file, or "
+            "raise max_packets"
         )
 
 
 @dataclasses.dataclass
 class _Track:
-    """What the boxes of a track state so far; of two boxes of a kind FFmpeg may take either."""
+    """The facts that the boxes of a track state; of two boxes of a kind FFmpeg may take either.
+
+    Attributes:
+        samples: Number of samples that the tables of sizes list.
+        chunks: Number of chunks that the tables of offsets list.
+        listed_edits: Number of edits in the edit lists.
+        handlers: The handlers, such as ``vide``.
+        has_unit_durations: For each table of durations, whether it says that every sample lasts
+            one tick.
+        chunk_runs: The rows of each table of runs: chunks in a row that have equally many samples.
+    """
 
     samples: int = 0
     chunks: int = 0
     listed_edits: int = 0
     handlers: set[bytes] = dataclasses.field(default_factory=set)
-    steps: set[bool] = dataclasses.field(default_factory=set)  # whether each sample takes one unit
-    runs: list[bytes] = dataclasses.field(default_factory=list)
+    has_unit_durations: set[bool] = dataclasses.field(default_factory=set)
+    chunk_runs: list[bytes] = dataclasses.field(default_factory=list)
 
     @property
     def edits(self) -> int:
@@ -76,45 +87,51 @@ class _Track:
         return max(1, self.listed_edits)
 
     def packets(self) -> int:
-        """How many entries FFmpeg makes, without edits; raw sound is read in larger pieces."""
-        is_sound = b"soun" in self.handlers and not self.handlers & _NO_SOUND
-        if is_sound and self.steps == {True}:
-            return sum(_raw_entries(rows, self.chunks) for rows in self.runs)
+        """Counts the entries that FFmpeg allocates without edits.
+
+        FFmpeg reads many samples of uncompressed audio as one packet.
+        """
+        is_audio = b"soun" in self.handlers and not self.handlers & _NOT_AUDIO
+        if is_audio and self.has_unit_durations == {True}:
+            return sum(_uncompressed_entries(runs, self.chunks) for runs in self.chunk_runs)
         return self.samples
 
     def add(self, box: Box) -> None:
-        """Takes what a box says."""
+        """Adds the facts that a box states."""
         start = box.read(24)
         if box.kind in _SIZES:
-            self.samples += number(start[8:12])
+            self.samples += to_int(start[8:12])
         elif box.kind in _OFFSETS:
-            self.chunks += number(start[4:8])
+            self.chunks += to_int(start[4:8])
         elif box.kind == b"elst":
             self.listed_edits += _edits(box, start)
         elif box.kind == b"hdlr":
             self.handlers.add(start[8:12])
         elif box.kind == b"stts":
-            self.steps.add(number(start[4:8]) == 1 == number(start[12:16]))
+            self.has_unit_durations.add(to_int(start[4:8]) == 1 == to_int(start[12:16]))
         elif box.kind == b"stsc":
-            self.runs.append(_runs(box))
+            self.chunk_runs.append(_runs(box))
 
 
 def _edits(box: Box, start: bytes) -> int:
-    """How many edits FFmpeg finds: it goes by the size. A first one that is empty only delays."""
+    """Counts the edits by the size of the box, as FFmpeg does.
+
+    An empty edit at the start only delays the track, and does not count.
+    """
     entry, time = (20, start[16:24]) if start[:1] == b"\1" else (12, start[12:16])
-    count = max(0, box.stop - box.first - 8) // entry
+    count = max(0, box.end - box.start - 8) // entry
     return count - (count > 0 and not time.strip(b"\xff"))
 
 
 def _runs(box: Box) -> bytes:
-    """The rows of a table of chunks, 12 bytes each, as far as they are there."""
-    count = min(number(box.read(8)[4:]), (box.stop - box.first - 8) // 12)
+    """Reads the rows of a table of runs, 12 bytes each, as far as they are in the box."""
+    count = min(to_int(box.read(8)[4:]), (box.end - box.start - 8) // 12)
     return box.read(8 + 12 * max(0, count))[8:]
 
 
-def _raw_entries(runs: bytes, chunks: int) -> int:
-    """How many entries chunks of raw sound are, by the runs of chunks of one length."""
+def _uncompressed_entries(runs: bytes, chunks: int) -> int:
+    """Counts the entries for the chunks of uncompressed audio, from the rows of a table of runs."""
     table = np.frombuffer(runs[: len(runs) // 12 * 12], dtype=">u4").astype(np.int64)
     firsts, samples, _ = table.reshape(-1, 3).T
     lengths = np.abs(np.diff(firsts, append=chunks + 1))  # wrong ones wrap around in FFmpeg
-    return int(np.sum(lengths * np.ceil(samples / _RAW_AT_ONCE)))
+    return int(np.sum(lengths * np.ceil(samples / _SAMPLES_PER_ENTRY)))

@@ -1,1 +1,1 @@
-"""Video sources that do not end."""
+"""Live sources: streams and cameras, which do not end."""

@@ -1,4 +1,4 @@
-"""Where a live video comes from, and what FFmpeg may do to get it: no more than was asked for."""
+"""Reads the address of a live source, and allows FFmpeg only what that address needs."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ RTSP_TRANSPORTS = ("tcp", "udp")
 
 _URL = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]*)://(.*?)\s*", re.DOTALL)
 
-# Containers that hold their pictures themselves; playlists have to be asked for by name.
+# Containers that hold their frames themselves; a user who wants a playlist has to name its format.
 _CONTAINERS = (
     "mpegts,flv,live_flv,matroska,mov,mpjpeg,mjpeg,mpeg,mpegvideo,ogg,avi,asf,ivf,h264,hevc"
 )
 _WEB = "http,https,httpproxy,tcp,tls,crypto"
 
-# The protocols that FFmpeg needs for a URL of this scheme, and the formats that come that way.
+# For each scheme of a URL: the protocols that FFmpeg needs, and the formats that it may find.
 _SCHEMES = {
     "rtsp": ("rtsp,rtp,udp,tcp", "rtsp"),
     "rtsps": ("rtsps,rtsp,rtp,srtp,udp,tcp,tls", "rtsp"),
@@ -35,32 +35,32 @@ _SCHEMES = {
     "http": (_WEB, _CONTAINERS),
     "https": (_WEB, _CONTAINERS),
 }
-# Where the reader is slow, packets are lost instead of the connection.
+# If the reader is too slow, FFmpeg drops packets, and not the connection.
 _SCHEME_OPTIONS = {"udp": {"overrun_nonfatal": "1"}}
 
 
 @dataclasses.dataclass(frozen=True)
 class LiveAddress:
-    """A stream's URL, or a device.
+    """The address of a live source: a URL or a device.
 
     Attributes:
-        target: What FFmpeg opens.
-        format: FFmpeg's name of the format; None: one of those that are usual for the scheme.
-        options: FFmpeg's options, the fences among them.
+        target: The URL or path that FFmpeg opens.
+        format: FFmpeg's name of the format; None to let FFmpeg find one that the options allow.
+        options: FFmpeg's options; they list the allowed protocols and formats.
     """
 
-    target: str = dataclasses.field(repr=False)  # it may have a password
+    target: str = dataclasses.field(repr=False)  # it may contain a password
     format: str | None
     options: Mapping[str, str]
 
     @property
     def name(self) -> str:
-        """The address for messages: without what is secret in it."""
+        """The address for messages, without passwords."""
         return shown(self.target)
 
 
 def is_url(source: str | os.PathLike[str]) -> bool:
-    """Whether this is a URL and not a path."""
+    """Tells whether a source is a URL and not a path."""
     return isinstance(source, str) and _URL.fullmatch(source) is not None
 
 
@@ -70,7 +70,7 @@ def live_address(
     format: str | None = None,  # noqa: A002  # FFmpeg's word
     rtsp_transport: str | None = None,
 ) -> LiveAddress:
-    """Reads an address, and allows what it says and nothing else.
+    """Reads an address, and allows FFmpeg only the protocols and formats that it needs.
 
     Args:
         source: A URL; with ``format`` also a device or a path.
@@ -78,7 +78,7 @@ def live_address(
         rtsp_transport: ``tcp`` (the default) or ``udp``, for RTSP.
 
     Raises:
-        InvalidVideoError: It is no URL of a known scheme, and no format says what else it is.
+        InvalidVideoError: The source is not a URL of a known scheme, and no format is given.
         InvalidOptionError: The format is unknown, or an option does not apply.
     """
     target = os.fsdecode(source)
@@ -99,10 +99,10 @@ def live_address(
                 f"{', '.join(_SCHEMES)}"
             )
         protocols, formats = _SCHEMES[scheme]
-        target = f"{scheme}://{match[2]}"  # FFmpeg knows the schemes in lower case only
+        target = f"{scheme}://{match[2]}"  # FFmpeg knows schemes in lower case only
     options = {
         "protocol_whitelist": protocols,
-        # A playlist's own parts are plain containers.
+        # The files that a playlist names are plain containers.
         "format_whitelist": f"{format},{_CONTAINERS}" if format else formats,
         **_SCHEME_OPTIONS.get(scheme, {}),
         **_transport(scheme, rtsp_transport),
@@ -133,6 +133,6 @@ def _transport(scheme: str, name: str | None) -> dict[str, str]:
         return {"rtsp_transport": name or RTSP_TRANSPORTS[0]}
     if name is not None:
         raise InvalidOptionError(
-            f"rtsp_transport is {name!r}, but this is no RTSP address; leave it out"
+            f"rtsp_transport is {name!r}, but this is not an RTSP address; leave it out"
         )
     return {}

@@ -1,43 +1,48 @@
-"""LiveClock: when a live frame is shown, whatever its timestamp says."""
+"""LiveClock: computes when live frames are shown, also where their timestamps are wrong."""
 
 from __future__ import annotations
 
-_AHEAD = 5.0  # seconds; frames come in bursts, but one frame is not shown that much after another
+# Seconds by which the step between two timestamps may exceed the step between the arrivals: frames
+# come in bursts.
+_MAX_AHEAD = 5.0
 
 
 class LiveClock:
-    """Seconds from a stream's first frame, ascending also where its timestamps are not.
+    """Computes the seconds from a stream's first frame to each frame; they never decrease.
 
-    A timestamp counts by how far it is from the one before. Where that is missing, goes back or
-    jumps ahead, as after a sender's restart, the time that passed here counts instead; also
-    between frames with one timestamp, of which the next one takes no notice.
+    The clock adds the step from one timestamp to the next. Where a timestamp is missing, goes back
+    or jumps ahead, as after a restart of the sender, the clock adds the time between the arrivals
+    of the two frames instead. It does so for equal timestamps, too; the step to the next timestamp
+    then counts from the first of the frames with equal ones.
     """
 
     def __init__(self) -> None:
-        self._stamp: float | None = None
-        self._stamp_seconds = 0.0  # of the first frame with that timestamp
+        self._timestamp: float | None = None
+        self._timestamp_seconds = 0.0  # the time of the first frame with this timestamp
         self._arrived: float | None = None
-        self._seconds = 0.0
+        self._seconds = 0.0  # the time of the last frame
 
-    def seconds(self, stamp: float | None, arrived: float) -> float:
-        """The time of the next frame.
+    def seconds(self, timestamp: float | None, arrived: float) -> float:
+        """Computes the time of the next frame.
 
         Args:
-            stamp: Its timestamp in seconds, where it has one.
-            arrived: When it came, in seconds of the monotonic clock.
+            timestamp: The frame's timestamp in seconds, if it has one.
+            arrived: When the frame arrived, by ``time.monotonic()``.
         """
         if self._arrived is not None:
             passed = arrived - self._arrived
-            step = None if stamp is None or self._stamp is None else stamp - self._stamp
-            if step is not None and 0 < step <= passed + _AHEAD:
-                self._seconds = max(self._seconds, self._stamp_seconds + step)
+            step = None
+            if timestamp is not None and self._timestamp is not None:
+                step = timestamp - self._timestamp
+            if step is not None and 0 < step <= passed + _MAX_AHEAD:
+                self._seconds = max(self._seconds, self._timestamp_seconds + step)
             else:
                 self._seconds += passed
-        if stamp != self._stamp:
-            self._stamp, self._stamp_seconds = stamp, self._seconds
+        if timestamp != self._timestamp:
+            self._timestamp, self._timestamp_seconds = timestamp, self._seconds
         self._arrived = arrived
         return self._seconds
 
     def restart(self) -> None:
-        """The next timestamp has nothing to do with those before."""
-        self._stamp = None
+        """Forgets the last timestamp: those of another connection are unrelated to it."""
+        self._timestamp = None

@@ -1,4 +1,4 @@
-"""LiveSource: the frames of a stream, which is connected again when it is lost."""
+"""LiveSource: reads the frames of a live source, and connects again when it loses the source."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from timesformer_runtime.source_names import hide_secrets
 from timesformer_runtime.video.container import (
     MAX_PIXELS,
     VideoStream,
-    prepare,
+    open_decoder,
 )
 from timesformer_runtime.video.decoding import frame_rate
 from timesformer_runtime.video.limits import DecodeLimits, Watch
@@ -38,12 +38,12 @@ _FIRST_DELAY, _LONGEST_DELAY = 0.5, 30.0  # seconds between two attempts to conn
 
 @dataclasses.dataclass(frozen=True)
 class Connection:
-    """One time that a source was connected.
+    """One connection to a source, from connecting to losing it.
 
     Attributes:
-        number: How many there were before.
-        rate: Frames per second.
-        duration: Seconds that a file says it has; None for live sources.
+        number: How many connections there were before.
+        rate: Frames per second that the source states.
+        duration: Seconds that a file states; None for live sources.
     """
 
     number: int
@@ -52,50 +52,51 @@ class Connection:
 
 
 class LiveFrame(NamedTuple):
-    """A decoded frame of a live source.
+    """A decoded frame of a live source, or of a file that is read like one.
 
     Attributes:
-        picture: The frame.
-        pixel_shape: Width of its pixels divided by their height; None where nothing tells.
-        seconds: When it is shown, counted from the source's first frame.
-        arrived: When the packet came that completed it, by ``time.monotonic()``.
-        number: How many frames were decoded before it.
-        failed_packets: How many packets before it did not decode, or to damaged pictures.
-        decoding: Seconds that the decoding took so far: of a file also its reading, which of a
-            live source is waiting.
-        connection: Where it came from.
-        problems: What else is known by then to be wrong with a file.
+        av_frame: The frame as PyAV gives it.
+        sample_aspect_ratio: Width of a pixel divided by its height; None where the source states
+            none.
+        seconds: When the frame is shown, counted from the source's first frame.
+        arrived: When the packet that completed the frame arrived, by ``time.monotonic()``.
+        number: How many frames of the source were decoded before.
+        failed_packets: How many packets so far did not decode, or gave a damaged frame.
+        decode_seconds: Seconds that decoding took so far. For a file this includes reading; for a
+            live source it does not, because reading is mostly waiting.
+        connection: The connection from which the frame came.
+        problems: The other problems of a file that are known so far.
     """
 
-    picture: av.VideoFrame
-    pixel_shape: Fraction | None
+    av_frame: av.VideoFrame
+    sample_aspect_ratio: Fraction | None
     seconds: float
     arrived: float
     number: int
     failed_packets: int
-    decoding: float
+    decode_seconds: float
     connection: Connection
     problems: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
-        """Memory that it takes, in bytes."""
-        return sum(plane.buffer_size for plane in self.picture.planes)
+        """Memory that the frame takes, in bytes."""
+        return sum(plane.buffer_size for plane in self.av_frame.planes)
 
 
 class _LostError(Exception):
-    """The connection is of no use any more; the message says why."""
+    """The connection is lost; the message says why."""
 
 
 class LiveSource:
-    """Frames of a stream for one reader, in a thread that may wait for the network.
+    """Reads the frames of a live source; use it in one thread, which may wait for the network.
 
     Args:
-        address: What to read.
-        timeout: After how many seconds without a frame the source counts as lost.
-        reconnect: How often in a row to try to connect again before giving up.
-        notify: Is told in one sentence when the source is lost and when it is found again.
-        max_pixels: Limit of a picture's width times height.
+        address: The address of the source.
+        timeout: Seconds without a frame after which the source counts as lost.
+        reconnect: How many times in a row to try to connect again before raising an error.
+        notify: Called with one sentence when the source is lost, and when it is connected again.
+        max_pixels: Limit of a frame's width times height.
     """
 
     def __init__(
@@ -116,22 +117,25 @@ class LiveSource:
         self._connections = 0
         self._count = 0
         self._failed_packets = 0
-        self._decoding = 0.0  # seconds
+        self._decode_seconds = 0.0
 
     def frames(self, stopped: threading.Event) -> Generator[LiveFrame, None, None]:
-        """The frames, as they come.
+        """Gives the frames as they arrive.
 
-        Ends where the source ends and is not to be connected again, and soon after ``stopped`` is
-        set: a call of FFmpeg that is under way then takes ``timeout`` at most.
+        The frames end when the source ends, if ``reconnect`` is 0. They also end soon after
+        ``stopped`` is set: a call of FFmpeg that is under way then takes at most ``timeout``.
+
+        Args:
+            stopped: Another thread sets it to end the frames.
 
         Raises:
-            InvalidVideoError: It could not be connected at the first time, or is not a video.
-            SourceLostError: It was lost and could not be connected again.
+            InvalidVideoError: The first attempt to connect failed, or the source is not a video.
+            SourceLostError: The source was lost, and connecting again failed.
         """
         failures = 0
         while not stopped.is_set():
             try:
-                for frame in self._connected(stopped):
+                for frame in self._frames_of_connection(stopped):
                     if failures:
                         self._notify(f"{self._address.name}: connected again")
                     failures = 0
@@ -141,7 +145,7 @@ class LiveSource:
                 reason = "it ended"
             except _LostError as error:
                 reason = str(error)
-            except InvalidVideoError as error:  # what came is not a video that can be read here
+            except InvalidVideoError as error:  # what arrived is not a video that FFmpeg decodes
                 if self._connections == 0:
                     raise
                 reason = str(error)
@@ -155,22 +159,22 @@ class LiveSource:
             )
             stopped.wait(delay)
 
-    def _connected(self, stopped: threading.Event) -> Generator[LiveFrame, None, None]:
-        """The frames of one connection, to its end."""
+    def _frames_of_connection(self, stopped: threading.Event) -> Generator[LiveFrame, None, None]:
+        """Connects, and gives the frames until the connection ends."""
         with self._open() as (container, stream):
             connection = Connection(self._connections, frame_rate(stream))
             self._connections += 1
             self._clock.restart()
-            shape = stream.codec_context.sample_aspect_ratio
-            for picture, arrived in self._decoded(container, stream, stopped):
+            aspect_ratio = stream.codec_context.sample_aspect_ratio
+            for frame, arrived in self._decoded_frames(container, stream, stopped):
                 yield LiveFrame(
-                    picture=picture,
-                    pixel_shape=shape,
-                    seconds=self._clock.seconds(_stamp(picture, stream), arrived),
+                    av_frame=frame,
+                    sample_aspect_ratio=aspect_ratio,
+                    seconds=self._clock.seconds(_timestamp(frame, stream), arrived),
                     arrived=arrived,
                     number=self._count,
                     failed_packets=self._failed_packets,
-                    decoding=self._decoding,
+                    decode_seconds=self._decode_seconds,
                     connection=connection,
                 )
                 self._count += 1
@@ -189,23 +193,27 @@ class LiveSource:
                 **ANY_METADATA,
             )
         except (av.FFmpegError, OSError) as error:
-            reason = self._why(error)
-        if reason is not None:  # told out here: PyAV's error quotes the address in a traceback
+            reason = self._reason(error)
+        if reason is not None:  # raised here: in a traceback PyAV's error would show a password
             raise _LostError(reason)
         with container:
-            # One thread: with several the decoder would hold frames back.
+            # One thread: with several threads the decoder would hold frames back.
             name = self._address.name
-            yield container, prepare(container, name, Watch(name, self._limits))
+            yield container, open_decoder(container, name, Watch(name, self._limits))
 
-    def _decoded(
+    def _decoded_frames(
         self, container: InputContainer, stream: VideoStream, stopped: threading.Event
     ) -> Iterator[tuple[av.VideoFrame, float]]:
-        """Pictures and when they came; gives up when there are none for too long."""
+        """Gives frames, each with its time of arrival.
+
+        Raises:
+            _LostError: The connection broke, or no frame came for too long.
+        """
         last = time.monotonic()
         for packet in self._packets(container):
             arrived = time.monotonic()
-            for picture in self._decode(stream, packet):
-                yield picture, arrived
+            for frame in self._decode_packet(stream, packet):
+                yield frame, arrived
                 last = time.monotonic()  # again: the consumer may have taken its time
             if stopped.is_set():
                 return
@@ -213,35 +221,35 @@ class LiveSource:
                 raise _LostError(f"no frame for {self._timeout:g} s")
 
     def _packets(self, container: InputContainer) -> Iterator[Packet | None]:
-        """All packets, and None at a clean end: the decoder then gives its last frames.
+        """Gives all packets, and then None at a clean end, for the decoder's last frames.
 
-        Also those of other streams, where PyAV (before 18) cannot discard them: it would wait for
-        ours as long as they go on.
+        Packets of other streams are among them. PyAV before 18 cannot discard these streams: asked
+        for the video stream only, it would not return while only the others go on.
         """
         try:
             yield from container.demux()
-        except IndexError as error:  # PyAV's own, when a stream begins after the others
+        except IndexError as error:  # PyAV raises it when a stream begins after the others
             raise _LostError("its streams changed") from error
         except av.FFmpegError as error:
-            raise _LostError(self._why(error)) from error
+            raise _LostError(self._reason(error)) from error
         yield None
 
-    def _decode(self, stream: VideoStream, packet: Packet | None) -> list[av.VideoFrame]:
+    def _decode_packet(self, stream: VideoStream, packet: Packet | None) -> list[av.VideoFrame]:
         if packet is not None and (packet.stream_index != stream.index or packet.size == 0):
             return []
         start = time.perf_counter()
         try:
-            pictures = stream.codec_context.decode(packet)
+            frames = stream.codec_context.decode(packet)
         except av.FFmpegError:
             self._failed_packets += 1
             return []
         finally:
-            self._decoding += time.perf_counter() - start
-        whole = [picture for picture in pictures if not picture.is_corrupt]
-        self._failed_packets += len(pictures) - len(whole)
-        return whole
+            self._decode_seconds += time.perf_counter() - start
+        intact = [frame for frame in frames if not frame.is_corrupt]
+        self._failed_packets += len(frames) - len(intact)
+        return intact
 
-    def _why(self, error: av.FFmpegError | OSError) -> str:
+    def _reason(self, error: av.FFmpegError | OSError) -> str:
         if isinstance(error, av.ExitError):
             return f"no video came for {self._timeout:g} s"
         return hide_secrets(error.strerror or str(error), self._address.target)
@@ -253,7 +261,7 @@ class LiveSource:
         return SourceLostError(f"{self._address.name} was lost: {reason}{again}")
 
 
-def _stamp(picture: av.VideoFrame, stream: VideoStream) -> float | None:
-    if picture.pts is None or stream.time_base is None:
+def _timestamp(frame: av.VideoFrame, stream: VideoStream) -> float | None:
+    if frame.pts is None or stream.time_base is None:
         return None
-    return float(picture.pts * stream.time_base)
+    return float(frame.pts * stream.time_base)

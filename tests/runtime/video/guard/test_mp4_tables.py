@@ -1,4 +1,4 @@
-"""MP4 files that announce, in a few bytes, more packets than memory has room for."""
+"""Tests that MP4 files cannot announce, in a few bytes, more packets than memory has room for."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ PATH = {
 }
 
 
-def ends(count: int) -> npt.NDArray[np.int64]:
+def first_and_last(count: int) -> npt.NDArray[np.int64]:
     return np.array([0, count - 1])
 
 
 def with_box(data: bytes, kind: bytes, content: bytes) -> bytes:
-    """A file in which the first box of this kind has another content."""
+    """Gives the first box of this kind another content."""
     changed = data
     for name in PATH[kind]:
-        place = data.index(name) - 4
-        size = int.from_bytes(data[place : place + 4], "big")
+        offset = data.index(name) - 4
+        size = int.from_bytes(data[offset : offset + 4], "big")
         if name == kind:
-            changed = changed[: place + 8] + content + changed[place + size :]
+            changed = changed[: offset + 8] + content + changed[offset + size :]
             difference = 8 + len(content) - size
     for name in PATH[kind]:
-        place = data.index(name) - 4
-        size = int.from_bytes(data[place : place + 4], "big") + difference
-        changed = changed[:place] + size.to_bytes(4, "big") + changed[place + 4 :]
+        offset = data.index(name) - 4
+        size = int.from_bytes(data[offset : offset + 4], "big") + difference
+        changed = changed[:offset] + size.to_bytes(4, "big") + changed[offset + 4 :]
     return changed
 
 
@@ -53,13 +53,13 @@ def box(kind: bytes, content: bytes) -> bytes:
 
 
 def with_child(data: bytes, path: tuple[bytes, ...], child: bytes) -> bytes:
-    """A file in which the first box on this path has one more box at its end."""
+    """Adds a box at the end of the first box on this path."""
     end = len(data)
     for name in reversed(path):
-        place = data.index(name) - 4
-        size = int.from_bytes(data[place : place + 4], "big")
-        end = min(end, place + size)
-        data = data[:place] + struct.pack(">I", size + len(child)) + data[place + 4 :]
+        offset = data.index(name) - 4
+        size = int.from_bytes(data[offset : offset + 4], "big")
+        end = min(end, offset + size)
+        data = data[:offset] + struct.pack(">I", size + len(child)) + data[offset + 4 :]
     return data[:end] + child + data[end:]
 
 
@@ -96,7 +96,7 @@ def test_tables_are_counted_wherever_they_are(child: bytes, tmp_path: Path) -> N
     data = path.read_bytes()
     path.write_bytes(with_child(data, (b"moov", b"trak"), child))
     with pytest.raises(VideoLimitError, match="has more than 100 packets"):
-        read_clip(path, ends, limits=LIMITS)
+        read_clip(path, first_and_last, limits=LIMITS)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_tables_are_counted_wherever_they_are(child: bytes, tmp_path: Path) -> N
 def test_other_headers(header: bytes, message: str) -> None:
     source = io.BytesIO(box(b"ftyp", b"qt  \0\0\0\0") + header)
     with pytest.raises(InvalidVideoError, match=message):
-        read_clip(source, ends, limits=LIMITS)
+        read_clip(source, first_and_last, limits=LIMITS)
 
 
 def test_edits_are_counted_by_the_size_of_their_list(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_edits_are_counted_by_the_size_of_their_list(tmp_path: Path) -> None:
     edit = struct.pack(">IiI", 40, 0, 1 << 16)
     path.write_bytes(with_box(data, b"elst", struct.pack(">II", 0, 1) + edit * 100))
     with pytest.raises(VideoLimitError, match=r"its packets may become 4000, more than 16 times"):
-        read_clip(path, ends, limits=LIMITS)
+        read_clip(path, first_and_last, limits=LIMITS)
     path.write_bytes(with_box(data, b"elst", struct.pack(">II", 0, 39) + edit * 39))
     with locate(path, LIMITS) as video_file:
         assert video_file.size() > 0
@@ -144,14 +144,14 @@ def test_announced_packets_are_counted_before_there_is_room_for_them(
     options = FRAGMENTS if kind == b"trun" else {}
     write_video(path, moving_pictures(40), container_options=options)
     data = path.read_bytes()
-    assert read_clip(path, ends, limits=LIMITS).count == 40
+    assert read_clip(path, first_and_last, limits=LIMITS).count == 40
     path.write_bytes(with_box(data, kind, content))
     monkeypatch.setattr(av, "open", None)
     for source in (path, io.BytesIO(path.read_bytes())):
         with pytest.raises(
             VideoLimitError, match=r"more than 100 packets; .* or raise max_packets"
         ):
-            read_clip(source, ends, limits=LIMITS)
+            read_clip(source, first_and_last, limits=LIMITS)
 
 
 @pytest.mark.parametrize("version", [0, 1])
@@ -173,30 +173,30 @@ def test_fragments_to_which_an_index_leads_are_counted(version: int, tmp_path: P
                 assert video_file.size() == path.stat().st_size
             continue
         with pytest.raises(VideoLimitError, match="has more than 100 packets"):
-            read_clip(path, ends, limits=LIMITS)
+            read_clip(path, first_and_last, limits=LIMITS)
 
 
-def test_raw_sound_has_no_packet_for_each_sample(tmp_path: Path) -> None:
-    path = tmp_path / "sound.mov"
+def test_uncompressed_audio_does_not_have_a_packet_for_each_sample(tmp_path: Path) -> None:
+    path = tmp_path / "audio.mov"
     with av.open(str(path), "w") as output:
-        pictures = output.add_stream("mpeg4", rate=25)
-        pictures.width, pictures.height, pictures.pix_fmt = 64, 48, "yuv420p"
-        sound = output.add_stream("pcm_s16le", rate=8000, layout="mono")
+        video = output.add_stream("mpeg4", rate=25)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        audio = output.add_stream("pcm_s16le", rate=8000, layout="mono")
         for number, pixels in enumerate(moving_pictures(40)):
-            picture = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-            picture.pts, picture.time_base = number, Fraction(1, 25)
-            output.mux(pictures.encode(picture))
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            output.mux(video.encode(frame))
         wave = av.AudioFrame.from_ndarray(np.zeros((1, 12800), np.int16), "s16", "mono")
         wave.sample_rate, wave.pts = 8000, 0
-        output.mux(sound.encode(wave))
-        for stream in (pictures, sound):
+        output.mux(audio.encode(wave))
+        for stream in (video, audio):
             output.mux(stream.encode(None))
-    assert read_clip(path, ends, limits=LIMITS).count == 40
+    assert read_clip(path, first_and_last, limits=LIMITS).count == 40
     data = path.read_bytes()
-    place = data.rindex(b"stsc")  # its first chunks now have 2 ** 31 samples each
-    path.write_bytes(data[: place + 16] + b"\x80" + data[place + 17 :])
+    offset = data.rindex(b"stsc")  # its first chunks now have 2 ** 31 samples each
+    path.write_bytes(data[: offset + 16] + b"\x80" + data[offset + 17 :])
     with pytest.raises(VideoLimitError, match="has more than 100 packets"):
-        read_clip(path, ends, limits=LIMITS)
+        read_clip(path, first_and_last, limits=LIMITS)
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_raw_sound_has_no_packet_for_each_sample(tmp_path: Path) -> None:
         b"\0\0\0\7free",
     ],
 )
-def test_boxes_of_nonsense_come_to_an_end(data: bytes, tmp_path: Path) -> None:
+def test_the_search_in_nonsense_boxes_ends(data: bytes, tmp_path: Path) -> None:
     source: Any = io.BytesIO(data)
     with pytest.raises(InvalidVideoError, match="cannot be opened as a video"):
-        read_clip(source, ends)
+        read_clip(source, first_and_last)

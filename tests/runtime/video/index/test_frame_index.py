@@ -1,4 +1,4 @@
-"""When the packets of a file tell which frames they give; nothing is believed too easily."""
+"""Tests which files have an index, and that a wrong index is detected."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -44,12 +44,12 @@ def test_the_packets_of_ordinary_files_tell(
 ) -> None:
     index = index_of(write_video(tmp_path / name, FRAMES, **settings))
     assert index is not None
-    assert len(index.times) == 40
-    assert index.entries[0] == 0
+    assert len(index.pts) == 40
+    assert index.keyframes[0] == 0
     assert sorted(index.packet_of_frame) == list(range(40))
-    assert np.all(np.diff(index.times[index.packet_of_frame]) > 0)
+    assert np.all(np.diff(index.pts[index.packet_of_frame]) > 0)
     has_steady_rate = "times" not in settings
-    assert index.skips_unreferenced == (settings.get("codec") is None and has_steady_rate)
+    assert index.can_skip_unreferenced == (settings.get("codec") is None and has_steady_rate)
 
 
 @pytest.mark.parametrize(
@@ -70,32 +70,32 @@ def test_the_packets_of_ordinary_files_tell(
         ),
     ],
 )
-def test_where_they_do_not_there_is_no_index(
+def test_files_whose_packets_do_not_tell_have_no_index(
     name: str, settings: dict[str, Any], tmp_path: Path
 ) -> None:
     assert index_of(write_video(tmp_path / name, FRAMES, **settings)) is None
 
 
-def test_decoding_starts_at_an_entry_that_the_frame_can_be_decoded_from(tmp_path: Path) -> None:
+def test_decoding_starts_at_a_keyframe_from_which_the_frame_decodes(tmp_path: Path) -> None:
     options = {"x265-params": "keyint=10:min-keyint=10:bframes=3:open-gop=1:log-level=none"}
     path = write_video(tmp_path / "open.mp4", FRAMES, codec="libx265", options=options)
     index = index_of(path)
     assert index is not None
     for frame in range(40):
         packet = int(index.packet_of_frame[frame])
-        entry = index.entry_for(packet)
-        assert entry in index.entries
-        assert entry <= packet
-        assert index.times[entry] <= index.times[packet]
+        keyframe = index.keyframe_for(packet)
+        assert keyframe in index.keyframes
+        assert keyframe <= packet
+        assert index.pts[keyframe] <= index.pts[packet]
     # Frames before a keyframe in display order come after it in the file.
     leading = [
-        p for p in range(40) if index.entry_for(p) != max(e for e in index.entries if e <= p)
+        p for p in range(40) if index.keyframe_for(p) != max(e for e in index.keyframes if e <= p)
     ]
     assert leading
 
 
-def test_interlaced_pictures_are_not_left_out(tmp_path: Path) -> None:
-    """A packet may then hold one field of two, so that packets do not count frames."""
+def test_interlaced_frames_are_not_skipped(tmp_path: Path) -> None:
+    """In an interlaced file a packet may hold only one field of a frame."""
     path = write_video(tmp_path / "fields.mp4", FRAMES, options={"x264-params": "tff=1:keyint=10"})
     expected = decode_plainly(path)
     with locate(path) as video_file, open_video(video_file) as video:
@@ -107,7 +107,7 @@ def test_interlaced_pictures_are_not_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("wanted", [(0, 39), (15,), (9, 10), tuple(range(40))])
-def test_only_what_the_wanted_frames_need_is_read(
+def test_only_packets_that_the_wanted_frames_need_are_read(
     wanted: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_video(tmp_path / "video.mp4", FRAMES, options=GOPS_OF_10)
@@ -128,29 +128,29 @@ def test_only_what_the_wanted_frames_need_is_read(
         decoded = decode_selected(video, index, wanted)
     assert decoded is not None
     assert decoded.count == 40
-    assert sorted(decoded.pictures) == list(wanted)
-    for frame, picture in decoded.pictures.items():
-        np.testing.assert_array_equal(picture.pixels, expected[frame])
-        assert picture.seconds == pytest.approx(frame / 25)
+    assert sorted(decoded.frames) == list(wanted)
+    for index_of_frame, rendered in decoded.frames.items():
+        np.testing.assert_array_equal(rendered.pixels, expected[index_of_frame])
+        assert rendered.seconds == pytest.approx(index_of_frame / 25)
     assert len(read) <= 10 * len({frame // 10 for frame in wanted})
 
 
-def swapped(times: npt.NDArray[np.int64], first: int, second: int) -> npt.NDArray[np.int64]:
-    order = np.arange(len(times))
+def swapped(pts: npt.NDArray[np.int64], first: int, second: int) -> npt.NDArray[np.int64]:
+    order = np.arange(len(pts))
     order[[first, second]] = second, first
-    return times[order]
+    return pts[order]
 
 
 @pytest.mark.parametrize(
     "lie",
     [
-        lambda index: {"times": index.times + 1},
-        lambda index: {"times": swapped(index.times, 22, 23)},
-        lambda index: {"entries": np.arange(40)},
+        lambda index: {"pts": index.pts + 1},
+        lambda index: {"pts": swapped(index.pts, 22, 23)},
+        lambda index: {"keyframes": np.arange(40)},
     ],
-    ids=["other times", "other order", "entries that are none"],
+    ids=["other pts", "other order", "keyframes that are not"],
 )
-def test_an_index_that_is_wrong_is_found_out(
+def test_a_wrong_index_is_detected(
     lie: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_video(tmp_path / "video.mp4", FRAMES, options=GOPS_OF_10)
@@ -171,9 +171,7 @@ def test_an_index_that_is_wrong_is_found_out(
     np.testing.assert_array_equal(clip.frames[1], expected[25])
 
 
-def test_a_count_that_is_wrong_is_found_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wrong_count_is_detected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_video(tmp_path / "video.avi", FRAMES, options=GOPS_OF_10)
     for promised in (0, 7, 41):
         lie = Scan(promised, None, Extent(promised, None, None))
@@ -183,9 +181,9 @@ def test_a_count_that_is_wrong_is_found_out(
         assert clip.count == 40
 
 
-def test_decoding_all_keeps_only_what_is_wanted(tmp_path: Path) -> None:
+def test_decoding_all_renders_only_the_wanted_frames(tmp_path: Path) -> None:
     path = write_video(tmp_path / "video.mkv", FRAMES, options=GOPS_OF_10)
     with locate(path) as video_file, open_video(video_file) as video:
         decoded = decode_all(video, {5, 99})
     assert decoded.count == 40
-    assert list(decoded.pictures) == [5]
+    assert list(decoded.frames) == [5]

@@ -1,4 +1,4 @@
-"""Live addresses: only what was asked for is opened, and clear words for the rest."""
+"""Tests that a live address allows only what it needs, and that errors are clear."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ def test_rtsp_goes_over_tcp_unless_asked_otherwise() -> None:
         ("subfile,,start,0,end,9,,://x", {}, InvalidVideoError, "is not a URL"),
         ("udp://", {}, InvalidVideoError, "udp:// is not a URL that"),
         ("udp://h:1", {"format": "v4l3"}, InvalidOptionError, "'v4l3'; it must be the name"),
-        ("udp://h:1", {"rtsp_transport": "tcp"}, InvalidOptionError, "this is no RTSP address"),
+        ("udp://h:1", {"rtsp_transport": "tcp"}, InvalidOptionError, "this is not an RTSP address"),
         ("rtsp://h/1", {"rtsp_transport": "http"}, InvalidOptionError, "one of tcp, udp"),
     ],
 )
-def test_what_is_refused(
+def test_bad_addresses_are_refused(
     source: str, options: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message.replace("|", r"\|")):
@@ -86,7 +86,7 @@ def test_blanks_around_a_url_are_left_out() -> None:
     assert live_address("\t rtsp://camera/live \n").target == "rtsp://camera/live"
 
 
-def test_what_is_a_url() -> None:
+def test_is_url() -> None:
     assert is_url("udp://127.0.0.1:5000")
     assert is_url(" udp://127.0.0.1:5000\n")
     assert not is_url("clip.mp4")

@@ -1,4 +1,4 @@
-"""The clock of live frames: timestamps while they make sense, else the time that passes."""
+"""Tests the clock of live frames: plausible timestamps count, else the time that passes."""
 
 from __future__ import annotations
 

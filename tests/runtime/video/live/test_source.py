@@ -1,4 +1,4 @@
-"""Frames of live sources that run in processes of their own, and what becomes of them."""
+"""Tests LiveSource with senders and servers in other processes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SHORT = 2.0  # seconds without a frame, where that is what is tested
 
 
 class Reader:
-    """A source, and what it said."""
+    """A live source, and the sentences with which it called ``notify``."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Reader:
 
 
 def number_of(frame: npt.NDArray[np.uint8]) -> int:
-    """Which of the sender's pictures it is; it must be one of them, but for the compression."""
+    """Tells which of the sender's frames this is; it may differ by the compression only."""
     distances = np.abs(PICTURES.astype(int) - frame.astype(int)).mean(axis=(1, 2, 3))
     number = int(distances.argmin())
     assert distances[number] < 12
@@ -71,8 +71,8 @@ def number_of(frame: npt.NDArray[np.uint8]) -> int:
 
 
 def assert_all_frames(frames: list[LiveFrame]) -> None:
-    """Nothing is missing, repeated or damaged, and the times are right."""
-    numbers = [number_of(to_rgb(frame.picture)) for frame in frames]
+    """Asserts that no frame is missing, repeated or damaged, and that the times are right."""
+    numbers = [number_of(to_rgb(frame.av_frame)) for frame in frames]
     assert numbers == [(numbers[0] + n) % len(PICTURES) for n in range(len(frames))]
     assert [frame.number for frame in frames] == list(range(len(frames)))
     times = [frame.seconds for frame in frames]
@@ -111,7 +111,7 @@ def test_an_rtsp_publisher() -> None:
 
 @contextlib.contextmanager
 def web_server(folder: Path) -> Iterator[str]:
-    """The address of a server of files."""
+    """Serves the files of a folder, and gives the address."""
     handler = functools.partial(QuietHandler, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
@@ -209,7 +209,7 @@ def test_a_stalled_server_that_goes_on() -> None:
     assert "connected again" in reader.said[-1]
 
 
-def test_garbage_is_no_video() -> None:
+def test_garbage_is_not_a_video() -> None:
     url = free_udp_url()
     # No video came in time, or FFmpeg took it for some format and says why it is none.
     with sender(url, "garbage"), pytest.raises(InvalidVideoError, match=f"{url} cannot be read: "):
@@ -253,7 +253,7 @@ def test_rtsp_over_udp_where_the_server_has_only_tcp() -> None:
             next(source.frames(threading.Event()))
 
 
-def test_pictures_beyond_the_limit_are_refused() -> None:
+def test_frames_beyond_the_limit_are_refused() -> None:
     with live_source("http") as server:
         address = live_address(f"http://127.0.0.1:{port_of(server)}/")
         source = LiveSource(

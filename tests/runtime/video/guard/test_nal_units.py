@@ -1,4 +1,4 @@
-"""FFmpeg takes kilobytes for each unit of a packet: too many are refused, or not parsed."""
+"""Tests that many NAL units or OBUs in a packet take no memory: FFmpeg takes kilobytes for each."""
 
 import subprocess
 import sys
@@ -11,19 +11,22 @@ import numpy as np
 import pytest
 from timesformer_runtime.errors import VideoLimitError
 from timesformer_runtime.input.sampling import FrameIndices
-from timesformer_runtime.video.guard import units
+from timesformer_runtime.video.guard import nal_units
 from timesformer_runtime.video.playback import play
 
 from tests.runtime.video.guard.test_mp4_tables import box, with_child
 from tests.video_files import RATE, decode_plainly, moving_pictures, read_clip, write_video
 
-UNITS = 60_000
-AV1_UNITS = 300_000
+NAL_UNIT_COUNT = 60_000
+OBU_COUNT = 300_000
 MEGABYTES = 300
-UNIT = {"libx264": b"\0\0\1\x0c", "libx265": b"\0\0\1\x50\x01"}  # filler; a delimiter of a layer
+NAL_UNIT = {
+    "libx264": b"\0\0\1\x0c",
+    "libx265": b"\0\0\1\x50\x01",
+}  # filler; a delimiter of a layer
 QUIET = {"libx264": {}, "libx265": {"x265-params": "log-level=none:pools=1:frame-threads=1"}}
 
-# In which container, of which codec, in which packet.
+# The file's name with its container, the encoder, and the number of the packet with NAL units.
 BOMBS = [
     ("raw.h264", "libx264", 0),
     ("raw.hevc", "libx265", 0),
@@ -43,7 +46,7 @@ BOMBS = [
     ("by_lengths_later.mkv", "libx265", 9),
 ]
 
-# VVC as it is, in which packet.
+# Files of real VVC, and the number of the packet with NAL units.
 VVC_BOMBS = [("vvc_first.ts", 0), ("vvc_later.ts", 9), ("vvc_by_lengths.mp4", 9)]
 
 READ = r"""
@@ -64,7 +67,7 @@ print(int(re.search(r"VmHWM:\s+(\d+)", open("/proc/self/status").read())[1]) // 
 """
 
 
-# AV1 in the containers that have a parser for it, in which packet.
+# AV1 in the containers that have a parser for it, and the number of the packet with OBUs.
 AV1_BOMBS = [
     ("first.mp4", 0),
     ("later.mkv", 9),
@@ -80,11 +83,11 @@ def evenly(count: int) -> FrameIndices:
 
 
 def write_bomb(path: Path, codec: str, number: int) -> Path:
-    """A file whose packet of this number has far more units than a picture has."""
-    unit = UNIT[codec]
+    """Writes a file in which the packet of this number has far too many NAL units."""
+    nal_unit = NAL_UNIT[codec]
     if path.suffix in {".h264", ".hevc"}:
         write_video(path, moving_pictures(16), codec=codec, options=QUIET[codec])
-        path.write_bytes(path.read_bytes() + unit * UNITS)
+        path.write_bytes(path.read_bytes() + nal_unit * NAL_UNIT_COUNT)
         return path
     plain = path.with_name(f"plain_{path.stem}.mp4")
     if path.suffix in {".ts", ".avi"}:  # whose packets have start codes
@@ -98,14 +101,14 @@ def write_bomb(path: Path, codec: str, number: int) -> Path:
                 continue
             data = bytes(packet)
             if index == number and path.name.startswith("by_lengths"):
-                small = unit[3:] + b"\x80"
-                data += (len(small).to_bytes(4, "big") + small) * UNITS
+                small = nal_unit[3:] + b"\x80"
+                data += (len(small).to_bytes(4, "big") + small) * NAL_UNIT_COUNT
             elif index == number and plain.suffix == ".mp4":
-                # One unit by its length, as the container has it; many by start codes in it.
-                inside = unit[3:] + b"\0" + unit * UNITS + b"\x80"
+                # One NAL unit by its length, as the container has it; many by its start codes.
+                inside = nal_unit[3:] + b"\0" + nal_unit * NAL_UNIT_COUNT + b"\x80"
                 data += len(inside).to_bytes(4, "big") + inside
             elif index == number:
-                data += unit * UNITS
+                data += nal_unit * NAL_UNIT_COUNT
             made = av.Packet(data)
             made.pts = made.dts = index
             made.time_base, made.is_keyframe = Fraction(1, RATE), packet.is_keyframe
@@ -117,18 +120,18 @@ def write_bomb(path: Path, codec: str, number: int) -> Path:
 
 
 def write_vvc_bomb(path: Path, number: int) -> Path:
-    """A file of VVC, of which no picture decodes, with far too many units in a packet.
+    """Writes a VVC file with far too many NAL units in a packet; none of its frames decodes.
 
-    There is no encoder for it here. In MPEG-TS start codes separate units; in MP4 lengths do.
+    There is no encoder for it here. In MPEG-TS start codes separate NAL units; in MP4 lengths do.
     """
     delimiter, others = b"\0\xa1\x28", [b"\0\x79", b"\0\x81", b"\0\x39"]
-    units = [delimiter, *(kind + bytes(range(1, 60)) + b"\x80" for kind in others)]
+    usual = [delimiter, *(kind + bytes(range(1, 60)) + b"\x80" for kind in others)]
     is_mp4 = path.suffix == ".mp4"
     with av.open(str(path), "w") as output:
-        # As HEVC in MP4: the muxer asks for a configuration of VVC that describes the pictures.
+        # As HEVC in MP4: the muxer asks for a configuration of VVC that describes the frames.
         stream = output.add_mux_stream("hevc" if is_mp4 else "vvc", rate=RATE, width=64, height=48)
         for index in range(12):
-            parts = units + [delimiter] * (UNITS if index == number else 0)
+            parts = usual + [delimiter] * (NAL_UNIT_COUNT if index == number else 0)
             packet = av.Packet(
                 b"".join(
                     (len(part).to_bytes(4, "big") if is_mp4 else b"\0\0\1") + part for part in parts
@@ -147,22 +150,22 @@ def write_vvc_bomb(path: Path, number: int) -> Path:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="no /proc")
-def test_too_many_units_are_refused_before_they_take_memory(tmp_path: Path) -> None:
+def test_too_many_nal_units_are_refused_before_they_take_memory(tmp_path: Path) -> None:
     paths = [write_bomb(tmp_path / name, codec, number) for name, codec, number in BOMBS]
     paths += [write_vvc_bomb(tmp_path / name, number) for name, number in VVC_BOMBS]
     command = [sys.executable, "-c", READ, *map(str, paths)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     *lines, peak = done.stdout.splitlines()
     for path, line in zip(paths, lines, strict=True):
-        if path.name == "vvc_later.mp4":  # the decoder looks at the start of the file, and refuses
+        if path.name == "vvc_later.mp4":  # the decoder refuses already the start of the file
             assert line.startswith(f"{path} is damaged or in a codec"), line
         else:
-            assert line.startswith(f"{path} has more than 16384 NAL units in a picture"), line
+            assert line.startswith(f"{path} has more than 16384 NAL units in a frame"), line
     assert int(peak) < MEGABYTES
 
 
 def write_av1_bomb(path: Path, number: int) -> Path:
-    """A file whose packet of this number has very many temporal delimiters."""
+    """Writes a file in which the packet of this number has very many temporal delimiters."""
     plain = path.with_name("plain_av1.mp4")
     write_video(plain, moving_pictures(16), codec="libsvtav1", options={"preset": "12"})
     # These muxers leave delimiters out of AV1, so they have to take it for something else.
@@ -173,7 +176,7 @@ def write_av1_bomb(path: Path, number: int) -> Path:
         for index, packet in enumerate(given.demux(stream)):
             if packet.size == 0:
                 continue
-            copy = av.Packet(bytes(packet) + b"\x12\0" * (AV1_UNITS if index == number else 0))
+            copy = av.Packet(bytes(packet) + b"\x12\0" * (OBU_COUNT if index == number else 0))
             copy.pts = copy.dts = index
             copy.time_base, copy.is_keyframe = Fraction(1, RATE), packet.is_keyframe
             copy.stream = made
@@ -188,7 +191,7 @@ def write_av1_bomb(path: Path, number: int) -> Path:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="no /proc")
-def test_many_units_of_av1_take_no_memory(tmp_path: Path) -> None:
+def test_many_obus_of_av1_take_no_memory(tmp_path: Path) -> None:
     paths = [write_av1_bomb(tmp_path / name, number) for name, number in AV1_BOMBS]
     command = [sys.executable, "-c", READ, *map(str, paths)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
@@ -216,8 +219,8 @@ def test_playing_and_file_objects_refuse_too(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["small.h264", "small.avi", "small.ts"])
-def test_many_units_in_many_pictures_are_read(name: str, tmp_path: Path) -> None:
-    """More of them than one picture may have, in the bytes that FFmpeg looks at first."""
+def test_many_nal_units_in_many_frames_are_read(name: str, tmp_path: Path) -> None:
+    """FFmpeg already reads more NAL units when it opens the file than one frame may have."""
     frames = np.zeros((2000, 160, 32, 3), np.uint8)
     path = tmp_path / name
     write_video(path, frames, options={"x264-params": "slices=10:aud=1"})
@@ -228,7 +231,7 @@ def test_many_units_in_many_pictures_are_read(name: str, tmp_path: Path) -> None
 def test_fewer_bytes_are_looked_at_before_a_file_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As where a sound track that is announced and missing makes FFmpeg read on."""
+    """FFmpeg also reads many bytes to open a file that announces an audio track and has none."""
     frames = np.zeros((2000, 160, 32, 3), np.uint8)
     path = tmp_path / "small.ts"
     write_video(path, frames, options={"x264-params": "slices=10:aud=1"})
@@ -239,13 +242,13 @@ def test_fewer_bytes_are_looked_at_before_a_file_is_refused(
         probes.append(container_options.get("probesize"))
         return open_with_av(*args, container_options=container_options, **options)
 
-    monkeypatch.setattr(units, "MOST_UNITS", 5000)
+    monkeypatch.setattr(nal_units, "MAX_NAL_UNITS", 5000)
     monkeypatch.setattr(av, "open", noted)
     assert read_clip(path, evenly).count == 2000
-    assert probes == [None, None, "32768"]  # the first finds that it is no MP4
+    assert probes == [None, None, "32768"]  # the first finds that it is not MP4
 
 
-def test_pixels_that_look_like_units_are_read(tmp_path: Path) -> None:
+def test_pixels_that_look_like_start_codes_are_read(tmp_path: Path) -> None:
     frames = np.zeros((3, 240, 320, 3), np.uint8)
     frames[..., 0] = 1  # stored as blue, green, red
     path = write_video(tmp_path / "dark.avi", frames, codec="rawvideo", pixels="bgr24")
@@ -255,8 +258,8 @@ def test_pixels_that_look_like_units_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("flags", ["faststart", "default_base_moof"])
-def test_tables_that_look_like_units_are_read(flags: str, tmp_path: Path) -> None:
-    """Sizes of packets from 256 to 511 bytes do."""
+def test_tables_that_look_like_start_codes_are_read(flags: str, tmp_path: Path) -> None:
+    """Packet sizes from 256 to 511 bytes look like start codes in such a table."""
     plain = write_video(tmp_path / "plain.mp4", np.zeros((1, 48, 64, 3), np.uint8))
     path = tmp_path / "long.mp4"
     with av.open(str(plain)) as given:

@@ -1,4 +1,4 @@
-"""What is wrong with a file is said; of a sound file nothing is."""
+"""Tests the problems of damaged files, and that intact files have none."""
 
 import itertools
 import os
@@ -26,7 +26,7 @@ def read(path: Path) -> Clip:
     return read_clip(path, choose)
 
 
-SOUND: dict[str, dict[str, Any]] = {
+INTACT: dict[str, dict[str, Any]] = {
     "plain.mp4": {},
     "plain.mkv": {},
     "plain.ts": {},
@@ -45,21 +45,21 @@ SOUND: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", SOUND)
-def test_of_a_sound_file_nothing_is_said(name: str, tmp_path: Path) -> None:
-    settings = {"options": OPTIONS} if "codec" not in SOUND[name] else {}
-    clip = read(write_video(tmp_path / name, FRAMES, **{**settings, **SOUND[name]}))
+@pytest.mark.parametrize("name", INTACT)
+def test_intact_files_have_no_problems(name: str, tmp_path: Path) -> None:
+    settings = {"options": OPTIONS} if "codec" not in INTACT[name] else {}
+    clip = read(write_video(tmp_path / name, FRAMES, **{**settings, **INTACT[name]}))
     assert (clip.problems, clip.truncated, clip.interlaced) == ((), False, False)
 
 
 @pytest.mark.parametrize("shift", [-5, -17, 30])
-def test_nothing_is_said_of_edit_lists(shift: int, tmp_path: Path) -> None:
+def test_edit_lists_are_not_a_problem(shift: int, tmp_path: Path) -> None:
     whole = write_video(tmp_path / "whole.mp4", FRAMES, options=OPTIONS)
     assert read(remux(whole, tmp_path / "edited.mp4", shift=shift)).problems == ()
 
 
-@pytest.mark.parametrize("name", ["long_sound.mkv", "long_sound.mp4"])
-def test_sound_may_be_longer_than_the_pictures(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["long_audio.mkv", "long_audio.mp4"])
+def test_audio_may_be_longer_than_the_video(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     with av.open(str(path), "w") as output:
         video = output.add_stream("mpeg4", rate=25)
@@ -69,12 +69,12 @@ def test_sound_may_be_longer_than_the_pictures(name: str, tmp_path: Path) -> Non
             output.mux(video.encode(av.VideoFrame.from_ndarray(pixel_values, format="rgb24")))
         output.mux(video.encode(None))
         for number in range(40):
-            sound = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
-            sound.sample_rate, sound.pts = 8000, number * 1024
-            output.mux(audio.encode(sound))
+            samples = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+            samples.sample_rate, samples.pts = 8000, number * 1024
+            output.mux(audio.encode(samples))
         output.mux(audio.encode(None))
     assert read(path).problems == ()
-    if name.endswith("mkv"):  # whose one duration is that of both
+    if name.endswith("mkv"):  # which states one duration, of the longer stream
         data = path.read_bytes()
         path.write_bytes(data[: len(data) * 9 // 10])
         assert read(path).truncated
@@ -146,8 +146,8 @@ def test_timestamps_that_are_not_in_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["video.mkv", "video.flv", "video.mp4"])
-def test_frames_with_one_timestamp_are_no_damage(name: str, tmp_path: Path) -> None:
-    """As where a recorder is faster than the unit of its times."""
+def test_frames_with_one_timestamp_are_not_damage(name: str, tmp_path: Path) -> None:
+    """A recorder may be faster than the time base of its timestamps."""
     options = {"x264-params": "keyint=12:bframes=0"}
     path = write_video(tmp_path / name, FRAMES, options=options)
     same = remux(path, tmp_path / f"same_{name}", same_times={5, 6, 20, 39})
@@ -164,7 +164,7 @@ def test_frames_with_one_timestamp_are_no_damage(name: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("name", ["video.mkv", "video.mp4"])
-def test_ten_thousand_frames_a_second_are_no_damage(name: str, tmp_path: Path) -> None:
+def test_ten_thousand_frames_a_second_are_not_damage(name: str, tmp_path: Path) -> None:
     path = write_video(tmp_path / name, FRAMES, options=OPTIONS, rate=10_000)
     clip = read(path)
     assert (clip.count, clip.problems) == (40, ())
@@ -181,10 +181,10 @@ def test_sizes_that_change(tmp_path: Path) -> None:
     second = write_video(tmp_path / "second.ts", small, options=OPTIONS, times=range(50, 70))
     both = tmp_path / "both.ts"
     both.write_bytes(first.read_bytes() + second.read_bytes())
-    assert "its pictures change their size" in read(both).problems
+    assert "its frames change their size" in read(both).problems
 
 
-def test_interlaced_pictures_are_marked(tmp_path: Path) -> None:
+def test_interlaced_frames_are_marked(tmp_path: Path) -> None:
     fields = {"x264-params": "tff=1:keyint=12"}
     clip = read(write_video(tmp_path / "fields.mp4", FRAMES, options=fields))
     assert (clip.interlaced, clip.problems) == (True, ())
@@ -203,7 +203,7 @@ CLIP_FILES = sorted(CLIPS.iterdir()) if "TIMESFORMER_TEST_CLIPS" in os.environ e
 
 
 @pytest.mark.parametrize("path", CLIP_FILES, ids=lambda path: path.name)
-def test_problems_are_said_of_the_odd_clips_only(path: Path) -> None:
+def test_only_the_odd_clips_have_problems(path: Path) -> None:
     try:
         clip = read(path)
     except ValueError:
