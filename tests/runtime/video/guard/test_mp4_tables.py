@@ -21,8 +21,9 @@ from tests.video_files import moving_pictures, read_clip, write_video
 
 LIMITS = DecodeLimits(max_packets=100)
 FRAGMENTS = {"movflags": "frag_keyframe+empty_moov"}
+SAMPLES = (b"moov", b"trak", b"mdia", b"minf", b"stbl")
 PATH = {
-    b"stsz": (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsz"),
+    **{kind: (*SAMPLES, kind) for kind in (b"stsz", b"stsc", b"stts")},
     b"elst": (b"moov", b"trak", b"edts", b"elst"),
     b"trun": (b"moof", b"traf", b"trun"),
 }
@@ -52,6 +53,13 @@ def box(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I4s", 8 + len(content), kind) + content
 
 
+def for_any_number(data: bytes) -> bytes:
+    """A file whose other tables hold for any number of samples, and without its edits."""
+    data = with_box(data, b"stsc", struct.pack(">IIIII", 0, 1, 1, (1 << 31) - 1, 1))
+    data = with_box(data, b"stts", struct.pack(">IIII", 0, 1, (1 << 31) - 1, 512))
+    return data.replace(b"elst", b"free")
+
+
 def with_child(data: bytes, path: tuple[bytes, ...], child: bytes) -> bytes:
     """A file in which the first box on this path has one more box at its end."""
     end = len(data)
@@ -65,8 +73,11 @@ def with_child(data: bytes, path: tuple[bytes, ...], child: bytes) -> bytes:
 
 def write_tracks(path: Path, frames: npt.NDArray[np.uint8], tracks: int) -> Path:
     """A file of fragments with so many tracks; only the first has all frames."""
-    plain = write_video(path.with_name("plain.mp4"), frames, options={"x264-params": "keyint=10:qp=1"})
-    with av.open(str(plain)) as given, av.open(str(path), "w", options=FRAGMENTS) as output:
+    plain = write_video(
+        path.with_name("plain.mp4"), frames, options={"x264-params": "keyint=10:qp=1"}
+    )
+    flags = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}  # nothing moves the data
+    with av.open(str(plain)) as given, av.open(str(path), "w", options=flags) as output:
         source = given.streams.video[0]
         copies = [output.add_stream_from_template(source) for _ in range(tracks)]
         for index, packet in enumerate(packet for packet in given.demux(source) if packet.size):
