@@ -35,7 +35,7 @@ from tests.video_files import moving_pictures, write_video
 
 _MEMORY = 3 << 30  # bytes
 _SECONDS = 60.0
-_SAMPLES = 20_000_000
+_SAMPLES, _EDITS = 20_000_000, 1_000_000
 _WIDTH = 60  # characters of an outcome
 
 
@@ -85,8 +85,8 @@ def _announced(child: Callable[[bytes], bytes]) -> Callable[[Path], object]:
 
 
 def _edits(data: bytes) -> bytes:
-    rows = struct.pack(">IiI", 40, 0, 1 << 16) * 200_000
-    return tables.with_box(data, b"elst", struct.pack(">II", 0, 200_000) + rows)
+    rows = struct.pack(">IiI", 40, 0, 1 << 16) * _EDITS
+    return tables.with_box(data, b"elst", struct.pack(">II", 0, _EDITS) + rows)
 
 
 def _compressed(path: Path) -> None:

@@ -37,20 +37,22 @@ def check_tables(video_file: VideoFile) -> None:
         VideoLimitError: It announces too many.
         OSError: It cannot be read.
     """
-    tracks = [_Track()]
-    in_fragments = 0
+    track = _Track()
+    packets = repeated = 0
     for box in find_boxes(video_file, _TABLES):
         if box.kind == b"trak":
-            tracks.append(_Track())
+            packets += track.packets()
+            repeated += track.packets() * track.edits
+            track = _Track()
         elif box.kind == b"trun":
-            in_fragments += number(box.read(8)[4:])
+            packets += number(box.read(8)[4:])
         elif box.kind in _TABLES:
-            tracks[-1].add(box)
+            track.add(box)
+    packets += track.packets()
+    repeated += track.packets() * track.edits
     limit = video_file.watch.limits.max_packets
-    packets = [track.packets() for track in tracks]
-    if in_fragments + sum(packets) > _OTHERS * limit:
-        video_file.watch.check_packets(in_fragments + sum(packets))
-    repeated = sum(count * track.edits for count, track in zip(packets, tracks, strict=True))
+    if packets > _OTHERS * limit:
+        video_file.watch.check_packets(packets)
     if repeated > _EDITED * limit:
         raise VideoLimitError(
             f"{video_file.name} has edit lists by which its packets may become {repeated}, more "

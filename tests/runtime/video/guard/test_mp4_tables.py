@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tracemalloc
 import zlib
 from fractions import Fraction
 from pathlib import Path
@@ -213,6 +214,28 @@ def test_announced_packets_are_counted_before_there_is_room_for_them(
             VideoLimitError, match=r"more than 100 packets; .* or raise max_packets"
         ):
             read_clip(source, ends, limits=LIMITS)
+
+
+def test_fragments_of_many_tracks_are_counted_together(tmp_path: Path) -> None:
+    """FFmpeg 9 compares with the size of the file, for each track on its own."""
+    path = write_tracks(tmp_path / "video.mp4", moving_pictures(40), 10)
+    data = path.read_bytes()
+    assert read_clip(path, ends, limits=LIMITS).count == 40
+    path.write_bytes(with_fragment(data, fragment(10, 90)))
+    with pytest.raises(VideoLimitError, match="has more than 100 packets"):
+        read_clip(path, ends, limits=LIMITS)
+
+
+def test_many_tracks_take_no_memory_of_the_guard() -> None:
+    track = box(b"trak", box(b"stsz", bytes(12)))
+    source = io.BytesIO(box(b"ftyp", b"qt  \0\0\0\0") + box(b"moov", track * 20_000))
+    tracemalloc.start()
+    try:
+        with locate(source):
+            _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1 << 20
 
 
 @pytest.mark.parametrize("version", [0, 1])
