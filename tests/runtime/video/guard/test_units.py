@@ -79,12 +79,12 @@ def evenly(count: int) -> FrameIndices:
     return np.linspace(0, count - 1, 8).astype(np.int64)
 
 
-def write_bomb(path: Path, codec: str, number: int) -> Path:
+def write_bomb(path: Path, codec: str, number: int, count: int = UNITS) -> Path:
     """A file whose packet of this number has far more units than a picture has."""
     unit = UNIT[codec]
     if path.suffix in {".h264", ".hevc"}:
         write_video(path, moving_pictures(16), codec=codec, options=QUIET[codec])
-        path.write_bytes(path.read_bytes() + unit * UNITS)
+        path.write_bytes(path.read_bytes() + unit * count)
         return path
     plain = path.with_name(f"plain_{path.stem}.mp4")
     if path.suffix in {".ts", ".avi"}:  # whose packets have start codes
@@ -99,13 +99,13 @@ def write_bomb(path: Path, codec: str, number: int) -> Path:
             data = bytes(packet)
             if index == number and path.name.startswith("by_lengths"):
                 small = unit[3:] + b"\x80"
-                data += (len(small).to_bytes(4, "big") + small) * UNITS
+                data += (len(small).to_bytes(4, "big") + small) * count
             elif index == number and plain.suffix == ".mp4":
                 # One unit by its length, as the container has it; many by start codes in it.
-                inside = unit[3:] + b"\0" + unit * UNITS + b"\x80"
+                inside = unit[3:] + b"\0" + unit * count + b"\x80"
                 data += len(inside).to_bytes(4, "big") + inside
             elif index == number:
-                data += unit * UNITS
+                data += unit * count
             made = av.Packet(data)
             made.pts = made.dts = index
             made.time_base, made.is_keyframe = Fraction(1, RATE), packet.is_keyframe
@@ -116,7 +116,7 @@ def write_bomb(path: Path, codec: str, number: int) -> Path:
     return path
 
 
-def write_vvc_bomb(path: Path, number: int) -> Path:
+def write_vvc_bomb(path: Path, number: int, count: int = UNITS) -> Path:
     """A file of VVC, of which no picture decodes, with far too many units in a packet.
 
     There is no encoder for it here. In MPEG-TS start codes separate units; in MP4 lengths do.
@@ -128,7 +128,7 @@ def write_vvc_bomb(path: Path, number: int) -> Path:
         # As HEVC in MP4: the muxer asks for a configuration of VVC that describes the pictures.
         stream = output.add_mux_stream("hevc" if is_mp4 else "vvc", rate=RATE, width=64, height=48)
         for index in range(12):
-            parts = units + [delimiter] * (UNITS if index == number else 0)
+            parts = units + [delimiter] * (count if index == number else 0)
             packet = av.Packet(
                 b"".join(
                     (len(part).to_bytes(4, "big") if is_mp4 else b"\0\0\1") + part for part in parts
