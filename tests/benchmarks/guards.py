@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import struct
 import subprocess
 import sys
@@ -149,6 +150,7 @@ def main() -> None:
     if arguments.without:  # one of the processes
         print(json.dumps(_read(arguments.words[0], arguments.without)))
         return
+    os.environ["SVT_LOG"] = "0"  # the encoder of AV1 prints pages otherwise
     print(f"PyAV {av.__version__}, FFmpeg {av.ffmpeg_version_info}, {hardware()['cpu']}\n")
     print("| guard | file | KB | with it | | without it | |")
     print("|---|---|--:|--:|---|--:|---|")
@@ -181,7 +183,7 @@ def _in_a_process(path: Path, without: str) -> str:
 
 
 def _read(path: str, without: str) -> tuple[int, float, str]:
-    with _switched(SWITCHES[without]):
+    with switched(SWITCHES[without]):
         limit_memory(_MEMORY)
         before, start = forget_peak(), time.perf_counter()
         try:
@@ -194,7 +196,8 @@ def _read(path: str, without: str) -> tuple[int, float, str]:
 
 
 @contextlib.contextmanager
-def _switched(changes: dict[str, object]) -> Iterator[None]:
+def switched(changes: dict[str, object]) -> Iterator[None]:
+    """Puts other things in place of guards while the context lasts."""
     with contextlib.ExitStack() as stack:
         for name, value in changes.items():
             stack.enter_context(mock.patch(f"timesformer_runtime.video.{name}", value))
