@@ -105,7 +105,7 @@ def _fragments(path: Path) -> None:
 
 
 def _listed(path: Path) -> None:
-    """A fragment of 9 MB, so that its packets are not kept, and the decoder seeks."""
+    """A file of 9 MB, so that its packets are not kept, and the decoder seeks."""
     noise = np.random.default_rng(0).integers(0, 256, (60, 240, 320, 3)).astype(np.uint8)
     data = tables.write_tracks(path, noise, 8).read_bytes()
     path.write_bytes(tables.with_listed_fragment(data, tables.fragment(8, len(data))))
