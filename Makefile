@@ -21,8 +21,8 @@ BIN := $(VENV)/bin
 DEMO := demo/shot-transitions-divided-onnx
 SAMPLES := runtime/timesformer_runtime/sample_clips
 
-.PHONY: help setup lock demo test test-versions lint bench bench-peers bench-video accuracy fuzz \
-  fuzz-models check-without-vnni train train-divided train-joint train-space clean
+.PHONY: help setup lock demo test test-versions lint bench bench-peers bench-video bench-guards accuracy \
+  fuzz fuzz-models check-without-vnni train train-divided train-joint train-space clean
 .DELETE_ON_ERROR:
 
 help:
@@ -38,6 +38,7 @@ help:
 	@echo "make bench   speed and memory against the plain recipe and PyTorch (an hour, 6 GB)"
 	@echo "make bench-peers  the same, and against all others, in an environment of their own"
 	@echo "make bench-video  decoding, timeline, batch, stream and isolated reading"
+	@echo "make bench-guards  hostile videos: memory and time with the guards, and without"
 	@echo "make accuracy     what int8, fp16 and q4 cost over 2,700 held-out clips"
 	@echo "make check-without-vnni  int8 on an emulated CPU without VNNI (needs qemu-user)"
 	@echo "make fuzz    damaged videos for ten minutes"
@@ -136,6 +137,9 @@ bench: setup
 
 bench-peers: setup
 	$(BIN)/python -m tests.benchmarks.peers $(BENCH_ARGS)
+
+bench-guards: setup
+	$(BIN)/python -m tests.benchmarks.guards $(BENCH_ARGS)
 
 # VIDEOS=DIR also compares decoding on the real videos in that folder.
 VIDEOS ?= $(SAMPLES)

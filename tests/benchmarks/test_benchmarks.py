@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import pkgutil
 import re
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from tests import tiny_graphs
-from tests.benchmarks import markdown, plot, results_file, tables
+from tests.benchmarks import guards, markdown, plot, results_file, tables
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.competitors import Competitor
 from tests.benchmarks.contest import Entry, contest
@@ -328,3 +329,10 @@ def test_the_plot_shows_what_was_measured_the_fastest_first() -> None:
     assert plot.bars(_results()) == [("int8", 1.0), ("slow", 2.0)]
     with pytest.raises(KeyError):
         plot.bars({"parts": {}})
+
+
+@pytest.mark.parametrize("changes", guards.SWITCHES.values(), ids=list(guards.SWITCHES))
+def test_each_guard_can_be_switched_off(changes: dict[str, object]) -> None:
+    with guards.switched(changes):
+        for name, value in changes.items():
+            assert pkgutil.resolve_name(f"timesformer_runtime.video.{name}") is value

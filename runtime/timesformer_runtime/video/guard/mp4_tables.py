@@ -38,20 +38,22 @@ def check_sample_tables(video_file: VideoFile) -> None:
         VideoLimitError: The file announces too many packets.
         OSError: The file cannot be read.
     """
-    tracks = [_Track()]
-    in_fragments = 0
+    track = _Track()
+    packets = repeated = 0
     for box in find_boxes(video_file, _KINDS):
         if box.kind == b"trak":
-            tracks.append(_Track())
+            packets += track.packets()
+            repeated += track.packets() * track.edits
+            track = _Track()
         elif box.kind == b"trun":
-            in_fragments += to_int(box.read(8)[4:])
+            packets += to_int(box.read(8)[4:])
         elif box.kind in _KINDS:
-            tracks[-1].add(box)
+            track.add(box)
+    packets += track.packets()
+    repeated += track.packets() * track.edits
     limit = video_file.watch.limits.max_packets
-    packets = [track.packets() for track in tracks]
-    if in_fragments + sum(packets) > _ALL_TRACKS * limit:
-        video_file.watch.check_packets(in_fragments + sum(packets))
-    repeated = sum(count * track.edits for count, track in zip(packets, tracks, strict=True))
+    if packets > _ALL_TRACKS * limit:
+        video_file.watch.check_packets(packets)
     if repeated > _WITH_EDITS * limit:
         raise VideoLimitError(
             f"{video_file.name} has edit lists by which its packets may become {repeated}, more "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tracemalloc
 import zlib
 from fractions import Fraction
 from pathlib import Path
@@ -21,8 +22,9 @@ from tests.video_files import moving_pictures, read_clip, write_video
 
 LIMITS = DecodeLimits(max_packets=100)
 FRAGMENTS = {"movflags": "frag_keyframe+empty_moov"}
+SAMPLES = (b"moov", b"trak", b"mdia", b"minf", b"stbl")
 PATH = {
-    b"stsz": (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsz"),
+    **{kind: (*SAMPLES, kind) for kind in (b"stsz", b"stsc", b"stts")},
     b"elst": (b"moov", b"trak", b"edts", b"elst"),
     b"trun": (b"moof", b"traf", b"trun"),
 }
@@ -52,6 +54,13 @@ def box(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I4s", 8 + len(content), kind) + content
 
 
+def for_any_number(data: bytes) -> bytes:
+    """A file whose other tables hold for any number of samples, and without its edits."""
+    data = with_box(data, b"stsc", struct.pack(">IIIII", 0, 1, 1, (1 << 31) - 1, 1))
+    data = with_box(data, b"stts", struct.pack(">IIII", 0, 1, (1 << 31) - 1, 512))
+    return data.replace(b"elst", b"free")
+
+
 def with_child(data: bytes, path: tuple[bytes, ...], child: bytes) -> bytes:
     """Adds a box at the end of the first box on this path."""
     end = len(data)
@@ -61,6 +70,59 @@ def with_child(data: bytes, path: tuple[bytes, ...], child: bytes) -> bytes:
         end = min(end, offset + size)
         data = data[:offset] + struct.pack(">I", size + len(child)) + data[offset + 4 :]
     return data[:end] + child + data[end:]
+
+
+def write_tracks(path: Path, frames: npt.NDArray[np.uint8], tracks: int) -> Path:
+    """A file of fragments with so many tracks; only the first has all frames."""
+    plain = write_video(
+        path.with_name("plain.mp4"), frames, options={"x264-params": "keyint=10:qp=1"}
+    )
+    flags = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}  # nothing moves the data
+    with av.open(str(plain)) as given, av.open(str(path), "w", options=flags) as output:
+        source = given.streams.video[0]
+        copies = [output.add_stream_from_template(source) for _ in range(tracks)]
+        for index, packet in enumerate(packet for packet in given.demux(source) if packet.size):
+            for copy in copies[: 1 if index else None]:
+                made = av.Packet(bytes(packet))
+                made.pts, made.dts, made.time_base = packet.pts, packet.dts, packet.time_base
+                made.is_keyframe, made.stream = packet.is_keyframe, copy
+                output.mux(made)
+    return path
+
+
+def fragment(tracks: int, samples: int) -> bytes:
+    """A fragment that announces so many samples of each track."""
+    run = box(b"trun", struct.pack(">II", 0, samples))
+    heads = (  # each sample lasts 512 ticks and has 1000 bytes
+        box(b"tfhd", struct.pack(">IIII", 0x020018, number, 512, 1000))
+        for number in range(1, tracks + 1)
+    )
+    parts = b"".join(box(b"traf", head + run) for head in heads)
+    return box(b"moof", box(b"mfhd", struct.pack(">II", 0, 1)) + parts)
+
+
+def with_fragment(data: bytes, made: bytes) -> bytes:
+    """A file of fragments that begins with another one."""
+    first = data.index(b"moof") - 4
+    return data[:first] + made + data[first:]
+
+
+def with_listed_fragment(data: bytes, made: bytes, *, version: int = 0, inside: int = 16) -> bytes:
+    """A file of fragments with an index that lists all of them as one, and another one behind.
+
+    Args:
+        data: The file.
+        made: The other fragment; it lies in a box that is left out.
+        version: Of the index.
+        inside: How far behind the beginning of that box the index says that it begins.
+    """
+    first = data.index(b"moof") - 4
+    hidden = box(b"free", bytes(8) + made)
+    times = struct.pack(">QQ" if version else ">II", 0, 0)
+    lengths = (len(data) - first + inside, len(hidden) - inside)
+    rows = b"".join(struct.pack(">III", length, 10_000, 0) for length in lengths)
+    fields = struct.pack(">III", version << 24, 1, 12800) + times + struct.pack(">HH", 0, 2)
+    return data[:first] + box(b"sidx", fields + rows) + data[first:] + hidden
 
 
 MANY = box(b"stsz", struct.pack(">III", 0, 1, 50_000))
@@ -154,20 +216,36 @@ def test_announced_packets_are_counted_before_there_is_room_for_them(
             read_clip(source, first_and_last, limits=LIMITS)
 
 
+def test_fragments_of_many_tracks_are_counted_together(tmp_path: Path) -> None:
+    """FFmpeg 9 compares with the size of the file, for each track on its own."""
+    path = write_tracks(tmp_path / "video.mp4", moving_pictures(40), 10)
+    data = path.read_bytes()
+    assert read_clip(path, first_and_last, limits=LIMITS).count == 40
+    path.write_bytes(with_fragment(data, fragment(10, 90)))
+    with pytest.raises(VideoLimitError, match="has more than 100 packets"):
+        read_clip(path, first_and_last, limits=LIMITS)
+
+
+def test_many_tracks_take_no_memory_of_the_guard() -> None:
+    track = box(b"trak", box(b"stsz", bytes(12)))
+    source = io.BytesIO(box(b"ftyp", b"qt  \0\0\0\0") + box(b"moov", track * 20_000))
+    tracemalloc.start()
+    try:
+        with locate(source):
+            _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1 << 20
+
+
 @pytest.mark.parametrize("version", [0, 1])
 def test_fragments_to_which_an_index_leads_are_counted(version: int, tmp_path: Path) -> None:
     path = tmp_path / "video.mp4"
     write_video(path, moving_pictures(40), container_options=FRAGMENTS)
     data = path.read_bytes()
-    first = data.index(b"moof") - 4
-    trun = box(b"trun", struct.pack(">II", 0, 50_000))
-    hidden = box(b"free", bytes(8) + box(b"moof", box(b"traf", trun)))
-    times = struct.pack(">QQ" if version else ">II", 0, 0)
-    for inside in (0, 16):  # how far behind the beginning of a box the second fragment begins
-        lengths = (len(data) - first + inside, len(hidden) - inside)
-        rows = b"".join(struct.pack(">III", length, 10_000, 0) for length in lengths)
-        fields = struct.pack(">III", version << 24, 1, 12800) + times + struct.pack(">HH", 0, 2)
-        path.write_bytes(data[:first] + box(b"sidx", fields + rows) + data[first:] + hidden)
+    made = fragment(1, 50_000)
+    for inside in (0, 16):
+        path.write_bytes(with_listed_fragment(data, made, version=version, inside=inside))
         if not inside:
             with locate(path, LIMITS) as video_file:
                 assert video_file.size() == path.stat().st_size

@@ -82,12 +82,12 @@ def evenly(count: int) -> FrameIndices:
     return np.linspace(0, count - 1, 8).astype(np.int64)
 
 
-def write_bomb(path: Path, codec: str, number: int) -> Path:
+def write_bomb(path: Path, codec: str, number: int, count: int = NAL_UNIT_COUNT) -> Path:
     """Writes a file in which the packet of this number has far too many NAL units."""
     nal_unit = NAL_UNIT[codec]
     if path.suffix in {".h264", ".hevc"}:
         write_video(path, moving_pictures(16), codec=codec, options=QUIET[codec])
-        path.write_bytes(path.read_bytes() + nal_unit * NAL_UNIT_COUNT)
+        path.write_bytes(path.read_bytes() + nal_unit * count)
         return path
     plain = path.with_name(f"plain_{path.stem}.mp4")
     if path.suffix in {".ts", ".avi"}:  # whose packets have start codes
@@ -102,13 +102,13 @@ def write_bomb(path: Path, codec: str, number: int) -> Path:
             data = bytes(packet)
             if index == number and path.name.startswith("by_lengths"):
                 small = nal_unit[3:] + b"\x80"
-                data += (len(small).to_bytes(4, "big") + small) * NAL_UNIT_COUNT
+                data += (len(small).to_bytes(4, "big") + small) * count
             elif index == number and plain.suffix == ".mp4":
                 # One NAL unit by its length, as the container has it; many by its start codes.
-                inside = nal_unit[3:] + b"\0" + nal_unit * NAL_UNIT_COUNT + b"\x80"
+                inside = nal_unit[3:] + b"\0" + nal_unit * count + b"\x80"
                 data += len(inside).to_bytes(4, "big") + inside
             elif index == number:
-                data += nal_unit * NAL_UNIT_COUNT
+                data += nal_unit * count
             made = av.Packet(data)
             made.pts = made.dts = index
             made.time_base, made.is_keyframe = Fraction(1, RATE), packet.is_keyframe
@@ -119,7 +119,7 @@ def write_bomb(path: Path, codec: str, number: int) -> Path:
     return path
 
 
-def write_vvc_bomb(path: Path, number: int) -> Path:
+def write_vvc_bomb(path: Path, number: int, count: int = NAL_UNIT_COUNT) -> Path:
     """Writes a VVC file with far too many NAL units in a packet; none of its frames decodes.
 
     There is no encoder for it here. In MPEG-TS start codes separate NAL units; in MP4 lengths do.
@@ -131,7 +131,7 @@ def write_vvc_bomb(path: Path, number: int) -> Path:
         # As HEVC in MP4: the muxer asks for a configuration of VVC that describes the frames.
         stream = output.add_mux_stream("hevc" if is_mp4 else "vvc", rate=RATE, width=64, height=48)
         for index in range(12):
-            parts = usual + [delimiter] * (NAL_UNIT_COUNT if index == number else 0)
+            parts = usual + [delimiter] * (count if index == number else 0)
             packet = av.Packet(
                 b"".join(
                     (len(part).to_bytes(4, "big") if is_mp4 else b"\0\0\1") + part for part in parts
