@@ -83,8 +83,9 @@ def collect(classifier: VideoClassifier, source: Any, make: str) -> None:
 
 def settled(log: Path) -> int:
     """The number of lines of a file, once it has stopped growing."""
-    before = -1
+    before, deadline = -1, time.monotonic() + PATIENCE
     while (count := log.read_bytes().count(b"\n")) != before:
+        assert time.monotonic() < deadline, f"{log} still grows"
         before = count
         time.sleep(0.5)
     return count

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -96,15 +97,21 @@ time.sleep(1)
 """
 
 
-def started(folder: Path, what: str, log: Path) -> subprocess.Popen[str]:
+@contextlib.contextmanager
+def started(folder: Path, what: str, log: Path) -> Iterator[subprocess.Popen[str]]:
     """Starts a program whose reader processes hang until they are killed."""
-    return subprocess.Popen(
+    program = subprocess.Popen(
         [sys.executable, "-c", SCRIPT + what, log],
         cwd=folder,
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
+    try:
+        yield program
+    finally:  # a test that failed leaves nothing that hangs
+        program.kill()
+        program.communicate()
 
 
 def are_gone(processes: set[int]) -> bool:
@@ -127,13 +134,13 @@ def test_processes_end_with_their_parent(
     folder: Path, tmp_path: Path, what: str, number: signal.Signals
 ) -> None:
     log = tmp_path / "log"
-    program = started(folder, what, log)
-    deadline = time.monotonic() + PATIENCE
-    while not log.exists() or settled(log) == 0:
-        assert time.monotonic() < deadline
-    processes = set(map(int, log.read_text().split()))
-    program.send_signal(number)
-    _, errors = program.communicate(timeout=PATIENCE)
+    with started(folder, what, log) as program:
+        deadline = time.monotonic() + PATIENCE
+        while not log.exists() or settled(log) == 0:
+            assert time.monotonic() < deadline
+        processes = set(map(int, log.read_text().split()))
+        program.send_signal(number)
+        _, errors = program.communicate(timeout=PATIENCE)
     assert program.returncode == -number
     if number == signal.SIGINT:
         assert errors.rstrip().endswith("KeyboardInterrupt")
@@ -145,8 +152,8 @@ def test_processes_end_with_their_parent(
 def test_a_timeline_that_is_forgotten_does_not_keep_the_interpreter(
     folder: Path, tmp_path: Path
 ) -> None:
-    program = started(folder, FORGOTTEN, tmp_path / "log")
-    _, errors = program.communicate(timeout=PATIENCE)
+    with started(folder, FORGOTTEN, tmp_path / "log") as program:
+        _, errors = program.communicate(timeout=PATIENCE)
     assert (program.returncode, errors) == (0, "")
     assert are_gone(set(map(int, (tmp_path / "log").read_text().split())))
 
