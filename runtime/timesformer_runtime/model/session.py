@@ -52,7 +52,7 @@ _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 
 @dataclasses.dataclass(frozen=True)
 class TensorInfo:
-    """A graph input or output: dimensions are integers where static, else names or None."""
+    """A graph's input or output; static dimensions are integers, others are names or None."""
 
     name: str
     type: str
@@ -62,7 +62,7 @@ class TensorInfo:
 class Session:
     """One loaded graph. Calls of ``run`` may come from several threads at once.
 
-    A process that is forked later loads the graph again when it runs it.
+    A process that is forked later loads the graph again when it first runs the graph.
 
     Args:
         graph: The ``.onnx`` file, or its contents.
@@ -71,15 +71,15 @@ class Session:
 
     Attributes:
         device: As given.
-        providers: The providers that the session really has.
+        providers: The providers that the session really uses.
         threads: CPU threads that one run uses.
         inputs: The inputs of the graph.
         outputs: The outputs of the graph.
         metadata: The file's ``metadata_props``.
         files: The versions of the graph's file and of its weights' files that were loaded; for a
             graph that was given as bytes only its weights' files.
-        wide_products: Whether the signed 8-bit weights of an int8 file are computed in 16 bits,
-            because 8-bit products overflow on this processor. It is slower than 8 bits, but right.
+        wide_products: True if the session computes an int8 file in 16 bits, because 8-bit products
+            overflow on this processor. Products of 16 bits are slower, but right.
 
     Raises:
         InvalidModelError: The graph is not an ONNX model that this ONNX Runtime can load.
@@ -135,10 +135,10 @@ class Session:
         Args:
             outputs: Names in the graph.
             feeds: Arrays by the names of the graph's inputs.
-            seconds: How long it may take; a single operation is not interrupted.
+            seconds: How long the run may take; a single operation is not interrupted.
 
         Raises:
-            InvalidModelError: The graph failed on this input on the CPU.
+            InvalidModelError: The graph failed on the CPU.
             DeviceError: The graph failed on another device.
             InferenceTimeoutError: The graph was not done in time.
         """
@@ -172,16 +172,16 @@ class Session:
     def leave_to_parent(self) -> None:
         """Gives up the parent's session in a forked process, which lacks the session's threads.
 
-        A session of one CPU thread needs no other threads: the child keeps it, so that both share
-        the weights. If the fork came during a run, the child gives up this session too: the locks
-        of that run would stay locked for ever.
+        A session of one CPU thread needs no other threads: the child keeps it, so that both
+        processes share the weights. If the fork came during a run, the child gives up such a
+        session too: the locks of the run would stay locked for ever.
         """
         self._lock = threading.Lock()
         if self.threads == 1 and self.device.name == "cpu" and not self._runs:
             return
         self._runs.clear()
         if self._session is not None:
-            # The session's destructor would wait for those threads: it must never run.
+            # The session's destructor would wait for the missing threads: it must never run.
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._session))
             self._session = None
 
@@ -295,10 +295,10 @@ def _config_entries(settings: SessionSettings) -> dict[str, str]:
 
 
 def _give_back_freed_memory() -> None:
-    """Returns memory to the system that was freed after parsing and packing the weights.
+    """Returns to the system the memory that was freed after parsing and packing the weights.
 
-    For a float32 base model this is 45 MB of 520, for an int8 one given as bytes 100 of 250. Only
-    glibc keeps such memory, and only glibc has the function.
+    This is 45 MB of 520 for a float32 base model, and 100 of 250 for an int8 one given as bytes.
+    Only glibc keeps such memory, and only glibc has the function ``malloc_trim``.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
     if trim is not None:
@@ -310,6 +310,6 @@ def _tensor_info(node: Any) -> TensorInfo:
 
 
 def as_float32(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """An output as float32, whatever type the graph computes in; infinite where it is too large."""
+    """Converts an output of any type to float32; values that are too large become infinite."""
     with np.errstate(over="ignore"):
         return array.astype(np.float32, copy=False)
