@@ -21,8 +21,8 @@ _START = (
     "import sys; sys.path[:] = sys.argv[2:]; "
     "from timesformer_runtime.isolation.child import main; main(int(sys.argv[1]))"
 )
-_START_SECONDS = 120.0  # imports take a fraction of one; the machine may be busy
-_END_SECONDS = 3.0  # from the last message of a process to its end
+_START_SECONDS = 120.0  # the start takes less than one second, except on a busy machine
+_END_SECONDS = 3.0  # to wait, after a broken connection, until the process has ended
 _LONGEST_WAIT = 1e6  # seconds; sockets refuse longer timeouts
 
 
@@ -58,8 +58,8 @@ class ReaderProcess:
     """A process that reads videos, one at a time.
 
     Attributes:
-        is_used: Whether the process ever got a video; that one may have damaged the process.
-        is_free: Whether the process can take a task now.
+        is_used: True once the process got a video, which may have damaged the process.
+        is_free: True while the process can take a task.
 
     Raises:
         InvalidVideoError: The process does not start.
@@ -81,7 +81,7 @@ class ReaderProcess:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the process still runs; False in a fork of the process that started it."""
+        """True while the process runs; False in a fork of the process that started it."""
         return self._process.poll() is None
 
     def answers(

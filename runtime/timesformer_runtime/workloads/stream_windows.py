@@ -1,4 +1,4 @@
-"""Windows of live frames: each of one connection, and numbered, so that gaps are noticed."""
+"""Makes windows of live frames: each of one connection, and numbered, to notice skipped ones."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _ROUNDING = 1e-6  # seconds
 
 
 class LiveWindow(NamedTuple):
-    """A window whose frames are converted, and the state of the stream at its last frame.
+    """A window with converted frames, and the state of the stream when the window was complete.
 
     Attributes:
         window: The window.
         offset: Seconds from the stream's first frame to the first of the window's connection.
-        number: Number of windows that were complete before.
-        first: Number of frames that were used before the window starts.
-        stop: Number of frames that were used up to the window's last one, which is included.
-        missing: Number of frames that were dropped unseen so far.
+        number: Number of windows that were complete before this one.
+        first: Number of frames that ``LiveWindows`` took before the window starts.
+        stop: Number of frames that ``LiveWindows`` took up to ``newest``, which is included.
+        missing: Number of frames so far that were dropped before ``LiveWindows`` took them.
         newest: The frame that completed the window.
         decoding: Seconds that decoding to RGB took so far.
         converting: Seconds that the conversion to the model's input took so far.
