@@ -117,7 +117,7 @@ class LoadedModel:
         dtype: The variant that was loaded, such as ``int8``; None where it is unknown.
         session: The loaded graph.
         input: The input of the graph.
-        preprocessing: Turns frames into the input; None where the graph preprocesses frames itself.
+        preprocessing: Turns frames into the input; None where the graph does the preprocessing.
         outputs: Maps the names used here, ``logits``, ``features``, ..., to the names in the
             graph.
         labels: Names of the classes; None where the model has no classes.

@@ -79,7 +79,7 @@ class Timeline(Iterator[Segment]):
     ) -> None:
         pipeline.check_outputs(["logits"])
         check_workers(workers)
-        # The threads hold the reader, and must not keep the timeline alive: so it is another object.
+        # The threads hold the reader, which is an object apart: they must not keep this one alive.
         self._reading = WindowReader(pipeline, video, settings, workers)
         self._segments = _segments(self._reading, ranking, merge=merge)
 
