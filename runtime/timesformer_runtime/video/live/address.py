@@ -35,7 +35,7 @@ _SCHEMES = {
     "http": (_WEB, _CONTAINERS),
     "https": (_WEB, _CONTAINERS),
 }
-# If the reader is too slow, FFmpeg drops packets, and not the connection.
+# If this process reads too slowly, FFmpeg drops packets and keeps the connection.
 _SCHEME_OPTIONS = {"udp": {"overrun_nonfatal": "1"}}
 
 
