@@ -131,7 +131,7 @@ def count_duplicates(indices: Sequence[int], num_frames: int) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class VideoResult:
-    """The result of one video: labels, the frames that were used, and what is wrong with the file.
+    """The result of one video: labels, the frames that were used, and problems of the file.
 
     Attributes:
         predictions: Best first; empty where ``logits`` were not asked for.

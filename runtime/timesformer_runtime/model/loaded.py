@@ -1,4 +1,4 @@
-"""A model that is ready to run: its graph, what goes in and comes out, labels, golden check.
+"""Loads a model, and describes it: its graph, input, outputs, labels and golden check.
 
 An ``.onnx`` file of timesformer-export states all of this in its ``metadata_props``. For other
 files, ``config.json`` and ``preprocessor_config.json`` beside the graph state it.
@@ -54,7 +54,7 @@ _FRAMES_TYPE = "tensor(uint8)"
 
 @dataclasses.dataclass(frozen=True)
 class Golden:
-    """The golden check of a file: what PyTorch answered for generated frames.
+    """The golden check of a file: generated frames, and PyTorch's answer for them.
 
     Attributes:
         seed: Seed of the generator in ``golden.py``.

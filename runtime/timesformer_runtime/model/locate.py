@@ -72,7 +72,7 @@ class ModelFiles:
 
     @property
     def preprocessor(self) -> PreprocessorConfig | None:
-        """The description that counts of those in ``preprocessor_files``, as transformers chooses.
+        """The description of the preprocessing, from one of ``preprocessor_files``.
 
         Raises:
             InvalidModelError: One of the files is broken.

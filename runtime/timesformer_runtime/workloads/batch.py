@@ -104,7 +104,7 @@ def _as_they_are_done(
         # thread without a traceback; a return would look like the end of the results.
         raise SystemExit from None
     except KeyboardInterrupt:
-        waits_for_jobs = False  # they may take as long as the limits allow
+        waits_for_jobs = False  # jobs may take as long as the limits allow
         raise
     finally:
         pool.close(wait=waits_for_jobs)

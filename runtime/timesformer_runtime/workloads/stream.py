@@ -306,7 +306,7 @@ def _is_special(path: str | os.PathLike[str]) -> bool:
     try:
         return not stat.S_ISREG(Path(path).stat().st_mode)
     except (OSError, ValueError):
-        return False  # opening it raises the error
+        return False  # opening the path raises the error
 
 
 def results_of(

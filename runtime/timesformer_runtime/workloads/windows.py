@@ -86,9 +86,9 @@ class Window(Generic[Converted]):
 class SlidingWindows(Generic[Decoded, Converted]):
     """Takes frames in the order in which they are shown, and gives windows.
 
-    Memory holds the newest frame, and the converted frames of the windows that are not complete. It
-    does not grow with the number of frames, nor with the time from one frame to the next: each
-    window is made when it is asked for.
+    Memory holds the newest frame, and the converted frames of the windows that are not complete.
+    Memory does not grow with the number of frames, nor with the time from one frame to the next:
+    each window is made when the caller asks for it.
 
     Args:
         settings: Length and stride.
@@ -178,8 +178,8 @@ class SlidingWindows(Generic[Decoded, Converted]):
     def finish(self) -> list[Window[Converted]]:
         """Gives the last window, where the video ends inside of it: at most one.
 
-        It is the first window that reaches the video's end. It is left out when the video shows
-        less than half of it, unless it is the only one.
+        The last window is the first one that reaches the video's end. This method leaves out a
+        last window of which the video shows less than half, unless it is the only window.
         """
         newest = self._newest
         if newest is None:
