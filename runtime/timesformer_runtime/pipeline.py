@@ -129,7 +129,7 @@ class Pipeline:
             return None
         from timesformer_runtime.isolation.readers import Readers  # noqa: PLC0415
 
-        return Readers(self.limits)
+        return Readers(self.limits, __name__)
 
     def check_outputs(self, outputs: Sequence[str]) -> None:
         """Makes sure, before any work, that the model has these outputs.

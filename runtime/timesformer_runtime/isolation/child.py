@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-import timesformer_runtime.workloads.timeline  # noqa: F401  # slow, so not during a video
 from timesformer_runtime import errors
 from timesformer_runtime.isolation import messages
 from timesformer_runtime.isolation.process import Task

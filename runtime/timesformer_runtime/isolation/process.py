@@ -17,8 +17,9 @@ from timesformer_runtime.video.source import Source
 
 Job = Callable[[Source], Iterator[Any]]
 
+# The imports of the jobs come first: they belong neither to the time of a video nor to its memory.
 _START = (
-    "import sys; sys.path[:] = sys.argv[2:]; "
+    "import importlib, sys; sys.path[:] = sys.argv[3:]; importlib.import_module(sys.argv[2]); "
     "from timesformer_runtime.isolation.child import main; main(int(sys.argv[1]))"
 )
 _START_SECONDS = 120.0  # the start takes less than one second, except on a busy machine
@@ -57,6 +58,10 @@ class AccidentError(Exception):
 class ReaderProcess:
     """A process that reads videos, one at a time.
 
+    Args:
+        jobs: The name of the module that the process imports at its start, because its jobs are
+            in there.
+
     Attributes:
         is_used: True once the process got a video, which may have damaged the process.
         is_free: True while the process can take a task.
@@ -65,7 +70,7 @@ class ReaderProcess:
         InvalidVideoError: The process does not start.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, jobs: str) -> None:
         self.is_used = False
         self.is_free = True
         self._is_ready = False
@@ -73,7 +78,7 @@ class ReaderProcess:
         self._file = self._connection.makefile("rb")
         try:
             with child_end:
-                self._process = _start(child_end.fileno())
+                self._process = _start(child_end.fileno(), jobs)
         except OSError as error:
             self._file.close()
             self._connection.close()
@@ -166,12 +171,12 @@ class ReaderProcess:
         return f"ended with code {code}"
 
 
-def _start(descriptor: int) -> subprocess.Popen[bytes]:
+def _start(descriptor: int, jobs: str) -> subprocess.Popen[bytes]:
     # The process gets a group of its own, because Ctrl-C on a terminal is for the parent. With -P
     # it imports nothing from the working directory, which may hold files of strangers.
     paths = [path or os.getcwd() for path in sys.path if isinstance(path, str)]  # noqa: PTH109
     return subprocess.Popen(  # noqa: S603
-        [sys.executable, "-P", "-c", _START, str(descriptor), *paths],
+        [sys.executable, "-P", "-c", _START, str(descriptor), jobs, *paths],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         pass_fds=[descriptor],

@@ -27,10 +27,13 @@ class Readers:
 
     Args:
         limits: Limits for reading one video.
+        jobs: The name of the module that the processes import at their start, because their jobs
+            are in there.
     """
 
-    def __init__(self, limits: DecodeLimits) -> None:
+    def __init__(self, limits: DecodeLimits, jobs: str) -> None:
         self._limits = limits
+        self._jobs = jobs
         self._free: collections.deque[ReaderProcess] = collections.deque()
         self._busy: set[ReaderProcess] = set()
         self._is_closed = False
@@ -112,7 +115,7 @@ class Readers:
     @contextlib.contextmanager
     def _process(self, *, is_new: bool) -> Iterator[ReaderProcess]:
         """Lends a process while the context lasts: one that is free, or a new one."""
-        process = (None if is_new else self._next_free()) or ReaderProcess()
+        process = (None if is_new else self._next_free()) or ReaderProcess(self._jobs)
         self._busy.add(process)
         atexit.register(process.kill)  # so that no thread waits for it when the interpreter ends
         try:
