@@ -17,7 +17,7 @@ from timesformer_runtime.video.source import Source
 
 Job = Callable[[Source], Iterator[Any]]
 
-# The imports of the jobs come first: they belong neither to the time of a video nor to its memory.
+# The process imports the jobs first, so that the import costs no video's time or memory.
 _START = (
     "import importlib, sys; sys.path[:] = sys.argv[3:]; importlib.import_module(sys.argv[2]); "
     "from timesformer_runtime.isolation.child import main; main(int(sys.argv[1]))"
@@ -59,8 +59,8 @@ class ReaderProcess:
     """A process that reads videos, one at a time.
 
     Args:
-        jobs: The name of the module that the process imports at its start, because its jobs are
-            in there.
+        jobs: Name of the module in which the jobs are defined; the process imports it at its
+            start.
 
     Attributes:
         is_used: True once the process got a video, which may have damaged the process.

@@ -27,8 +27,8 @@ class Readers:
 
     Args:
         limits: Limits for reading one video.
-        jobs: The name of the module that the processes import at their start, because their jobs
-            are in there.
+        jobs: Name of the module in which the jobs are defined; each process imports it at its
+            start.
     """
 
     def __init__(self, limits: DecodeLimits, jobs: str) -> None:
@@ -117,7 +117,7 @@ class Readers:
         """Lends a process while the context lasts: one that is free, or a new one."""
         process = (None if is_new else self._next_free()) or ReaderProcess(self._jobs)
         self._busy.add(process)
-        atexit.register(process.kill)  # so that no thread waits for it when the interpreter ends
+        atexit.register(process.kill)  # so that no thread waits for the process at the end
         try:
             if self._is_closed:
                 process.kill()

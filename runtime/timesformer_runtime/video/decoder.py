@@ -65,9 +65,9 @@ class VideoDecoder:
 
     An index counts the frames as they come out of FFmpeg when it decodes the whole file from its
     start; a packet that fails to decode gives no frame. Where the packets tell which of them the
-    wanted frames need, the decoder decodes only these. The decoder turns frames upright as the rotation
-    metadata says, and leaves non-square pixels and interlacing as they are, as training pipelines
-    do.
+    wanted frames need, the decoder decodes only these. The decoder turns frames upright as the
+    rotation metadata says, and leaves non-square pixels and interlacing as they are, as training
+    pipelines do.
 
     Files may come from strangers: the decoder opens only plain video containers, follows no
     reference to other files or to the network, and stays within ``limits``.
@@ -80,7 +80,8 @@ class VideoDecoder:
         limits: Limits for reading the video; the time counts from here to ``close``.
         convert: Makes of each frame, uint8 RGB [H, W, 3], the array that the result holds. The
             decoder calls it right after decoding a frame, so that large frames are not all in
-            memory together. The decoder calls it again for some frames where a file turns out to be damaged.
+            memory together. The decoder calls it again for some frames where a file turns out to be
+            damaged.
         scale_to: Maps the height and width of an upright frame to those that FFmpeg scales it to.
         square_pixels: True to make frames whose pixels are not square wider or narrower.
 

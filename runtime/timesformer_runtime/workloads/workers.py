@@ -23,9 +23,9 @@ class Workers:
     """A pool of threads that accepts jobs even after the main thread has ended.
 
     ``concurrent.futures.ThreadPoolExecutor`` refuses jobs once the main thread has ended, although
-    another thread may still need results. That pool also keeps the interpreter from ending before all jobs
-    are done, even if only a daemon thread wants the results. When the interpreter ends, this pool
-    drops the jobs that have not begun, and the interpreter waits for the others.
+    another thread may still need results. That pool also keeps the interpreter from ending before
+    all jobs are done, even if only a daemon thread wants the results. When the interpreter ends,
+    this pool drops the jobs that have not begun, and the interpreter waits for the others.
 
     Args:
         count: Largest number of threads.
