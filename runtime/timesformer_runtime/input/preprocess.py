@@ -271,6 +271,7 @@ class Preprocessing:
         return result
 
     def _result_size(self, frame: Frame, resized: tuple[int, int]) -> tuple[int, int]:
+        """Computes height and width of the result; refuses sizes that take too much memory."""
         size = self.output_size or resized
         if max(size) > _MAX_SIDE:
             raise InvalidVideoError(

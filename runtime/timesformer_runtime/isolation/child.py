@@ -125,7 +125,7 @@ def _picklable(error: Exception) -> Exception:
 
 
 def _is_about_memory(error: BaseException | None) -> bool:
-    """Tells whether an error, or one that led to it, says that there is not enough memory."""
+    """True if an error, or an error that caused it, says that there is not enough memory."""
     while error is not None:
         if isinstance(error, MemoryError):
             return True

@@ -32,6 +32,7 @@ def class_names(config: Mapping[str, Any]) -> tuple[str, ...] | None:
 
 
 def _ordered(pairs: Iterable[tuple[object, object]], key: str) -> tuple[str, ...]:
+    """Orders names by class index; refuses gaps and two names for one class."""
     names: dict[int, str] = {}
     for given, name in pairs:
         index = _index(given, key)

@@ -315,6 +315,7 @@ def _may_name_files(reader: Reader) -> bool:
 
 
 def _tensors(reader: Reader) -> Iterator[Field]:
+    """Gives all tensors of a model, also those in nested graphs, functions and attributes."""
     waiting: list[tuple[str, Field | None]] = [("model", None)]
     while waiting:
         kind, message = waiting.pop()

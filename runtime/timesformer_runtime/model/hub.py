@@ -1,4 +1,4 @@
-"""Files from the Hugging Face Hub, by huggingface_hub, with errors that say what to do.
+"""Downloads files from the Hugging Face Hub with huggingface_hub; errors say what to do.
 
 The library honours the standard variables (HF_ENDPOINT, HF_TOKEN, HF_HOME, HF_HUB_OFFLINE, ...).
 This module imports the library on first use only: models on this machine run without it.
@@ -163,7 +163,7 @@ def _network_errors() -> tuple[type[BaseException], ...]:
 
 @contextlib.contextmanager
 def _translated(repo_id: str, revision: str | None, filename: str | None) -> Iterator[None]:
-    """Turns what huggingface_hub raises into our errors, in one line each."""
+    """Turns errors of huggingface_hub into errors of this package, in one line each."""
     errors = _errors_of_the_library(repo_id)
     where = f"{repo_id} at revision {revision}" if revision else repo_id
     what = f"{filename or 'the list of files'} of {where}"
@@ -242,6 +242,7 @@ def _quiet() -> Iterator[None]:
 def _not_cached(
     where: str, filename: str | None, error: Exception
 ) -> HubError | ModelNotFoundError:
+    """Makes the error for a file that is neither in the cache nor reachable on the Hub."""
     what = f"{filename} of {where}" if filename else where
     if getattr(error.__cause__, "response", None) is not None:
         return _refused(where, error.__cause__)

@@ -173,6 +173,7 @@ def load_model(
 
 
 def _describe(files: ModelFiles, session: Session) -> LoadedModel:
+    """Reads and checks what the metadata and files of a model state about the graph."""
     metadata = _own_metadata(session.metadata)
     config = _json_entry(metadata, "config") or files.config or {}
     _check_sampling(metadata)
@@ -243,6 +244,7 @@ def _read_dtype(metadata: Mapping[str, str]) -> str | None:
 
 
 def _only_input(session: Session) -> TensorInfo:
+    """Checks that the graph has one input, of 5 dimensions; returns the input."""
     if len(session.inputs) != 1 or len(session.inputs[0].shape) != 5:
         found = "; ".join(
             f"{named(node.name)} {quoted(list(node.shape))}" for node in session.inputs[:10]
@@ -324,6 +326,7 @@ def _read_preprocessing(
 def _check_preprocessing(
     preprocessing: Preprocessing, tensor: TensorInfo, config: Mapping[str, Any]
 ) -> None:
+    """Checks that the preprocessing makes the channels and size that the graph takes."""
     channels = tensor.shape[2]
     if not isinstance(channels, int):
         channels = config.get("num_channels")
@@ -344,6 +347,7 @@ def _check_preprocessing(
 
 
 def _read_outputs(session: Session) -> Mapping[str, str]:
+    """Maps the names of outputs that this package uses to their names in the graph."""
     outputs = {node.name: node.name for node in session.outputs if node.type in _NUMBER_TYPES}
     others = [node for node in session.outputs if node.name not in outputs]
     if not outputs or any(node.name in _MAIN_OUTPUTS for node in others):

@@ -67,7 +67,7 @@ class ModelFiles:
 
     @property
     def config(self) -> Mapping[str, Any] | None:
-        """Contents of ``config_file``; raises InvalidModelError where it is broken."""
+        """Contents of ``config_file``; raises InvalidModelError where the file is broken."""
         return None if self.config_file is None else read_json_object(self.config_file)
 
     @property
@@ -153,6 +153,7 @@ def _exists(path: Path) -> bool:
 
 
 def _one_file(path: Path, name: str, dtype: str | None) -> ModelFiles:
+    """Finds the files beside one ``.onnx`` file, also where the path is a link."""
     if path.suffix in _PYTORCH_SUFFIXES:
         raise InvalidModelError(f"{name}: PyTorch weights cannot run here; {_export_remedy(name)}")
     if path.suffix != ".onnx":
@@ -170,6 +171,7 @@ def _one_file(path: Path, name: str, dtype: str | None) -> ModelFiles:
 
 
 def _in_folder(folder: Path, name: str, device: str, dtype: str | None) -> ModelFiles:
+    """Chooses the graph in a folder, and finds the files beside the graph."""
     try:
         names = [
             path.relative_to(folder).as_posix()
@@ -200,6 +202,8 @@ def _in_cache(name: str, device: str, dtype: str | None) -> ModelFiles:
 def _on_hub(
     name: str, device: str, dtype: str | None, revision: str | None, local_files_only: bool
 ) -> ModelFiles:
+    """Chooses the graph of a model on the Hub, and downloads the graph and its files."""
+
     def download(file: str) -> Path:
         return hub.download(name, file, revision=revision, local_files_only=local_files_only)
 
@@ -273,6 +277,7 @@ def _graphs(names: Sequence[str]) -> list[str]:
 
 
 def _what_it_has(names: Sequence[str], model: str) -> str:
+    """Describes the files of a model without a usable graph, with a remedy."""
     graphs = _graphs(names)
     if graphs:
         remedy = f"download one with `hf download {model}` and give its path"

@@ -157,6 +157,7 @@ class Session:
     def _run_error(
         self, error: Exception, feeds: Mapping[str, npt.NDArray[Any]], stopped_after: float | None
     ) -> InferenceTimeoutError | InvalidModelError | DeviceError:
+        """Makes the error for a failed run; ``stopped_after`` is None unless the time was over."""
         if stopped_after is not None:
             return InferenceTimeoutError(
                 f"{self._name}: one run of the model is not done after {stopped_after:.3g} "
@@ -221,6 +222,7 @@ class Session:
         raise being_written(self._name)
 
     def _source(self, *, copies: bool) -> GraphSource:
+        """Checks the graph; returns the path or contents from which to start a session."""
         if isinstance(self._graph, bytes):
             folder = self._entries.get(_WEIGHTS_FOLDER)
             return source_of_bytes(self._graph, Path(folder) if folder else None, self._name)
@@ -234,6 +236,7 @@ class Session:
         return source_of_file(self._graph, self._name, maps=maps, copies=copies)
 
     def _start(self, source: GraphSource) -> Any:
+        """Starts a session of ONNX Runtime; stops loading after ``_LOAD_SECONDS``."""
         onnxruntime = load_onnxruntime()
         entries = self._entries
         if source.is_mapped:
@@ -287,7 +290,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _config_entries(settings: SessionSettings) -> dict[str, str]:
-    """ONNX Runtime's session options: our defaults, which the user's options override."""
+    """Merges this package's defaults for ONNX Runtime's session options with the user's options."""
     entries = {_SPINNING: "0", _MEMORY_PATTERN: "0"}
     if cpu.saturates_int8():
         entries[_INT8_PRECISION] = "1"

@@ -32,6 +32,8 @@ class Alarm:
 
 
 class _Watchdog:
+    """Rings alarms when their time has come, from a thread of its own."""
+
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._alarms: set[Alarm] = set()

@@ -84,6 +84,7 @@ class Reader:
         return self._varint(field.contents)[0] if field.wire_type == VARINT else 0
 
     def _field(self, start: int) -> Field:
+        """Reads where the field at an offset, its contents and its end are."""
         self._fields_left -= 1
         if self._fields_left < 0:
             raise ValueError(f"more than {_MOST_FIELDS} fields")

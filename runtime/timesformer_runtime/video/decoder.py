@@ -259,6 +259,7 @@ class VideoDecoder:
     def _decode_packets(
         self, video: OpenVideo, wanted: Collection[int], packets: Sequence[Packet] | None
     ) -> Decoded:
+        """Decodes a whole stream, from its packets if these are in memory."""
         decoder = video.stream.codec_context
         # If each packet seems to give one frame, decoding will not correct the number of frames,
         # so nobody will ask for other frames afterwards.

@@ -137,7 +137,7 @@ def _found_seconds(stated: float | None, extent: Extent) -> float | None:
 
 
 def _another_stream_lasts(video_file: VideoFile, stated: StatedMetadata, tolerance: float) -> bool:
-    """Tells whether another stream, such as the audio, has the duration that the file states."""
+    """True if another stream, such as the audio, has the duration that the file states."""
     if not stated.is_common or stated.seconds is None:
         return False
     with open_streams(video_file) as (container, file):

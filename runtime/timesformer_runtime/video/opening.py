@@ -147,6 +147,7 @@ class _Opening:
         )
 
     def _open(self, file: GuardedFile, more: _Options | None = None) -> InputContainer:
+        """Opens the container once; an error says what the file is in place of a video."""
         options = {"protocol_whitelist": "file", "format_whitelist": self._formats, **(more or {})}
         if not self._uses_parser:
             options |= _WITHOUT_PARSER

@@ -266,6 +266,7 @@ class FrameClock:
         return self._last
 
     def _plausible_time(self, timestamp: float | None, following: float) -> float:
+        """Computes a time from a timestamp; ``following`` where the timestamp is not plausible."""
         if timestamp is None or not math.isfinite(timestamp):
             return following
         if self._origin is None:

@@ -67,6 +67,7 @@ class _PacketRange:
 
 
 def _packet_ranges(index: FrameIndex, wanted: Sequence[int]) -> list[_PacketRange]:
+    """Lists the ranges of packets that the wanted frames need; joins ranges that overlap."""
     ranges: list[_PacketRange] = []
     for frame in wanted:
         packet = int(index.packet_of_frame[frame])

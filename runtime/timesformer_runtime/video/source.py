@@ -244,6 +244,7 @@ def _wait_for_data(file: io.FileIO, watch: Watch) -> None:
 
 
 def _write(copy: io.FileIO, chunk: bytes, name: str) -> None:
+    """Writes a whole chunk, in several calls where one call writes less."""
     left = memoryview(chunk)
     try:
         while left:

@@ -81,6 +81,7 @@ def _runs_at_once(pipeline: Pipeline, workers: int) -> int:
 def _as_they_are_done(
     classify: Callable[[Video], Outcome], videos: Iterable[Video], workers: int
 ) -> Generator[Outcome, None, None]:
+    """Gives outcomes in the order in which they are done; starts only a few videos ahead."""
     pool = Workers(workers, "batch")
     waiting: list[Future[Outcome]] = []
 

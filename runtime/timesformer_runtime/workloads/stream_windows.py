@@ -69,6 +69,7 @@ class LiveWindows:
             yield from self._of_connection(connected)
 
     def _of_connection(self, frames: Iterator[LiveFrame]) -> Generator[LiveWindow, None, None]:
+        """Gives the windows of one connection, whose times count from its first frame."""
         first = next(frames)
         windows: SlidingWindows[LiveFrame, ConvertedFrame] = SlidingWindows(
             self._settings,
@@ -94,6 +95,7 @@ class LiveWindows:
         times: collections.deque[float],
         newest: LiveFrame,
     ) -> LiveWindow:
+        """Adds the state of the stream to a window that ``newest`` completed."""
         while times and times[0] < window.start - _ROUNDING:
             times.popleft()
         self._count += 1

@@ -167,6 +167,7 @@ class SlidingWindows(Generic[Decoded, Converted]):
     def _completed(
         self, before: _Frame[Decoded, Converted] | None, newest: _Frame[Decoded, Converted]
     ) -> Iterator[Window[Converted]]:
+        """Gives the windows that the newest frame completes, in order."""
         while (position := self._next_position()) <= self._reached(newest):
             # In a gap between two frames the earlier frame is still shown.
             is_late = newest.seconds > (position + 0.5) / self._rate + _ROUNDING
@@ -232,6 +233,7 @@ class SlidingWindows(Generic[Decoded, Converted]):
     def _window(
         self, number: int, frames: Sequence[_ConvertedFrame[Converted]], video_end: float
     ) -> Window[Converted]:
+        """Makes a window of its frames; ``video_end`` is infinite while the video goes on."""
         start = max(number, 0) * float(self._settings.stride)
         end = start + self._settings.length
         return Window(
@@ -244,6 +246,7 @@ class SlidingWindows(Generic[Decoded, Converted]):
         )
 
     def _first_position(self, number: int) -> int:
+        """Computes the grid position at which a window starts."""
         return round(max(number, 0) * self._settings.stride * self._rate)
 
     def _choose(self, choose: ChooseFrames, count: int) -> tuple[int, ...]:

@@ -77,6 +77,7 @@ class Workers:
             atexit.unregister(self.close)
 
     def _add_thread(self) -> None:
+        """Starts one more thread, unless the system allows no more."""
         thread = threading.Thread(
             target=_work, args=(self._jobs,), name=f"{self._name} {len(self._threads)}", daemon=True
         )

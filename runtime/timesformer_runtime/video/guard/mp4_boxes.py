@@ -117,6 +117,7 @@ class _Finder:
             offset = box_end
 
     def _with_children(self, box: Box, depth: int) -> Iterator[Box]:
+        """Gives a box, and then the boxes in it."""
         yield box
         if box.kind in _PARENTS:
             yield from self._boxes_between(box.start, box.end, box.kind, box.read_at, depth + 1)

@@ -1,4 +1,4 @@
-"""Refuses packets of very many NAL units before FFmpeg splits them: it takes up to 12 KB for each.
+"""Refuses packets of very many NAL units before FFmpeg splits them, at up to 12 KB for each unit.
 
 A frame of H.264, HEVC or VVC consists of NAL units. At four bytes each, a packet of a few megabytes
 has a million NAL units. No option of FFmpeg limits their number, and FFmpeg's parsers split packets

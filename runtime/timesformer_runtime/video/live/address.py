@@ -60,7 +60,7 @@ class LiveAddress:
 
 
 def is_url(source: str | os.PathLike[str]) -> bool:
-    """Tells whether a source is a URL and not a path."""
+    """True for a URL; False for a path."""
     return isinstance(source, str) and _URL.fullmatch(source) is not None
 
 

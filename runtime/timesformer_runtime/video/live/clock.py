@@ -44,5 +44,5 @@ class LiveClock:
         return self._seconds
 
     def restart(self) -> None:
-        """Forgets the last timestamp: those of another connection are unrelated to it."""
+        """Forgets the last timestamp: the timestamps of another connection are unrelated to it."""
         self._timestamp = None

@@ -236,6 +236,7 @@ class LiveSource:
         yield None
 
     def _decode_packet(self, stream: VideoStream, packet: Packet | None) -> list[av.VideoFrame]:
+        """Decodes a packet of the video stream; leaves damaged frames out, and counts failures."""
         if packet is not None and (packet.stream_index != stream.index or packet.size == 0):
             return []
         start = time.perf_counter()
