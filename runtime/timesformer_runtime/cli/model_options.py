@@ -1,4 +1,4 @@
-"""The options of all commands that run a model, and the loading of that model."""
+"""The options of all commands that run a model, and the function that loads the model."""
 
 from __future__ import annotations
 

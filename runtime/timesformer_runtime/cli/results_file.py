@@ -28,7 +28,7 @@ _LONGEST_LINE = 1 << 26  # bytes; thousands of labels and clips take a few milli
 
 
 class VideoFile(NamedTuple):
-    """Identifies a video file: a different video with its name or at its path is not equal.
+    """Identifies a video file: unequal for another file of that name, or a changed file there.
 
     Attributes:
         path: The absolute path; links to folders are resolved.

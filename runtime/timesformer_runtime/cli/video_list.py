@@ -96,7 +96,7 @@ def _why_there_is_none(without_videos: list[str]) -> str:
 
 
 def location(path: str) -> str:
-    """The absolute path of a file: one name for all ways to write it, without links to folders."""
+    """Makes the path of a file absolute and resolves links to folders: one name for each file."""
     try:
         folder, name = os.path.split(path)
         return os.path.join(_real_path(os.path.join(os.getcwd(), folder)), name)  # noqa: PTH109, PTH118

@@ -221,7 +221,7 @@ def _facebook(count: int, span: float, num_frames: int, clips: int) -> FrameIndi
 
 
 def _torch_linspace(start: float, stop: float, number: int) -> npt.NDArray[np.float32]:
-    """As ``torch.linspace``, whose single precision decides how near-integer positions truncate."""
+    """Computes ``torch.linspace``; its single precision decides where a position truncates."""
     first, last = np.float32(start), np.float32(stop)
     if number == 1:
         return np.array([first])

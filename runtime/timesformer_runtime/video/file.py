@@ -85,7 +85,7 @@ class VideoFile:
 
     @contextlib.contextmanager
     def random_access(self) -> Iterator[ReadAt]:
-        """Gives a function that reads, at an offset, at most a number of bytes."""
+        """Gives a ``ReadAt`` function for this file; it may return fewer bytes at the file's end."""
         target = self.target
         if isinstance(target, str):
             with Path(target).open("rb", buffering=0) as file:
