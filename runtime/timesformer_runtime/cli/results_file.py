@@ -28,7 +28,7 @@ _LONGEST_LINE = 1 << 26  # bytes; thousands of labels and clips take a few milli
 
 
 class VideoFile(NamedTuple):
-    """Identifies a video file: unequal for another file of that name, or a changed file there.
+    """Identifies a video file by path, size and time of change; a replaced file is not equal.
 
     Attributes:
         path: The absolute path; links to folders are resolved.

@@ -85,7 +85,7 @@ class VideoFile:
 
     @contextlib.contextmanager
     def random_access(self) -> Iterator[ReadAt]:
-        """Gives a ``ReadAt`` function for this file; it may return fewer bytes at the file's end."""
+        """Gives a function that reads the file at any offset, and fewer bytes at its end."""
         target = self.target
         if isinstance(target, str):
             with Path(target).open("rb", buffering=0) as file:
