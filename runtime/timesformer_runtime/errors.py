@@ -11,7 +11,7 @@ from collections.abc import Iterable
 _CONTROL = frozenset({"Cc", "Cs"})
 _QUOTES = reprlib.Repr()
 _QUOTES.maxstring = _QUOTES.maxother = 120  # characters
-_LONGEST_QUOTE = 300  # characters; nested values can add up to more than _QUOTES allows each
+_LONGEST_QUOTE = 300  # characters of a value; _QUOTES limits only each string in it
 _LONGEST_LIST = 600
 
 

@@ -77,7 +77,7 @@ for _subcommand in (classify, timeline, batch, stream, verify, doctor):
 def main() -> None:
     """Runs the command. Each expected failure prints one line on stderr and exits with 2."""
     prepare_output()
-    # The commands print the facts that the library logs, so nothing may print the log.
+    # This hides the log of the library: the commands print these facts themselves.
     logging.getLogger("timesformer_runtime").addHandler(logging.NullHandler())
     try:
         sys.exit(command.main(prog_name="timesformer", standalone_mode=False))

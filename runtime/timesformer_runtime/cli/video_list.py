@@ -189,7 +189,7 @@ def _mode(path: str) -> int:
 
 
 def _may_be_video(mode: int) -> bool:
-    """False for pipes and devices; True for an unknown file, whose error opening it raises."""
+    """False for pipes and devices; True if the type is unknown: opening the file tells why."""
     return stat.S_ISREG(mode) or mode == 0
 
 

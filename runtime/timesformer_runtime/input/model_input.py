@@ -19,7 +19,7 @@ from timesformer_runtime.video.decoder import stack_frames
 from timesformer_runtime.video.limits import DecodeLimits
 from timesformer_runtime.video.pixels import ConvertedFrame, Rendering
 
-_MAX_SCALED_SIDE = 8192  # pixels; FFmpeg scales no frame to more, ``convert`` resizes its crop
+_MAX_SCALED_SIDE = 8192  # pixels; of frames that become larger, ``convert`` resizes only the crop
 
 
 @dataclasses.dataclass(frozen=True)

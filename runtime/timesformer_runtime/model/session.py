@@ -78,8 +78,8 @@ class Session:
         metadata: The file's ``metadata_props``.
         files: The versions of the graph's file and of its weights' files that were loaded; for a
             graph that was given as bytes only its weights' files.
-        wide_products: True if the session computes an int8 file in 16 bits, because 8-bit products
-            overflow on this processor. Products of 16 bits are slower, but right.
+        wide_products: True if the signed 8-bit weights of an int8 file are computed in 16 bits,
+            because 8-bit products overflow on this processor. 16 bits are slower, but right.
 
     Raises:
         InvalidModelError: The graph is not an ONNX model that this ONNX Runtime can load.
