@@ -287,7 +287,7 @@ class Preprocessing:
         return size
 
     def _bytes(self, num_frames: int, size: tuple[int, int]) -> int:
-        """Counts the bytes of a float32 clip, or of a frame in the passes of its resize, if more."""
+        """Counts the bytes of a float32 clip, or of a frame in the passes of its resize if more."""
         return self.num_channels * size[0] * size[1] * max(4 * num_frames, 16)
 
     def _table(self) -> npt.NDArray[np.float32]:

@@ -4,8 +4,8 @@ Window k shows the seconds from ``k * stride`` to ``k * stride + length`` of a v
 its first frame. Its frames are chosen as if it were a video of constant rate: the sampling picks
 positions on the grid of that rate, and each position stands for the frame that is shown at its
 time. So the times are known before the frames come, only the chosen frames are converted, and a
-file and a live stream of the file give equal windows. In a video of constant rate, a window has
-exactly the frames between its start and its end.
+file and a live stream of the file give equal windows. In a video of constant rate, the
+positions of a window are exactly the frames between its start and its end.
 """
 
 from __future__ import annotations
