@@ -24,7 +24,7 @@ from timesformer_runtime.results import GoldenCheck, Prediction, Ranking, VideoR
 from timesformer_runtime.video import DecodeLimits
 from timesformer_runtime.video.pixels import ConvertedFrame
 
-if TYPE_CHECKING:  # imported by the methods that use them, so that one video is done sooner
+if TYPE_CHECKING:  # the methods import these classes, so that one video starts sooner
     from timesformer_runtime.workloads.batch import Outcome
     from timesformer_runtime.workloads.stream import LiveResult
     from timesformer_runtime.workloads.timeline import Timeline
@@ -237,7 +237,7 @@ class VideoClassifier(Pipeline):
 
         Raises:
             VideoNotFoundError: There is no such file.
-            InvalidVideoError: It is not a video that can be decoded, or not an array of frames.
+            InvalidVideoError: The video cannot be decoded, or the array does not hold frames.
             InvalidOptionError: ``top_k`` or ``function_to_apply`` is not valid.
             MissingOutputError: The model has no logits.
             InferenceTimeoutError: The model takes longer than the limits allow.
@@ -268,7 +268,7 @@ class VideoClassifier(Pipeline):
 
         Raises:
             VideoNotFoundError: There is no such file.
-            InvalidVideoError: It is not a video that can be decoded, or not an array of frames.
+            InvalidVideoError: The video cannot be decoded, or the array does not hold frames.
             InvalidOptionError: ``top_k`` or ``function_to_apply`` is not valid.
             MissingOutputError: The model does not have one of the outputs.
             InferenceTimeoutError: The model takes longer than the limits allow.
@@ -306,7 +306,7 @@ class VideoClassifier(Pipeline):
             source: A URL, a device with its ``format``, or a video file, which is replayed as
                 fast as the model can and gives what ``timeline`` gives. A file on a web server
                 is a live source: after its end it starts again, unless ``reconnect`` is 0.
-            window: Seconds that each result is about.
+            window: Seconds of the stream that the model sees for each result.
             stride: Seconds from the start of one window to that of the next.
             top_k: As in a call.
             function_to_apply: As in a call.
@@ -392,11 +392,11 @@ class VideoClassifier(Pipeline):
         """Classifies a long video window by window, in one pass and in little memory.
 
         The last window may reach past the end of the video, if the video fills at least half of
-        it. A video that is shorter than a window is one segment. A frame that stays for long is
-        part of window after window, for up to an hour; after a longer gap the next frame follows
-        at the video's usual rate. Memory holds the frames of a few windows, at most ``max_bytes``.
-        Time is limited only by ``max_seconds``. At the end ``Timeline.problems`` says what is
-        wrong with the file.
+        that window. A video that is shorter than a window is one segment. A frame that is shown
+        for long is in every window of that time, for up to an hour; after a longer gap the next
+        frame follows at the video's usual rate. Memory holds the frames of a few windows, at most
+        ``max_bytes``. Only ``max_seconds`` limits the time. At the end ``Timeline.problems`` says
+        what is wrong with the file.
 
         Args:
             video: Path or binary file object.
@@ -446,15 +446,16 @@ class VideoClassifier(Pipeline):
             float32 [hidden], for a list of videos [n, hidden].
 
         Raises:
-            MissingOutputError: The model was not exported for it; the message has the command.
+            MissingOutputError: The model has no features; the message has the command that
+                exports them.
             TimesformerError: As in a call.
         """
         return self._values(videos, "features")
 
     def fingerprint(self) -> str:
-        """Digest of the model's files, labels and preprocessing; another model has another one.
+        """Digest of the model's files, labels and preprocessing; it differs for different models.
 
-        Reads all of the model's files, those of weights beside the graph included.
+        Reads all of the model's files, also those that hold weights beside the graph.
 
         Raises:
             InvalidModelError: One of the files was replaced after the model was loaded.
@@ -470,8 +471,8 @@ class VideoClassifier(Pipeline):
     def verify(self) -> GoldenCheck:
         """Runs the golden check: generated frames, for which the file holds PyTorch's answer.
 
-        Float32 models pass when no value is further off than 0.1 % of the largest; others when
-        the cosine is at least 0.98.
+        A float32 model passes when no value differs from PyTorch's by more than 0.1 % of the
+        largest; any other model passes when the cosine is at least 0.98.
 
         Raises:
             InvalidModelError: The file has no golden check.
@@ -488,7 +489,7 @@ class VideoClassifier(Pipeline):
 
         def converted(number: int) -> ConvertedFrame:
             frame = golden_frame(golden.seed, number, (height, width, channels))
-            rgb = np.repeat(frame, 3 // channels, axis=2)  # of grey exactly
+            rgb = np.repeat(frame, 3 // channels, axis=2)  # its luma is exactly the grey
             return default_input.convert(rgb)
 
         (view,) = default_input.views(
@@ -517,7 +518,7 @@ class VideoClassifier(Pipeline):
 
 
 def _length(model: LoadedModel, output: str) -> int:
-    """Last dimension of an output; 0 where the graph leaves it open."""
+    """Gives the last dimension of an output; 0 where the graph leaves it open."""
     name = model.outputs[output]
     shape = next(node.shape for node in model.session.outputs if node.name == name)
     return shape[-1] if isinstance(shape[-1], int) else 0

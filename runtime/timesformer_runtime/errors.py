@@ -11,7 +11,7 @@ from collections.abc import Iterable
 _CONTROL = frozenset({"Cc", "Cs"})
 _QUOTES = reprlib.Repr()
 _QUOTES.maxstring = _QUOTES.maxother = 120  # characters
-_LONGEST_QUOTE = 300  # characters, of an object of objects
+_LONGEST_QUOTE = 300  # characters of a value; _QUOTES limits only each string in it
 _LONGEST_LIST = 600
 
 
@@ -31,11 +31,11 @@ def reason_of(error: Exception) -> str:
         return str(error) or "there is not enough memory for it"
     if isinstance(error, TimesformerError | OSError):
         return str(error)
-    return f"{type(error).__name__}: {error}"  # its message says too little alone
+    return f"{type(error).__name__}: {error}"  # a message such as KeyError's says too little
 
 
 def quoted(value: object) -> str:
-    """Writes a value from a file into a message: like ``repr``, but cut after a line or two."""
+    """Writes a value from a file into a message: like ``repr``, but cut if it is long."""
     try:
         text = _QUOTES.repr(value)
     except ValueError:  # Python does not write integers of thousands of digits
@@ -74,7 +74,7 @@ def printable(text: str) -> str:
 
 
 class MissingDependencyError(TimesformerError, ImportError):
-    """A library that is needed for this is not installed, or cannot be loaded."""
+    """A needed library is not installed, or cannot be loaded."""
 
 
 class ModelNotFoundError(TimesformerError, FileNotFoundError):
@@ -115,7 +115,7 @@ class InvalidOptionError(TimesformerError, ValueError):
 
 
 class OutputError(TimesformerError, OSError):
-    """An output cannot be written, or is not where it was written any more."""
+    """An output cannot be written, or was removed or replaced after it was written."""
 
 
 class DeviceError(TimesformerError, RuntimeError):

@@ -10,8 +10,8 @@ from typing import Any
 from timesformer_runtime.errors import InvalidModelError, quoted
 
 _MOST_BYTES = 16 << 20  # a configuration that names 100,000 classes has 5 MB
-_DEEPEST = 64  # far above every configuration, and below what Python's own recursion bears
-_MOST_DIGITS = 20  # of 64 bits; what is longer is read as a float, which can be infinite
+_DEEPEST = 64  # levels; far above every configuration, and below Python's recursion limit
+_MOST_DIGITS = 20  # of an integer of 64 bits; longer ones become floats, which can be infinite
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
@@ -68,8 +68,8 @@ def read_text(path: Path) -> str:
 def parse_json(text: str, name: str) -> Any:
     """Reads any JSON from a text that messages call ``name``.
 
-    Like Python's ``json`` it accepts ``NaN`` and ``Infinity``: the reader of a field refuses them.
-    Integers beyond 64 bits become floats.
+    Like Python's ``json``, this function accepts ``NaN`` and ``Infinity``: the code that uses a
+    field refuses them. Integers beyond 64 bits become floats.
 
     Raises:
         InvalidModelError: The text is too large, nested too deep, not Unicode in one of its
@@ -88,7 +88,7 @@ def parse_json(text: str, name: str) -> Any:
 
 
 def whole_number(value: object) -> object:
-    """The integer that a float such as 8.0 stands for; everything else stays as it is."""
+    """Turns a float such as 8.0 into an integer; returns every other value as it is."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -103,7 +103,7 @@ def _as_object(value: Any, name: str) -> dict[str, Any]:
 
 
 def _check_depth_and_text(value: object, name: str) -> None:
-    """Looks through a value level by level, without recursion."""
+    """Checks the depth and the texts of a value, level by level, without recursion."""
     level = [value]
     for _ in range(_DEEPEST):
         below: list[object] = []

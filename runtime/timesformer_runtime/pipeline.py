@@ -40,24 +40,24 @@ Outputs = dict[str, npt.NDArray[np.float32]]
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# Outputs [batch, n], of which the one row counts. Other outputs stay as the graph gives them: their
-# first axis may hold frames or patches.
+# Outputs [batch, n]; for a batch of one clip the result is the only row. Other outputs stay as the
+# graph gives them: their first axis may hold frames or patches.
 _ONE_ROW = ("logits", "features")
 _MOST_LISTED = 100  # outputs in a message: a model may give the hidden states of each layer
 
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """The frames that were read of a video, and all that reading told about the video.
+    """The frames that were read of a video, and the facts about the video that reading found.
 
     Attributes:
         frames: The frames of all clips, one clip after the other, converted by ``ModelInput``.
         views: The frames and the crop of each view.
         count: Number of frames that the video has.
         failed_packets: Number of its packets that did not decode.
-        problems: What is wrong with the file, a short sentence for each.
-        truncated: Whether the file ends before what it states to hold.
-        interlaced: Whether frames consist of two fields.
+        problems: A short sentence for each thing that is wrong with the file.
+        truncated: True if the file ends earlier than it states.
+        interlaced: True if a frame consists of two fields.
         decode: Seconds that the reading and decoding took.
         preprocess: Seconds that the conversion took.
     """
@@ -103,7 +103,7 @@ class Pipeline:
 
     Args:
         model: The loaded model.
-        views: Which frames and crops of a video the model sees.
+        views: The frames and crops of a video that the model sees.
         limits: Limits on the time, memory and size of one video.
 
     Attributes:
@@ -162,7 +162,7 @@ class Pipeline:
 
         Raises:
             VideoNotFoundError: There is no such file.
-            InvalidVideoError: It is not a video that can be decoded, or not an array of frames.
+            InvalidVideoError: The video cannot be decoded, or the array does not hold frames.
         """
         if isinstance(video, np.ndarray):
             return _read_array(video, self.input)
@@ -197,7 +197,8 @@ class Pipeline:
             frames: The converted frames of all clips, one clip after the other.
             ranking: How logits become labels with scores.
             outputs: Which of the model's outputs to compute, as ``check_outputs`` allows.
-            spent: How many seconds of ``limits.max_seconds`` it took to read the frames.
+            spent: Seconds that reading the frames took; they count against
+                ``limits.max_seconds``.
 
         Raises:
             InvalidModelError: The outputs are not finite, or do not have the shape for one clip.
@@ -213,7 +214,7 @@ class Pipeline:
             preparing += prepared - start
             start = time.perf_counter()
             running += start - prepared
-        values = {output: self._over_views(output, answers) for output in outputs}
+        values = {output: self._combine_views(output, answers) for output in outputs}
         predictions: tuple[Prediction, ...] = ()
         if "logits" in values:
             predictions = self.rank(values["logits"], ranking or Ranking())
@@ -224,10 +225,10 @@ class Pipeline:
 
         Args:
             logits: float32 [classes].
-            ranking: How many labels, and which function makes scores of logits.
+            ranking: The number of labels, and the function that makes scores of logits.
 
         Raises:
-            InvalidModelError: There are more classes than labels, or fewer.
+            InvalidModelError: The numbers of classes and of labels differ.
         """
         labels = self.model.labels or tuple(f"LABEL_{index}" for index in range(len(logits)))
         if len(labels) != len(logits):
@@ -253,7 +254,7 @@ class Pipeline:
             view: A batch of one clip, as the graph takes it.
             outputs: Names of outputs.
             seconds: How long the run may take.
-            finite: Whether to check that the values are finite.
+            finite: True to check that the values are finite.
 
         Raises:
             InvalidModelError: The values are not finite, or do not have the shape for one clip.
@@ -282,7 +283,7 @@ class Pipeline:
                 "fp32"
             )
 
-    def _over_views(self, output: str, answers: Sequence[Outputs]) -> npt.NDArray[np.float32]:
+    def _combine_views(self, output: str, answers: Sequence[Outputs]) -> npt.NDArray[np.float32]:
         if len(answers) == 1:
             return answers[0][output]
         values = np.stack([answer[output] for answer in answers]).astype(np.float64)
@@ -326,7 +327,7 @@ class Timed(Generic[P, R]):
         function: The function.
 
     Attributes:
-        seconds: What all calls so far took.
+        seconds: Wall time of all calls so far.
     """
 
     def __init__(self, function: Callable[P, R]) -> None:
@@ -381,7 +382,7 @@ def _read_file(
 
 
 def _chosen_frames(decoder: VideoDecoder, model_input: ModelInput) -> DecodedFrames:
-    """Decodes what the model needs, and chooses again where decoding corrects the count."""
+    """Decodes the frames that the model needs; chooses again if decoding corrects the count."""
     count = decoder.likely_count
     # A file in which no packet seems to hold a frame may have frames all the same.
     frames = decoder.frames_if_there(model_input.choose(max(count, 1), decoder.rate))
@@ -408,7 +409,7 @@ def check_array(video: npt.NDArray[np.uint8]) -> None:
     """Makes sure that an array is a video.
 
     Raises:
-        InvalidVideoError: It is not uint8 RGB [T, H, W, 3], or has no frames.
+        InvalidVideoError: The array is not uint8 RGB [T, H, W, 3], or has no frames.
     """
     if video.dtype != np.uint8:
         raise InvalidVideoError(

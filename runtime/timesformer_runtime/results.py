@@ -93,7 +93,7 @@ class Answer:
     Attributes:
         predictions: Best first; empty where ``logits`` were not requested.
         outputs: As in ``VideoResult``.
-        preprocess: Seconds that the last step to the model's input took.
+        preprocess: Seconds that making the model's input of the converted frames took.
         inference: Seconds that the model took.
     """
 
@@ -108,9 +108,9 @@ class View:
     """The frames and the crop that one run of the model saw.
 
     Attributes:
-        crop: Which part of the longer side of its frames: ``start``, ``center`` or ``end``.
-        indices: Its frames, counted as a full sequential decode yields them.
-        times: When these frames are shown, in seconds from the video's start; None for arrays.
+        crop: The part of the longer side of the frames: ``start``, ``center`` or ``end``.
+        indices: The view's frames, counted as a full sequential decode yields them.
+        times: Times of the view's frames, in seconds from the video's start; None for arrays.
     """
 
     crop: str
@@ -131,21 +131,22 @@ def count_duplicates(indices: Sequence[int], num_frames: int) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class VideoResult:
-    """The result of one video: labels, the frames that were used, and what is wrong with the file.
+    """The result of one video: labels, the frames that were used, and problems of the file.
 
     Attributes:
         predictions: Best first; empty where ``logits`` were not asked for.
-        views: What each run of the model saw: one view by default, else the crops of the first
-            clip, then those of the next.
+        views: The frames and the crop of each run of the model: one view by default, else the
+            crops of the first clip, then those of the next.
         count: Number of frames that the video has.
         failed_packets: How many of its packets did not decode; 0 for a sound video.
-        problems: What is wrong with the file, a short sentence for each; empty for a sound video.
-        truncated: Whether the file ends before what it states to hold.
-        interlaced: Whether its frames consist of two fields; they were used as they are.
-        seconds: How long it took.
+        problems: A short sentence for each thing that is wrong with the file; empty for a sound
+            video.
+        truncated: True if the file ends earlier than it states.
+        interlaced: True if a frame consists of two fields; the model saw such frames as they are.
+        seconds: Wall time of each step.
         outputs: The outputs that were asked for, float32: ``logits`` [classes], ``features``
-            [hidden], others as the graph gives them for a batch of one. Of several views they
-            are averaged; protocol facebook sums the logits.
+            [hidden], others as the graph gives them for a batch of one. The outputs of several
+            views are averaged; protocol facebook sums the logits.
     """
 
     predictions: tuple[Prediction, ...]
@@ -165,14 +166,14 @@ class VideoResult:
 
     @property
     def times(self) -> tuple[float, ...] | None:
-        """Times of these frames, in seconds from the video's start; None for arrays."""
+        """Times of ``indices``, in seconds from the video's start; None for arrays."""
         if any(view.times is None for view in self.views):
             return None
         return tuple(time for view in self._clips() for time in view.times or ())
 
     @property
     def duplicates(self) -> int:
-        """Number of these frames that repeat another frame of the same clip."""
+        """Number of the frames in ``indices`` that repeat another frame of the same clip."""
         return sum(count_duplicates(view.indices, len(view.indices)) for view in self._clips())
 
     @property
@@ -201,7 +202,7 @@ class VideoResult:
         }
 
     def _clips(self) -> list[View]:
-        """One view of each clip."""
+        """Gives one view of each clip."""
         return [view for view in self.views if view.crop == self.views[0].crop]
 
 
@@ -264,13 +265,13 @@ class GoldenCheck:
     """Compares this machine's answer for the golden frames with PyTorch's.
 
     Attributes:
-        output: Which output was compared, ``logits`` or ``features``.
+        output: The output that was compared, ``logits`` or ``features``.
         max_abs: Largest absolute difference.
-        relative: ``max_abs`` divided by the largest absolute value of PyTorch's.
+        relative: ``max_abs`` divided by the largest absolute value of PyTorch's answer.
         cosine: Cosine similarity of the two vectors.
-        top1_agrees: Whether the largest value has the same index.
+        top1_agrees: True if the largest value has the same index in both answers.
         limit: The requirement, in words.
-        passed: Whether the requirement is met.
+        passed: True if the requirement is met.
     """
 
     output: str

@@ -14,10 +14,10 @@ from urllib.parse import unquote
 
 _HIDDEN = "***"
 _MOST_ENCODINGS = 5  # times that a part of a URL may be percent-encoded
-_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{1,31}):[/\\]+")  # one letter is a drive of Windows
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{1,31}):[/\\]+")  # one letter: a drive of Windows
 _IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{1,31}:[/\\]{2}[^\s'\"<>]*[^\s'\"<>:;,.)]")
-# Text in front of "@" that may be user information, after a mistyped scheme or without one. A path
-# may look like this too.
+# Text in front of "@" that may be user information, after a mistyped scheme or without a scheme. A
+# path may look like this too.
 _MISTYPED = re.compile(
     r"\W{0,9}(?:rtsps?|rtp|rtmps?|srt|udp|tcp|tls|https?|ftp)\W{0,3}//", re.IGNORECASE
 )
@@ -25,6 +25,7 @@ _WITHOUT_SCHEME = re.compile(r"//[^/@]*:")
 _USER = re.compile(r"[^/\s@]*:[^/@]*")
 _HOST_FOLLOWS = re.compile(r"[^/@\s]+[/:]")
 _HOST = re.compile(r"(?:[\w.-]*|\[[0-9A-Fa-f:.]+(?:%[\w.-]+)?\])(?::\d{1,5})?")
+# A part of a path that holds one of these characters is not an ordinary name.
 _OUTSIDE_NAMES = re.compile(r"[^\w.~+()!*'-]")
 _CREDENTIAL = re.compile(
     r"pass|pwd|psw|secret|token|credential|auth|login|user|usr|admin|session|sign|api.?key"
@@ -40,8 +41,8 @@ _CHANNEL = re.compile(r"((?:/(?:live|movie|series|timeshift))?/)[^/]+/[^/]+/\d+(
 def shown(name: str) -> str:
     """Names a video for messages and results: a path as it is, a URL without its secrets.
 
-    Of a URL the scheme, the host and the beginning of the path are left; ``***`` stands for user
-    information, the query, and parts of the path that look like credentials.
+    A URL keeps its scheme, its host and the beginning of its path; ``***`` stands for user
+    information, the query, and the path from the first part on that looks like a credential.
     """
     url = _URL.search(name)
     is_url = url is not None and "//" in url[0].replace("\\", "/")
@@ -65,7 +66,7 @@ def hide_secrets(text: str, *sources: str) -> str:
     for source in sources:
         name = shown(source)
         if name != source:
-            for form in _written(source):
+            for form in _forms_of(source):
                 text = text.replace(form, name)
     return _IN_TEXT.sub(lambda url: shown(url[0]) if set("?@#=") & set(url[0]) else url[0], text)
 
@@ -79,16 +80,16 @@ def _is_like_url(name: str) -> bool:
     return _USER.fullmatch(user) is not None and _HOST_FOLLOWS.match(host) is not None
 
 
-def _written(source: str) -> tuple[str, ...]:
-    """The ways in which messages write a source, longer ones first."""
-    value = source.partition("=")[2] if source.startswith("-") else source  # of an option
+def _forms_of(source: str) -> tuple[str, ...]:
+    """Lists the forms in which messages may contain a source, longer ones first."""
+    value = source.partition("=")[2] if source.startswith("-") else source  # --option=value
     forms = {source, value, value.strip(), str(Path(value))}
     forms |= {" ".join(form.split()) for form in forms} | {repr(form)[1:-1] for form in forms}
     return tuple(sorted(filter(None, forms), key=len, reverse=True))
 
 
 def _without_secrets(scheme: str, rest: str) -> str:
-    """The part of a URL behind its scheme, without secrets."""
+    """Removes secrets from the part of a URL after its scheme."""
     authority = re.split(r"[/\\?#]", rest, maxsplit=1)[0]
     tail = rest[len(authority) :]
     if "@" in tail:
@@ -102,15 +103,15 @@ def _without_secrets(scheme: str, rest: str) -> str:
 
 
 def _path(scheme: str, path: str) -> str:
-    """A path up to the first part that looks like a credential."""
+    """Cuts a path before the first part that looks like a credential."""
     channel = _CHANNEL.fullmatch(path) if scheme in {"http", "https"} else None
     if channel is not None:
         return f"{channel[1]}{_HIDDEN}"
     parts = re.split(r"[/\\]", path)
-    for place, part in enumerate(parts):
-        is_key = scheme.startswith("rtmp") and place > 1  # rtmp://host/application/key
+    for number, part in enumerate(parts):
+        is_key = scheme.startswith("rtmp") and number > 1  # rtmp://host/application/key
         if part and (is_key or _is_secret(part)):
-            return "/".join([*parts[:place], _HIDDEN])
+            return "/".join([*parts[:number], _HIDDEN])
     return path
 
 

@@ -48,6 +48,7 @@ class _Commands(click.Group):
 
 @contextlib.contextmanager
 def _until_the_pipe_is_closed() -> Iterator[None]:
+    """Ends the program where the reader of standard output has closed the pipe."""
     try:
         yield
     except BrokenPipeError:
@@ -76,7 +77,7 @@ for _subcommand in (classify, timeline, batch, stream, verify, doctor):
 def main() -> None:
     """Runs the command. Each expected failure prints one line on stderr and exits with 2."""
     prepare_output()
-    # The commands say themselves what the library logs.
+    # This hides the log of the library: the commands print these facts themselves.
     logging.getLogger("timesformer_runtime").addHandler(logging.NullHandler())
     try:
         sys.exit(command.main(prog_name="timesformer", standalone_mode=False))
@@ -89,7 +90,7 @@ def main() -> None:
         fail(error.format_message(), BAD_INPUT)
     except TimesformerError as error:
         fail(name_options(str(error), *command.commands.values()), BAD_INPUT)
-    except OSError as error:  # of the output: those of the input are TimesformerErrors
+    except OSError as error:  # of the output: errors of the input are TimesformerErrors
         reason = why_unwritten(error)
         discard_output()
         fail(reason, BAD_INPUT)

@@ -87,7 +87,7 @@ def batch(
     if str(output) == "-":
         raise click.UsageError("results cannot go to standard output; give --output a file")
     if workers is not None:
-        check_workers(workers)  # before the output is made
+        check_workers(workers)  # before the output file is made
     videos = find_videos(paths, sys.stdin.buffer if sys.stdin else None)
     classifier, cores = load_to_share(**options)
     run = {

@@ -81,7 +81,7 @@ def classify(
 
 
 def _wanted_outputs(classifier: VideoClassifier, features: Path | None) -> Sequence[str]:
-    """Names the outputs to compute: logits, and features too where they go to a file.
+    """Names the outputs to compute: logits, and also features if the user wants their file.
 
     Models without a classification head have features only.
     """

@@ -65,7 +65,7 @@ def _version(package: str) -> str:
 
 
 def _int8() -> str:
-    """Says how this processor computes int8 models."""
+    """Describes how this processor computes int8 models."""
     if cpu.saturates_int8():
         return (
             "8-bit products overflow on this CPU (x86 without VNNI or AMX), so 16-bit ones are "

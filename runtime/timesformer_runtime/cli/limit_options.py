@@ -1,4 +1,4 @@
-"""The options that limit what reading one video may cost, and durations on the command line."""
+"""The options for the limits of reading one video, and durations on the command line."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ def duration(value: str | float) -> float:
 def limit_options(
     *names: str, files_only: Collection[str] = ()
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Adds options; the command gets them as one argument ``limits``.
+    """Adds options for limits; the command gets them as one argument ``limits``.
 
     Args:
         names: The options to add, as ``DecodeLimits`` names them; by default all.
-        files_only: The options among them that only files have: their help says so.
+        files_only: The options in ``names`` that only files have: their help says so.
     """
     chosen = names or tuple(_HELP)
 

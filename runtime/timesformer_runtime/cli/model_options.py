@@ -1,4 +1,4 @@
-"""The options of all commands that run a model, and the loading of that model."""
+"""The options of all commands that run a model, and the function that loads the model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds options to a command, which hands them to ``load``."""
+    """Adds the options of a model; the command passes them on to ``load``."""
     for decorate in (
         click.option(
             "--session-option",
@@ -102,8 +102,8 @@ def load(  # noqa: PLR0913 (the options of the command, by name)
 ) -> VideoClassifier:
     """Loads the model, and says on stderr which file, device and threads were chosen.
 
-    Where several runs of the model share the threads, ``threads`` is the number for one run, and
-    ``share_of`` the number for all of them together.
+    Where several runs of the model share the threads, ``threads`` is the number of threads for one
+    run, and ``share_of`` the number for all runs together.
     """
     from timesformer_runtime.classifier import VideoClassifier  # noqa: PLC0415
     from timesformer_runtime.input.views import Views  # noqa: PLC0415

@@ -16,7 +16,7 @@ import click
 from timesformer_runtime.errors import OutputError, printable
 from timesformer_runtime.source_names import hide_secrets, shown
 
-_LONGEST = 12_000  # characters of a line; paths have 4,096 bytes at most
+_LONGEST_LINE = 12_000  # characters; paths have 4,096 bytes at most
 # Errors of a disk or quota without room.
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -26,7 +26,7 @@ _NAMED_OPTION = re.compile(r"`(\w+)(?:=([\w.-]+))?`")
 
 
 def echo(line: str, *, err: bool = False) -> None:
-    """Prints one line in the terminal's encoding; ``click.echo`` would write UTF-8 for ASCII."""
+    """Prints one line in the terminal's encoding; for ASCII, ``click.echo`` would write UTF-8."""
     print(line, file=sys.stderr if err else sys.stdout, flush=True)
 
 
@@ -43,11 +43,11 @@ def say(line: str) -> None:
 def safe_to_print(line: str) -> str:
     """Makes a line safe to print: escapes control characters, and hides secrets of URLs.
 
-    A very long line, which quotes somebody's text, loses its middle.
+    A very long line, which quotes text from a file or argument, loses its middle.
     """
     line = hide_secrets(line, *_secret_arguments(tuple(sys.argv)))
-    if len(line) > _LONGEST:
-        line = f"{line[: _LONGEST // 2]} [...] {line[-_LONGEST // 4 :]}"
+    if len(line) > _LONGEST_LINE:
+        line = f"{line[: _LONGEST_LINE // 2]} [...] {line[-_LONGEST_LINE // 4 :]}"
     return printable(line)
 
 
@@ -65,8 +65,8 @@ def fail(message: str, code: int, name: str = "timesformer") -> NoReturn:
 def name_options(message: str, *commands: click.Command) -> str:
     """Puts the names of the command line's options into a library's message.
 
-    The libraries write ```num_frames``` and ```gate=False```, the commands say ``--num-frames``
-    and ``--no-gate``.
+    A library names an option in backticks, such as num_frames or gate=False; the command line says
+    ``--num-frames`` or ``--no-gate``.
     """
     options = {
         option.name: option
@@ -100,9 +100,9 @@ def one_line(message: str) -> str:
 
 
 def about(video: str, message: str) -> str:
-    """Puts the video's name in front of a message, unless it is there, and joins its lines."""
+    """Puts the video's name in front of a message that does not begin with it; joins the lines."""
     video = shown(video)
-    own = (video, printable(video), repr(video))  # a library escapes names
+    own = (video, printable(video), repr(video))  # libraries escape names in their messages
     for name in ("<stdin>", "standard input") if video == "-" else own:
         if name and message.startswith((f"{name} ", f"{name}:")):
             return name + one_line(message.removeprefix(name))
@@ -111,13 +111,13 @@ def about(video: str, message: str) -> str:
 
 def prepare_output() -> None:
     """Makes stdin, stdout and stderr usable: opens those that are closed, and accepts any text."""
-    for descriptor in range(3):  # else the next file that is opened would get this number
+    for descriptor in range(3):  # the next opened file would get the number of a closed one
         try:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
     for output in (sys.stdout, sys.stderr):
-        if hasattr(output, "reconfigure"):  # names may have what a terminal lacks
+        if hasattr(output, "reconfigure"):  # names may have characters that the encoding lacks
             output.reconfigure(errors="backslashreplace")
 
 

@@ -15,7 +15,7 @@ class ProgressBar:
     """Shows how far a command is and how long the rest will take; a context manager.
 
     Args:
-        total: The amount of work; None where it is not known (yet).
+        total: The amount of work; None where that is not known yet.
         unit: The unit of the work, shown after the numbers, such as ``videos``.
     """
 

@@ -19,7 +19,7 @@ try:
 except ImportError:  # Windows has no such locks
     fcntl = None  # type: ignore[assignment]
 
-# The beginning of every line, up to the last character of the name, and the part behind it.
+# The beginning of every line, up to the last character of the name, and the part after the name.
 _START = '{"video": "'
 _TO_NAME = re.compile(re.escape(_START) + r'(?:[^"\\\x00-\x1f]|\\.|\\$)*')
 _TO_RUN, _RUN = '", "run": ', '{"model": '
@@ -28,10 +28,10 @@ _LONGEST_LINE = 1 << 26  # bytes; thousands of labels and clips take a few milli
 
 
 class VideoFile(NamedTuple):
-    """Identifies a video: another one with its name, or in its place, is not equal to it.
+    """Identifies a video file by path, size and time of change; a replaced file is not equal.
 
     Attributes:
-        path: The absolute path, without links to folders.
+        path: The absolute path; links to folders are resolved.
         size: Bytes; None where there is no regular file at the path.
         modified: Seconds since 1970, to the microsecond; None where ``size`` is None.
     """
@@ -59,8 +59,9 @@ class VideoFile(NamedTuple):
 class ResultsFile:
     """Opens a results file, reads which videos are done, and adds lines.
 
-    A line that was cut off, because an earlier run was killed, is removed: its video is done
-    again. Each line is written whole. A file with any other line is refused and stays as it is.
+    Each line is written whole. If an earlier run was killed in the middle of a line, this class
+    removes the line, and its video is done again. This class refuses a file with any other line,
+    and leaves the file as it is.
 
     A video is done if a line has its absolute path, its size and its time of change. If the file
     of a line is gone or has changed, as after its folder was moved, the video is also done if the
@@ -74,7 +75,7 @@ class ResultsFile:
 
     Attributes:
         path: The results file.
-        done: By the absolute path of each video in the file: True for a result, False for an
+        done: Maps the absolute path of each video in the file to True for a result, False for an
             error.
         without_folder: The number of lines of earlier versions with a relative name.
 
@@ -89,14 +90,14 @@ class ResultsFile:
         self.without_folder = 0
         self.path = path
         self._run = dict(run)
-        # The files of lines, by path as ``done``; None for lines of earlier versions.
+        # The video file of each line, by path as in ``done``; None for lines of earlier versions.
         self._files: dict[str, VideoFile | None] = {}
-        # Paths in lines, by the file to which the line's name leads from the current folder.
+        # The paths of ``done``, by the file to which a line's name leads from the current folder.
         self._named: dict[VideoFile, str] = {}
-        self._noted: dict[str, VideoFile] = {}  # by name: the files of videos that are being read
+        self._noted: dict[str, VideoFile] = {}  # the files of videos that are being read, by name
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
-        except OSError as error:  # of the same class
+        except OSError as error:  # errno chooses the class of the new error, too
             reason = f"{error.strerror}; give a file in a folder that is there and can be written"
             raise OSError(error.errno, reason, str(path)) from None
         try:
@@ -128,7 +129,7 @@ class ResultsFile:
         if path is None:
             return None
         if file.size is None:
-            is_moved = not os.path.lexists(file.path)  # the video is missing here and there
+            is_moved = not os.path.lexists(file.path)  # the video is missing at both paths
         else:
             is_moved = VideoFile.of(path) != self._files[path]
         return self.done[path] if is_moved else None
@@ -261,7 +262,7 @@ class ResultsFile:
                 )
 
     def _check_cut_off(self, line: bytes, number: int) -> None:
-        """Checks that a last line without its end is the beginning of a line of this run."""
+        """Checks that a last line without a line end is the beginning of a line of this run."""
         try:
             text = line.decode("ascii")
             record = _decoded(text, 0)

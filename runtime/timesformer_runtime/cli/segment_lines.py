@@ -24,7 +24,7 @@ class JsonLines:
 
 
 class CsvLines:
-    """One line per label, after a line of names."""
+    """One line per label, after a header line."""
 
     def __init__(self) -> None:
         self._header: tuple[str, ...] | None = ("start", "end", "label", "score")
@@ -49,11 +49,11 @@ def damage_of(part: PartResult) -> str:
 
 
 class Rows:
-    """Columns for people.
+    """Aligned columns, for people to read.
 
     Args:
         labels: All labels that may come, for the width of their column.
-        facts: Names of further columns.
+        facts: Names of the columns after the score.
     """
 
     def __init__(self, labels: Sequence[str] | None, facts: Sequence[str] = ()) -> None:
@@ -63,7 +63,7 @@ class Rows:
         self._has_header = False
 
     def lines(self, part: PartResult, facts: Sequence[str] = ()) -> Iterator[str]:
-        """Gives the rows of the next result: one for each label, the first with the facts."""
+        """Gives the rows of the next result: one for each label, the first with ``facts``."""
         if not self._has_header:
             yield self._row("start", "end", "label", "score", self._facts)
             self._has_header = True

@@ -28,7 +28,7 @@ class PredictionTable:
     """A table that grows: rows are printed as soon as a video is done.
 
     Args:
-        videos: All names that will come, for the width of their column.
+        videos: The names of all videos that may come, for the width of their column.
         classifier: The model, for its labels.
     """
 
@@ -40,7 +40,7 @@ class PredictionTable:
         self._header_printed = False
 
     def add(self, video: str, result: VideoResult) -> None:
-        """Prints the rows of one video: its labels, best first, how long it took, and marks."""
+        """Prints the rows of one video: labels, best first, the seconds, and marks of damage."""
         if not self._header_printed:
             self._print("video", "label", "score", "seconds", style="bold")
             self._header_printed = True

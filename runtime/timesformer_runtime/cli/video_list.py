@@ -14,7 +14,8 @@ from typing import BinaryIO
 from timesformer_runtime.errors import InvalidOptionError, InvalidVideoError
 from timesformer_runtime.source_names import shown
 
-# Files in a folder with one of these suffixes count as videos. A file that is named may have any.
+# In a folder, files with one of these suffixes count as videos. A file that the user names may have
+# any suffix.
 SUFFIXES = frozenset(
     f".{name}"
     for name in (
@@ -23,7 +24,7 @@ SUFFIXES = frozenset(
         *("264", "h264", "265", "h265", "hevc"),
     )
 )
-STDIN = "-"  # one video, or for ``find_videos`` a list of paths
+STDIN = "-"  # for ``source`` one video, for ``find_videos`` a list of paths
 
 
 def source(video: str) -> str | BinaryIO:
@@ -36,7 +37,7 @@ def source(video: str) -> str | BinaryIO:
         return video
     if sys.stdin is None:  # as after "<&-"
         raise InvalidVideoError("standard input is closed; pipe a video into it, or give a path")
-    # Unbuffered: whether something is there can be asked, and the time limit holds while waiting.
+    # Unbuffered, so that ``poll`` can tell if bytes are there, and the time limit ends the wait.
     raw: BinaryIO = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
     return raw
 
@@ -62,7 +63,7 @@ def find_videos(arguments: Iterable[str], standard_input: BinaryIO | None) -> li
     found: dict[str, str] = {}
     without_videos: list[str] = []
     for argument in arguments:
-        paths = list(_listed(standard_input) if argument == STDIN else _expanded(argument))
+        paths = list(_paths_in_list(standard_input) if argument == STDIN else _expanded(argument))
         if not paths and argument != STDIN:
             without_videos.append(argument)
             paths = [argument]
@@ -95,16 +96,16 @@ def _why_there_is_none(without_videos: list[str]) -> str:
 
 
 def location(path: str) -> str:
-    """The absolute path of a file: one name for all ways to write it, without links to folders."""
+    """Makes the path of a file absolute and resolves links to folders: one name for each file."""
     try:
         folder, name = os.path.split(path)
-        return os.path.join(_real(os.path.join(os.getcwd(), folder)), name)  # noqa: PTH109, PTH118
+        return os.path.join(_real_path(os.path.join(os.getcwd(), folder)), name)  # noqa: PTH109, PTH118
     except (OSError, ValueError):
         return path
 
 
 @functools.lru_cache(maxsize=1024)
-def _real(folder: str) -> str:
+def _real_path(folder: str) -> str:
     return os.path.realpath(folder)
 
 
@@ -116,7 +117,7 @@ def _expanded(argument: str) -> Iterable[str]:
             matches = []
         if matches:
             return [video for match in matches for video in _videos_at(match)]
-    # A Path raises errors for names that are too long or behind a folder that cannot be entered.
+    # ``Path.is_dir`` raises errors for long names, and for names in folders without permission.
     return videos_in(argument) if os.path.isdir(argument) else [argument]  # noqa: PTH112
 
 
@@ -180,7 +181,7 @@ def _joined(folder: str, name: str) -> str:
 
 
 def _mode(path: str) -> int:
-    """The type bits of the file behind a path; 0 where the system does not tell."""
+    """Reads the mode of the file behind a path; 0 where the system does not tell."""
     try:
         return Path(path).stat().st_mode
     except (OSError, ValueError):
@@ -188,11 +189,11 @@ def _mode(path: str) -> int:
 
 
 def _may_be_video(mode: int) -> bool:
-    """False for pipes and devices; opening a file of unknown type raises its error."""
+    """False for pipes and devices; True if the type is unknown: opening the file tells why."""
     return stat.S_ISREG(mode) or mode == 0
 
 
-def _listed(standard_input: BinaryIO | None) -> Iterator[str]:
+def _paths_in_list(standard_input: BinaryIO | None) -> Iterator[str]:
     if standard_input is None:  # as after "<&-"
         raise InvalidOptionError("standard input is closed; pipe a list into it, or leave out '-'")
     for line in standard_input:

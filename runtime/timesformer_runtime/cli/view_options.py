@@ -1,4 +1,4 @@
-"""The options that choose what the model sees of a video: its windows, frames, crops and pixels."""
+"""The options that choose the windows, frames, crops and pixels that the model sees."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def view_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds options; the command gets them as one argument ``views``, which ``load`` takes."""
+    """Adds the options of the views; the command gets one argument ``views`` for ``load``."""
 
     @functools.wraps(function)
     def with_views(**options: Any) -> Any:

@@ -15,11 +15,11 @@ START, CENTER, END = CROPS = ("start", "center", "end")  # left or top, middle, 
 
 @dataclasses.dataclass(frozen=True)
 class _Overlap:
-    """Along one axis: the pixels that a crop takes from an image, and their place in the crop."""
+    """Along one axis: the pixels that a crop takes from an image, and where the crop puts them."""
 
-    first: int  # in the image
-    length: int
-    place: int  # in the crop
+    first: int  # the first of these pixels in the image
+    length: int  # the number of these pixels
+    offset: int  # in the crop
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Part:
 
     @classmethod
     def of(cls, resized: tuple[int, int], size: tuple[int, int], crop: str) -> Self:
-        """The part that a crop takes: the start, the middle or the end of the longer side.
+        """Computes the part that a crop takes: the start, middle or end of the longer side.
 
         Args:
             resized: Height and width of the resized frame.
@@ -51,12 +51,12 @@ class Part:
         return Rectangle(rows.first, columns.first, rows.length, columns.length)
 
     def padded(self, planes: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """The crop [C, h, w], of which ``planes`` [C, H, W] is the part."""
+        """Fills the crop [C, h, w] with ``planes`` [C, H, W], the pixels of the part, and black."""
         if planes.shape[1:] == self.size:
             return planes
         result = np.zeros((len(planes), *self.size), dtype=planes.dtype)
-        inner = result[:, self.rows.place : self.rows.place + self.rows.length]
-        inner[:, :, self.columns.place : self.columns.place + self.columns.length] = planes
+        inner = result[:, self.rows.offset : self.rows.offset + self.rows.length]
+        inner[:, :, self.columns.offset : self.columns.offset + self.columns.length] = planes
         return result
 
 

@@ -1,7 +1,7 @@
 """From frames to a model's input as in the authors' own test (facebookresearch/TimeSformer).
 
-It differs from Hugging Face's in that pixels are normalised first, the resize is bilinear
-without antialiasing and in floats, and the offset of the middle crop is rounded up.
+This test differs from Hugging Face's preprocessing: it normalises pixels first, resizes in floats,
+bilinear and without antialiasing, and rounds the offset of the middle crop up.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from timesformer_runtime.errors import InvalidOptionError
 from timesformer_runtime.input.crops import CENTER, END, START
 from timesformer_runtime.input.preprocess import Frame, Preprocessing, check_frame
 
-# Short side of the frames for a test of the middle alone, by the side of the crop: the smallest
-# that these models were trained with. For all other crops it is 8/7 of the crop, as for 224.
+# Short side of the resized frames for a test of a single crop, by the side of the crop: the
+# smallest short side in the training of these models. For a crop that is not listed here, the short
+# side is 8/7 of the crop, as for 224.
 _ONE_CROP_SIDES = {448: 448}
 
 
@@ -43,7 +44,7 @@ class FacebookPreprocessing:
         """Derives the transform from a model's preprocessing in transformers.
 
         Args:
-            preprocessing: Has the size of the input, and the mean and standard deviation.
+            preprocessing: Gives the size of the input, and the mean and standard deviation.
             crops: Number of crops of a frame; a single one is cut from a larger frame.
 
         Raises:
@@ -68,11 +69,11 @@ class FacebookPreprocessing:
         return cls(size[0], side, preprocessing.image_mean, preprocessing.image_std)
 
     def pixels(self, frame: Frame, crop: str = CENTER) -> npt.NDArray[np.float32]:
-        """The part of a frame that the model sees.
+        """Computes the pixels of a frame that the model sees.
 
         Args:
             frame: uint8 RGB [H, W, 3].
-            crop: ``start``, ``center`` or ``end`` of the longer side.
+            crop: The part of the longer side: ``start``, ``center`` or ``end``.
 
         Returns:
             float32 [3, crop_size, crop_size], normalised.
@@ -92,7 +93,7 @@ class FacebookPreprocessing:
         return upper * (1 - rows.weight[:, None]) + lower * rows.weight[:, None]
 
     def _resized_size(self, height: int, width: int) -> tuple[int, int]:
-        # In the order of operations of the original, whose rounding decides the last pixel.
+        # In the authors' order of operations, whose rounding decides the last pixel.
         if width < height:
             return math.floor(height / width * self.short_side), self.short_side
         return self.short_side, math.floor(width / height * self.short_side)
@@ -102,7 +103,7 @@ class FacebookPreprocessing:
         return {START: 0, CENTER: math.ceil(room / 2), END: room}[crop]
 
     def _interpolated(self, rows: npt.NDArray[np.uint8], columns: _Taps) -> npt.NDArray[np.float32]:
-        """Pixels [R, W, 3], normalised and interpolated along the rows: [3, R, w]."""
+        """Normalises pixels [R, W, 3], and interpolates them along the rows: [3, R, w]."""
         left, right = (
             self._normalized(rows[:, columns.first]),
             self._normalized(rows[:, columns.second]),
@@ -128,9 +129,16 @@ class _Taps(NamedTuple):
 
 
 def _taps(source: int, target: int, offset: int, length: int) -> _Taps:
-    """Taps of ``length`` pixels from ``offset`` on, where ``source`` pixels become ``target``."""
+    """Computes the taps of ``length`` pixels from ``offset`` on, for a resize of one axis.
+
+    Args:
+        source: Number of pixels before the resize.
+        target: Number of pixels after the resize.
+        offset: The first wanted pixel after the resize.
+        length: Number of wanted pixels.
+    """
     positions = np.arange(offset, offset + length) + 0.5
-    # Rounded to single precision where PyTorch does, whose fused multiply-add rounds once.
+    # Single precision where PyTorch has it; float64 between, as a fused multiply-add rounds once.
     scale = np.float64(np.float32(source) / np.float32(target))
     centers = np.maximum(scale * positions - 0.5, 0).astype(np.float32)
     first = np.minimum(centers.astype(np.int64), source - 1)

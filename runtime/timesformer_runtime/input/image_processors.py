@@ -1,7 +1,7 @@
-"""The image and video processors of transformers whose steps ``Preprocessing`` can take.
+"""Knows the image and video processors of transformers whose steps ``Preprocessing`` can do.
 
 Each processor has its own defaults for fields that a configuration leaves out, and some have their
-own arithmetic: a processor that is taken for another one silently gives another input. The values
+own arithmetic: reading one processor as another would silently give another input. The values
 here are those of transformers 5.23. Frames are resized as by its Pillow backend; its torchvision
 backend, which video processors always use, differs by one level of 255 in up to 2 % of the pixels.
 """
@@ -24,7 +24,7 @@ _TYPE_KEYS = ("video_processor_type", "image_processor_type", "feature_extractor
 _SUFFIXES = ("ImageProcessorFast", "ImageProcessorPil", "ImageProcessor", "FeatureExtractor")
 _VIDEO_SUFFIX = "VideoProcessor"
 
-# Steps that ``Preprocessing`` lacks: to leave one out would silently give another input.
+# Steps that ``Preprocessing`` does not have: leaving one out would silently give another input.
 _UNSUPPORTED_STEPS = ("do_pad", "do_flip_channel_order", "use_square_size")
 _PASSED_ON = ("do_resize", "do_center_crop", "do_rescale", "rescale_factor", "do_normalize")
 
@@ -36,7 +36,7 @@ _OPENAI_CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.
 
 @dataclasses.dataclass(frozen=True)
 class _Processor:
-    """The defaults of an image processor, for fields that its configuration leaves out.
+    """The defaults of a processor, for fields that its configuration leaves out.
 
     Attributes:
         size: As in ``Preprocessing``.
@@ -45,8 +45,8 @@ class _Processor:
         crop_size: None where the processor has no default.
         do_center_crop: As in ``Preprocessing``.
         rescale_factor: As in ``Preprocessing``.
-        is_square: Whether a single number as ``size`` means both sides, not the shorter one.
-        arrange: Turns complete fields into the steps that this processor makes of them.
+        is_square: True if a single number as ``size`` means both sides, not the shorter one.
+        arrange: Changes the complete fields where this processor has its own arithmetic.
     """
 
     size: int | tuple[int, int]
@@ -102,7 +102,7 @@ def invalid_value(name: str, value: object, limit: str) -> InvalidModelError:
 
 
 def _named_processor(values: Mapping[str, Any]) -> tuple[str, _Processor]:
-    """The processor that the configuration names, and that name for messages."""
+    """Finds the processor that the configuration names; returns the name, too, for messages."""
     key = next((key for key in _TYPE_KEYS if values.get(key) is not None), None)
     if key is None:
         return "VideoMAEImageProcessor", _IMAGE_PROCESSORS["VideoMAE"]
@@ -178,7 +178,7 @@ def _fill_crop_size(fields: Fields, name: str) -> None:
 
 
 def _arrange_convnext(fields: Fields, values: Mapping[str, Any]) -> None:
-    """Resizes to more than the size and crops that, or squeezes frames into sizes from 384 on."""
+    """Below size 384, resizes to more than the size and crops; from 384 on, squeezes frames."""
     size, share = fields["size"], _given(values, "crop_pct", 224 / 256)
     if isinstance(size, tuple):
         raise invalid_value("size", values.get("size"), "{shortest_edge} for ConvNext")

@@ -19,7 +19,7 @@ from timesformer_runtime.video.decoder import stack_frames
 from timesformer_runtime.video.limits import DecodeLimits
 from timesformer_runtime.video.pixels import ConvertedFrame, Rendering
 
-_MOST_SCALED = 8192  # pixels of the longer side; longer ones are resized only within the crop
+_MAX_SCALED_SIDE = 8192  # pixels; of frames that become larger, ``convert`` resizes only the crop
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,11 +27,11 @@ class GraphInput:
     """The one input of the graph.
 
     Attributes:
-        name: Its name in the graph.
+        name: The name of the input in the graph.
         takes_frames: True for uint8 RGB frames [1, T, H, W, 3] of any size, which the graph
             preprocesses; False for preprocessed ``pixel_values`` [1, T, C, h, w].
-        dtype: What its array must hold.
-        num_frames: T.
+        dtype: Type of the values.
+        num_frames: Number of frames of a clip, T.
     """
 
     name: str
@@ -47,7 +47,7 @@ class ModelInput:
 
     Args:
         graph_input: The input of the graph.
-        preprocessing: Turns frames into that input; None where the graph does so itself.
+        preprocessing: Turns frames into that input; None where the graph does the preprocessing.
         views: Which frames and crops of a video the model sees.
         max_bytes: Memory that the frames of a clip may take.
 
@@ -119,7 +119,7 @@ class ModelInput:
             themselves uint8 [H, W, 3].
 
         Raises:
-            InvalidVideoError: It is not uint8 [H, W, 3].
+            InvalidVideoError: The frame is not uint8 [H, W, 3].
         """
         if self._reverses_channels:
             frame = frame[..., ::-1]
@@ -130,7 +130,7 @@ class ModelInput:
         return np.stack(self._preprocessing.planes(frame, self.crops))
 
     def views(self, frames: Sequence[ConvertedFrame]) -> Iterator[npt.NDArray[Any]]:
-        """The input of each view: all crops of the first clip, then those of the next.
+        """Gives the input of each view: all crops of the first clip, then those of the next.
 
         Args:
             frames: The converted frames of all clips, one clip after the other.
@@ -149,14 +149,14 @@ class ModelInput:
                 yield self._batch(clip, crop)
 
     def _scaled_size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width to which FFmpeg may scale a frame, so that ``convert`` need not."""
+        """Computes the height and width to which FFmpeg scales a frame in place of ``convert``."""
         if self._preprocessing is None:
             return height, width
         size = self._preprocessing.resized_size(height, width)
-        return size if max(size) <= _MOST_SCALED else (height, width)
+        return size if max(size) <= _MAX_SCALED_SIDE else (height, width)
 
     def _check_memory(self, clip: Sequence[ConvertedFrame]) -> None:
-        """Checks the size of the model's input, which repeats frames where the video has few."""
+        """Checks the size of the model's input, which repeats the frames of a short video."""
         if self._preprocessing is None:
             size, limit = sum(frame.nbytes for frame in clip), self._max_bytes
         else:  # the pixels of one crop, already preprocessed
@@ -179,7 +179,7 @@ class ModelInput:
 
 
 def _check_frames_input(views: Views) -> None:
-    """Refuses options that a graph with its own resize and crop cannot follow."""
+    """Refuses options that have no effect on a graph with its own resize and crop."""
     for name, is_default in (
         ("crops", views.crops == 1),
         ("protocol", views.protocol == "huggingface"),

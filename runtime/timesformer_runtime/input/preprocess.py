@@ -18,10 +18,10 @@ from timesformer_runtime.input.image_processors import invalid_value, preprocess
 Frame = npt.NDArray[np.uint8]  # [H, W, 3], RGB
 Planes = npt.NDArray[np.uint8]  # [C, h, w]
 
-# Far above any model's input; they keep a broken file from asking for terabytes.
+# Limits far above any model's input, so that a broken file cannot ask for terabytes.
 _MAX_SIDE = 8192  # pixels of a result
 _MAX_RESIZED = 1 << 24  # pixels of the longer side, of which a crop may keep a part
-# Memory of a clip that is given to the model, and of the resize of a frame.
+# Limit on the memory of a clip that is given to the model, and of the resize of a frame.
 MAX_CLIP_BYTES = 1 << 31
 _FLAGS = ("do_resize", "do_center_crop", "do_rescale", "do_normalize", "offset")
 _FILTERS = {
@@ -42,20 +42,20 @@ class Preprocessing:
     also reads the configurations of other processors.
 
     Attributes:
-        do_resize: Whether frames are resized.
+        do_resize: True to resize frames.
         size: Length of the short side in pixels (the other keeps the aspect ratio), or
             ``(height, width)``.
         resample: Pillow's number of the filter: 0 nearest, 1 lanczos, 2 bilinear, 3 bicubic,
             4 box, 5 hamming; all but nearest are antialiased.
-        do_center_crop: Whether the centre is cut out; where the frame is smaller, the rest is zero,
+        do_center_crop: True to cut out the centre; where the frame is smaller, the rest is zero,
             i.e. black.
-        crop_size: ``(height, width)`` of that crop in pixels.
-        do_rescale: Whether pixels are multiplied by ``rescale_factor``.
+        crop_size: ``(height, width)`` of the crop in pixels.
+        do_rescale: True to multiply pixels by ``rescale_factor``.
         rescale_factor: Usually 1/255.
-        do_normalize: Whether ``image_mean`` is subtracted and the rest divided by ``image_std``.
+        do_normalize: True to subtract ``image_mean`` and divide by ``image_std``.
         image_mean: One number per channel; 1 channel means grey frames, 3 mean RGB.
         image_std: One number per channel.
-        offset: Whether 1 is subtracted after rescaling, as ViViT's processor does.
+        offset: True to subtract 1 after rescaling, as ViViT's processor does.
 
     Raises:
         InvalidModelError: A field has a value that no preprocessing can have.
@@ -95,10 +95,10 @@ class Preprocessing:
                 )
 
     def __repr__(self) -> str:
-        # Results files hold a hash of this text, so that a new field may change it only where the
-        # field is used.
-        later = ("offset",) if not self.offset else ()
-        fields = ((name, value) for name, value in vars(self).items() if name not in later)
+        # Results files hold a hash of this text, so a field that a later version added may change
+        # the text only where the field is used.
+        unused = ("offset",) if not self.offset else ()
+        fields = ((name, value) for name, value in vars(self).items() if name not in unused)
         return f"Preprocessing({', '.join(f'{name}={value!r}' for name, value in fields)})"
 
     def _check_statistics(self) -> None:
@@ -117,9 +117,9 @@ class Preprocessing:
     def from_dict(cls, values: Mapping[str, Any], source: str = "preprocessor_config.json") -> Self:
         """Reads the contents of a ``preprocessor_config.json``.
 
-        Absent and null values take the defaults of the processor that the contents name, else
-        those of VideoMAE's; unknown keys are ignored. The older spellings load too: ``size`` and
-        ``crop_size`` as integers or ``[height, width]``.
+        Absent and null values take the defaults of the processor that the contents name, or of
+        VideoMAE's if they name none; unknown keys are ignored. Older forms are accepted, too:
+        ``size`` and ``crop_size`` as integers or ``[height, width]``.
 
         Args:
             values: The contents.
@@ -137,7 +137,7 @@ class Preprocessing:
             raise InvalidModelError(f"{error}: correct it in {source}") from error
 
     def to_dict(self) -> dict[str, Any]:
-        """The contents of a ``preprocessor_config.json`` that transformers reads."""
+        """Makes the contents of a ``preprocessor_config.json`` that transformers reads."""
         values = dataclasses.asdict(self)
         name = "VivitImageProcessor" if values.pop("offset") else "VideoMAEImageProcessor"
         values["size"] = (
@@ -170,19 +170,19 @@ class Preprocessing:
             return height, width
         if not isinstance(self.size, int):
             return self.size
-        # In transformers' order of operations: a float division, truncated.
+        # As transformers computes it, with a float division and truncation.
         long_side = int(self.size * max(height, width) / min(height, width))
         return (long_side, self.size) if width <= height else (self.size, long_side)
 
     def check_clip(self, num_frames: int) -> None:
-        """Makes sure that clips of so many frames do not take more memory than any model needs.
+        """Makes sure that clips of ``num_frames`` frames take no more memory than any model needs.
 
         Where the size of frames depends on the video, ``normalize`` checks each clip.
 
         Raises:
             InvalidModelError: A clip would take more, as resized or as cropped.
         """
-        resized = self.resized_size(1, 1) if self.do_resize else None  # a square's
+        resized = self.resized_size(1, 1) if self.do_resize else None  # the smallest: of a square
         for size in (self.output_size, resized):
             if size is not None and self._bytes(num_frames, size) > MAX_CLIP_BYTES:
                 raise InvalidModelError(
@@ -211,11 +211,11 @@ class Preprocessing:
         return self.normalize(planes)
 
     def planes(self, frame: Frame, crops: Sequence[str] = (CENTER,)) -> list[Planes]:
-        """The pixels that a model sees of a frame: resized and cropped, not yet normalised.
+        """Computes the pixels that a model sees of a frame: resized and cropped, not normalised.
 
         Args:
             frame: uint8 RGB [H, W, 3].
-            crops: Which parts of the longer side are wanted, of ``CROPS``.
+            crops: The wanted parts of the longer side, out of ``CROPS``.
 
         Returns:
             uint8 [C, h, w] for each crop.
@@ -266,11 +266,12 @@ class Preprocessing:
                 result[t] = result[t - 1]
                 continue
             for channel, plane in enumerate(frame):
-                # "clip" only spares the check of bounds: a byte always has its entry.
+                # "clip" only saves the check of bounds: the table has an entry for each byte.
                 np.take(table[channel], plane, out=result[t, channel], mode="clip")
         return result
 
     def _result_size(self, frame: Frame, resized: tuple[int, int]) -> tuple[int, int]:
+        """Computes height and width of the result; refuses sizes that take too much memory."""
         size = self.output_size or resized
         if max(size) > _MAX_SIDE:
             raise InvalidVideoError(
@@ -286,11 +287,11 @@ class Preprocessing:
         return size
 
     def _bytes(self, num_frames: int, size: tuple[int, int]) -> int:
-        """Memory of a clip in float32, or of a frame in the two float64 passes of its resize."""
+        """Counts the bytes of a float32 clip, or of a frame in the passes of its resize if more."""
         return self.num_channels * size[0] * size[1] * max(4 * num_frames, 16)
 
     def _table(self) -> npt.NDArray[np.float32]:
-        """Every pixel's value after rescaling and normalisation: float32 [C, 256]."""
+        """Maps each value of a pixel to its value after normalisation: float32 [C, 256]."""
         values = np.tile(np.arange(256, dtype=np.float64), (self.num_channels, 1))
         if self.do_rescale:
             values *= self.rescale_factor
@@ -304,7 +305,7 @@ class Preprocessing:
 
 
 def _luma(frame: Frame) -> npt.NDArray[np.uint8]:
-    """ITU-R 601 luma as Pillow's mode L rounds it: uint8 [H, W, 1]."""
+    """Computes the ITU-R 601 luma, rounded as in Pillow's mode L: uint8 [H, W, 1]."""
     red, green, blue = (frame[..., channel].astype(np.uint32) for channel in range(3))
     luma = (red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16
     return luma.astype(np.uint8)[..., None]

@@ -12,7 +12,7 @@ from timesformer_runtime.errors import InvalidModelError, quoted
 from timesformer_runtime.input.preprocess import Preprocessing
 from timesformer_runtime.json_object import read_json_object
 
-# transformers 5 keeps the processors of all modalities in the first, each under a key of its own.
+# transformers 5 writes the processors of all modalities into the first file, each under a key.
 PREPROCESSOR_FILES = (
     "processor_config.json",
     "video_preprocessor_config.json",
@@ -29,7 +29,7 @@ class PreprocessorConfig:
 
     Attributes:
         path: The file.
-        source: The file's name, and the key in it where there is one.
+        source: The file's name, and the key under which the file has the description, if any.
         values: The contents, for ``Preprocessing.from_dict``.
         notes: A sentence for each thing that the user may not expect.
     """
@@ -40,7 +40,7 @@ class PreprocessorConfig:
     notes: tuple[str, ...] = ()
 
     def read(self) -> Preprocessing:
-        """The described preprocessing.
+        """Makes the described preprocessing.
 
         Raises:
             InvalidModelError: A value is not valid, or not known here.
@@ -49,11 +49,10 @@ class PreprocessorConfig:
 
 
 def choose_preprocessor(paths: Iterable[Path]) -> PreprocessorConfig | None:
-    """Reads the description that counts, of all descriptions beside a model.
+    """Reads the descriptions beside a model, and chooses one of them as transformers does.
 
-    The first folder with a description counts, and in it the description that transformers takes:
-    a video processor's before an image processor's, and for each of these the one in
-    ``processor_config.json`` before the one in a file of its own.
+    The first folder with a description counts. In that folder a video processor comes before an
+    image processor, and for each of the two, ``processor_config.json`` before a file of its own.
 
     Args:
         paths: The files, folder by folder.
@@ -110,7 +109,7 @@ def _differ(first: PreprocessorConfig, other: PreprocessorConfig) -> bool:
 
 
 def _sampling_notes(config: PreprocessorConfig) -> list[str]:
-    """Tells that a video processor's choice of frames is not part of the preprocessing here."""
+    """Makes a note if a video processor chooses frames, which this runtime ignores."""
     asked = {key: config.values[key] for key in _SAMPLING if config.values.get(key)}
     if not asked.get("do_sample_frames"):
         return []

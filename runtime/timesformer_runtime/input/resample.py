@@ -4,8 +4,9 @@ Models were trained and are evaluated with frames that Pillow resized, so its ar
 definition of a right answer: separable filters widened by the scale, weights of 22 fractional
 bits, a horizontal and then a vertical pass, and an image of 8 bits between them. Products of such
 weights and pixels fit the 53 bits of a float64, so BLAS computes them without any rounding.
-Since Pillow 13 the vertical pass is first where a frame loses much more height than width; before,
-such frames (tall ones, or those squeezed into a square) differed by a level of 255 here and there.
+Since Pillow 13 the vertical pass comes first where a frame loses much more height than width. Older
+versions differ in a few pixels of such frames (tall frames, or frames squeezed into a square) by
+one level of 255.
 """
 
 import functools
@@ -25,7 +26,7 @@ HAMMING = 5
 
 _FRACTION = 1 << 22
 _HAMMING = (float(np.float32(0.54)), float(np.float32(0.46)))  # single precision in Pillow too
-_OUTPUTS_PER_BLOCK = 8  # fewer calls against fewer multiplications by zero: measured best
+_OUTPUTS_PER_BLOCK = 8  # more means fewer calls, but more products with zero: 8 measured best
 _ROWS_PER_STRIP = 64  # a strip of float64 rows should stay in the processor's cache
 
 Planes = npt.NDArray[np.uint8]
@@ -43,8 +44,8 @@ class Rectangle(NamedTuple):
 class _Block(NamedTuple):
     """Neighbouring outputs of one pass, and the inputs that they depend on."""
 
-    outputs: slice
-    inputs: slice
+    outputs: slice  # of the wanted part
+    inputs: slice  # of the image
     weights: npt.NDArray[np.float64]  # [inputs, outputs], integers
 
 
@@ -88,7 +89,7 @@ def resize_parts(
         parts: At least one part.
 
     Returns:
-        For each part the same as ``resize``.
+        For each part the result of ``resize``.
     """
     top, left = min(p.top for p in parts), min(p.left for p in parts)
     bottom = max(p.top + p.height for p in parts)
@@ -107,7 +108,7 @@ def _ranges(part: Rectangle) -> tuple[range, range]:
 
 
 def _vertical_is_first(source: tuple[int, ...], target: tuple[int, int]) -> bool:
-    """Tells if Pillow runs the vertical pass first, by its own rule for less work."""
+    """True where Pillow runs the vertical pass first, because that is less work."""
     lost_height, lost_width = source[0] - target[0], source[1] - target[1]
     return lost_height > 0 and lost_height > 2 * lost_width
 
@@ -115,7 +116,7 @@ def _vertical_is_first(source: tuple[int, ...], target: tuple[int, int]) -> bool
 def _filtered(
     image: npt.NDArray[np.uint8], size: tuple[int, int], resample: int, part: Rectangle
 ) -> Planes:
-    """As ``resize``, by a horizontal and then a vertical pass."""
+    """Resizes by a horizontal and then a vertical pass; arguments and result as in ``resize``."""
     rows, columns = _ranges(part)
     vertical = _blocks(image.shape[0], size[0], rows, resample)
     horizontal = _blocks(image.shape[1], size[1], columns, resample)
@@ -129,7 +130,7 @@ def _planes(image: npt.NDArray[np.uint8]) -> Planes:
 
 
 def _nearest(source: int, target: int, wanted: range) -> npt.NDArray[np.intp]:
-    # Pillow adds up the step, whose rounding errors decide where a position is nearly an integer.
+    # Pillow adds up the steps; their rounding errors decide where a position is nearly an integer.
     steps = np.full(wanted.stop, source / target)
     steps[0] *= 0.5
     return np.add.accumulate(steps)[wanted.start :].astype(np.intp)
@@ -138,7 +139,7 @@ def _nearest(source: int, target: int, wanted: range) -> npt.NDArray[np.intp]:
 def _horizontal_pass(
     rows: npt.NDArray[np.uint8], blocks: tuple[_Block, ...], width: int
 ) -> npt.NDArray[np.float64]:
-    """From uint8 [H, W, C] to the integers [C, H, width] of the image between the passes."""
+    """Resizes uint8 [H, W, C] in width to the integers [C, H, width] between the passes."""
     height, _, channels = rows.shape
     left, right = blocks[0].inputs.start, blocks[-1].inputs.stop
     result = np.empty((channels, height, width))
@@ -156,7 +157,7 @@ def _horizontal_pass(
 def _vertical_pass(
     between: npt.NDArray[np.float64], blocks: tuple[_Block, ...], height: int
 ) -> Planes:
-    """From the integers [C, H, W] of the image between the passes to uint8 [C, height, W]."""
+    """Resizes the integers [C, H, W] between the passes in height to uint8 [C, height, W]."""
     channels, _, width = between.shape
     top = blocks[0].inputs.start
     result = np.empty((channels, height, width))
@@ -177,7 +178,7 @@ def _round_to_pixels(sums: npt.NDArray[np.float64]) -> None:
 
 @functools.lru_cache(maxsize=64)
 def _blocks(source: int, target: int, wanted: range, resample: int) -> tuple[_Block, ...]:
-    """One pass as small dense matrices along the diagonal of the whole, sparse one."""
+    """Splits the sparse matrix of a pass into small dense matrices along its diagonal."""
     blocks = []
     for first in range(wanted.start, wanted.stop, _OUTPUTS_PER_BLOCK):
         outputs = range(first, min(first + _OUTPUTS_PER_BLOCK, wanted.stop))
@@ -187,13 +188,13 @@ def _blocks(source: int, target: int, wanted: range, resample: int) -> tuple[_Bl
         matrix = np.zeros((stop - start, len(taps)))
         for column, (begin, weights) in enumerate(taps):
             matrix[begin - start : begin - start + len(weights), column] = weights
-        place = slice(first - wanted.start, first - wanted.start + len(taps))
-        blocks.append(_Block(place, slice(start, stop), matrix))
+        in_part = slice(first - wanted.start, first - wanted.start + len(taps))
+        blocks.append(_Block(in_part, slice(start, stop), matrix))
     return tuple(blocks)
 
 
 def _taps(source: int, target: int, output: int, resample: int) -> tuple[int, list[int]]:
-    """The first input of one output, and the weights of the inputs from there on."""
+    """Computes the first input of one output, and the weights of the inputs from there on."""
     kernel, support = _KERNELS[resample]
     scale = source / target
     stretch = max(scale, 1.0)  # a filter that is widened with the scale does not alias

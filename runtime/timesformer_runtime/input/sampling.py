@@ -4,7 +4,7 @@
 |---|---|---|
 | ``uniform`` | evenly over the whole video, both ends included | Hugging Face's examples |
 | ``center`` | every ``rate``-th, around the middle | mmaction2's test |
-| ``dense`` | ``clips`` of these, evenly over the video | mmaction2's test |
+| ``dense`` | ``clips`` clips like that of ``center``, evenly over the video | mmaction2's test |
 | ``segments`` | the middle of equal parts | the authors' test on Something-Something v2 |
 | ``pipeline`` | every ``rate``-th or so, from the first | transformers' pipeline |
 | ``facebook`` | ``rate`` at 30 frames a second, from the first | the authors' test on Kinetics |
@@ -26,8 +26,9 @@ from timesformer_runtime.input.option_values import METHODS, SHORT_POLICIES
 
 FrameIndices = npt.NDArray[np.int64]
 
-FACEBOOK_RATE = 30.0  # frames per second that rates of the authors' test count in
-# Spacing of the released Kinetics models by number of frames; their files do not state it.
+FACEBOOK_RATE = 30.0  # frames per second at which the authors' test states its rates
+# Rates of the released Kinetics models by number of frames; the files of the models do not state
+# them.
 RELEASED_RATES: Mapping[int, int] = {8: 32, 16: 16, 96: 4}
 
 _WITH_RATE = ("center", "dense", "pipeline", "facebook")
@@ -41,15 +42,15 @@ class Sampling:
 
     Attributes:
         method: One of the methods in this module's table.
-        rate: Distance of neighbouring frames in frames; for ``facebook`` in thirtieths of a
-            second. None is 1 for ``pipeline``, as in transformers, and else the one that the
-            released Kinetics model with as many frames was trained with.
-        clips: How many clips are taken of a video; several only with ``dense`` and ``facebook``.
-        short: What stands for frames past the end of a video that is too short: its last frame
-            (``repeat_last``), the video again from its start (``wrap``), or nothing (``error``).
-            ``uniform`` and ``segments`` never reach past the end: a video that has fewer frames
-            than the model takes repeats them in place, as those formulas do, unless ``wrap`` or
-            ``error`` is asked for.
+        rate: Distance from one chosen frame to the next, in frames; for ``facebook`` in thirtieths
+            of a second. None means 1 for ``pipeline``, as in transformers, and otherwise the rate
+            with which the released Kinetics model of that many frames was trained.
+        clips: Number of clips of a video; only ``dense`` and ``facebook`` allow several.
+        short: The frames that replace those past the end of a video that is too short: its last
+            frame (``repeat_last``), or the video again from its start (``wrap``); ``error``
+            refuses the video. ``uniform`` and ``segments`` never reach past the end: with
+            ``repeat_last`` they repeat frames in place where a video has fewer than the model
+            takes.
 
     Raises:
         InvalidOptionError: A value is not allowed, or would have no effect on this method.
@@ -96,12 +97,12 @@ class Sampling:
         return dataclasses.replace(self, rate=rate)
 
     def indices(self, count: int, num_frames: int, fps: float = FACEBOOK_RATE) -> FrameIndices:
-        """The frames to take of a video.
+        """Chooses the frames of a video.
 
         Args:
             count: Number of frames of the video, at least 1.
             num_frames: Number of frames of a clip, at least 1.
-            fps: Frames per second of the video; only ``facebook`` looks at it. Arrays of frames
+            fps: Frames per second of the video; only ``facebook`` uses them. Arrays of frames
                 count as 30 a second.
 
         Returns:
@@ -154,12 +155,12 @@ def uniform(count: int, num_frames: int) -> FrameIndices:
 
 
 def _needed(sampling: Sampling, num_frames: int, fps: float) -> int:
-    """The number of frames that a video must have, so that no frame is used twice."""
+    """Computes how many frames a video needs, so that no frame is used twice."""
     rate = sampling.rate or 1
     if num_frames == 1 or sampling.method == "uniform":
         return num_frames
     if sampling.method == "segments":
-        return num_frames + 1  # its parts end at the last frame but one
+        return num_frames + 1  # the parts end at the last frame but one
     if sampling.method == "facebook":
         return max(int(_facebook_span(num_frames, rate, fps)), 1)
     if sampling.method == "pipeline":
@@ -168,7 +169,7 @@ def _needed(sampling: Sampling, num_frames: int, fps: float) -> int:
 
 
 def _formula(sampling: Sampling, count: int, num_frames: int, fps: float) -> FrameIndices:
-    """The frames [clips, num_frames]; of short videos some lie past the end."""
+    """Applies the method's formula: int64 [clips, num_frames]; may pass a short video's end."""
     rate = sampling.rate or 1
     if sampling.method == "uniform":
         return uniform(count, num_frames)[None]
@@ -183,18 +184,18 @@ def _formula(sampling: Sampling, count: int, num_frames: int, fps: float) -> Fra
 
 
 def _segments(count: int, num_frames: int) -> FrameIndices:
-    """Halfway between the rounded borders of equal parts: int64 [num_frames]."""
+    """Chooses frames halfway between the rounded borders of equal parts: int64 [num_frames]."""
     borders = np.round((count - 1) / num_frames * np.arange(num_frames + 1)).astype(np.int64)
     return (borders[:-1] + borders[1:]) // 2
 
 
 def _span(num_frames: int, rate: int) -> int:
-    """Frames from the first to the last of a clip, both included."""
+    """Counts the frames from the first to the last of a clip, both included."""
     return (num_frames - 1) * rate + 1
 
 
 def _dense(count: int, num_frames: int, rate: int, clips: int) -> FrameIndices:
-    """Clips from the start to the end of the video, a single one in its middle."""
+    """Chooses clips from the start to the end of the video; a single clip in its middle."""
     room = max(count - _span(num_frames, rate), 0)
     if clips == 1:
         starts = np.array([room // 2])
@@ -208,10 +209,10 @@ def _facebook_span(num_frames: int, rate: int, fps: float) -> float:
 
 
 def _facebook(count: int, span: float, num_frames: int, clips: int) -> FrameIndices:
-    """The clips of the authors' test, the first one at the start of the video.
+    """Chooses the clips of the authors' test, the first one at the start of the video.
 
-    Where their loader decodes only a part of a file, later clips may start one frame later than
-    this, its rule for whole files.
+    The formula is that of the authors' loader for whole files. Where the loader decodes only a part
+    of a file, later clips may start one frame later.
     """
     room = max(count - span, 0)
     starts = [room * clip / clips for clip in range(clips)]
@@ -220,7 +221,7 @@ def _facebook(count: int, span: float, num_frames: int, clips: int) -> FrameIndi
 
 
 def _torch_linspace(start: float, stop: float, number: int) -> npt.NDArray[np.float32]:
-    """``torch.linspace``, whose single precision decides where a position is nearly an integer."""
+    """Computes ``torch.linspace``; its single precision decides where a position truncates."""
     first, last = np.float32(start), np.float32(stop)
     if number == 1:
         return np.array([first])

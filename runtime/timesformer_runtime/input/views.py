@@ -17,18 +17,19 @@ class Views:
     A model runs on each view alone, and the answers are averaged.
 
     Attributes:
-        sampling: Which frames each clip has.
+        sampling: Chooses the frames of each clip.
         crops: 1 for the middle of the frames; 3 for the start, the middle and the end of their
             longer side, which together show nearly all of it.
-        protocol: How pixels become the input: as in ``huggingface`` transformers, or as in the
-            authors' own test (``facebook``): a resize without antialiasing, and the logits of the
-            views are summed. ``Views.facebook()`` is that test in whole.
+        protocol: How pixels become the input and how views are combined: ``huggingface`` as in
+            transformers, or ``facebook`` as in the authors' own test, which resizes without
+            antialiasing and sums the logits of the views. ``Views.facebook()`` makes the options of
+            that whole test.
         channel_order: ``bgr`` for models that were trained on frames as OpenCV reads them; the
             model's mean and standard deviation are then of blue, green and red.
         resize: ``exact`` equals Pillow; ``fast`` lets FFmpeg resize files while it decodes them
             (arrays of frames are always resized exactly).
-        square_pixels: Whether the frames of files whose pixels are not square are corrected first;
-            training pipelines do not.
+        square_pixels: True to correct the width of frames whose pixels are not square; training
+            pipelines do not correct it.
 
     Raises:
         InvalidOptionError: A value is not allowed, or does not go together with another.
@@ -64,15 +65,16 @@ class Views:
 
     @classmethod
     def facebook(cls, sampling: Sampling | None = None, crops: int = 3, **options: Any) -> Self:
-        """The authors' test on Kinetics: one clip from the start, three crops, summed logits.
+        """Makes the authors' test on Kinetics: one clip from the start, 3 crops, summed logits.
 
         Their test on Something-Something v2 is the same with ``Sampling("segments")`` and
         ``channel_order="bgr"``.
 
         Args:
-            sampling: Other frames than the Kinetics test's.
-            crops: 1 is their test of the middle alone, cut from a larger frame.
-            options: Other fields.
+            sampling: The choice of frames; by default that of the Kinetics test.
+            crops: Number of crops. With 1, as in the authors' test of a single crop, the middle is
+                cut from a larger frame.
+            options: Other fields of the class.
 
         Raises:
             InvalidOptionError: As for the class.
@@ -86,7 +88,7 @@ class Views:
         return self.sampling.clips * self.crops
 
     def describe(self) -> str:
-        """The views in words, as for a line of the terminal."""
+        """Describes the views in words; leaves out options with default values."""
         rate = "" if self.sampling.rate is None else f" at rate {self.sampling.rate}"
         words = {
             f"{self.sampling.method} frames{rate}": True,

@@ -1,6 +1,6 @@
-"""Reads videos in other processes, so that the worst file costs an error and not this process.
+"""Reads videos in other processes, so that the worst file causes an error and no crash here.
 
-The first video starts a reader process. It reads one video after the other. Another one replaces it
-once it has crashed, hung or taken too much memory. Reader processes protect against accidents; they
-are not a sandbox, because they may do everything that the user may.
+The first video starts a reader process, which reads one video after the other. A new process
+replaces a reader process that crashed, hung or took too much memory. Reader processes protect
+against accidents. They are not a sandbox: a reader process may do everything that the user may.
 """

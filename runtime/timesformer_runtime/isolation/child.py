@@ -17,7 +17,8 @@ from timesformer_runtime import errors
 from timesformer_runtime.isolation import messages
 from timesformer_runtime.isolation.process import Task
 
-# Address space that each decoding thread after the first takes: its stack, and a part of the heap.
+# Address space that each decoding thread after the first takes, for its stack and its part of the
+# heap.
 _BYTES_PER_THREAD = 1 << 27
 # The process ends after a task that leaves it larger than before by more than this share of the
 # memory limit.
@@ -58,7 +59,7 @@ def _end_with_parent() -> None:
 
 
 def _silence_stderr() -> None:
-    """Discards what libraries print about a file; the parent gets the error itself."""
+    """Discards the messages that libraries print about a file; the parent gets the error itself."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, _STDERR)
     os.close(null)
@@ -73,7 +74,7 @@ def _do_next_task(connection: socket.socket, tasks: BinaryIO, initial_size: int)
         initial_size: Bytes of address space that the process had before the first task.
 
     Returns:
-        Whether the process can do another task.
+        True if the process can do another task.
     """
     head, descriptors, _, _ = socket.recv_fds(connection, 1, 1)
     if not head:  # the parent has closed the socket
@@ -124,7 +125,7 @@ def _picklable(error: Exception) -> Exception:
 
 
 def _is_about_memory(error: BaseException | None) -> bool:
-    """Tells whether an error, or one that led to it, says that there is not enough memory."""
+    """True if an error, or an error that caused it, says that there is not enough memory."""
     while error is not None:
         if isinstance(error, MemoryError):
             return True

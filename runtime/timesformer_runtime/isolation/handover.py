@@ -28,7 +28,8 @@ class HandedVideo:
     Attributes:
         name: The video's name, for messages.
         path: The path as the user gave it; None where the parent sends a descriptor.
-        folder: The working directory, to which the path may be relative; None if it is gone.
+        folder: The working directory, to which the path may be relative; None if the directory no
+            longer exists.
     """
 
     name: str
@@ -40,7 +41,7 @@ class HandedVideo:
         """Opens the video in the reader process.
 
         Args:
-            descriptors: The descriptors that came with it; one where there is no path.
+            descriptors: The descriptors that came with the video: one if it has no path, else none.
         """
         if self.path is not None:
             if self.folder is not None:
@@ -79,7 +80,7 @@ def handed_over(source: Source, limits: DecodeLimits) -> Iterator[Handover]:
 
     Args:
         source: The video.
-        limits: What reading the video may cost.
+        limits: Limits for reading the video.
 
     Raises:
         VideoNotFoundError: There is no such file.

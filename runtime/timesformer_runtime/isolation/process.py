@@ -17,13 +17,13 @@ from timesformer_runtime.video.source import Source
 
 Job = Callable[[Source], Iterator[Any]]
 
-# The imports of the jobs come first: they belong neither to the time of a video nor to its memory.
+# The process imports the jobs first, so that the import costs no video's time or memory.
 _START = (
     "import importlib, sys; sys.path[:] = sys.argv[3:]; importlib.import_module(sys.argv[2]); "
     "from timesformer_runtime.isolation.child import main; main(int(sys.argv[1]))"
 )
-_START_SECONDS = 120.0  # imports take a fraction of one; the machine may be busy
-_END_SECONDS = 3.0  # from the last message of a process to its end
+_START_SECONDS = 120.0  # the start takes less than one second, except on a busy machine
+_END_SECONDS = 3.0  # to wait, after a broken connection, until the process has ended
 _LONGEST_WAIT = 1e6  # seconds; sockets refuse longer timeouts
 
 
@@ -59,12 +59,12 @@ class ReaderProcess:
     """A process that reads videos, one at a time.
 
     Args:
-        jobs: The name of the module that the process imports at its start, because its jobs are
-            in there.
+        jobs: Name of the module in which the jobs are defined; the process imports it at its
+            start.
 
     Attributes:
-        is_used: Whether the process ever got a video; that one may have damaged the process.
-        is_free: Whether the process can take a task now.
+        is_used: True once the process got a video, which may have damaged the process.
+        is_free: True while the process can take a task.
 
     Raises:
         InvalidVideoError: The process does not start.
@@ -86,7 +86,7 @@ class ReaderProcess:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the process still runs; False in a fork of the process that started it."""
+        """True while the process runs; False in a fork of the process that started it."""
         return self._process.poll() is None
 
     def answers(

@@ -15,19 +15,20 @@ from timesformer_runtime.isolation.process import AccidentError, Job, ReaderProc
 from timesformer_runtime.video.limits import DecodeLimits, time_limit_error
 from timesformer_runtime.video.source import Source
 
-# Seconds that a process gets to report the end of its time itself: a frame may keep it busy.
+# Seconds after its time limit in which a process may still report the error itself: one frame may
+# keep the process busy until then.
 _GRACE = 2.0
 
 
 class Readers:
-    """A pool of reader processes; it grows to as many processes as threads read at a time.
+    """A pool of reader processes: as many processes as threads read videos at a time.
 
     Several threads may call the methods at once. The processes end with this object.
 
     Args:
-        limits: What reading one video may cost.
-        jobs: The name of the module that the processes import at their start, because their jobs
-            are in there.
+        limits: Limits for reading one video.
+        jobs: Name of the module in which the jobs are defined; each process imports it at its
+            start.
     """
 
     def __init__(self, limits: DecodeLimits, jobs: str) -> None:
@@ -74,13 +75,13 @@ class Readers:
     ) -> Generator[Any, None, None]:
         """Does a job that has many answers, in a new process.
 
-        Where nobody takes the answers, the process waits as soon as the socket's buffer is full.
+        While the caller takes no answers, the process waits as soon as the socket's buffer is full.
 
         Args:
             job: A picklable function that takes the video and yields the answers.
             video: The video.
-            limits: What reading the whole video may cost. In addition, each single answer may take
-                no longer than the limits of this pool allow for a video.
+            limits: Limits for reading the whole video. In addition, each single answer may take no
+                longer than the limits of this pool allow for a video.
             threads: Number of decoding threads.
 
         Raises:
@@ -116,7 +117,7 @@ class Readers:
         """Lends a process while the context lasts: one that is free, or a new one."""
         process = (None if is_new else self._next_free()) or ReaderProcess(self._jobs)
         self._busy.add(process)
-        atexit.register(process.kill)  # no thread waits for it when the interpreter ends
+        atexit.register(process.kill)  # so that no thread waits for the process at the end
         try:
             if self._is_closed:
                 process.kill()

@@ -29,11 +29,11 @@ def incomparable(expected: Array, found: Array | None) -> str | None:
 
 
 class Agreement:
-    """One output of a model beside PyTorch's, for the same clips; measures are computed on demand.
+    """Compares one output of a model with PyTorch's, for the same clips; computes on demand.
 
     Args:
         expected: PyTorch's values; the first axis is the clip.
-        found: The model's, of the same shape.
+        found: The model's values, of the same shape.
     """
 
     def __init__(self, expected: Array, found: Array) -> None:
@@ -88,17 +88,17 @@ class Agreement:
         scaled = self._expected / scale, self._found / scale
         a, b = (values - values.mean(axis=0) for values in scaled)
         norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-        same = np.isclose(a, b).all(axis=1).astype(np.float64)  # for rows of zeros
+        same = np.isclose(a, b).all(axis=1).astype(np.float64)  # the cosine of rows of zeros
         cosines = np.divide((a * b).sum(axis=1), norms, out=same, where=norms != 0)
         return float(cosines.mean())
 
     def same_labels(self, count: int, lead: float | None = None) -> float:
-        """The share of the clips whose ``count`` first labels are the same ones, in any order.
+        """The share of the clips on whose ``count`` first labels both agree, in any order.
 
         Args:
-            count: How many labels of logits [clips, labels].
-            lead: Count only the clips for which, in PyTorch, the logit of the last of these labels
-                is larger than the next one by more than this. Without such clips the share is 1.0.
+            count: Number of labels, best first; the outputs are logits [clips, labels].
+            lead: Count only the clips whose ``count``-th largest logit in PyTorch exceeds the next
+                one by more than ``lead``. Without such clips the share is 1.0.
         """
         labels = self._expected.shape[1]
         if count >= labels:

@@ -10,11 +10,11 @@ from timesformer_runtime.json_object import whole_number
 
 
 def class_names(config: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """The names in the order of the classes; None where the configuration has none.
+    """Reads the names in the order of the classes; None where the configuration has none.
 
     Args:
-        config: The contents of a ``config.json``. ``id2label`` counts; where it is absent, the
-            inverse of ``label2id``.
+        config: The contents of a ``config.json``. ``id2label`` counts; where that is absent,
+            ``label2id`` counts.
 
     Raises:
         InvalidModelError: The names are not one for each class from 0 on.
@@ -32,6 +32,7 @@ def class_names(config: Mapping[str, Any]) -> tuple[str, ...] | None:
 
 
 def _ordered(pairs: Iterable[tuple[object, object]], key: str) -> tuple[str, ...]:
+    """Orders names by class index; refuses gaps and two names for one class."""
     names: dict[int, str] = {}
     for given, name in pairs:
         index = _index(given, key)

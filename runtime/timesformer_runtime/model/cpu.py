@@ -1,4 +1,4 @@
-"""The CPU as this process sees it: how many threads it is granted, and which instructions."""
+"""Asks the system how many CPU threads this process may use, and which instructions they have."""
 
 import functools
 import math
@@ -10,7 +10,7 @@ import numpy as np
 
 from timesformer_runtime.model.device import load_onnxruntime, quiet_options
 
-# The names under /proc/cpuinfo of the integer dot products that make int8 models fast.
+# The names in /proc/cpuinfo of the integer dot products that make int8 models fast.
 _INT8_FEATURES = ("avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm")
 _OTHER_FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimdhp", "bf16", "sve")
 _V1_MOUNTS = ("cpu", "cpu,cpuacct", "cpuacct,cpu")
@@ -26,9 +26,9 @@ _PRODUCT = bytes.fromhex(
 def granted_threads(root: Path = Path("/")) -> int:
     """Number of threads that can run at once, as affinity and the container's quota allow.
 
-    The smaller of the scheduler's affinity mask and the CPU quota of the control group (version
-    1 or 2) and of the groups above it, rounded up; at least 1. ONNX Runtime itself looks at
-    neither quota.
+    The result is the smaller of two numbers: the CPUs in the scheduler's affinity mask, and the CPU
+    quota of the control group (version 1 or 2) and of the groups above it, rounded up; at least 1.
+    ONNX Runtime itself does not look at quotas.
 
     Args:
         root: Where ``/proc`` and ``/sys`` are mounted.
@@ -54,7 +54,7 @@ def instruction_sets(root: Path = Path("/")) -> tuple[str, ...] | None:
 
 @functools.cache
 def saturates_int8() -> bool:
-    """Tries out if ONNX Runtime's 8-bit products overflow here, as on x86 without VNNI.
+    """Tries out whether ONNX Runtime's 8-bit products overflow here, as on x86 without VNNI.
 
     A look into ``/proc/cpuinfo`` is not enough: in an emulator or a virtual machine it may name
     another processor than the one that programs run on, and other systems do not have that file.
@@ -82,7 +82,7 @@ def _affinity() -> int:
 
 
 def _control_groups(root: Path) -> Iterator[Path]:
-    """Directories that may limit the CPU: this process's groups and all above them."""
+    """Gives directories that may limit the CPU: this process's groups and all above them."""
     mount = root / "sys" / "fs" / "cgroup"
     for line in _read(root / "proc" / "self" / "cgroup").splitlines():
         number, _, rest = line.partition(":")
@@ -100,7 +100,7 @@ def _control_groups(root: Path) -> Iterator[Path]:
 
 
 def _limits(directory: Path) -> Iterator[float]:
-    """The quota of one group in CPUs, in version 2's file and in version 1's."""
+    """Reads the quota of one group in CPUs, from version 2's file and from version 1's."""
     quota, _, period = _read(directory / "cpu.max").strip().partition(" ")
     yield from _ratio(quota, period)
     quota = _read(directory / "cpu.cfs_quota_us").strip()
@@ -108,7 +108,7 @@ def _limits(directory: Path) -> Iterator[float]:
 
 
 def _ratio(quota: str, period: str) -> Iterator[float]:
-    """The quota in CPUs; nothing for "max", for -1 (no limit), and for files that do not exist."""
+    """Gives the quota in CPUs; nothing for "max", -1 (no limit) and files that do not exist."""
     if quota.isdigit() and period.isdigit() and int(quota) > 0 and int(period) > 0:
         yield int(quota) / int(period)
 
@@ -125,4 +125,4 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return ""  # not Linux, or hidden from this process: then nothing is known
+        return ""  # not Linux, or a file that is hidden from this process

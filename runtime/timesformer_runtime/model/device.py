@@ -26,8 +26,8 @@ _WARNINGS = 2
 FATAL = 4
 _LONGEST_REASON = 600  # characters
 
-# The smallest ONNX model, y = Identity(x) for a float32 [1]: starting it tells whether a provider
-# really works, before a large file is chosen for it.
+# The smallest ONNX model, y = Identity(x) for a float32 [1]. Starting it shows if a provider really
+# works, before a large file is chosen for that provider.
 _PROBE = bytes.fromhex(
     "08083a3b0a100a017812017922084964656e74697479120570726f62655a0f0a0178120a0a08080112040a020801"
     "620f0a0179120a0a08080112040a02080142040a00100d"
@@ -61,7 +61,7 @@ def load_onnxruntime() -> Any:
         MissingDependencyError: ONNX Runtime is not installed, or cannot be loaded.
     """
     # Some versions send telemetry from a thread. A forked process does not have that thread, but
-    # would wait for it at its end.
+    # would wait at exit for the thread to end.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     remedy = 'pip install "timesformer-onnx[cpu]" (or "timesformer-onnx[gpu]" for NVIDIA GPUs)'
     try:
@@ -77,7 +77,7 @@ def load_onnxruntime() -> Any:
             f"ONNX Runtime cannot be loaded ({one_line(error)}): {remedy}"
         ) from error
     if not hasattr(onnxruntime, "InferenceSession"):
-        # The two wheels share a folder: this is left of it when one of them is uninstalled.
+        # The two wheels share a folder; uninstalling one of them leaves a part of the folder.
         raise MissingDependencyError(
             "ONNX Runtime is only half installed: pip uninstall -y onnxruntime onnxruntime-gpu, "
             f"then {remedy}"
@@ -145,7 +145,7 @@ def cuda_problem() -> str | None:
 
 
 def installed_wheels() -> dict[str, str]:
-    """Versions of the installed ONNX Runtime wheels; two of them overwrite each other's files."""
+    """Finds the versions of the installed ONNX Runtime wheels; two overwrite each other's files."""
     versions = {}
     for name in ("onnxruntime", "onnxruntime-gpu"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -173,7 +173,8 @@ def _named_providers(onnxruntime: Any, settings: SessionSettings) -> Device:
 def _library_problem(onnxruntime: Any, notes: str) -> str:
     """Loads the CUDA provider's library once more, to quote the system's reason in a message.
 
-    Only after ONNX Runtime has tried: loaded before it, the library would never work.
+    Call this only after ONNX Runtime has tried to load the library: otherwise the library would
+    never work in this process.
     """
     suffix = ".dll" if sys.platform == "win32" else ".so"
     prefix = "" if sys.platform == "win32" else "lib"
@@ -188,7 +189,7 @@ def _library_problem(onnxruntime: Any, notes: str) -> str:
 
 @contextlib.contextmanager
 def quiet(onnxruntime: Any) -> Iterator[None]:
-    """Keeps ONNX Runtime's default logger from the user's terminal: failures are raised here."""
+    """Silences ONNX Runtime's default logger in the context: exceptions tell about failures."""
     onnxruntime.set_default_logger_severity(FATAL)
     try:
         yield
@@ -197,7 +198,7 @@ def quiet(onnxruntime: Any) -> Iterator[None]:
 
 
 def quiet_options(onnxruntime: Any) -> Any:
-    """``SessionOptions`` that log only fatal errors: exceptions say the rest."""
+    """Makes ``SessionOptions`` that log only fatal errors: exceptions say the rest."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = FATAL
     return options
@@ -205,7 +206,7 @@ def quiet_options(onnxruntime: Any) -> Any:
 
 @functools.cache
 def ort_errors() -> tuple[type[Exception], ...]:
-    """ONNX Runtime's exceptions, which share no base class, and those of its Python part."""
+    """Lists ONNX Runtime's exceptions, which share no base class, and those of its Python part."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state  # noqa: PLC0415
 
     native = (value for value in vars(state).values() if inspect.isclass(value))
@@ -214,7 +215,7 @@ def ort_errors() -> tuple[type[Exception], ...]:
 
 
 def one_line(message: object) -> str:
-    """An error's message as a short line of text, without ONNX Runtime's numeric prefix."""
+    """Shortens an error's message to one line, without ONNX Runtime's numeric prefix."""
     text = " ".join(str(message).split())
     prefix, _, rest = text.partition(" : ")
     if prefix == "[ONNXRuntimeError]":

@@ -1,7 +1,7 @@
-"""Counts a graph's nodes with its functions inlined, as ONNX Runtime inlines them when it loads it.
+"""Counts a graph's nodes after its functions are inlined, as ONNX Runtime does on loading.
 
-A file of a few kilobytes can define thirty functions that each call the one before it twice: that
-are a billion nodes.
+A file of a few kilobytes can define thirty functions, each of which calls the previous one twice:
+inlined, they have a billion nodes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _ATTRIBUTE_GRAPHS = (6, 11)
 _Name = tuple[bytes, ...]  # of an operator or function: domain, name, overload
 _Calls = collections.Counter[_Name]
 
-_OF_ONNX = b"ai.onnx"  # the default domain, which may also be left out
+_ONNX_DOMAIN = b"ai.onnx"  # the default domain, which may also be left out
 
 
 def count_nodes(reader: Reader) -> float:
@@ -54,7 +54,7 @@ def _name(reader: Reader, message: Field, *numbers: int) -> _Name:
         if field.number in texts:
             texts[field.number] = reader.contents(field)
     domain, *rest = texts.values()
-    return (b"" if domain == _OF_ONNX else domain, *rest)
+    return (b"" if domain == _ONNX_DOMAIN else domain, *rest)
 
 
 def _calls(reader: Reader, body: Field, number: int) -> _Calls:
@@ -75,7 +75,7 @@ def _graphs_of(reader: Reader, node: Field) -> Iterator[Field]:
 
 
 def _sizes(functions: Mapping[_Name, _Calls]) -> dict[_Name, float]:
-    """Counts the nodes of each function, with all functions that it calls inlined."""
+    """Counts the nodes of each function, with the functions that it calls inlined."""
     sizes: dict[_Name, float] = {}
     waiting = list(functions)
     begun: set[_Name] = set()
@@ -85,7 +85,7 @@ def _sizes(functions: Mapping[_Name, _Calls]) -> dict[_Name, float]:
             called for called in functions[name] if called in functions and called not in sizes
         ]
         if name in sizes or not missing or name in begun:
-            # Begun before, and something is still missing: it calls itself.
+            # If sizes are still missing after the function was begun, the function calls itself.
             size = math.inf if missing else _size(functions[name], sizes)
             sizes.setdefault(name, size)
             waiting.pop()

@@ -1,4 +1,4 @@
-"""The golden check: frames that any program can generate, with the answer PyTorch gave for them.
+"""The golden check: compares answers with PyTorch's, for frames that any program can generate.
 
 Generator ``timesformer-golden-v1``, in unsigned 64-bit arithmetic that wraps around:
 
@@ -20,18 +20,18 @@ from timesformer_runtime.results import GoldenCheck
 
 GENERATOR = "timesformer-golden-v1"
 
-# Other machines sum in another order; a wrong graph is off by far more than this.
+# Other machines sum in another order; the values of a wrong graph differ by far more than this.
 _RELATIVE, _ABSOLUTE = 1e-3, 1e-4
 _COSINE = 0.98
 
 
 def golden_frames(seed: int, shape: tuple[int, int, int, int]) -> npt.NDArray[np.uint8]:
-    """Frames uint8 [T, H, W, C] of the generator that this module's docstring defines."""
+    """Generates frames, uint8 [T, H, W, C], as this module's docstring defines."""
     return np.stack([golden_frame(seed, number, shape[1:]) for number in range(shape[0])])
 
 
 def golden_frame(seed: int, number: int, shape: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
-    """One of these frames, uint8 [H, W, C]; takes some 40 times the memory of the frame."""
+    """Generates one frame, uint8 [H, W, C]; takes some 40 times the memory of the frame."""
     t = np.array(number)
     y, x, c = np.ogrid[tuple(slice(length) for length in shape)]
     squares = _byte(seed, 0, t // 2, y // 16, x // 16, c)
@@ -42,14 +42,14 @@ def golden_frame(seed: int, number: int, shape: tuple[int, int, int]) -> npt.NDA
 def judge(
     actual: npt.NDArray[np.float32], expected: npt.NDArray[np.float32], output: str, *, exact: bool
 ) -> GoldenCheck:
-    """Compares two answers [n] to the golden frames.
+    """Compares two answers [n] for the golden frames.
 
     Args:
-        actual: What this machine computes.
-        expected: What PyTorch computed in float32.
-        output: Which output they are.
-        exact: Whether the model computes in float32 like PyTorch: then values must agree to
-            0.1 % of the largest; otherwise only their direction, by the cosine.
+        actual: The values that this machine computes.
+        expected: The values that PyTorch computed in float32.
+        output: Name of the compared output.
+        exact: True for a model that computes in float32 like PyTorch: its values must agree to
+            0.1 % of the largest. False to compare only the direction, by the cosine.
     """
     if actual.size != expected.size:
         infinite = float("inf")

@@ -4,8 +4,8 @@ Any tensor can name another file that holds its values, which ONNX calls externa
 versions of ONNX Runtime open whatever file a graph names, so that a stranger's graph could read
 every file of the user. This module accepts only files in the model's folder.
 
-ONNX Runtime opens the file again after this module has read the graph's structure. Were the file
-replaced in between, old structure would meet new weights: ``GraphSource.was_replaced`` tells so
+ONNX Runtime opens the file again after this module has read the graph's structure. If the file is
+replaced in between, the old structure meets new weights: ``GraphSource.was_replaced`` detects this
 after loading.
 """
 
@@ -25,7 +25,8 @@ from timesformer_runtime.model.function_calls import count_nodes
 from timesformer_runtime.model.mapped_weights import map_weights
 from timesformer_runtime.model.wire_format import DELIMITED, Buffer, Field, Reader
 
-# Which messages of onnx.proto hold tensors, or other messages that do: field numbers.
+# The messages of onnx.proto that hold tensors, directly or in other messages. For each message: the
+# numbers of such fields, and the kind of message in them.
 _PARTS = {
     "model": {7: "graph", 20: "training info", 25: "function"},
     "training info": {1: "graph", 2: "graph"},
@@ -45,9 +46,9 @@ _PARTS = {
 _MODEL_GRAPH, _GRAPH_INITIALIZER = 7, 5
 _TENSOR_EXTERNAL, _TENSOR_LOCATION = 13, 14
 _ENTRY_KEY, _ENTRY_VALUE = 1, 2
-_KEY = b"location"  # of the entry that names the file
+_KEY = b"location"  # the key of the entry that names a file of weights
 
-_LONG = 1 << 12  # bytes; a longer initializer is weights, in which a text is not searched for
+_LONG = 1 << 12  # bytes; a longer initializer holds weights, too long to search for _KEY
 _CHUNK = 1 << 20
 _LARGEST = (1 << 31) - 1  # bytes; protobuf reads no more
 _MOST_NODES = 100_000  # a large model has some thousands
@@ -55,14 +56,14 @@ _MOST_LINKS = 40  # symbolic links that Linux follows
 
 
 class FileVersion(NamedTuple):
-    """A file as it was when it was read.
+    """Identifies a file as it was when it was read.
 
     Attributes:
-        path: Its absolute path.
-        contents: Device, inode, size and time of the last write, one of which differs after the
+        path: The absolute path of the file.
+        contents: Device, inode, size and time of the last write; one of them differs after the
             file was written to or replaced.
-        name_changed: Time of the last change of its name or permissions. It differs for a file
-            that was moved away and back again.
+        name_changed: Time of the last change of the name or permissions; differs after the file
+            was moved away and back again.
     """
 
     path: Path
@@ -71,7 +72,7 @@ class FileVersion(NamedTuple):
 
     @classmethod
     def of(cls, path: Path, status: os.stat_result | None = None) -> Self:
-        """The version of the file at a path, now or as an open file's status has it.
+        """Identifies the file at a path as it is now, or as the status of an open file tells.
 
         Raises:
             OSError: The file does not exist.
@@ -81,7 +82,7 @@ class FileVersion(NamedTuple):
         return cls(path.absolute(), contents, status.st_ctime_ns)
 
     def read(self, take: Callable[[bytes], object]) -> None:
-        """Reads the contents piece by piece.
+        """Reads the contents, and hands each chunk to ``take``.
 
         Raises:
             InvalidModelError: The file was replaced.
@@ -105,9 +106,9 @@ class GraphSource:
         model: The path of a graph, or its contents.
         folder: The folder of the files that contents refer to; None for a path, and for contents
             that hold all of their weights.
-        files: The files that were read, the ``.onnx`` file first; without it for contents that
-            the user gave.
-        is_mapped: Whether the contents refer to the ``.onnx`` file for its large weights.
+        files: The files that were read, the ``.onnx`` file first; for contents that the user gave,
+            only the files of weights.
+        is_mapped: True if the contents refer to the ``.onnx`` file for the large weights.
     """
 
     model: Path | bytes
@@ -116,7 +117,7 @@ class GraphSource:
     is_mapped: bool = False
 
     def was_replaced(self) -> bool:
-        """Tells if ONNX Runtime may have opened other files than this module read."""
+        """True if ONNX Runtime may have opened other files than this module read."""
         is_complete = isinstance(self.model, bytes) and self.folder is None
         return not is_complete and not all(_is_current(file) for file in self.files)
 
@@ -137,7 +138,8 @@ def source_of_bytes(graph: bytes, folder: Path | None, name: str) -> GraphSource
         name: The model's name, for errors.
 
     Raises:
-        InvalidModelError: Its weights are in files without a folder, or outside of the folder.
+        InvalidModelError: The weights are in files, but no folder is given, or the files are
+            outside of the folder.
     """
     locations = _locations(graph, name)
     _check_functions(graph, name)
@@ -148,7 +150,7 @@ def source_of_bytes(graph: bytes, folder: Path | None, name: str) -> GraphSource
             f"{name}: weights are in another file, {quoted(min(locations))}, and bytes do not say "
             "in which folder: give the path of the .onnx file instead"
         )
-    with _readable(name):
+    with _system_errors_translated(name):
         files = _files_beside(locations, (folder,), name)[1]
         return GraphSource(graph, folder, tuple(map(FileVersion.of, files)))
 
@@ -157,18 +159,18 @@ def source_of_file(graph: Path, name: str, *, maps: bool, copies: bool = False) 
     """Checks a graph in a file; opens the file only once.
 
     Args:
-        graph: Its path.
+        graph: The path of the file.
         name: The model's name, for errors.
-        maps: Whether large weights may stay in the file; see ``map_weights``.
-        copies: Whether to take the contents instead of the path, unless weights are elsewhere.
+        maps: True to leave large weights in the file; see ``map_weights``.
+        copies: True to take the contents instead of the path, unless weights are in other files.
 
     Raises:
-        InvalidModelError: The file cannot be read, or its weights are outside of its folder.
+        InvalidModelError: The file cannot be read, or weights are outside of its folder.
     """
-    with _readable(name), graph.open("rb") as file:
+    with _system_errors_translated(name), graph.open("rb") as file:
         status = os.fstat(file.fileno())
         if not 0 < status.st_size <= _LARGEST:
-            raise _unreadable(name, f"it has {status.st_size} bytes")
+            raise _unreadable_error(name, f"it has {status.st_size} bytes")
         version = FileVersion.of(graph, status)
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             locations = _locations(data, name)
@@ -198,7 +200,8 @@ def being_written(name: str) -> InvalidModelError:
 
 
 @contextlib.contextmanager
-def _readable(name: str) -> Iterator[None]:
+def _system_errors_translated(name: str) -> Iterator[None]:
+    """Turns an error of the system into an error about the model."""
     try:
         yield
     except OSError as error:
@@ -209,7 +212,7 @@ def _readable(name: str) -> Iterator[None]:
 
 
 def linked_paths(path: Path) -> list[Path]:
-    """The path, and each path that it leads to as a symbolic link, one after the other."""
+    """Lists a path and, while it is a symbolic link, the paths to which it leads in turn."""
     paths = [path]
     while paths[-1].is_symlink() and len(paths) <= _MOST_LINKS:
         paths.append(paths[-1].parent / paths[-1].readlink())
@@ -219,7 +222,7 @@ def linked_paths(path: Path) -> list[Path]:
 def _files_beside(
     locations: set[str], folders: Sequence[Path], name: str
 ) -> tuple[Path, list[Path]]:
-    """The first folder that has all of the files, and the files.
+    """Finds the first folder that has all of the files; returns the folder and the files.
 
     Raises:
         InvalidModelError: No folder has all of the files, or a link leads out of the folder.
@@ -235,33 +238,33 @@ def _files_beside(
         None,
     )
     if folder is None:
-        missing = next(place for place in locations if not (folders[0] / place).is_file())
+        missing = next(file for file in locations if not (folders[0] / file).is_file())
         raise InvalidModelError(
             f"{name}: cannot load it: its weights are in {quoted(missing)}, which is not "
             f"in {folders[0]}; put that file there too"
         )
-    # The Hub's cache has the files of a folder as links into another one, where all of them are.
-    homes = {place.resolve() for place in (folder, folders[-1])}
+    # In the Hub's cache the files of a folder are links into another folder, which has them all.
+    homes = {home.resolve() for home in (folder, folders[-1])}
     for location in sorted(locations):
         if not any((folder / location).resolve().is_relative_to(home) for home in homes):
-            raise _outside(location, name)
+            raise _outside_error(location, name)
     return folder, [folder / location for location in sorted(locations)]
 
 
 def _check_location(location: str, name: str) -> None:
     for path in (PurePosixPath(location), PureWindowsPath(location)):
         if path.anchor or not path.parts or ".." in path.parts or "*" in path.parts:
-            raise _outside(location, name)
+            raise _outside_error(location, name)
 
 
-def _outside(location: str, name: str) -> InvalidModelError:
+def _outside_error(location: str, name: str) -> InvalidModelError:
     return InvalidModelError(
         f"{name}: it names {quoted(location)} as a file of weights, which is outside of "
         "its folder: do not trust it, or put that file into the folder and export it again"
     )
 
 
-def _unreadable(name: str, reason: str) -> InvalidModelError:
+def _unreadable_error(name: str, reason: str) -> InvalidModelError:
     return InvalidModelError(
         f"{name}: cannot load it: it is not an ONNX model, or damaged ({reason}); give a complete "
         "file, or export it again"
@@ -282,7 +285,7 @@ def _check_functions(data: Buffer, name: str) -> None:
 
 
 def _locations(data: Buffer, name: str) -> set[str]:
-    """The files that tensors of a graph name.
+    """Finds the files that tensors of a graph name.
 
     Raises:
         InvalidModelError: The file is damaged, so that its tensors cannot be read.
@@ -295,11 +298,11 @@ def _locations(data: Buffer, name: str) -> set[str]:
     except (ValueError, IndexError) as error:
         if data.find(_KEY) < 0:
             return set()  # ONNX Runtime says what is wrong
-        raise _unreadable(name, str(error)) from error
+        raise _unreadable_error(name, str(error)) from error
 
 
 def _may_name_files(reader: Reader) -> bool:
-    """Quickly rules out most files; a look into every node takes ten times as long."""
+    """False for most graphs, which name no files; takes a tenth of the time of ``_tensors``."""
     for field in reader.fields():
         is_graph = (field.number, field.wire_type) == (_MODEL_GRAPH, DELIMITED)
         for part in reader.fields(field) if is_graph else (field,):
@@ -312,6 +315,7 @@ def _may_name_files(reader: Reader) -> bool:
 
 
 def _tensors(reader: Reader) -> Iterator[Field]:
+    """Gives all tensors of a model, also those in nested graphs, functions and attributes."""
     waiting: list[tuple[str, Field | None]] = [("model", None)]
     while waiting:
         kind, message = waiting.pop()
@@ -324,7 +328,7 @@ def _tensors(reader: Reader) -> Iterator[Field]:
 
 
 def _files_of(reader: Reader, tensor: Field) -> Iterator[str]:
-    """The file of a tensor, or several where it contradicts itself; nothing for most tensors."""
+    """Gives the file that a tensor names, if any; several if the tensor contradicts itself."""
     fields = list(reader.fields(tensor))
     if not any(reader.integer(field) for field in fields if field.number == _TENSOR_LOCATION):
         return

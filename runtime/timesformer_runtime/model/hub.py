@@ -1,7 +1,7 @@
-"""Files from the Hugging Face Hub, by huggingface_hub, with errors that say what to do.
+"""Downloads files from the Hugging Face Hub with huggingface_hub; errors say what to do.
 
-The standard variables (HF_ENDPOINT, HF_TOKEN, HF_HOME, HF_HUB_OFFLINE, ...) are honoured by
-that library. It is imported on first use only: models on this machine run without it.
+The library honours the standard variables (HF_ENDPOINT, HF_TOKEN, HF_HOME, HF_HUB_OFFLINE, ...).
+This module imports the library on first use only: models on this machine run without it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _FILE_SUFFIXES = (
     *(".avi", ".mkv", ".mov", ".mp4", ".webm"),
 )
 _ATTEMPTS = 2  # to get the list of files
-_PAUSE = 1.0  # seconds between them
+_PAUSE = 1.0  # seconds between two attempts
 _PATIENCE = 5  # seconds for an answer, unless HF_HUB_ETAG_TIMEOUT is set
 _BUSY = {408, 429, 500, 502, 503, 504}  # HTTP statuses after which another attempt makes sense
 _LONGEST_REASON = 300  # characters of what a library says
@@ -64,7 +64,7 @@ def download(
         repo_id: ``owner/name``.
         filename: Path of the file in the repository.
         revision: Branch, tag or commit; None for ``main``.
-        local_files_only: Take what the cache has, and never use the network.
+        local_files_only: True to use only the cache, and never the network.
 
     Returns:
         The file's path in the cache, ``.../snapshots/<commit>/<filename>``.
@@ -86,7 +86,7 @@ def download(
 def list_files(
     repo_id: str, *, revision: str | None = None, local_files_only: bool = False
 ) -> list[str]:
-    """The files of a model repository, as paths with forward slashes.
+    """Lists the files of a model repository, as paths with forward slashes.
 
     Offline (``local_files_only`` or HF_HUB_OFFLINE) these are the files in the Hub's cache.
 
@@ -141,7 +141,7 @@ def _request_files(repo_id: str, revision: str | None) -> list[str]:
 
 
 def _check_name(repo_id: str, name: str) -> None:
-    """Checks the name of a file, which becomes a path here."""
+    """Checks that the name of a file cannot lead out of the cache, where it becomes a path."""
     path = PurePosixPath(name)
     if path.is_absolute() or not {"..", "."}.isdisjoint(name.split("/")) or {*name} & {*"\\\0"}:
         raise HubError(
@@ -151,10 +151,10 @@ def _check_name(repo_id: str, name: str) -> None:
 
 
 def _network_errors() -> tuple[type[BaseException], ...]:
-    """The errors of huggingface_hub's downloads: of the system, of its HTTP library, and of Xet.
+    """Lists the errors of downloads: of the system, of huggingface_hub's HTTP library, and of Xet.
 
-    The HTTP library depends on the version of huggingface_hub. Xet, its other way to download,
-    raises RuntimeErrors.
+    The HTTP library depends on the version of huggingface_hub. Xet, the Hub's other protocol for
+    downloads, raises RuntimeErrors.
     """
     from huggingface_hub import errors  # noqa: PLC0415 (an optional dependency)
 
@@ -163,7 +163,7 @@ def _network_errors() -> tuple[type[BaseException], ...]:
 
 @contextlib.contextmanager
 def _translated(repo_id: str, revision: str | None, filename: str | None) -> Iterator[None]:
-    """Turns what huggingface_hub raises into our errors, in one line each."""
+    """Turns errors of huggingface_hub into errors of this package, in one line each."""
     errors = _errors_of_the_library(repo_id)
     where = f"{repo_id} at revision {revision}" if revision else repo_id
     what = f"{filename or 'the list of files'} of {where}"
@@ -228,7 +228,7 @@ def _check_endpoint() -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps warnings about single attempts from the terminal, unless the user wants more."""
+    """Hides warnings about single attempts, unless the user has set another level of the log."""
     logger = logging.getLogger("huggingface_hub")
     level = logger.level
     if level == logging.WARNING:
@@ -242,6 +242,7 @@ def _quiet() -> Iterator[None]:
 def _not_cached(
     where: str, filename: str | None, error: Exception
 ) -> HubError | ModelNotFoundError:
+    """Makes the error for a file that is neither in the cache nor reachable on the Hub."""
     what = f"{filename} of {where}" if filename else where
     if getattr(error.__cause__, "response", None) is not None:
         return _refused(where, error.__cause__)
@@ -268,7 +269,7 @@ def _status(error: BaseException | None) -> int | None:
 
 
 def _other_error(what: str, error: Exception) -> HubError | MissingDependencyError:
-    if isinstance(error, ImportError):  # of a library for the kind of proxy that is set
+    if isinstance(error, ImportError):  # a library for the kind of proxy that is set is missing
         return MissingDependencyError(
             f"{what} cannot be downloaded ({_first_line(error)}): install what is missing, or "
             "change ALL_PROXY, HTTPS_PROXY and HTTP_PROXY"

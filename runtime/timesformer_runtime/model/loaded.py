@@ -1,7 +1,7 @@
-"""A model that is ready to run: its graph, what goes in and comes out, labels, golden check.
+"""Loads a model, and describes it: its graph, input, outputs, labels and golden check.
 
 An ``.onnx`` file of timesformer-export states all of this in its ``metadata_props``. For other
-files, ``config.json`` and ``preprocessor_config.json`` beside the file state it.
+files, ``config.json`` and ``preprocessor_config.json`` beside the graph state it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "r
 _MOST_FRAMES = 8192  # of a clip
 _MOST_CLASSES = 1_000_000
 _LONGEST_NAME = 32  # of a variant
-# Values of all golden frames, and of one of them, which is generated in 64 bits.
+# Values of all golden frames together, and of one frame, whose generation takes 64 bits a value.
 _MOST_GOLDEN, _MOST_OF_A_FRAME = 1 << 28, 1 << 24
 _FORMAT_KEY = "timesformer_onnx.format"
 _FORMAT = "1"
@@ -41,26 +41,26 @@ _FLOAT_TYPES: Mapping[str, type[np.generic]] = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
 }
-_NUMBERS = tuple(
+_NUMBER_TYPES = tuple(
     f"tensor({name})"
     for name in (
         *("float", "double", "float16", "bool"),
         *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
     )
 )
-_ANSWERS = ("logits", "features")
+_MAIN_OUTPUTS = ("logits", "features")
 _FRAMES_TYPE = "tensor(uint8)"
 
 
 @dataclasses.dataclass(frozen=True)
 class Golden:
-    """The golden check of a file: what PyTorch answered for generated frames.
+    """The golden check of a file: generated frames, and PyTorch's answer for them.
 
     Attributes:
         seed: Seed of the generator in ``golden.py``.
-        shape: Frames, height, width and channels of its frames.
+        shape: Number of frames, their height, width and channels.
         output: Name of the output, ``logits`` or ``features``.
-        values: PyTorch's float32 values of it.
+        values: PyTorch's values of the output, float32 [n].
     """
 
     seed: int
@@ -96,7 +96,7 @@ class Golden:
             )
         try:
             t, height, width, channels = (int(length) for length in values["shape"])
-            with np.errstate(over="ignore"):  # what is beyond float32 is refused as infinite
+            with np.errstate(over="ignore"):  # infinite values are refused
                 answer = np.array(values["values"], dtype=np.float32)
             seed, output = int(values["seed"]), str(values["output"])
             return cls(seed, (t, height, width, channels), output, answer)
@@ -117,14 +117,15 @@ class LoadedModel:
         dtype: The variant that was loaded, such as ``int8``; None where it is unknown.
         session: The loaded graph.
         input: The input of the graph.
-        preprocessing: Turns frames into the input; None where the graph does that itself.
-        outputs: The graph's outputs by the names used here: ``logits``, ``features``, ...; the
-            value is the name in the graph.
+        preprocessing: Turns frames into the input; None where the graph does the preprocessing.
+        outputs: Maps the names used here, ``logits``, ``features``, ..., to the names in the
+            graph.
         labels: Names of the classes; None where the model has no classes.
         problem_type: As in Hugging Face's configuration.
         golden: The golden check, where the file has one.
         metadata: The file's own metadata, strings.
-        notes: A sentence for each thing about the files beside it that the user may not expect.
+        notes: A sentence for each thing about the files beside the graph that the user may not
+            expect.
     """
 
     name: str
@@ -172,6 +173,7 @@ def load_model(
 
 
 def _describe(files: ModelFiles, session: Session) -> LoadedModel:
+    """Reads and checks what the metadata and files of a model state about the graph."""
     metadata = _own_metadata(session.metadata)
     config = _json_entry(metadata, "config") or files.config or {}
     _check_sampling(metadata)
@@ -242,6 +244,7 @@ def _read_dtype(metadata: Mapping[str, str]) -> str | None:
 
 
 def _only_input(session: Session) -> TensorInfo:
+    """Checks that the graph has one input, of 5 dimensions; returns the input."""
     if len(session.inputs) != 1 or len(session.inputs[0].shape) != 5:
         found = "; ".join(
             f"{named(node.name)} {quoted(list(node.shape))}" for node in session.inputs[:10]
@@ -305,7 +308,7 @@ def _read_num_frames(tensor: TensorInfo, config: Mapping[str, Any]) -> int:
 def _read_preprocessing(
     metadata: Mapping[str, str], files: ModelFiles
 ) -> tuple[Preprocessing, tuple[str, ...]]:
-    """The preprocessing, and notes for the user about the file that describes it."""
+    """Reads the preprocessing, and notes for the user about the file that describes it."""
     entry = _json_entry(metadata, "preprocessor_config")
     if entry:
         return Preprocessing.from_dict(entry), ()
@@ -323,6 +326,7 @@ def _read_preprocessing(
 def _check_preprocessing(
     preprocessing: Preprocessing, tensor: TensorInfo, config: Mapping[str, Any]
 ) -> None:
+    """Checks that the preprocessing makes the channels and size that the graph takes."""
     channels = tensor.shape[2]
     if not isinstance(channels, int):
         channels = config.get("num_channels")
@@ -343,9 +347,10 @@ def _check_preprocessing(
 
 
 def _read_outputs(session: Session) -> Mapping[str, str]:
-    outputs = {node.name: node.name for node in session.outputs if node.type in _NUMBERS}
+    """Maps the names of outputs that this package uses to their names in the graph."""
+    outputs = {node.name: node.name for node in session.outputs if node.type in _NUMBER_TYPES}
     others = [node for node in session.outputs if node.name not in outputs]
-    if not outputs or any(node.name in _ANSWERS for node in others):
+    if not outputs or any(node.name in _MAIN_OUTPUTS for node in others):
         found = "; ".join(f"{named(node.name)}, a {named(node.type)}" for node in others[:2])
         raise InvalidModelError(
             f"its outputs are {found or 'none'}; a video model gives tensors of numbers: export "
@@ -353,9 +358,9 @@ def _read_outputs(session: Session) -> Mapping[str, str]:
         )
     if len(session.outputs) == 1 and len(session.outputs[0].shape) == 2:
         name = session.outputs[0].name
-        if name not in _ANSWERS:
+        if name not in _MAIN_OUTPUTS:
             outputs = {"logits": name}  # other exporters name the only output as they like
-    for answer in _ANSWERS:
+    for answer in _MAIN_OUTPUTS:
         length = _length(session, outputs[answer]) if answer in outputs else None
         if length is not None and not 1 <= length <= _MOST_CLASSES:
             raise InvalidModelError(
@@ -365,7 +370,7 @@ def _read_outputs(session: Session) -> Mapping[str, str]:
 
 
 def _length(session: Session, output: str) -> int | None:
-    """The last dimension of an output; None where the graph leaves it open."""
+    """Gives the last dimension of an output; None where the graph leaves it open."""
     shape = next(node.shape for node in session.outputs if node.name == output)
     return shape[-1] if shape and isinstance(shape[-1], int) else None
 

@@ -37,10 +37,10 @@ DTYPES: Mapping[str, str] = {
 }
 
 _GRAPH_FOLDERS = ("onnx", "")  # "" is the root; the first one wins
-_EXTERNAL_DATA = ("_data", ".data")  # what exporters append to the graph's name
+_EXTERNAL_DATA = ("_data", ".data")  # suffixes that exporters append to the graph's name
 _CONFIG = "config.json"
 _ROOT = PurePosixPath()
-_WEIGHTS = (".safetensors", ".bin", ".pth", ".pyth", ".pt")
+_PYTORCH_SUFFIXES = (".safetensors", ".bin", ".pth", ".pyth", ".pt")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,9 +51,9 @@ class ModelFiles:
         name: The model as it was asked for.
         graph: The ``.onnx`` file, or its contents.
         dtype: The variant that the file's name stands for; None for another name.
-        config_file: The ``config.json`` beside it, if there is one.
-        preprocessor_files: Those of ``PREPROCESSOR_FILES`` that exist beside the graph, of the
-            nearest folder first.
+        config_file: The ``config.json`` beside the graph, if there is one.
+        preprocessor_files: The files named in ``PREPROCESSOR_FILES`` that exist beside the graph,
+            those in the nearest folder first.
     """
 
     name: str
@@ -62,17 +62,21 @@ class ModelFiles:
     config_file: Path | None = None
     preprocessor_files: tuple[Path, ...] = ()
 
-    # The files are read only on demand: a graph that states everything itself needs none of them,
-    # and the files beside it may not belong to it.
+    # The properties read the files only on demand: a graph that states everything itself needs no
+    # files, and the files beside it may belong to another model.
 
     @property
     def config(self) -> Mapping[str, Any] | None:
-        """Contents of ``config_file``; InvalidModelError where it is broken."""
+        """Contents of ``config_file``; raises InvalidModelError where the file is broken."""
         return None if self.config_file is None else read_json_object(self.config_file)
 
     @property
     def preprocessor(self) -> PreprocessorConfig | None:
-        """The one of ``preprocessor_files`` that counts; InvalidModelError where one is broken."""
+        """The description of the preprocessing, from one of ``preprocessor_files``.
+
+        Raises:
+            InvalidModelError: One of the files is broken.
+        """
         return choose_preprocessor(self.preprocessor_files)
 
 
@@ -86,17 +90,17 @@ def find_model(
 ) -> ModelFiles:
     """Finds a model's files; downloads them where the model is a Hub id.
 
-    A path that exists is never looked up on the Hub. A name such as ``runs/last`` where a folder
-    ``runs`` is there is taken for a mistyped path, and looked up only in the Hub's cache, unless a
-    revision is given.
+    A path that exists is never looked up on the Hub. If a folder ``runs`` exists, the name
+    ``runs/last`` counts as a mistyped path: it is looked up in the Hub's cache only, unless
+    ``revision`` is given.
 
     Args:
         model: A folder, one ``.onnx`` file, a Hub id such as ``owner/name``, or the contents of
             an ``.onnx`` file.
-        device: Name of the device it will run on; it decides which variant is the default.
+        device: Name of the device on which the model will run; decides the default variant.
         dtype: One of ``DTYPES``. By default on the CPU ``int8``, on CUDA ``fp16``, else ``fp32``.
         revision: Branch, tag or commit of a Hub id.
-        local_files_only: Whether only files that were downloaded before may be used.
+        local_files_only: True to use only files that were downloaded before.
 
     Raises:
         ModelNotFoundError: The model does not exist, or does not have that variant.
@@ -128,7 +132,7 @@ def find_model(
         _check_dtype(name, None, dtype)
         return ModelFiles(name, model)
     path = Path(model)
-    _exists(path)
+    _exists(path)  # raises an error if the path cannot be looked at
     if path.is_dir():
         return _in_folder(path, name, device, dtype)
     if path.is_file():
@@ -149,8 +153,9 @@ def _exists(path: Path) -> bool:
 
 
 def _one_file(path: Path, name: str, dtype: str | None) -> ModelFiles:
-    if path.suffix in _WEIGHTS:
-        raise InvalidModelError(f"{name}: PyTorch weights cannot run here; {_export(name)}")
+    """Finds the files beside one ``.onnx`` file, also where the path is a link."""
+    if path.suffix in _PYTORCH_SUFFIXES:
+        raise InvalidModelError(f"{name}: PyTorch weights cannot run here; {_export_remedy(name)}")
     if path.suffix != ".onnx":
         raise InvalidModelError(f"{name}: a model file must end in .onnx")
     found = _dtype_of(path.name)
@@ -158,14 +163,15 @@ def _one_file(path: Path, name: str, dtype: str | None) -> ModelFiles:
     # The folders of the path and of all that it links to: in the Hub's cache a file is a link into
     # a folder of blobs.
     folders = []
-    for place in (*(linked.absolute() for linked in linked_paths(path)), path.resolve()):
-        folders.append(place.parent)
-        if place.parent.name == "onnx":
-            folders.append(place.parent.parent)
+    for linked in (*(link.absolute() for link in linked_paths(path)), path.resolve()):
+        folders.append(linked.parent)
+        if linked.parent.name == "onnx":
+            folders.append(linked.parent.parent)
     return ModelFiles(name, path, found, *_beside(folders))
 
 
 def _in_folder(folder: Path, name: str, device: str, dtype: str | None) -> ModelFiles:
+    """Chooses the graph in a folder, and finds the files beside the graph."""
     try:
         names = [
             path.relative_to(folder).as_posix()
@@ -182,7 +188,7 @@ def _in_folder(folder: Path, name: str, device: str, dtype: str | None) -> Model
 
 
 def _in_cache(name: str, device: str, dtype: str | None) -> ModelFiles:
-    """Takes a model that was downloaded before, and never asks the Hub."""
+    """Finds the files of a model that was downloaded before; never asks the Hub."""
     try:
         hub.list_files(name, local_files_only=True)
     except (ModelNotFoundError, HubError, MissingDependencyError) as error:
@@ -196,20 +202,22 @@ def _in_cache(name: str, device: str, dtype: str | None) -> ModelFiles:
 def _on_hub(
     name: str, device: str, dtype: str | None, revision: str | None, local_files_only: bool
 ) -> ModelFiles:
+    """Chooses the graph of a model on the Hub, and downloads the graph and its files."""
+
     def download(file: str) -> Path:
         return hub.download(name, file, revision=revision, local_files_only=local_files_only)
 
     try:
         names = hub.list_files(name, revision=revision, local_files_only=local_files_only)
     except (ModelNotFoundError, HubError, MissingDependencyError) as error:
-        # A mistyped path can look like a Hub id: the message speaks of both.
+        # A mistyped path can look like a Hub id, so the message names both.
         raise type(error)(f"{error}; and there is no folder or file {name} here") from error
     graph, found = _choose_graph(names, name, device, dtype)
     folder = PurePosixPath(graph).parent
 
     def sidecars(*files: str) -> Iterator[Path]:
-        places = dict.fromkeys(str(place / file) for place in (folder, _ROOT) for file in files)
-        return (download(place) for place in places if place in names)
+        paths = dict.fromkeys(str(parent / file) for parent in (folder, _ROOT) for file in files)
+        return (download(path) for path in paths if path in names)
 
     config = next(sidecars(_CONFIG), None)
     preprocessors = tuple(sidecars(*PREPROCESSOR_FILES))
@@ -222,12 +230,12 @@ def _on_hub(
 def _choose_graph(
     names: Sequence[str], model: str, device: str, dtype: str | None
 ) -> tuple[str, str | None]:
-    """Chooses the graph among a model's files; returns its name and its dtype."""
+    """Chooses the graph among a model's files; returns its path in the model and its dtype."""
     variants = {
-        known: place
+        known: path
         for known, file in DTYPES.items()
-        for place in [_in_graph_folders(names, file)]
-        if place is not None
+        for path in [_in_graph_folders(names, file)]
+        if path is not None
     }
     if dtype is not None:
         if dtype in variants:
@@ -238,8 +246,8 @@ def _choose_graph(
         if preferred in variants:
             return variants[preferred], preferred
     if len(variants) == 1:
-        ((only, place),) = variants.items()
-        return place, only
+        ((only, path),) = variants.items()
+        return path, only
     if variants:
         raise InvalidOptionError(f"{model}: it has {', '.join(variants)}; choose one by dtype")
     graphs = _graphs(names)
@@ -255,12 +263,12 @@ def _preferences(device: str) -> tuple[str, ...]:
 
 
 def _in_graph_folders(names: Sequence[str], file: str) -> str | None:
-    places = (f"{folder}/{file}".lstrip("/") for folder in _GRAPH_FOLDERS)
-    return next((place for place in places if place in names), None)
+    paths = (f"{folder}/{file}".lstrip("/") for folder in _GRAPH_FOLDERS)
+    return next((path for path in paths if path in names), None)
 
 
 def _graphs(names: Sequence[str]) -> list[str]:
-    """The .onnx files that may be a model's graph."""
+    """Lists the .onnx files that may be a model's graph."""
     return [
         name
         for name in names
@@ -269,20 +277,21 @@ def _graphs(names: Sequence[str]) -> list[str]:
 
 
 def _what_it_has(names: Sequence[str], model: str) -> str:
+    """Describes the files of a model without a usable graph, with a remedy."""
     graphs = _graphs(names)
     if graphs:
         remedy = f"download one with `hf download {model}` and give its path"
         if Path(model).exists():
             remedy = "give one of these files"
         return f"it has {listed(graphs)}: {remedy}"
-    if any(name.endswith(_WEIGHTS) for name in names):
-        return f"it has PyTorch weights: {_export(model)}"
+    if any(name.endswith(_PYTORCH_SUFFIXES) for name in names):
+        return f"it has PyTorch weights: {_export_remedy(model)}"
     if any(name.endswith(".onnx.rejected") for name in names):
         return "it holds an export that failed its check: see export_report.json, and export again"
     return "it has no .onnx file"
 
 
-def _export(model: str) -> str:
+def _export_remedy(model: str) -> str:
     return f"export it first: timesformer-export --model {model}"
 
 
@@ -299,8 +308,8 @@ def _check_dtype(name: str, found: str | None, wanted: str | None) -> None:
 
 
 def _beside(folders: Sequence[Path]) -> tuple[Path | None, tuple[Path, ...]]:
-    """The configuration, and the files that may describe the preprocessing."""
+    """Finds the configuration, and the files that may describe the preprocessing."""
     config = next((folder / _CONFIG for folder in folders if (folder / _CONFIG).is_file()), None)
-    # A graph may be named by a link in the folder that it leads to: each file once.
-    places = dict.fromkeys(folder / file for folder in folders for file in PREPROCESSOR_FILES)
-    return config, tuple(place for place in places if place.is_file())
+    # A folder comes twice if the graph is a link to a file in the folder of the link.
+    paths = dict.fromkeys(folder / file for folder in folders for file in PREPROCESSOR_FILES)
+    return config, tuple(path for path in paths if path.is_file())

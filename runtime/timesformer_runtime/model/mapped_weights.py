@@ -1,9 +1,9 @@
 """Replaces large weights in a graph by references into its own file, so that they are not copied.
 
-Weights that go through the protobuf parser are copied before they are packed for the processor,
-which is half of the time that loading an int8 model takes. ONNX Runtime maps weights in a file
-beside the graph ("external data") into memory instead. So this module gives it the graph without
-its large weights; in their place are references to their bytes in the ``.onnx`` file itself.
+The protobuf parser copies weights before ONNX Runtime packs them for the processor; the copy takes
+half of the time that loading an int8 model takes. ONNX Runtime maps weights in a file beside the
+graph ("external data") into memory instead. So this module makes a graph without the large weights;
+in their place, it has references to the bytes in the ``.onnx`` file itself.
 
 Only integer weights become references: floats would have to lie at multiples of their size, and
 ONNX Runtime's optimiser copies mapped floats as well, which takes longer than parsing them.
@@ -23,7 +23,7 @@ _TENSOR_TYPE, _TENSOR_BYTES, _TENSOR_EXTERNAL, _TENSOR_LOCATION = 2, 9, 13, 14
 _ENTRY_KEY, _ENTRY_VALUE = 1, 2
 _EXTERNAL = 1  # a value of TensorProto.DataLocation
 
-_LARGE = 1 << 16  # bytes; what is smaller costs no time
+_LARGE = 1 << 16  # bytes; copying smaller weights costs no time
 _BYTE_TYPES = {2, 3, 21, 22}  # TensorProto.DataType: uint8, int8, uint4, int4
 
 
@@ -31,8 +31,8 @@ class MappedModel(NamedTuple):
     """A model whose large weights are in a file.
 
     Attributes:
-        graph: The model without them, serialized.
-        folder: The folder of the file, which ONNX Runtime has to be told.
+        graph: The model without these weights, serialized.
+        folder: The folder of the file, for an option of ONNX Runtime.
     """
 
     graph: bytes
@@ -44,7 +44,7 @@ def map_weights(path: Path, reader: Reader) -> MappedModel | None:
 
     Args:
         path: The model's file, which ONNX Runtime will open for the weights.
-        reader: Reads its contents.
+        reader: Reads the file's contents.
 
     Returns:
         None for a file without large integer weights, with weights in other files, or with damage:
@@ -72,10 +72,10 @@ def map_weights(path: Path, reader: Reader) -> MappedModel | None:
 
 
 def _large_weights(reader: Reader, graph: Field) -> dict[int, Field]:
-    """The bytes of the initializers that are to be mapped, by where the initializers start.
+    """Finds the bytes of the initializers to map, by the offsets at which the initializers start.
 
     Raises:
-        ValueError: Some are in other files already, relative to the folder of this one.
+        ValueError: Some weights are in other files already.
     """
     found = {}
     for tensor in reader.messages(graph, _GRAPH_INITIALIZER):
@@ -91,7 +91,7 @@ def _large_weights(reader: Reader, graph: Field) -> dict[int, Field]:
 
 
 def _reference(reader: Reader, tensor: Field, weights: Field, name: bytes) -> bytes:
-    """A tensor with a reference to its bytes in the file of this name, instead of the bytes."""
+    """Makes a tensor that refers to its bytes in the file ``name`` instead of holding them."""
     return message(
         _GRAPH_INITIALIZER,
         reader.data[tensor.contents : weights.start]

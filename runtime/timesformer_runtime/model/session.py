@@ -52,7 +52,7 @@ _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 
 @dataclasses.dataclass(frozen=True)
 class TensorInfo:
-    """A graph input or output: dimensions are integers where static, else names or None."""
+    """A graph's input or output; static dimensions are integers, others are names or None."""
 
     name: str
     type: str
@@ -62,7 +62,7 @@ class TensorInfo:
 class Session:
     """One loaded graph. Calls of ``run`` may come from several threads at once.
 
-    A process that is forked later loads the graph again when it runs it.
+    A process that is forked later loads the graph again when it first runs the graph.
 
     Args:
         graph: The ``.onnx`` file, or its contents.
@@ -71,15 +71,15 @@ class Session:
 
     Attributes:
         device: As given.
-        providers: The providers that the session really has.
+        providers: The providers that the session really uses.
         threads: CPU threads that one run uses.
         inputs: The inputs of the graph.
         outputs: The outputs of the graph.
         metadata: The file's ``metadata_props``.
         files: The versions of the graph's file and of its weights' files that were loaded; for a
             graph that was given as bytes only its weights' files.
-        wide_products: Whether the signed 8-bit weights of an int8 file are computed in 16 bits,
-            because 8-bit products overflow on this processor. It is slower than 8 bits, but right.
+        wide_products: True if the signed 8-bit weights of an int8 file are computed in 16 bits,
+            because 8-bit products overflow on this processor. 16 bits are slower, but right.
 
     Raises:
         InvalidModelError: The graph is not an ONNX model that this ONNX Runtime can load.
@@ -135,10 +135,10 @@ class Session:
         Args:
             outputs: Names in the graph.
             feeds: Arrays by the names of the graph's inputs.
-            seconds: How long it may take; a single operation is not interrupted.
+            seconds: How long the run may take; a single operation is not interrupted.
 
         Raises:
-            InvalidModelError: The graph failed on this input on the CPU.
+            InvalidModelError: The graph failed on the CPU.
             DeviceError: The graph failed on another device.
             InferenceTimeoutError: The graph was not done in time.
         """
@@ -157,6 +157,7 @@ class Session:
     def _run_error(
         self, error: Exception, feeds: Mapping[str, npt.NDArray[Any]], stopped_after: float | None
     ) -> InferenceTimeoutError | InvalidModelError | DeviceError:
+        """Makes the error for a failed run; ``stopped_after`` is None unless the time was over."""
         if stopped_after is not None:
             return InferenceTimeoutError(
                 f"{self._name}: one run of the model is not done after {stopped_after:.3g} "
@@ -172,16 +173,16 @@ class Session:
     def leave_to_parent(self) -> None:
         """Gives up the parent's session in a forked process, which lacks the session's threads.
 
-        A session of one CPU thread needs no other threads: the child keeps it, so that both share
-        the weights. If the fork came during a run, the child gives up this session too: the locks
-        of that run would stay locked for ever.
+        A session of one CPU thread needs no other threads: the child keeps it, so that both
+        processes share the weights. If the fork came during a run, the child gives up such a
+        session too: the locks of the run would stay locked for ever.
         """
         self._lock = threading.Lock()
         if self.threads == 1 and self.device.name == "cpu" and not self._runs:
             return
         self._runs.clear()
         if self._session is not None:
-            # The session's destructor would wait for those threads: it must never run.
+            # The session's destructor would wait for the missing threads: it must never run.
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._session))
             self._session = None
 
@@ -221,6 +222,7 @@ class Session:
         raise being_written(self._name)
 
     def _source(self, *, copies: bool) -> GraphSource:
+        """Checks the graph; returns the path or contents from which to start a session."""
         if isinstance(self._graph, bytes):
             folder = self._entries.get(_WEIGHTS_FOLDER)
             return source_of_bytes(self._graph, Path(folder) if folder else None, self._name)
@@ -234,6 +236,7 @@ class Session:
         return source_of_file(self._graph, self._name, maps=maps, copies=copies)
 
     def _start(self, source: GraphSource) -> Any:
+        """Starts a session of ONNX Runtime; stops loading after ``_LOAD_SECONDS``."""
         onnxruntime = load_onnxruntime()
         entries = self._entries
         if source.is_mapped:
@@ -287,7 +290,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _config_entries(settings: SessionSettings) -> dict[str, str]:
-    """ONNX Runtime's session options: our defaults, which the user's options override."""
+    """Merges this package's defaults for ONNX Runtime's session options with the user's options."""
     entries = {_SPINNING: "0", _MEMORY_PATTERN: "0"}
     if cpu.saturates_int8():
         entries[_INT8_PRECISION] = "1"
@@ -295,10 +298,10 @@ def _config_entries(settings: SessionSettings) -> dict[str, str]:
 
 
 def _give_back_freed_memory() -> None:
-    """Returns memory to the system that was freed after parsing and packing the weights.
+    """Returns to the system the memory that was freed after parsing and packing the weights.
 
-    For a float32 base model this is 45 MB of 520, for an int8 one given as bytes 100 of 250. Only
-    glibc keeps such memory, and only glibc has the function.
+    This is 45 MB of 520 for a float32 base model, and 100 of 250 for an int8 one given as bytes.
+    Only glibc keeps such memory, and only glibc has the function ``malloc_trim``.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
     if trim is not None:
@@ -310,6 +313,6 @@ def _tensor_info(node: Any) -> TensorInfo:
 
 
 def as_float32(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """An output as float32, whatever type the graph computes in; infinite where it is too large."""
+    """Converts an output of any type to float32; values that are too large become infinite."""
     with np.errstate(over="ignore"):
         return array.astype(np.float32, copy=False)

@@ -17,7 +17,7 @@ _MAX_THREADS = 1024
 SWITCHES = ("enable_cpu_mem_arena", "enable_mem_pattern")
 
 # Configuration entries for speed and memory that are switches, too. ONNX Runtime ignores keys and
-# values that it does not know, so what is nearly one of these is taken for a slip.
+# values that it does not know, so a key that is nearly one of these counts as misspelt.
 _SWITCH_ENTRIES = (
     "session.disable_prepacking",
     "session.force_spinning_stop",
@@ -30,7 +30,7 @@ _SWITCH_ENTRIES = (
     "session.use_env_allocators",
     "session.x64quantprecision",
 )
-_SLIP = 0.9  # likeness by difflib, from which a key counts as a misspelling; 1 is equal
+_MISSPELLING = 0.9  # likeness by difflib from which a key counts as misspelt; 1 is equal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +41,7 @@ class SessionSettings:
         device: ``auto`` (CUDA where it works, else the CPU), ``cpu`` or ``cuda``.
         threads: CPU threads for one clip; None for as many as affinity and the quota grant.
         providers: Names of ONNX Runtime execution providers, most wanted first, in place of
-            ``device``; each must be there.
+            ``device``; each must be available.
         provider_options: For each of ``providers`` its options, as ONNX Runtime takes them.
         session_options: ONNX Runtime's session configuration entries and the switches
             ``enable_cpu_mem_arena`` and ``enable_mem_pattern``, all by name, with strings as
@@ -108,13 +108,13 @@ def _check_session_option(key: object, value: object) -> None:
             f'configuration entries ("session.…") or {", ".join(SWITCHES)}, and values are strings'
         )
     else:
-        _check_for_slip(str(key))
+        _check_spelling(str(key))
 
 
-def _check_for_slip(key: str) -> None:
-    import difflib  # noqa: PLC0415  # takes as long as this whole module, and is hardly ever needed
+def _check_spelling(key: str) -> None:
+    import difflib  # noqa: PLC0415  # rarely needed, and as slow to import as all of this
 
-    meant = difflib.get_close_matches(key, _SWITCH_ENTRIES, n=1, cutoff=_SLIP)
+    meant = difflib.get_close_matches(key, _SWITCH_ENTRIES, n=1, cutoff=_MISSPELLING)
     if meant:
         raise InvalidOptionError(
             f"session_options has {key!r}, which ONNX Runtime ignores; {meant[0]!r} is meant"
@@ -122,7 +122,7 @@ def _check_for_slip(key: str) -> None:
 
 
 def _check_threads(threads: object) -> None:
-    if type(threads) is not int or not 1 <= threads <= _MAX_THREADS:  # True is not a number here
+    if type(threads) is not int or not 1 <= threads <= _MAX_THREADS:  # True is an int, too
         raise InvalidOptionError(
             f"threads is {threads!r}; it must be an integer from 1 to {_MAX_THREADS}"
         )

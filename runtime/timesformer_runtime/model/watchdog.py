@@ -1,7 +1,7 @@
 """Stops calls of ONNX Runtime that take too long, such as a loop in a graph that never ends.
 
-One thread watches for the whole process: to start one for each run would take longer than a run of
-some models.
+One thread watches all calls of the process: starting a thread for each run would take longer than
+a run of some models.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator
 
 
 class Alarm:
-    """A function to call at a certain moment, unless the alarm is cancelled before.
+    """Calls a function at a certain moment, unless the alarm is cancelled before.
 
     Attributes:
-        rang: Whether the function was called.
+        rang: True once the function was called.
     """
 
     def __init__(self, seconds: float, ring: Callable[[], None]) -> None:
@@ -32,6 +32,8 @@ class Alarm:
 
 
 class _Watchdog:
+    """Rings alarms when their time has come, from a thread of its own."""
+
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._alarms: set[Alarm] = set()

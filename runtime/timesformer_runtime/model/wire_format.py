@@ -14,13 +14,21 @@ Buffer = bytes | mmap.mmap
 
 VARINT, FIXED_64, DELIMITED, FIXED_32 = 0, 1, 2, 5  # wire types
 
-_LONGEST_VARINT = 10  # bytes, for 64 bits of 7 each
+_LONGEST_VARINT = 10  # bytes of 7 bits each, for 64 bits
 _LARGEST_TAG = (1 << 32) - 1
 _MOST_FIELDS = 300_000  # a large model has some 10,000; many more take minutes in Python
 
 
 class Field(NamedTuple):
-    """A field of a message: its wire type, where it starts and ends, where its contents start."""
+    """A field of a message: its number and wire type, and three offsets in the file.
+
+    Attributes:
+        number: Its number in the message.
+        wire_type: One of the constants of this module.
+        start: Offset of the field.
+        contents: Offset of its contents.
+        end: Offset after the field.
+    """
 
     number: int
     wire_type: int
@@ -44,23 +52,23 @@ class Reader:
         self._fields_left = _MOST_FIELDS
 
     def fields(self, message: Field | None = None) -> Iterator[Field]:
-        """The fields of a message; of the whole file by default.
+        """Gives the fields of a message; of the whole file by default.
 
         Raises:
             ValueError: The data is not a message, or the file has far more fields than a model
                 needs.
             IndexError: The data ends in the middle of a field.
         """
-        position, end = (0, len(self.data)) if message is None else message[-2:]
-        while position < end:
-            field = self._field(position)
+        offset, end = (0, len(self.data)) if message is None else message[-2:]
+        while offset < end:
+            field = self._field(offset)
             if field.end > end:
                 raise ValueError("a field that ends after its message")
-            position = field.end
+            offset = field.end
             yield field
 
     def messages(self, message: Field | None, number: int) -> Iterator[Field]:
-        """The delimited fields of that number: nested messages, texts or bytes."""
+        """Gives the delimited fields of a number: nested messages, texts or bytes."""
         return (
             field
             for field in self.fields(message)
@@ -72,10 +80,11 @@ class Reader:
         return self.data[field.contents : field.end]
 
     def integer(self, field: Field) -> int:
-        """The value of a field, where that is a varint; else 0."""
+        """The value of a varint field; 0 for a field of another wire type."""
         return self._varint(field.contents)[0] if field.wire_type == VARINT else 0
 
     def _field(self, start: int) -> Field:
+        """Reads where the field at an offset, its contents and its end are."""
         self._fields_left -= 1
         if self._fields_left < 0:
             raise ValueError(f"more than {_MOST_FIELDS} fields")
@@ -94,17 +103,17 @@ class Reader:
             return Field(number, wire_type, start, contents, end)
         raise ValueError(f"wire type {wire_type}")
 
-    def _varint(self, position: int) -> tuple[int, int]:
-        """The integer at a position, and where it ends."""
-        value = self.data[position]
+    def _varint(self, offset: int) -> tuple[int, int]:
+        """Reads the integer at an offset; returns it and the offset after it."""
+        value = self.data[offset]
         if value < 128:  # as most are
-            return value, position + 1
+            return value, offset + 1
         value = 0
-        for place in range(_LONGEST_VARINT):
-            byte = self.data[position + place]
-            value |= (byte & 127) << 7 * place
+        for count in range(_LONGEST_VARINT):
+            byte = self.data[offset + count]
+            value |= (byte & 127) << 7 * count
             if byte < 128:
-                return value, position + place + 1
+                return value, offset + count + 1
         raise ValueError("an integer of more than 64 bits")
 
 

@@ -1,4 +1,4 @@
-"""Videos: opened safely, scanned, and decoded no further than the chosen frames need."""
+"""Opens videos safely, scans their packets, and decodes only what the chosen frames need."""
 
 from timesformer_runtime.video.decoder import DecodedFrames, VideoDecoder
 from timesformer_runtime.video.limits import DecodeLimits

@@ -35,7 +35,7 @@ class OpenVideo(NamedTuple):
     Attributes:
         container: PyAV's container.
         stream: The best video stream, with its decoder open.
-        watch: Limits what reading the file costs.
+        watch: Enforces the limits for reading the file.
         file: The file object from which the container reads.
     """
 
@@ -46,7 +46,7 @@ class OpenVideo(NamedTuple):
 
     @property
     def has_display_times(self) -> bool:
-        """Whether timestamps say when frames are shown; in AVI files they only count packets."""
+        """True if timestamps say when frames are shown; in AVI files they only count packets."""
         return self.container.format.name != "avi"
 
     def packets(self) -> Iterator[Packet]:
@@ -107,7 +107,7 @@ def open_streams(video_file: VideoFile) -> Iterator[tuple[InputContainer, Guarde
         try:
             target = stack.enter_context(video_file.opened())
             container, file = open_container(video_file, target)
-        except OSError as error:  # the file was there a moment ago
+        except OSError as error:  # the file was removed or became unreadable meanwhile
             raise unreadable(video_file.name, error) from error
         stack.enter_context(container)
         try:
@@ -167,7 +167,7 @@ def packets(
         container: The open container.
         stream: The stream.
         watch: Limits the number of packets, and the time.
-        file: The file object from which the container reads.
+        file: The guarded file object from which the container reads.
 
     Raises:
         av.FFmpegError: The file ends where its format does not allow it.

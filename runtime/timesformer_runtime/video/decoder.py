@@ -43,7 +43,7 @@ class DecodedFrames:
             is then several times in the tuple.
         indices: The indices of the frames in the video, counted from 0.
         times: When each frame is shown, in seconds from the video's first frame.
-        interlaced: Whether a frame consists of two fields; the decoder does not separate them.
+        interlaced: True if a frame consists of two fields; the decoder does not separate them.
     """
 
     pixels: tuple[ConvertedFrame, ...]
@@ -65,9 +65,9 @@ class VideoDecoder:
 
     An index counts the frames as they come out of FFmpeg when it decodes the whole file from its
     start; a packet that fails to decode gives no frame. Where the packets tell which of them the
-    wanted frames need, the decoder decodes only these. It turns frames upright as the rotation
-    metadata says, and leaves non-square pixels and interlacing as they are, as training pipelines
-    do.
+    wanted frames need, the decoder decodes only these. The decoder turns frames upright as the
+    rotation metadata says, and leaves non-square pixels and interlacing as they are, as training
+    pipelines do.
 
     Files may come from strangers: the decoder opens only plain video containers, follows no
     reference to other files or to the network, and stays within ``limits``.
@@ -77,12 +77,13 @@ class VideoDecoder:
     Args:
         source: Path or binary file object of a video.
         threads: Number of decoding threads; use 1 when several videos are read in parallel.
-        limits: What reading may cost; the time counts from here to ``close``.
+        limits: Limits for reading the video; the time counts from here to ``close``.
         convert: Makes of each frame, uint8 RGB [H, W, 3], the array that the result holds. The
             decoder calls it right after decoding a frame, so that large frames are not all in
-            memory together. It calls it again for some frames where a file turns out to be damaged.
+            memory together. The decoder calls it again for some frames where a file turns out to be
+            damaged.
         scale_to: Maps the height and width of an upright frame to those that FFmpeg scales it to.
-        square_pixels: Whether to make frames whose pixels are not square wider or narrower.
+        square_pixels: True to make frames whose pixels are not square wider or narrower.
 
     Attributes:
         rate: Frames per second that the file states.
@@ -124,7 +125,7 @@ class VideoDecoder:
         self.rate = frame_rate(self._video.stream)
         self.duration = self._stated.seconds
         self._index = self._scan.index
-        self._unused_packets = self._scan.cached_packets  # None once the decoder took them
+        self._unused_packets = self._scan.cached_packets  # None once the open decoder took them
         self._latest: Decoded | None = None  # the result of the last decoding
         self._whole: Decoded | None = None  # the result of decoding the whole file
 
@@ -160,7 +161,7 @@ class VideoDecoder:
 
     @property
     def failed_packets(self) -> int:
-        """How many packets did not decode so far."""
+        """Number of packets so far that did not decode."""
         return 0 if self._latest is None else self._latest.failed_packets
 
     @property
@@ -258,6 +259,7 @@ class VideoDecoder:
     def _decode_packets(
         self, video: OpenVideo, wanted: Collection[int], packets: Sequence[Packet] | None
     ) -> Decoded:
+        """Decodes a whole stream, from its packets if these are in memory."""
         decoder = video.stream.codec_context
         # If each packet seems to give one frame, decoding will not correct the number of frames,
         # so nobody will ask for other frames afterwards.
@@ -272,7 +274,7 @@ class VideoDecoder:
         )
 
     def _render_cached(self, decoded: Decoded, wanted: frozenset[int]) -> bool:
-        """Renders those wanted frames that are only cached; False where one is not even that."""
+        """Renders cached frames that are wanted; False if a wanted frame is not even cached."""
         missing = wanted & set(range(decoded.count)) - decoded.frames.keys()
         if not missing <= decoded.cached.keys():
             return False

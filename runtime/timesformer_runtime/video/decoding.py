@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from timesformer_runtime.video.container import Packet
 
 _DEFAULT_RATE = 25  # frames per second of a raw stream, as FFmpeg assumes
-_LOWEST_RATE = 1 / 3600  # frames per second; the file states a wrong rate if it states a lower one
+_LOWEST_RATE = 1 / 3600  # frames per second; a lower stated rate is taken to be wrong
 CACHE_PIXELS = 1 << 25  # of all cached frames together: about 50 MB in yuv420p
-_MAX_FAILED_PACKETS = 100  # decoding stops after these, if fewer frames than that came out
+_MAX_FAILED_PACKETS = 100  # decoding stops after more, if more packets failed than frames came out
 
 
 class RenderedFrame(NamedTuple):
@@ -37,7 +37,7 @@ class RenderedFrame(NamedTuple):
 
 @dataclasses.dataclass
 class Decoded:
-    """The frames that came out of a file, and what went wrong.
+    """The frames that came out of a file, and the failures.
 
     Attributes:
         count: Number of frames that the file has: those that decode, or those that its index lists.
@@ -46,8 +46,8 @@ class Decoded:
         corrupt_frames: Number of frames that decoded in spite of damage; FFmpeg flags them.
         sizes: Heights and widths of the decoded frames; after ``decode_selected`` only those of the
             wanted frames.
-        in_order: Whether the frames' timestamps never go back.
-        interlaced: Whether a wanted frame consists of two fields.
+        in_order: False once a frame's timestamp is lower than that of the frame before.
+        interlaced: True if a wanted frame consists of two fields.
         times: When each frame is shown, in seconds from the first; empty after
             ``decode_selected``.
         cached: Decoded frames, by index, that nobody wanted so far; filled only for small videos.
@@ -117,10 +117,10 @@ def decode_all(
         video: The open file, at its start.
         wanted: Indices of frames.
         rendering: Makes an array of a decoded frame.
-        caches_others: Whether to store the other frames, too, as decoded, while they are few and
-            small.
-        packets: The stream's packets, if the caller has read them already; the offset at which the
-            file stands then does not matter.
+        caches_others: True to store the decoded frames that are not wanted, too, while they have
+            few pixels together.
+        packets: The stream's packets, if the caller has read them already; the file may then be at
+            any offset.
     """
     decoded = Decoded()
     collector = FrameCollector(video.stream, video.watch, rendering or Rendering(), decoded)
@@ -163,7 +163,7 @@ def decode_in_order(
     Args:
         video: The open file.
         decoded: Receives the counts; its ``frames`` stay as they are.
-        packets: The packets of ``video``, for a caller that watches or chooses them.
+        packets: The packets of ``video``, if the caller counts or chooses them; by default all.
     """
     previous = None
     has_display_times = video.has_display_times
@@ -189,10 +189,10 @@ def decode_in_order(
 
 
 class _FrameCache:
-    """Holds all frames of a small video, so that asking for more of them decodes nothing again.
+    """Holds the frames of a small video that are not wanted yet, so that none is decoded twice.
 
     Args:
-        frames: Receives the frames by index; emptied once they have too many pixels together.
+        frames: Receives the frames by index; emptied once the frames have too many pixels together.
     """
 
     def __init__(self, frames: dict[int, av.VideoFrame]) -> None:
@@ -208,7 +208,7 @@ class _FrameCache:
 
 
 def _packets_to_the_end(packets: Iterator[Packet], decoded: Decoded) -> Iterator[Packet | None]:
-    """Gives the packets of a stream, and then None, for which the decoder gives its last frames."""
+    """Gives the packets of a stream, and then None, for the decoder's last frames."""
     try:
         yield from packets
     except av.FFmpegError:  # the file ends badly; the frames before that still count
@@ -221,7 +221,7 @@ def frame_seconds(stream: VideoStream, index: int, time: int | None, start: int 
 
     Args:
         stream: The video's stream.
-        index: How many frames come before this one.
+        index: Number of frames before this one.
         time: The frame's timestamp, if it has one.
         start: The first frame's timestamp; None where timestamps are not times.
     """

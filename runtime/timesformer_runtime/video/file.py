@@ -30,12 +30,12 @@ class SeekableFile(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class VideoFile:
-    """A video file, by its path or as a file object.
+    """A video file: its path, or a file object that can seek.
 
     Attributes:
         name: The video's name, for messages.
         target: An absolute path, or the file object.
-        watch: Limits what reading the video costs.
+        watch: Enforces the limits for reading the video.
     """
 
     name: str
@@ -67,7 +67,7 @@ class VideoFile:
                     return file.read(count)
             except OSError as error:
                 raise unreadable(self.name, error) from error
-        offset = self.target.tell()  # where an open container reads on afterwards
+        offset = self.target.tell()  # an open container reads on from this offset
         self.watch.check_time()  # a file object may be slow
         self.target.seek(0)
         first = self.target.read(count)
@@ -85,7 +85,7 @@ class VideoFile:
 
     @contextlib.contextmanager
     def random_access(self) -> Iterator[ReadAt]:
-        """Gives a function that reads at most so many bytes at an offset."""
+        """Gives a function that reads the file at any offset, and fewer bytes at its end."""
         target = self.target
         if isinstance(target, str):
             with Path(target).open("rb", buffering=0) as file:

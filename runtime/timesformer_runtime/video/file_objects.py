@@ -1,10 +1,10 @@
-"""Lets FFmpeg read a file object of the user, without harm to either.
+"""Lets FFmpeg read a file object of the user: checks the bytes, and loses no error or interrupt.
 
-PyAV copies the bytes that ``read`` returns into a buffer, and does not look at their number. And it
-drops a ``KeyboardInterrupt`` that is raised while it calls Python: FFmpeg then takes that for the
-end of the file. An interrupt may come before the first line of a Python function runs. So PyAV
-calls no Python functions here, but the C methods ``send`` and ``__next__`` of generators, which
-already wait inside a ``try``.
+PyAV copies the bytes that ``read`` returns into a buffer, and does not check that they fit. PyAV
+also drops a ``KeyboardInterrupt`` that comes while it calls Python: FFmpeg then takes the interrupt
+for the end of the file. An interrupt may come before the first line of a Python function runs. So
+PyAV calls no Python functions here, but the C methods ``send`` and ``__next__`` of generators,
+which already wait inside a ``try``.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class CheckedFile:
         """Reads at most ``size`` bytes.
 
         Raises:
-            InvalidVideoError: The file object raises an error, or returns more bytes or something
-                else.
+            InvalidVideoError: The file object raises an error, or returns too many bytes or
+                something other than bytes.
         """
         data = checked_bytes(self._call(self._file.read, size), self._name)
         if len(data) > size:
@@ -54,7 +54,7 @@ class CheckedFile:
         """Moves to an offset and returns it.
 
         Raises:
-            InvalidVideoError: The file object raises an error, or returns something else.
+            InvalidVideoError: The file object raises an error, or returns no valid offset.
         """
         reached = self._call(self._file.seek, offset, whence)
         return self.tell() if reached is None else self._checked_offset(reached, "seek")
@@ -63,7 +63,7 @@ class CheckedFile:
         """Returns the offset.
 
         Raises:
-            InvalidVideoError: The file object raises an error, or returns something else.
+            InvalidVideoError: The file object raises an error, or returns no valid offset.
         """
         return self._checked_offset(self._call(self._file.tell), "tell")
 
@@ -77,7 +77,7 @@ class CheckedFile:
 
     def _checked_offset(self, offset: object, method: str) -> int:
         try:
-            number = operator.index(offset)  # type: ignore[arg-type]  # TypeError answers
+            number = operator.index(offset)  # type: ignore[arg-type]  # a TypeError is handled
         except TypeError:
             number = -1
         if not 0 <= number < _OFFSET_LIMIT:
@@ -92,7 +92,7 @@ def checked_bytes(data: object, name: str) -> bytes:
     """Checks that a file object returned bytes, or something that can become bytes.
 
     Args:
-        data: What ``read`` returned.
+        data: The object that ``read`` returned.
         name: The video's name, for errors.
 
     Raises:
@@ -118,7 +118,7 @@ class Callbacks:
 
     Attributes:
         name: The file's name.
-        read: Reads at most so many bytes.
+        read: Takes a number, and reads at most so many bytes.
         seek: Stores an offset and a whence; the next ``read`` or ``tell`` moves there. Returns
             None: PyAV then computes the new offset itself, or asks ``tell``.
         tell: Returns the offset in bytes.

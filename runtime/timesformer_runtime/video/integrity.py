@@ -17,10 +17,11 @@ from timesformer_runtime.video.opening import InputContainer
 # the duration from the packets that it finds.
 _STREAM_DURATION = ("mov", "avi")
 _COMMON_DURATION = ("matroska", "flv", "asf")
-# The stated duration of an intact file may be wrong by the larger of these.
+# The stated duration of an intact file may be wrong by the larger of these two: seconds, and a
+# share of the duration.
 _TOLERANCE_SECONDS, _TOLERANCE_RATIO = 0.2, 0.03
-# An intact file may last so many times as long as stated: muxers understate the duration of videos
-# with a variable rate.
+# An intact file may last up to this many times its stated duration: muxers understate the duration
+# of videos with a variable rate.
 _MAX_UNDERSTATEMENT = 1.5
 
 
@@ -31,7 +32,7 @@ class StatedMetadata(NamedTuple):
         seconds: Duration in seconds; None where the container states none.
         packets: Number of packets of the video stream; None where the container does not list them.
         bytes: Size of the file; None where the container states none.
-        is_common: Whether the container has several streams, and the duration is that of the
+        is_common: True if the container has several streams, and states only the duration of the
             longest one.
     """
 
@@ -46,7 +47,7 @@ class Verdict(NamedTuple):
 
     Attributes:
         problems: A short sentence for each problem; empty for an intact file.
-        truncated: Whether the file ends earlier than it states.
+        truncated: True if the file ends earlier than it states.
     """
 
     problems: tuple[str, ...]
@@ -130,13 +131,13 @@ def _found_seconds(stated: float | None, extent: Extent) -> float | None:
     """Computes the duration of the packets in the file, in the way that fits the stated one."""
     if extent.first is None or extent.end is None or stated is None:
         return None
-    # Some files count the time before the first frame, too, and some do not.
+    # Some files include the time before the first frame in their duration, others do not.
     with_start, without = extent.end, extent.end - extent.first
     return with_start if abs(with_start - stated) < abs(without - stated) else without
 
 
 def _another_stream_lasts(video_file: VideoFile, stated: StatedMetadata, tolerance: float) -> bool:
-    """Tells whether another stream, such as the audio, has the duration that the file states."""
+    """True if another stream, such as the audio, has the duration that the file states."""
     if not stated.is_common or stated.seconds is None:
         return False
     with open_streams(video_file) as (container, file):

@@ -1,4 +1,4 @@
-"""Limits what reading one video costs: a file of a stranger can ask for endless time or memory."""
+"""Limits for reading one video: a file of a stranger can ask for endless time or memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MOST_BYTES_PER_PIXEL = 8  # four values of 16 bits
 
 @dataclasses.dataclass(frozen=True)
 class DecodeLimits:
-    """Limits for one video; an error names the limit that a video exceeds.
+    """Limits for reading one video; an error names the limit that the video exceeds.
 
     Attributes:
         max_pixels: Width times height of a frame; the default is twice an 8K frame.
@@ -33,13 +33,13 @@ class DecodeLimits:
         max_pipe_bytes: Size of the temporary file for a video that cannot seek: a pipe, standard
             input, the body of a request. With ``isolated`` also for a file object without a file,
             such as ``io.BytesIO``.
-        isolated: Whether to read each video in another process, so that a file that crashes or
-            hangs FFmpeg, or makes it take endless memory, costs an error and not this process.
+        isolated: True to read each video in another process, so that a file that crashes or hangs
+            FFmpeg, or makes it take endless memory, causes an error and does not end this process.
             Only for files that a ``VideoClassifier`` reads, on Linux. A timeline or stream without
             ``max_seconds`` then limits each window to 600 seconds.
-        max_process_bytes: Memory that such a process may take for a video, in bytes of address
-            space beyond what the process has without a video; by default 2 GiB. Each decoding
-            thread after the first may take another 128 MiB.
+        max_process_bytes: With ``isolated``, memory that the other process may take for a video,
+            in bytes of address space beyond those that it has without a video; by default 2 GiB.
+            Each decoding thread after the first may take another 128 MiB.
 
     Raises:
         InvalidOptionError: A limit is not a number, or too low for any video; or ``isolated`` is
@@ -94,7 +94,7 @@ class DecodeLimits:
         return self.max_process_bytes or _USUAL_PROCESS_BYTES
 
     def in_reader_process(self) -> Self:
-        """Makes the limits that apply inside a reader process, which starts no further process."""
+        """Makes the limits for the code in a reader process, which starts no further process."""
         return dataclasses.replace(self, isolated=False, max_process_bytes=None)
 
     def run_timer(self, spent: float) -> Callable[[], float]:
@@ -125,7 +125,7 @@ def time_limit_error(name: str, seconds: float) -> VideoLimitError:
 
 
 class Watch:
-    """Compares what reading one video costs with its limits; the time runs from construction.
+    """Compares the cost of reading one video with the limits; the time runs from construction.
 
     Args:
         name: The video's name, for errors.
@@ -177,7 +177,7 @@ class Watch:
         """Checks how many bytes the chosen frames take together.
 
         Raises:
-            VideoLimitError: They take too many.
+            VideoLimitError: The frames take too many bytes.
         """
         if count > self.limits.max_bytes:
             raise VideoLimitError(
@@ -190,7 +190,7 @@ class Watch:
 
         Args:
             count: Bytes of the copy so far.
-            reason: Why there is a copy; the words of the error between name and limit.
+            reason: Says why there is a copy; the words of the error between name and limit.
 
         Raises:
             VideoLimitError: There are too many bytes, or the time is over.
@@ -210,7 +210,7 @@ class Watch:
             limit: The highest allowed number.
 
         Raises:
-            VideoLimitError: There are more than any encoder makes.
+            VideoLimitError: There are more NAL units than any encoder makes.
         """
         if count > limit:
             raise VideoLimitError(
@@ -221,8 +221,8 @@ class Watch:
     def check_memory(self, width: int, height: int) -> None:
         """Checks, after an error of FFmpeg, that there is memory for another frame.
 
-        FFmpeg's errors do not tell: out of memory, it mostly says that a packet is damaged; and
-        where a damaged packet states an absurd size, it says that it is out of memory.
+        FFmpeg's own error does not tell: when memory runs out, FFmpeg mostly says that a packet is
+        damaged; and when a damaged packet states an absurd size, it says that memory ran out.
 
         Args:
             width: Pixels in a row of the frame.

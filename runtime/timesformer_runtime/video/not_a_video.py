@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-HEAD_BYTES = 4096  # at the start of a file; an animation says within these that it is one
+HEAD_BYTES = 4096  # from the start of a file; they show if an image file holds an animation
 
 _IMAGE = "it is a {} image; give a video file, such as MP4, MKV or GIF"
 _ANIMATION = "it is an animated {}; convert it to MP4, WebM or GIF first"
@@ -26,7 +26,7 @@ _SIGNATURES = (  # the first match counts
 
 
 def describe_other_file(head: bytes) -> str | None:
-    """Says what a file is that is not a video, and what to give in its place.
+    """Names the kind of a file that is not a video, and what to give in place of it.
 
     Args:
         head: The first bytes of the file, up to ``HEAD_BYTES``.

@@ -31,14 +31,14 @@ ANY_METADATA: dict[str, Any] = (
 )
 _Options = dict[str, str]
 
-# Containers that hold their frames themselves: no playlists, no lists of other files. FFmpeg needs
-# its parsers to complete what the packets of these formats tell. A parser takes 3 KB for each OBU
-# of AV1, and 1 KB for each NAL unit of HEVC.
+# Containers that hold their frames themselves: no playlists, no lists of other files. Their packets
+# lack facts, such as timestamps, which FFmpeg's parsers have to find. A parser takes 3 KB for each
+# OBU of AV1, and 1 KB for each NAL unit of HEVC.
 _INCOMPLETE_FORMATS = "avi,mpegts,mpeg,mpegvideo,ogg,gif,asf,ivf,h264,hevc"
-# Containers that tell everything about a packet, so that FFmpeg can do without its parsers.
+# Containers that tell everything about a packet, so that FFmpeg needs no parser.
 _COMPLETE_FORMATS = "mov,matroska,flv"
 _WITHOUT_PARSER: _Options = {"fflags": "noparse"}
-# For files of very many small frames: FFmpeg looks at few bytes, and not at the end of the file.
+# For files of very many small frames: FFmpeg probes few bytes, and does not read the file's end.
 _SHORT_PROBE: _Options = {"probesize": str(1 << 15), "skip_estimate_duration_from_pts": "1"}
 
 
@@ -93,8 +93,8 @@ class _Opening:
         video_file: The video.
         target: The open file object of the video.
         formats: Names of the formats that FFmpeg may find.
-        uses_parser: Whether FFmpeg may use its parsers.
-        stops_at_av1: Whether to raise ``_MentionsAv1Error`` where the file mentions AV1.
+        uses_parser: True to let FFmpeg use its parsers.
+        stops_at_av1: True to raise ``_MentionsAv1Error`` where the file mentions AV1.
     """
 
     def __init__(
@@ -147,6 +147,7 @@ class _Opening:
         )
 
     def _open(self, file: GuardedFile, more: _Options | None = None) -> InputContainer:
+        """Opens the container once; an error says what the file is in place of a video."""
         options = {"protocol_whitelist": "file", "format_whitelist": self._formats, **(more or {})}
         if not self._uses_parser:
             options |= _WITHOUT_PARSER
@@ -179,13 +180,13 @@ class _Opening:
 
 
 def _lacks_timestamps(container: InputContainer) -> bool:
-    """Tells whether this is Matroska with AVI's packets: only a parser gives them timestamps."""
+    """True for Matroska with packets as in AVI, whose timestamps only a parser finds."""
     is_matroska = container.format.name.startswith("matroska")
     return is_matroska and any(codec.codec_tag.strip("\0") for codec in _codecs(container))
 
 
 def _has_costly_parser(container: InputContainer) -> bool:
-    """Tells whether a parser would take kilobytes for each NAL unit or OBU of a packet."""
+    """True if a parser would take kilobytes for each NAL unit or OBU of a packet."""
     return any(is_av1(codec) or parser_splits_packets(codec) for codec in _codecs(container))
 
 

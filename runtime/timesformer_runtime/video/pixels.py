@@ -1,4 +1,4 @@
-"""Makes an RGB array of a decoded frame: colours, size, orientation."""
+"""Makes an RGB array of a decoded frame: converts colours, scales, and turns it upright."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Size = tuple[int, int]  # height, width
 _RESERVED_COLOUR_SPACE, _UNSPECIFIED_COLOUR_SPACE = 3, 2
 _QUARTER_TURNS = frozenset({-90, 90})  # degrees
 _MAX_WIDENED_PIXELS = 1 << 27  # of a frame that ``square_pixels`` makes wider
-_MAX_STRETCH = 16  # a sample aspect ratio beyond this, or below 1/16, is damage
+_MAX_STRETCH = 16  # a sample aspect ratio above this, or below 1/16, counts as damage
 _BILINEAR = int(
     av.video.reformatter.Interpolation.BILINEAR | av.video.reformatter.Interpolation.ACCURATE_RND
 )
@@ -37,7 +37,7 @@ class Rendering:
             the RGB frame itself.
         scale_to: Maps the height and width of an upright frame to those that FFmpeg scales it
             to, antialiased; None to leave the size.
-        square_pixels: Whether to change a frame's width so that its pixels become square.
+        square_pixels: True to change a frame's width so that its pixels become square.
     """
 
     convert: Callable[[RgbFrame], ConvertedFrame] | None = None

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _QUICK_BYTES = 1 << 28  # reading a file of this size takes a second or two
 _MAX_JITTER = 1.0  # seconds; a timestamp that goes back further starts a new recording
-_MAX_FRAME_SECONDS = 3600.0  # for which one frame may be shown
+_MAX_FRAME_SECONDS = 3600.0  # the longest time for which one frame may be shown
 
 
 class IndexMismatchError(Exception):
@@ -44,7 +44,7 @@ class PlayedFrame:
     """A decoded frame of a file, and when it is shown.
 
     Attributes:
-        index: How many frames of the file come before this one.
+        index: Number of frames of the file before this one.
         seconds: When the frame is shown, counted from the first frame; never decreases.
         av_frame: The frame as PyAV gives it.
         sample_aspect_ratio: Width of a pixel divided by its height; None where the file states
@@ -102,7 +102,7 @@ class Playback:
 
     @property
     def failed_packets(self) -> int:
-        """How many packets so far did not decode, or gave a damaged frame."""
+        """Number of packets so far that did not decode, or gave a damaged frame."""
         return self._decoded.failed_packets + self._decoded.corrupt_frames
 
     def frames(self) -> Generator[PlayedFrame, None, None]:
@@ -160,7 +160,7 @@ class Playback:
             yield Playback(self._video_file, video, None)
 
     def problems_so_far(self) -> tuple[str, ...]:
-        """Lists the problems of the frames so far; packets that failed are not among them."""
+        """Lists the problems of the frames so far, without the failed packets."""
         return frame_problems(self._decoded)
 
     def problems(self) -> tuple[str, ...]:
@@ -220,9 +220,10 @@ def play(
     Args:
         source: Path or binary file object of a video.
         threads: Number of decoding threads.
-        limits: What reading may cost. The time runs from opening to closing the video, and
-            includes what the caller does with the frames.
-        with_times: Whether to find out first when all frames are shown, if that is cheap.
+        limits: Limits for reading the video. The time runs from opening to closing the video, and
+            includes the caller's work on the frames.
+        with_times: True to scan the file first, if it is small, so that ``times`` can tell when
+            each frame is shown.
 
     Raises:
         VideoNotFoundError: There is no such file.
@@ -246,8 +247,8 @@ def play(
 class FrameClock:
     """Computes when frames are shown: times begin at 0, never go back, and have no gaps of hours.
 
-    A timestamp may be missing, go back or jump far ahead, as where two recordings were joined. Its
-    frame then follows the one before at the usual rate.
+    A timestamp may be missing, go back or jump far ahead, as where two recordings were joined. The
+    frame with such a timestamp follows the previous frame at the usual rate.
 
     Args:
         rate: Frames per second.
@@ -265,6 +266,7 @@ class FrameClock:
         return self._last
 
     def _plausible_time(self, timestamp: float | None, following: float) -> float:
+        """Computes a time from a timestamp; ``following`` where the timestamp is not plausible."""
         if timestamp is None or not math.isfinite(timestamp):
             return following
         if self._origin is None:

@@ -25,13 +25,13 @@ def decode_selected(
     rendering: Rendering | None = None,
     cached_packets: Sequence[Packet] | None = None,
 ) -> Decoded | None:
-    """Decodes only what the wanted frames need.
+    """Seeks to the wanted frames, and decodes only the packets that they need.
 
     Args:
         video: The open file, at any offset.
         index: Which packet gives which frame.
         wanted: Indices of frames, ascending.
-        rendering: Makes an array of a decoded frame.
+        rendering: Makes an array of each wanted frame.
         cached_packets: All packets of the stream, if the caller has read them already; then this
             function does not seek.
 
@@ -53,12 +53,12 @@ def decode_selected(
 
 @dataclasses.dataclass
 class _PacketRange:
-    """Packets that the decoder gets one after the other, for the sake of some wanted frames.
+    """Packets that the decoder gets one after the other, because some wanted frames need them.
 
     Attributes:
         start: Number of the first packet, a keyframe.
         last: Number of the last packet, which belongs to the range.
-        wanted: Maps the number of a packet to the index of the wanted frame that it gives.
+        wanted: Maps the number of a packet to the index of the wanted frame in that packet.
     """
 
     start: int
@@ -67,6 +67,7 @@ class _PacketRange:
 
 
 def _packet_ranges(index: FrameIndex, wanted: Sequence[int]) -> list[_PacketRange]:
+    """Lists the ranges of packets that the wanted frames need; joins ranges that overlap."""
     ranges: list[_PacketRange] = []
     for frame in wanted:
         packet = int(index.packet_of_frame[frame])
@@ -160,7 +161,7 @@ def _seek(video: OpenVideo, index: FrameIndex, start: int) -> tuple[int, Iterato
         The number of the packet at which the file then stands, and the packets from there; no
         packets where the file cannot seek that far back.
     """
-    for times in (index.pts, index.dts):  # some containers seek by one, some by the other
+    for times in (index.pts, index.dts):  # some containers seek by pts, others by dts
         video.container.seek(int(times[start]), stream=video.stream, backward=True)
         following = video.packets()
         first = next(following, None)

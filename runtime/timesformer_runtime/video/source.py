@@ -1,4 +1,4 @@
-"""Finds videos: makes a ``VideoFile`` of a path, a file object or a pipe."""
+"""Makes a ``VideoFile`` of a path, a file object or a pipe; copies a pipe to a temporary file."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def locate(source: Source, limits: DecodeLimits | None = None) -> Iterator[Video
         source: A path, or a binary file object. A file object that can seek is read from its
             beginning. A pipe, and a file object that cannot seek, is copied from where it stands to
             a temporary file.
-        limits: What reading the video may cost; the time runs from here. It also ends the wait for
-            a named pipe or an unbuffered file object; but where ``read`` of another file object
-            does not return, nothing ends the wait.
+        limits: Limits for reading the video; the time runs from here. The limit of time also ends
+            the wait for a named pipe or an unbuffered file object; but where ``read`` of another
+            file object does not return, nothing ends the wait.
 
     Raises:
         VideoNotFoundError: There is no such file.
@@ -198,8 +198,8 @@ def copy_to_temporary_file(
         file: The file object.
         name: The video's name, for errors.
         stack: Closes the temporary file.
-        watch: Limits how many bytes are copied, and how long that takes.
-        reason: Why the video is copied; the words of the error between name and limit.
+        watch: Enforces the limits on the number of bytes and on the time.
+        reason: Says why the video is copied; the words of the error between name and limit.
 
     Raises:
         InvalidVideoError: The file object is empty, or cannot be copied.
@@ -244,6 +244,7 @@ def _wait_for_data(file: io.FileIO, watch: Watch) -> None:
 
 
 def _write(copy: io.FileIO, chunk: bytes, name: str) -> None:
+    """Writes a whole chunk, in several calls where one call writes less."""
     left = memoryview(chunk)
     try:
         while left:

@@ -17,7 +17,7 @@ from timesformer_runtime.workloads.workers import Workers, check_workers, usual_
 if TYPE_CHECKING:
     from timesformer_runtime.isolation.readers import Readers
 
-_RUNS_ON_A_GPU = 2  # at once: while one waits, the GPU works for the other
+_RUNS_ON_A_GPU = 2  # at once: while one run waits for data, the GPU works for the other
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,14 +45,14 @@ def classify_all(
     check_workers(workers)
     readers = pipeline.new_readers()
     read = pipeline.read if readers is None else functools.partial(pipeline.read, readers=readers)
-    model = threading.Semaphore(_runs_at_once(pipeline, workers))
+    free_runs = threading.Semaphore(_runs_at_once(pipeline, workers))
 
     def classify(video: Video) -> Outcome:
         try:
             reading = read(video, threads=1)
-            with model:
+            with free_runs:
                 answer = pipeline.predict(reading.frames, ranking, spent=reading.seconds)
-        except MemoryError as error:  # which often has no message
+        except MemoryError as error:  # a MemoryError often has no message
             return Outcome(video, error=MemoryError(reason_of(error)))
         except Exception as error:  # an error of one video, of any kind, does not end the others
             return Outcome(video, error=error)
@@ -65,7 +65,7 @@ def classify_all(
 def _with_readers(
     outcomes: Generator[Outcome, None, None], readers: Readers
 ) -> Generator[Outcome, None, None]:
-    """Gives the outcomes; at their end, or at an interrupt, ends the processes that read."""
+    """Gives the outcomes; after the last one, or at an interrupt, ends the reader processes."""
     try:
         yield from outcomes
     finally:
@@ -81,6 +81,7 @@ def _runs_at_once(pipeline: Pipeline, workers: int) -> int:
 def _as_they_are_done(
     classify: Callable[[Video], Outcome], videos: Iterable[Video], workers: int
 ) -> Generator[Outcome, None, None]:
+    """Gives outcomes in the order in which they are done; starts only a few videos ahead."""
     pool = Workers(workers, "batch")
     waiting: list[Future[Outcome]] = []
 
@@ -91,20 +92,20 @@ def _as_they_are_done(
         for future in ready:
             yield future.result()
 
-    is_patient = True
+    waits_for_jobs = True
     try:
         for video in videos:
             waiting.append(pool.start(classify, video))
-            if len(waiting) > workers:  # one more waits for the first worker that is free
+            if len(waiting) > workers:  # one video waits for the first worker that is free
                 yield from done()
         while waiting:
             yield from done()
     except CancelledError:
-        # The interpreter ends, and does not wait for this daemon thread. The thread ends as well,
-        # without a traceback, and without taking this for the end of the results.
+        # The interpreter ends: the pool dropped a job of this daemon thread. SystemExit ends the
+        # thread without a traceback; a return would look like the end of the results.
         raise SystemExit from None
     except KeyboardInterrupt:
-        is_patient = False  # a video in work may take as long as the limits allow
+        waits_for_jobs = False  # jobs may take as long as the limits allow
         raise
     finally:
-        pool.close(wait=is_patient)
+        pool.close(wait=waits_for_jobs)

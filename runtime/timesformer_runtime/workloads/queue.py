@@ -13,11 +13,11 @@ T = TypeVar("T")
 
 
 class BoundedQueue(Generic[T]):
-    """A bounded queue between one producer and one consumer, that either of them can end.
+    """A bounded queue between one producer and one consumer; either of them can end it.
 
     Args:
         capacity: The largest sum of the sizes of waiting items. A single item may be larger.
-        drop: Whether a full queue drops its oldest items for a new one. Otherwise the producer
+        drop: True if a full queue drops its oldest items for a new one; False if the producer
             waits.
         size: Gives the size of an item; by default 1.
     """
@@ -29,7 +29,7 @@ class BoundedQueue(Generic[T]):
         self._drop = drop
         self._size = size
         self._items: collections.deque[T] = collections.deque()
-        self._waiting = 0  # the sum of their sizes
+        self._waiting = 0  # the sum of the sizes of the items
         self._changed = threading.Condition()
         self._ended = False
         self._closed = threading.Event()
@@ -44,15 +44,15 @@ class BoundedQueue(Generic[T]):
     def fill(self, items: Generator[T, None, None], name: str) -> threading.Thread:
         """Starts a thread of that name that puts the items, and their error, into the queue.
 
-        It is a daemon thread. When the interpreter ends, it closes the queue, and then waits until
-        this thread is done.
+        The thread is a daemon. When the interpreter ends, it closes the queue, and then waits until
+        the thread is done.
         """
 
         def end() -> None:
-            # A thread that is still in FFmpeg when the interpreter is gone takes the process down.
+            # A thread that still runs FFmpeg after the interpreter has ended crashes the process.
             self._interpreter_ends = True
             self.close()
-            if thread.ident is not None:  # it was started
+            if thread.ident is not None:  # the thread was started
                 thread.join()
 
         def fill() -> None:

@@ -1,8 +1,8 @@
 """Live streams: the newest complete window is classified, again and again.
 
-One thread reads and decodes, one converts the frames that windows need, and the caller's runs the
-model. What a later step cannot keep up with is dropped before it, and counted. A file in place of
-a live source gives its timeline.
+One thread reads and decodes, another converts the frames that windows need, and the caller's thread
+runs the model. Frames and windows for which a thread is too slow are dropped and counted. For a
+file, the results are those of its timeline.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from timesformer_runtime.workloads.timeline import (
 )
 from timesformer_runtime.workloads.windows import WindowSettings
 
-_WAITING_FRAMES = 1 << 26  # bytes; enough for the bursts in which networks deliver
+_MAX_WAITING_BYTES = 1 << 26  # of frames; enough for the bursts in which networks deliver them
 _TIMEOUT, _ATTEMPTS = 10.0, 10  # the defaults, in seconds and in connections
 _LIVE_ONLY = ("timeout", "reconnect", "rtsp_transport")
 
@@ -91,7 +91,8 @@ class LiveResult(PartResult):
     Attributes:
         latency: Seconds from the arrival of the window's last frame to this result.
         dropped_frames: Number of frames since the previous result that came too fast to be used.
-        skipped_windows: Number of windows since the previous result that gave way to newer ones.
+        skipped_windows: Number of windows since the previous result that were skipped for newer
+            ones.
         reconnects: How often the source was lost and found again so far.
     """
 
@@ -165,7 +166,7 @@ def _replay(
             yield LiveResult(
                 **values, latency=latency, dropped_frames=0, skipped_windows=0, reconnects=0
             )
-    _notify_of(source, reading.problems, notify)
+    _notify_of_problems(source, reading.problems, notify)
 
 
 class _NewestWindows:
@@ -175,7 +176,7 @@ class _NewestWindows:
         pipeline: The model.
         settings: Length and stride of the windows.
         read: Gives the source's frames until its event is set.
-        drop: Whether frames and windows that nobody has time for give way to newer ones.
+        drop: True to drop the oldest frames and windows where a thread is too slow for them.
         check: Called with the number of bytes that held frames take; may raise.
     """
 
@@ -192,7 +193,7 @@ class _NewestWindows:
         self._read = read
         self._windows = LiveWindows(pipeline, settings, check)
         self._frames: BoundedQueue[LiveFrame] = BoundedQueue(
-            _WAITING_FRAMES, drop=drop, size=lambda frame: frame.size
+            _MAX_WAITING_BYTES, drop=drop, size=lambda frame: frame.size
         )
         self._ready: BoundedQueue[LiveWindow] = BoundedQueue(1, drop=drop)
 
@@ -206,7 +207,7 @@ class _NewestWindows:
         try:
             yield from results_of(self._pipeline, ready, ranking)
         except KeyboardInterrupt:
-            threads.clear()  # nobody waits for the network: they end within the timeout, or at exit
+            threads.clear()  # do not wait for the network: the threads end within the timeout
             raise
         finally:
             ready.close()
@@ -216,7 +217,10 @@ class _NewestWindows:
 
 
 def _check_of_file(pipeline: Pipeline, source: str | os.PathLike[str]) -> Callable[[int], None]:
-    """Limits the held bytes and the time; frames may come long after the last packet is read."""
+    """Makes a check of the held bytes and the time.
+
+    Checking the time at each packet is not enough: frames may come long after the last packet.
+    """
     watch = Watch(shown(os.fsdecode(source)), pipeline.limits.for_long_videos())
 
     def check(held: int) -> None:
@@ -268,7 +272,7 @@ def _played_frames(
     notify: Callable[[str], None],
     _: threading.Event,
 ) -> Generator[LiveFrame, None, None]:
-    """Plays a file as if it were live: its frames, each as soon as it is wanted."""
+    """Plays a file as if it were live: gives each frame as soon as the consumer wants it."""
     limits = pipeline.limits.for_long_videos()
     start, decoding = time.perf_counter(), 0.0
     with play(source, threads=decoding_threads(pipeline), limits=limits) as video:
@@ -287,10 +291,10 @@ def _played_frames(
                 problems=video.problems_so_far(),
             )
             start = time.perf_counter()
-        _notify_of(source, video.problems(), notify)
+        _notify_of_problems(source, video.problems(), notify)
 
 
-def _notify_of(
+def _notify_of_problems(
     source: str | os.PathLike[str], problems: tuple[str, ...], notify: Callable[[str], None]
 ) -> None:
     if problems:
@@ -302,7 +306,7 @@ def _is_special(path: str | os.PathLike[str]) -> bool:
     try:
         return not stat.S_ISREG(Path(path).stat().st_mode)
     except (OSError, ValueError):
-        return False  # whoever opens it says what is wrong
+        return False  # opening the path raises the error
 
 
 def results_of(
@@ -310,7 +314,7 @@ def results_of(
     ready: Iterable[LiveWindow],
     ranking: Ranking,
 ) -> Generator[LiveResult, None, None]:
-    """Classifies the ready windows; counts the windows and frames that are missing in between."""
+    """Classifies the ready windows; counts the windows and frames dropped between them."""
     before: LiveWindow | None = None
     for item in ready:
         window, newest = item.window, item.newest

@@ -1,4 +1,4 @@
-"""Windows of live frames: each of one connection, and numbered, so that gaps are noticed."""
+"""Makes windows of live frames: each of one connection, and numbered, to notice skipped ones."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _ROUNDING = 1e-6  # seconds
 
 
 class LiveWindow(NamedTuple):
-    """A window whose frames are converted, and the state of the stream at its last frame.
+    """A window with converted frames, and the state of the stream when the window was complete.
 
     Attributes:
         window: The window.
         offset: Seconds from the stream's first frame to the first of the window's connection.
-        number: Number of windows that were complete before.
-        first: Number of frames that were used before the window starts.
-        stop: Number of frames that were used up to the window's last one, which is included.
-        missing: Number of frames that were dropped unseen so far.
+        number: Number of windows that were complete before this one.
+        first: Number of frames that ``LiveWindows`` took before the window starts.
+        stop: Number of frames that ``LiveWindows`` took up to ``newest``, which is included.
+        missing: Number of frames so far that were dropped before ``LiveWindows`` took them.
         newest: The frame that completed the window.
         decoding: Seconds that decoding to RGB took so far.
         converting: Seconds that the conversion to the model's input took so far.
@@ -69,6 +69,7 @@ class LiveWindows:
             yield from self._of_connection(connected)
 
     def _of_connection(self, frames: Iterator[LiveFrame]) -> Generator[LiveWindow, None, None]:
+        """Gives the windows of one connection, whose times count from its first frame."""
         first = next(frames)
         windows: SlidingWindows[LiveFrame, ConvertedFrame] = SlidingWindows(
             self._settings,
@@ -94,6 +95,7 @@ class LiveWindows:
         times: collections.deque[float],
         newest: LiveFrame,
     ) -> LiveWindow:
+        """Adds the state of the stream to a window that ``newest`` completed."""
         while times and times[0] < window.start - _ROUNDING:
             times.popleft()
         self._count += 1

@@ -1,7 +1,7 @@
-"""Long videos: a label for each of many windows, in one pass through the file.
+"""Long videos: labels for each of many windows, in one pass through the file.
 
-One thread decodes and converts the frames that windows need, a few windows ahead; others run the
-model. Memory does not grow with the length of the video.
+One thread decodes and converts the frames that windows need, a few windows ahead; other threads run
+the model. Memory does not grow with the length of the video.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from timesformer_runtime.workloads.workers import Workers, check_workers
 
 T = TypeVar("T")
 
-_AHEAD = 1  # windows that wait for the model
-_HELD = 3  # windows: those that wait, and those that the reading thread holds
+_WINDOWS_AHEAD = 1  # windows that wait for the model
+_WINDOWS_HELD = 3  # windows that wait, and those that the reading thread holds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Timeline(Iterator[Segment]):
     ) -> None:
         pipeline.check_outputs(["logits"])
         check_workers(workers)
-        # Apart from this object: the threads must not keep it alive.
+        # The threads hold the reader, which is an object apart: they must not keep this one alive.
         self._reading = WindowReader(pipeline, video, settings, workers)
         self._segments = _segments(self._reading, ranking, merge=merge)
 
@@ -93,7 +93,7 @@ class Timeline(Iterator[Segment]):
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """Sentences about what is wrong with the file; complete after the last segment."""
+        """A sentence for each problem of the file; complete after the last segment."""
         return self._reading.problems
 
     def __next__(self) -> Segment:
@@ -135,11 +135,11 @@ def _with_one_label(windows: Iterator[ClassifiedWindow]) -> Iterator[list[Classi
         yield group
 
 
-def segment_of(pipeline: Pipeline, alike: list[ClassifiedWindow], ranking: Ranking) -> Segment:
+def segment_of(pipeline: Pipeline, group: list[ClassifiedWindow], ranking: Ranking) -> Segment:
     """Makes a segment of one window, or of several with the same label."""
-    reads = [item.read for item in alike]
+    reads = [item.read for item in group]
     windows = [item.window for item in reads]
-    logits = np.stack([item.logits for item in alike]).mean(axis=0, dtype=np.float64)
+    logits = np.stack([item.logits for item in group]).mean(axis=0, dtype=np.float64)
     return Segment(
         start=windows[0].start,
         end=windows[-1].end,
@@ -154,8 +154,8 @@ def segment_of(pipeline: Pipeline, alike: list[ClassifiedWindow], ranking: Ranki
         problems=tuple(dict.fromkeys(text for item in reads for text in item.problems)),
         seconds=Seconds(
             decode=sum(item.decode for item in reads),
-            preprocess=sum(item.read.preprocess + item.preprocess for item in alike),
-            inference=sum(item.inference for item in alike),
+            preprocess=sum(item.read.preprocess + item.preprocess for item in group),
+            inference=sum(item.inference for item in group),
         ),
     )
 
@@ -163,29 +163,29 @@ def segment_of(pipeline: Pipeline, alike: list[ClassifiedWindow], ranking: Ranki
 def classified_windows(reading: WindowReader) -> Generator[ClassifiedWindow, None, None]:
     """Runs the model on each window, in order; a thread reads ahead."""
     runs = reading.workers if reading.pipeline.model.session.device.name == "cpu" else 1
-    windows: BoundedQueue[ReadWindow] = BoundedQueue(_AHEAD, drop=False)
+    windows: BoundedQueue[ReadWindow] = BoundedQueue(_WINDOWS_AHEAD, drop=False)
     reader = windows.fill(reading.windows(), "timeline: reading")
     pool = Workers(runs, "timeline: model")
     answers: BoundedQueue[Future[ClassifiedWindow]] = BoundedQueue(runs, drop=False)
     started = _started_runs(iter(windows), reading.pipeline, pool, threading.Semaphore(runs))
     feeder = answers.fill(started, "timeline: feeding")
-    is_patient = True
+    waits_for_jobs = True
     try:
         for answer in answers:
             yield answer.result()
     except CancelledError:
-        # The interpreter ends, and does not wait for this daemon thread. The thread ends as well,
-        # without a traceback, and without taking this for the end of the results.
+        # The interpreter ends: the pool dropped a job of this daemon thread. SystemExit ends the
+        # thread without a traceback; a return would look like the end of the results.
         raise SystemExit from None
     except KeyboardInterrupt:
-        is_patient = False  # the disk may be slow, and a pipe silent
+        waits_for_jobs = False  # reading from a slow disk or a silent pipe may take long
         raise
     finally:
         windows.close()
         answers.close()
         reading.stop()
-        pool.close(wait=is_patient)
-        if is_patient:
+        pool.close(wait=waits_for_jobs)
+        if waits_for_jobs:
             feeder.join()
             reader.join()
 
@@ -214,7 +214,7 @@ def _started_runs(
         if read is None:
             return
         future = pool.start(answer, read)
-        del read  # so that the frames are freed when the worker is done
+        del read  # so that nothing holds the frames when the worker is done
         future.add_done_callback(lambda _: free.release())
         yield future
 
@@ -231,7 +231,7 @@ class ReadWindow(NamedTuple):
         window: The window, its frames converted.
         read_at: When the window was complete, in seconds of the monotonic clock.
         failed_packets: Number of packets since the previous window that did not decode.
-        problems: Sentences about what is known so far to be wrong with the file.
+        problems: A sentence for each problem of the file that is known so far.
         decode: Seconds for reading and decoding since the previous window.
         preprocess: Seconds for the conversion of frames since the previous window.
     """
@@ -272,7 +272,7 @@ class WindowReader:
         workers: As given.
         duration: The duration that the file states, in seconds; None before the first window, and
             for a file that states none.
-        problems: Sentences about what is wrong with the file; complete after the last window.
+        problems: A sentence for each problem of the file; complete after the last window.
     """
 
     def __init__(
@@ -305,7 +305,7 @@ class WindowReader:
                 yield window
 
     def stop(self) -> None:
-        """Ends the reading from another thread, where that is possible before the next window."""
+        """Ends the reading from another thread; with ``isolated`` at once, else does nothing."""
         if self._readers is not None:
             self._readers.close()
 
@@ -317,11 +317,11 @@ class WindowReader:
         )
 
 
-_Report = tuple[ReadWindow, float | None, tuple[str, ...]]  # and the file's duration and problems
+_Report = tuple[ReadWindow, float | None, tuple[str, ...]]  # a window, the duration, the problems
 
 
 class _FileReader:
-    """Reads the windows of a file, here or pickled in another process.
+    """Reads the windows of a file, in this process or, after pickling, in a reader process.
 
     Args:
         model_input: Chooses and converts frames.
@@ -349,7 +349,10 @@ class _FileReader:
         self._convert = Timed(model_input.convert)
 
     def reports(self, video: Source) -> Generator[_Report, None, None]:
-        """Gives each window, and what is known of the file: all problems only with the last one."""
+        """Gives each window with the duration and problems of the file that are known so far.
+
+        Only the last window comes with all problems.
+        """
         windows = change_last(
             self._measured(video), lambda last: last._replace(problems=self._problems)
         )
@@ -373,7 +376,7 @@ class _FileReader:
                 converted = self._convert.seconds
 
     def _windows(self, playback: Playback) -> Iterator[tuple[Playback, Window[ConvertedFrame]]]:
-        """Gives the windows with their playback; decodes only the frames that they need.
+        """Gives the windows with their playback; decodes only the frames that the windows need.
 
         If the frames are not as the file's index promised, decodes the file again in full.
         """
@@ -430,7 +433,7 @@ class _FileReader:
             lambda frame: frame.render(rendering),
             playback.duration,
             playback.check,
-            _HELD + self._workers,
+            _WINDOWS_HELD + self._workers,
         )
         for frame in frames:
             yield from windows.push(frame.seconds, frame, frame.index)

@@ -1,11 +1,11 @@
 """Sliding windows over a video that is read once, frame by frame.
 
 Window k shows the seconds from ``k * stride`` to ``k * stride + length`` of a video, counted from
-its first frame. Its frames are chosen as those of a video of that length and of constant rate
-would be: the sampling picks positions on that grid, and each position is the frame shown at its
+its first frame. Its frames are chosen as if it were a video of constant rate: the sampling picks
+positions on the grid of that rate, and each position stands for the frame that is shown at its
 time. So the times are known before the frames come, only the chosen frames are converted, and a
-file and a live stream of it give the same windows. Of a video of constant rate they are exactly
-the frames between start and end.
+file and a live stream of the file give equal windows. In a video of constant rate, the
+positions of a window are exactly the frames between its start and its end.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ import numpy.typing as npt
 from timesformer_runtime.errors import InvalidOptionError
 
 ChooseFrames = Callable[[int, float], npt.NDArray[np.int64]]  # number of frames, frames a second
-Decoded = TypeVar("Decoded")  # a frame as it comes
-Converted = TypeVar("Converted")  # a chosen frame as a window keeps it
+Decoded = TypeVar("Decoded")  # a frame as the caller gives it
+Converted = TypeVar("Converted")  # a chosen frame as a window holds it
 
 _ROUNDING = 1e-6  # seconds; decimal timestamps are not exact as floats
 _MOST_OVERLAP = 1000  # windows that may share a moment of the video
-_WHOLE = -1  # the number of a window that shows all of a short video
-_ENOUGH = 0.5  # of a window: with less, most of what the model sees would be one frame repeated
+_WHOLE = -1  # the number of the window that shows all of a video shorter than a window
+_MIN_FILLED = 0.5  # of the last window; with less, most frames of its clip would be one frame
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,8 +71,8 @@ class Window(Generic[Converted]):
         values: The chosen frames as converted, in the order of the sampling's indices.
         indices: Indices of the chosen frames in the video, counted from 0.
         times: Times of the chosen frames, in seconds.
-        is_partial: Whether the video ended before the window did. The video's last frame then
-            takes the place of the missing ones.
+        is_partial: True if the video ended before the window did. The video's last frame then
+            takes the place of the missing frames.
     """
 
     start: float
@@ -86,21 +86,21 @@ class Window(Generic[Converted]):
 class SlidingWindows(Generic[Decoded, Converted]):
     """Takes frames in the order in which they are shown, and gives windows.
 
-    Memory holds the newest frame, and the converted frames of the windows that are not complete. It
-    does not grow with the number of frames, nor with the time from one frame to the next: each
-    window is made when it is asked for.
+    Memory holds the newest frame, and the converted frames of the windows that are not complete.
+    Memory does not grow with the number of frames, nor with the time from one frame to the next:
+    each window is made when the caller asks for it.
 
     Args:
         settings: Length and stride.
         rate: Frames per second of the grid: the video's usual rate.
         choose: The sampling: maps the number of a window's frames, and their rate, to indices.
-        convert: What is done to each chosen frame, once, even where windows share it.
+        convert: Applied to each chosen frame, once, even where windows share the frame.
         duration: The duration that the video states, in seconds. With it, the one window of a
             video that is shorter than a window has frames from all of the video. Without it, the
             video's last frame fills the rest of that window.
         check: Called for each frame that a window uses, with the number of bytes that all held
             frames take, those of the last ``in_use`` complete windows included; may raise.
-        in_use: Number of complete windows that may still wait for the model, or be in it.
+        in_use: Number of complete windows that may wait for the model or be in use by it.
 
     Raises:
         InvalidOptionError: The rate is not a number above 0.
@@ -133,7 +133,7 @@ class SlidingWindows(Generic[Decoded, Converted]):
         self._opened = 0
         self._held = _HeldBytes(check, in_use)
         self._newest: _Frame[Decoded, Converted] | None = None
-        self._whole: tuple[int, ...] = ()  # what to choose should the video be that short
+        self._whole: tuple[int, ...] = ()  # positions to choose in a video shorter than a window
         if duration is not None and 0 < duration < settings.length:
             self._whole = self._choose(choose, max(1, round(duration * rate)))
             self._open[_WHOLE] = {}
@@ -167,19 +167,20 @@ class SlidingWindows(Generic[Decoded, Converted]):
     def _completed(
         self, before: _Frame[Decoded, Converted] | None, newest: _Frame[Decoded, Converted]
     ) -> Iterator[Window[Converted]]:
+        """Gives the windows that the newest frame completes, in order."""
         while (position := self._next_position()) <= self._reached(newest):
-            # In a gap between two frames the earlier one is still shown.
+            # In a gap between two frames the earlier frame is still shown.
             is_late = newest.seconds > (position + 0.5) / self._rate + _ROUNDING
             shown = before if before is not None and is_late else newest
-            window = self._settle(shown)
+            window = self._use_frame(shown)
             if window is not None:
                 yield window
 
     def finish(self) -> list[Window[Converted]]:
         """Gives the last window, where the video ends inside of it: at most one.
 
-        It is the first window that reaches the video's end. It is left out when the video shows
-        less than half of it, unless it is the only one.
+        The last window is the first one that reaches the video's end. This method leaves out a
+        last window of which the video shows less than half, unless it is the only window.
         """
         newest = self._newest
         if newest is None:
@@ -188,7 +189,7 @@ class SlidingWindows(Generic[Decoded, Converted]):
         reached = math.floor(self._reached(newest))
         missing = self._first_position(number) + self._positions - 1 - reached
         is_seen = number > 0 and reached < self._first_position(number - 1) + self._positions
-        if number > 0 and (is_seen or missing > self._positions * (1 - _ENOUGH)):
+        if number > 0 and (is_seen or missing > self._positions * (1 - _MIN_FILLED)):
             return []
         if number == 0 and self._whole:
             number, chosen = _WHOLE, self._whole
@@ -200,21 +201,21 @@ class SlidingWindows(Generic[Decoded, Converted]):
         return [self._window(number, frames, newest.seconds + 1 / self._rate)]
 
     def _reached(self, frame: _Frame[Decoded, Converted]) -> float:
-        """The last grid position whose frame is known when this frame is there."""
+        """Computes the last grid position whose frame is known once this frame has come."""
         return (frame.seconds - _ROUNDING) * self._rate + 0.5
 
     def _next_position(self) -> int:
-        """The first grid position that waits for its frame; opens the windows up to there."""
+        """Finds the first grid position that waits for its frame; opens the windows up to it."""
         while not self._waiting or self._first_position(self._opened) <= self._waiting[0][0]:
             first = self._first_position(self._opened)
-            # Also the last one, chosen or not: with it the window is complete.
+            # The last position waits even if it is not chosen: with it the window is complete.
             for index in {*self._chosen, self._positions - 1}:
                 heapq.heappush(self._waiting, (first + index, self._opened))
             self._open[self._opened] = {}
             self._opened += 1
         return self._waiting[0][0]
 
-    def _settle(self, frame: _Frame[Decoded, Converted]) -> Window[Converted] | None:
+    def _use_frame(self, frame: _Frame[Decoded, Converted]) -> Window[Converted] | None:
         """Uses a frame for the first waiting position; returns the window if it is now complete."""
         position, number = heapq.heappop(self._waiting)
         index = position - self._first_position(number)
@@ -223,7 +224,7 @@ class SlidingWindows(Generic[Decoded, Converted]):
             self._held.hold(frame.converted.memory)
         if number == _WHOLE or index < self._positions - 1:
             return None
-        whole = self._open.pop(_WHOLE, {})  # the video is longer than that
+        whole = self._open.pop(_WHOLE, {})  # not needed: the video fills a window
         self._held.release(frame.memory for frame in whole.values())
         shown, first = self._open.pop(number), self._first_position(number)
         self._held.complete(frame.memory for frame in shown.values())
@@ -232,6 +233,7 @@ class SlidingWindows(Generic[Decoded, Converted]):
     def _window(
         self, number: int, frames: Sequence[_ConvertedFrame[Converted]], video_end: float
     ) -> Window[Converted]:
+        """Makes a window of its frames; ``video_end`` is infinite while the video goes on."""
         start = max(number, 0) * float(self._settings.stride)
         end = start + self._settings.length
         return Window(
@@ -244,6 +246,7 @@ class SlidingWindows(Generic[Decoded, Converted]):
         )
 
     def _first_position(self, number: int) -> int:
+        """Computes the grid position at which a window starts."""
         return round(max(number, 0) * self._settings.stride * self._rate)
 
     def _choose(self, choose: ChooseFrames, count: int) -> tuple[int, ...]:
@@ -252,14 +255,14 @@ class SlidingWindows(Generic[Decoded, Converted]):
 
 @dataclasses.dataclass(slots=True)
 class _Memory:
-    """The size of a frame in bytes, and the number of windows that hold it; not the frame."""
+    """Counts the windows that hold a frame of some bytes; does not hold the frame itself."""
 
     size: int
     holders: int = 0
 
 
 class _ConvertedFrame(NamedTuple, Generic[Converted]):
-    """A chosen frame as it is kept."""
+    """A chosen frame as windows hold it."""
 
     value: Converted
     number: int
@@ -287,8 +290,9 @@ class _HeldBytes:
     """Counts the bytes of the frames that windows hold, each frame once.
 
     Args:
-        check: Called with the sum at each use of a frame; may raise. None for no check.
-        in_use: Number of complete windows that may wait for the model, or be in it.
+        check: Called with the sum of bytes whenever a window uses a frame; may raise. None for no
+            check.
+        in_use: Number of complete windows that may wait for the model or be in use by it.
     """
 
     def __init__(self, check: Callable[[int], None] | None, in_use: int) -> None:
@@ -312,7 +316,7 @@ class _HeldBytes:
             self.release(self._complete.popleft())
 
     def release(self, frames: Iterable[_Memory]) -> None:
-        """Counts one window less for each of these frames."""
+        """Counts one window less for each frame."""
         for frame in frames:
             frame.holders -= 1
             if frame.holders == 0:

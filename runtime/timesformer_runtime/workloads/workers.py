@@ -15,17 +15,17 @@ from timesformer_runtime.errors import InvalidOptionError
 T = TypeVar("T")
 R = TypeVar("R")
 
-_MOST_RUNS = 8  # at once: each takes memory
+_MOST_RUNS = 8  # of the model at once: each takes memory
 _MOST_WORKERS = 256
 
 
 class Workers:
     """A pool of threads that accepts jobs even after the main thread has ended.
 
-    ``concurrent.futures.ThreadPoolExecutor`` refuses jobs from then on, although another thread may
-    need results for long. Nor does it end before its jobs are done, although the thread that wants
-    their results may be a daemon. When the interpreter ends, this pool drops the jobs that have not
-    begun, and the interpreter waits for the others.
+    ``concurrent.futures.ThreadPoolExecutor`` refuses jobs once the main thread has ended, although
+    another thread may still need results. That pool also keeps the interpreter from ending before
+    all jobs are done, even if only a daemon thread wants the results. When the interpreter ends,
+    this pool drops the jobs that have not begun, and the interpreter waits for the others.
 
     Args:
         count: Largest number of threads.
@@ -44,7 +44,7 @@ class Workers:
         """Calls a function with an item as soon as a thread is free.
 
         Returns:
-            The result or error that the call will have; cancelled if the pool is closed.
+            A future with the result or error of the call; cancelled if the pool is closed.
         """
         future: Future[R] = Future()
         with self._lock:
@@ -60,7 +60,7 @@ class Workers:
         """Drops the jobs that have not begun, and ends the threads.
 
         Args:
-            wait: Whether to wait for the jobs that have begun.
+            wait: True to wait for the jobs that have begun.
         """
         with self._lock:
             self._is_closed = True
@@ -77,17 +77,18 @@ class Workers:
             atexit.unregister(self.close)
 
     def _add_thread(self) -> None:
+        """Starts one more thread, unless the system allows no more."""
         thread = threading.Thread(
             target=_work, args=(self._jobs,), name=f"{self._name} {len(self._threads)}", daemon=True
         )
         try:
             thread.start()
-        except RuntimeError:  # the system allows no more
+        except RuntimeError:  # the system allows no more threads
             if not self._threads:
                 raise
             return
         if not self._threads:
-            # A thread that is still in FFmpeg when the interpreter is gone takes the process down.
+            # A thread that still runs FFmpeg after the interpreter has ended crashes the process.
             atexit.register(self.close)
         self._threads.append(thread)
 
@@ -103,7 +104,7 @@ def _work(jobs: queue.SimpleQueue[_Job | None]) -> None:
 
 def _drop(future: Future[Any]) -> None:
     future.cancel()
-    future.set_running_or_notify_cancel()  # wakes the threads that wait for it
+    future.set_running_or_notify_cancel()  # wakes the threads that wait for the future
 
 
 def _do(future: Future[R], function: Callable[[T], R], item: T) -> None:
@@ -119,14 +120,14 @@ def _do(future: Future[R], function: Callable[[T], R], item: T) -> None:
 def shared_threads(threads: int) -> int:
     """Divides threads among as many runs at once as are useful; returns the threads of one run.
 
-    Many runs of few threads finish more work: the threads of one run wait for each other, those of
-    different runs do not.
+    Many runs of few threads do more work in a second than few runs of many: the threads of one run
+    wait for each other, those of different runs do not.
     """
     return next(n for n in range(1, threads + 1) if threads % n == 0 and threads // n <= _MOST_RUNS)
 
 
 def usual_workers(threads: int) -> int:
-    """The default number of workers: one more than threads, as one may wait for the disk."""
+    """The default number of workers: one more than threads, as a worker may wait for the disk."""
     return min(threads + 1, _MOST_WORKERS)
 
 

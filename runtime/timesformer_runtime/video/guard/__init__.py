@@ -1,1 +1,1 @@
-"""Checks of a file that come before FFmpeg reads it, where FFmpeg itself has no limit."""
+"""Checks a file before FFmpeg reads it, where FFmpeg itself has no limit."""

@@ -19,15 +19,15 @@ _PARENTS = frozenset(
         *(b"moof", b"traf", b"wave", b"sinf", b"schi", b"ilst"),
     )
 )
-# Parents with fields before their children, whose length depends on other boxes. Their children
-# are found by name.
+# Parents with fields before their children; the length of the fields depends on other boxes, so
+# this module finds the children by name.
 _PARENTS_WITH_FIELDS = frozenset((b"meta", b"stsd", b"iprp"))
 _SAMPLE_TABLES = frozenset((b"stsz", b"stts", b"ctts", b"stsc", b"stco", b"co64", b"stss", b"trun"))
 _MAX_DEPTH = 12  # FFmpeg stops at 11
 _COMPRESSED_HEAD = 24  # bytes before the data of a compressed header; the last four are its length
 _MAX_COMPRESSED_HEADER = 1 << 24  # bytes; only QuickTime of the nineties wrote compressed headers
 _CHUNK = 1 << 20  # bytes to search for names at a time
-_BOXES_PER_PACKET = 16  # a file may have max_packets times as many boxes
+_BOXES_PER_PACKET = 16  # a file may have max_packets times this many boxes
 
 
 class Box(NamedTuple):
@@ -72,10 +72,12 @@ def find_boxes(video_file: VideoFile, kinds: Collection[bytes]) -> Iterator[Box]
 
 
 class _Finder:
+    """Walks through the boxes of a file, and notes fragments to which FFmpeg may jump."""
+
     def __init__(self, video_file: VideoFile, kinds: frozenset[bytes]) -> None:
         self._file = video_file
         self._kinds = kinds | {b"cmov", b"sidx"}
-        # Offsets at which an index says that fragments begin, and no box was found to begin so far.
+        # Offsets at which a ``sidx`` box says that fragments begin, and no box was found so far.
         self._fragments: set[int] = set()
 
     def all_boxes(self, read_at: ReadAt, size: int) -> Iterator[Box]:
@@ -109,12 +111,13 @@ class _Finder:
             if size < content - offset:
                 return
             if kind in {b"free", b"hoov"} and head[12:16] in {b"mvhd", b"cmov"}:
-                kind = b"moov"  # an editing program renamed it, to remove it
+                kind = b"moov"  # an editing program removed the box by renaming it
             box_end = min(offset + size, end)
             yield from self._with_children(Box(kind, content, box_end, read_at), depth)
             offset = box_end
 
     def _with_children(self, box: Box, depth: int) -> Iterator[Box]:
+        """Gives a box, and then the boxes in it."""
         yield box
         if box.kind in _PARENTS:
             yield from self._boxes_between(box.start, box.end, box.kind, box.read_at, depth + 1)
@@ -133,7 +136,7 @@ class _Finder:
             )
 
     def _children_by_name(self, parent: Box, depth: int) -> Iterator[Box]:
-        """Gives everything that may be a box of the wanted kinds, at any depth in the parent."""
+        """Gives all bytes that look like a box of the wanted kinds, at any depth in the parent."""
         for start in range(parent.start, parent.end, _CHUNK):
             data = parent.read_at(start, min(_CHUNK + 7, parent.end - start))
             for kind in self._kinds:

@@ -17,15 +17,16 @@ from timesformer_runtime.video.guard.mp4_boxes import Box, find_boxes, to_int
 
 _SIZES, _OFFSETS = (b"stsz", b"stz2"), (b"stco", b"co64")
 _KINDS = frozenset((*_SIZES, *_OFFSETS, b"stts", b"stsc", b"elst", b"hdlr", b"trun"))
-# A track with one of these handlers is not an audio track, even where it has b"soun", too. Metadata
-# has handlers as well.
+# A track with one of these handlers is not an audio track, even where it has b"soun", too: the
+# metadata of a track may have a handler of its own.
 _NOT_AUDIO = frozenset((b"vide", b"subp", b"clcp"))
 _SAMPLES_PER_ENTRY = 160  # of uncompressed audio, at least
-_ALL_TRACKS = 8  # so many times max_packets for all tracks together: audio in several languages
-# So many times max_packets with the repetitions by edits, 36 bytes each. FFmpeg goes on from each
-# edit to a keyframe, or to the end if there is none: so each edit counts as if it repeated all
-# packets. This allows an hour of video and audio with 120 edits.
-_WITH_EDITS = 16
+# All tracks together may have so many times max_packets: some files have audio in many languages.
+_TRACKS_FACTOR = 8
+# Packets with their repetitions by edits, 36 bytes each, may be so many times max_packets. FFmpeg
+# goes on from each edit to a keyframe, or to the end if there is none: so each edit counts as if it
+# repeated all packets. This allows an hour of video and audio with 120 edits.
+_EDITS_FACTOR = 16
 
 
 def check_sample_tables(video_file: VideoFile) -> None:
@@ -52,27 +53,26 @@ def check_sample_tables(video_file: VideoFile) -> None:
     packets += track.packets()
     repeated += track.packets() * track.edits
     limit = video_file.watch.limits.max_packets
-    if packets > _ALL_TRACKS * limit:
+    if packets > _TRACKS_FACTOR * limit:
         video_file.watch.check_packets(packets)
-    if repeated > _WITH_EDITS * limit:
+    if repeated > _EDITS_FACTOR * limit:
         raise VideoLimitError(
             f"{video_file.name} has edit lists by which its packets may become {repeated}, more "
-            f"than {_WITH_EDITS} times the limit of {limit}; write its edits into a new file, or "
+            f"than {_EDITS_FACTOR} times the limit of {limit}; write its edits into a new file, or "
             "raise max_packets"
         )
 
 
 @dataclasses.dataclass
 class _Track:
-    """The facts that the boxes of a track state; of two boxes of a kind FFmpeg may take either.
+    """The facts that the boxes of a track state. Of two boxes of one kind FFmpeg may use either.
 
     Attributes:
         samples: Number of samples that the tables of sizes list.
         chunks: Number of chunks that the tables of offsets list.
         listed_edits: Number of edits in the edit lists.
         handlers: The handlers, such as ``vide``.
-        has_unit_durations: For each table of durations, whether it says that every sample lasts
-            one tick.
+        has_unit_durations: For each table of durations, True if every sample lasts one tick.
         chunk_runs: The rows of each table of runs: chunks in a row that have equally many samples.
     """
 

@@ -1,12 +1,13 @@
-"""Refuses packets of very many NAL units before FFmpeg splits them: it takes up to 12 KB for each.
+"""Refuses packets of very many NAL units before FFmpeg splits them, at up to 12 KB for each unit.
 
 A frame of H.264, HEVC or VVC consists of NAL units. At four bytes each, a packet of a few megabytes
-has a million. No option of FFmpeg limits their number, and FFmpeg's parsers split packets already
-while they open a file. They also find units by start codes inside a unit that states its length. So
-any container can hold such a packet.
+has a million NAL units. No option of FFmpeg limits their number, and FFmpeg's parsers split packets
+already while FFmpeg opens a file. The parsers also find NAL units by start codes inside a unit that
+states its length. So any container can hold such a packet.
 
-``GuardedFile`` counts start codes in everything that FFmpeg reads. ``check_packet`` counts in a
-packet, before it is decoded; there it also counts NAL units by the lengths that they state.
+``GuardedFile`` counts start codes in everything that FFmpeg reads. ``check_packet`` counts the
+start codes of a packet before FFmpeg decodes the packet, and also counts NAL units by the lengths
+that they state.
 """
 
 from __future__ import annotations
@@ -43,17 +44,17 @@ class GuardedFile:
 
     Args:
         file: The file object of the video.
-        watch: Ends reading with the time: FFmpeg's own timeout ignores file objects.
-        name: Its suffix tells FFmpeg the format where nothing else does.
+        watch: Ends reading when the time is over: FFmpeg's own timeout ignores file objects.
+        name: A path; its suffix tells FFmpeg the format where nothing else does.
         tables: The offsets of the sample tables in an MP4 file. Tables look like start codes, so
             they do not count when FFmpeg reads them for the first time, in a row. Later they count:
             a file may say that packets are there, too.
-        stops_at_av1: Whether the file ends at the name by which AVI and IVF files call AV1.
+        stops_at_av1: True to let the file seem to end at the name by which AVI and IVF call AV1.
 
     Attributes:
         name: As given.
-        exceeds_limit: Whether there were too many start codes.
-        mentions_av1: Whether the file ended at the name of AV1.
+        exceeds_limit: True if there were too many start codes.
+        mentions_av1: True if the file seemed to end at the name of AV1.
         error: The first error while FFmpeg read the file; FFmpeg may have ignored it.
     """
 
@@ -77,7 +78,7 @@ class GuardedFile:
         self._count = 0  # of start codes
         self._is_counting = self._is_opening = True
         self._stops_at_av1 = stops_at_av1
-        self._last_bytes = b""  # in which the name of AV1 may begin
+        self._last_bytes = b""  # of the previous read: the name of AV1 may begin in them
 
     def read(self, size: int, /) -> bytes:
         """Reads at most ``size`` bytes.
@@ -128,11 +129,11 @@ class GuardedFile:
             raise error
 
     def stop_counting(self) -> None:
-        """Lets FFmpeg read everything from now on."""
+        """Stops counting start codes, so that FFmpeg can read everything from now on."""
         self._is_counting = self.exceeds_limit = False
 
     def finish_opening(self) -> None:
-        """Limits each packet, not the whole file, from now on; more is then an error."""
+        """Counts by packet from now on, not in the whole file; too many are then an error."""
         self._is_opening = self._stops_at_av1 = False
         self.begin_packet()
 
@@ -150,7 +151,7 @@ class GuardedFile:
         self.mentions_av1 = _AV1_NAME in seen
 
     def _is_table(self, offset: int, count: int) -> bool:
-        """Tells whether these bytes belong to tables that FFmpeg reads in a row, the first time."""
+        """True for bytes of tables that FFmpeg reads in a row for the first time."""
         has_begun = self._end_of_read_tables >= 0
         is_outside = offset + count <= self._tables.start or offset >= self._tables.stop
         if not has_begun and is_outside:
@@ -164,17 +165,17 @@ class GuardedFile:
 
 
 def is_av1(codec: av.CodecContext) -> bool:
-    """Tells whether this is AV1, whose parser in FFmpeg takes kilobytes for an OBU of any size."""
+    """True for AV1, whose parser in FFmpeg takes kilobytes for an OBU of any size."""
     return codec.name in _AV1_DECODERS
 
 
 def has_nal_units(codec: av.CodecContext) -> bool:
-    """Tells whether packets of this codec consist of NAL units."""
+    """True if packets of this codec consist of NAL units."""
     return codec.name in _NAL_UNIT_CODECS
 
 
 def parser_splits_packets(codec: av.CodecContext) -> bool:
-    """Tells whether FFmpeg's parser splits packets of this codec into NAL units as it reads."""
+    """True if FFmpeg's parser splits packets of this codec into NAL units while it reads them."""
     return codec.name in _SPLIT_BY_PARSER
 
 
@@ -182,7 +183,7 @@ def check_packet(packet: av.Packet[Any] | None, codec: av.CodecContext, watch: W
     """Checks that a packet does not have far too many NAL units.
 
     Raises:
-        VideoLimitError: It has too many.
+        VideoLimitError: The packet has too many NAL units.
     """
     if packet is not None and packet.size > _HARMLESS_BYTES and has_nal_units(codec):
         data = bytes(packet)

@@ -1,1 +1,1 @@
-"""Which packet of a file gives which frame."""
+"""Finds out which packet of a file gives which frame."""

@@ -1,9 +1,9 @@
 """Finds out, without decoding, which packet of a file gives which frame.
 
-That is known only if every packet gives one frame, and frames come out in the order of their
-timestamps. H.264, HEVC, VP9 and AV1 promise it while no packet is missing, and ``seeking`` checks
-it for all that it decodes. Any other file has no index, and has to be decoded from its start. The
-index does not show damage inside a packet that no wanted frame needs.
+An index is possible only if every packet gives one frame, and frames come out in the order of their
+timestamps. H.264, HEVC, VP9 and AV1 guarantee both while no packet is missing, and ``seeking``
+checks both for all that it decodes. Any other file has no index, and has to be decoded from its
+start. With an index, damage inside a packet that no wanted frame needs goes unnoticed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Numbers = npt.NDArray[np.int64]
 _CONTAINERS = ("mov", "matroska", "mpegts")
 _H264 = "h264"
 _ONE_FRAME_PER_PACKET = frozenset({_H264, "hevc", "vp9", "libdav1d", "av1", "libaom-av1"})
-_HOLE = bytes(8)  # the usual first bytes of a packet in a lost part of a file
+_HOLE = bytes(8)  # a packet in a lost part of a file usually begins with zeros
 _LENGTH_SIZE = 4  # bytes before each NAL unit of H.264, which state its length
 _START_CODES = (b"\0\0\1", b"\0\0\0\1")
 _CACHE_BYTES = 1 << 22  # of a stream whose packets the scan keeps
@@ -42,12 +42,12 @@ class FrameIndex:
     Attributes:
         pts: The display timestamp of each packet, int64 [N], in the stream's time base; no two are
             equal.
-        dts: The decoding timestamp of each packet, int64 [N], or its display timestamp where it has
-            none. Some containers seek by these.
+        dts: The decoding timestamp of each packet, int64 [N], or the display timestamp where the
+            packet has none. Some containers seek by decoding timestamps.
         packet_of_frame: Maps the index of a frame to the number of its packet, int64 [N].
         keyframes: The numbers of the packets at which decoding can start, ascending, int64; the
             first is 0.
-        can_skip_unreferenced: Whether the decoder can skip frames that no other frame needs.
+        can_skip_unreferenced: True if the decoder can skip frames that no other frame needs.
     """
 
     pts: Numbers
@@ -97,8 +97,8 @@ class Scan:
         expected_frames: Number of packets that should give a frame.
         index: Which packet gives which frame; None where that is not certain.
         extent: How much of the stream is in the file.
-        seems_intact: Whether nothing contradicts one frame for each packet.
-        cached_packets: All packets of a small stream, so that nobody opens it again; else None.
+        seems_intact: True if nothing contradicts one frame for each packet.
+        cached_packets: All packets of a small stream, so that nothing reads them again; else None.
     """
 
     expected_frames: int
@@ -160,7 +160,7 @@ class _IndexBuilder:
         codec: The decoder's name.
 
     Attributes:
-        is_complete: Whether each packet so far tells which frame it gives.
+        is_complete: True while each packet tells which frame it gives.
     """
 
     def __init__(self, codec: str) -> None:
@@ -201,7 +201,7 @@ class _IndexBuilder:
             dts=_numbers(self._dts),
             packet_of_frame=by_pts,
             keyframes=keyframes,
-            # Where a frame is missing, FFmpeg makes up for it from all frames before.
+            # FFmpeg conceals a missing frame with earlier frames, so that none may be skipped.
             can_skip_unreferenced=self._is_h264 and not has_gap,
         )
 
@@ -212,7 +212,7 @@ class _IndexBuilder:
 
 
 def _builder(container: InputContainer, stream: VideoStream) -> _IndexBuilder | None:
-    """Makes a builder; None where packets of such a file never tell which frame they give."""
+    """Makes a builder; None for a format or codec whose packets never tell their frames."""
     if not container.format.name.startswith(_CONTAINERS):
         return None
     decoder = stream.codec_context
@@ -222,14 +222,14 @@ def _builder(container: InputContainer, stream: VideoStream) -> _IndexBuilder | 
 
 
 def _has_short_lengths(decoder: av.VideoCodecContext) -> bool:
-    """Tells whether fewer than 4 bytes state the length of an H.264 NAL unit, which is rare."""
+    """True if fewer than 4 bytes state the length of an H.264 NAL unit, which is rare."""
     record = decoder.extradata or b""
     has_record = decoder.name == _H264 and len(record) > 4 and record[0] == 1
     return has_record and record[4] & 3 < _LENGTH_SIZE - 1
 
 
 def _consists_of_nal_units(data: memoryview) -> bool:
-    """Tells whether an H.264 packet consists of NAL units, each as long as it states."""
+    """True if an H.264 packet consists of NAL units, each as long as it states."""
     if bytes(data[:_LENGTH_SIZE]).startswith(_START_CODES):
         return True
     offset = 0
@@ -248,7 +248,7 @@ def _numbers(values: array[int]) -> Numbers:
 
 
 def _has_gap(steps: Numbers) -> bool:
-    """Tells whether a frame may be missing, which two usual steps in one suggest."""
+    """True if a frame may be missing: a step from one timestamp to the next is twice the usual."""
     return len(steps) > 0 and bool(np.max(steps) > 1.9 * np.median(steps))
 
 

@@ -35,7 +35,7 @@ _SCHEMES = {
     "http": (_WEB, _CONTAINERS),
     "https": (_WEB, _CONTAINERS),
 }
-# If the reader is too slow, FFmpeg drops packets, and not the connection.
+# If this process reads too slowly, FFmpeg drops packets and keeps the connection.
 _SCHEME_OPTIONS = {"udp": {"overrun_nonfatal": "1"}}
 
 
@@ -60,7 +60,7 @@ class LiveAddress:
 
 
 def is_url(source: str | os.PathLike[str]) -> bool:
-    """Tells whether a source is a URL and not a path."""
+    """True for a URL; False for a path."""
     return isinstance(source, str) and _URL.fullmatch(source) is not None
 
 

@@ -1,4 +1,4 @@
-"""LiveClock: computes when live frames are shown, also where their timestamps are wrong."""
+"""LiveClock: computes when live frames are shown, even where their timestamps are wrong."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class LiveClock:
 
     The clock adds the step from one timestamp to the next. Where a timestamp is missing, goes back
     or jumps ahead, as after a restart of the sender, the clock adds the time between the arrivals
-    of the two frames instead. It does so for equal timestamps, too; the step to the next timestamp
-    then counts from the first of the frames with equal ones.
+    of the two frames instead. The clock does so for equal timestamps, too; the step to the next
+    timestamp then counts from the first of the frames with equal timestamps.
     """
 
     def __init__(self) -> None:
@@ -44,5 +44,5 @@ class LiveClock:
         return self._seconds
 
     def restart(self) -> None:
-        """Forgets the last timestamp: those of another connection are unrelated to it."""
+        """Forgets the last timestamp: the timestamps of another connection are unrelated to it."""
         self._timestamp = None

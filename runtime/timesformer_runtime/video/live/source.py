@@ -41,7 +41,7 @@ class Connection:
     """One connection to a source, from connecting to losing it.
 
     Attributes:
-        number: How many connections there were before.
+        number: Number of earlier connections.
         rate: Frames per second that the source states.
         duration: Seconds that a file states; None for live sources.
     """
@@ -60,12 +60,12 @@ class LiveFrame(NamedTuple):
             none.
         seconds: When the frame is shown, counted from the source's first frame.
         arrived: When the packet that completed the frame arrived, by ``time.monotonic()``.
-        number: How many frames of the source were decoded before.
-        failed_packets: How many packets so far did not decode, or gave a damaged frame.
+        number: Number of frames of the source that were decoded before this one.
+        failed_packets: Number of packets so far that did not decode, or gave a damaged frame.
         decode_seconds: Seconds that decoding took so far. For a file this includes reading; for a
             live source it does not, because reading is mostly waiting.
         connection: The connection from which the frame came.
-        problems: The other problems of a file that are known so far.
+        problems: The problems of a file that are known so far, except for failed packets.
     """
 
     av_frame: av.VideoFrame
@@ -194,7 +194,8 @@ class LiveSource:
             )
         except (av.FFmpegError, OSError) as error:
             reason = self._reason(error)
-        if reason is not None:  # raised here: in a traceback PyAV's error would show a password
+        if reason is not None:
+            # Not raised above: in a traceback PyAV's error would show a password.
             raise _LostError(reason)
         with container:
             # One thread: with several threads the decoder would hold frames back.
@@ -214,7 +215,7 @@ class LiveSource:
             arrived = time.monotonic()
             for frame in self._decode_packet(stream, packet):
                 yield frame, arrived
-                last = time.monotonic()  # again: the consumer may have taken its time
+                last = time.monotonic()  # after ``yield``, which may take long
             if stopped.is_set():
                 return
             if time.monotonic() - last > self._timeout:
@@ -235,6 +236,7 @@ class LiveSource:
         yield None
 
     def _decode_packet(self, stream: VideoStream, packet: Packet | None) -> list[av.VideoFrame]:
+        """Decodes a packet of the video stream; leaves damaged frames out, and counts failures."""
         if packet is not None and (packet.stream_index != stream.index or packet.size == 0):
             return []
         start = time.perf_counter()
