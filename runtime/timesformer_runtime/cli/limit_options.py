@@ -22,8 +22,8 @@ _HELP = {
     "[default: 2000000, about 18 hours at 30 a second]",
     "max_seconds": "Refuse videos that take longer, the model's runs included.  "
     "[default: 10m for reading (timeline and stream: no limit) and 10m for each run]",
-    "max_bytes": "Refuse videos whose frames take more bytes of memory, as far as they are held "
-    "together.  [default: 2 GiB]",
+    "max_bytes": "Refuse videos whose frames take more bytes of memory at a time.  "
+    "[default: 2 GiB]",
     "max_pipe_bytes": "Refuse pipes and standard input with more bytes; they are copied to a "
     "temporary file.  [default: 4 GiB]",
     "isolated": "Read each video in another process (Linux only). A file that crashes or hangs "

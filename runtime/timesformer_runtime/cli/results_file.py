@@ -27,7 +27,7 @@ _MODEL = "model"  # not compared: a model has many names; its fingerprint is com
 _LONGEST_LINE = 1 << 26  # bytes; thousands of labels and clips take a few million
 
 
-class VideoFile(NamedTuple):
+class FileIdentity(NamedTuple):
     """Identifies a video file by path, size and time of change; a replaced file is not equal.
 
     Attributes:
@@ -91,10 +91,12 @@ class ResultsFile:
         self.path = path
         self._run = dict(run)
         # The video file of each line, by path as in ``done``; None for lines of earlier versions.
-        self._files: dict[str, VideoFile | None] = {}
+        self._files: dict[str, FileIdentity | None] = {}
         # The paths of ``done``, by the file to which a line's name leads from the current folder.
-        self._named: dict[VideoFile, str] = {}
-        self._noted: dict[str, VideoFile] = {}  # the files of videos that are being read, by name
+        self._named: dict[FileIdentity, str] = {}
+        self._noted: dict[
+            str, FileIdentity
+        ] = {}  # the files of videos that are being read, by name
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         except OSError as error:  # errno chooses the class of the new error, too
@@ -122,7 +124,7 @@ class ResultsFile:
 
     def succeeded(self, video: str) -> bool | None:
         """True where the file has a result for a video, False for an error, None for neither."""
-        file = VideoFile.of(video)
+        file = FileIdentity.of(video)
         if file.path in self.done and self._files[file.path] in {None, file}:
             return self.done[file.path]
         path = self._named.get(file)
@@ -131,13 +133,13 @@ class ResultsFile:
         if file.size is None:
             is_moved = not os.path.lexists(file.path)  # the video is missing at both paths
         else:
-            is_moved = VideoFile.of(path) != self._files[path]
+            is_moved = FileIdentity.of(path) != self._files[path]
         return self.done[path] if is_moved else None
 
     def noted(self, videos: Iterable[str]) -> Iterator[str]:
         """Gives the videos one by one, and notes the file of each for its line."""
         for video in videos:
-            self._noted[video] = VideoFile.of(video)
+            self._noted[video] = FileIdentity.of(video)
             yield video
 
     def append(self, video: str, outcome: Mapping[str, Any]) -> None:
@@ -150,7 +152,7 @@ class ResultsFile:
         Raises:
             OutputError: The line cannot be written, or the results file is not there any more.
         """
-        file = self._noted.pop(video, None) or VideoFile.of(video)
+        file = self._noted.pop(video, None) or FileIdentity.of(video)
         record = {"video": shown(video), "run": self._run, "file": file._asdict(), **outcome}
         self.check()
         self._write(json.dumps(record).encode() + b"\n")
@@ -192,12 +194,12 @@ class ResultsFile:
             if len(left) < len(line):
                 os.ftruncate(self._file, self._length)
             raise OutputError(
-                f"{self.path}: cannot be written: {error.strerror}; make room, or free what holds "
-                "it, and start again: what is in it is not done again"
+                f"{self.path}: cannot be written: {error.strerror}; make room, or close the "
+                "program that holds the file, and start again: its videos are not done again"
             ) from error
         self._length += len(line)
 
-    def _remember(self, video: str, file: VideoFile | None, *, succeeded: bool) -> None:
+    def _remember(self, video: str, file: FileIdentity | None, *, succeeded: bool) -> None:
         here = location(video)
         path = here if file is None else file.path
         self.done[path] = succeeded
@@ -241,12 +243,12 @@ class ResultsFile:
                 length += len(line)
         return length
 
-    def _read_line(self, line: bytes, number: int) -> tuple[str, VideoFile | None, bool]:
+    def _read_line(self, line: bytes, number: int) -> tuple[str, FileIdentity | None, bool]:
         """Returns the video of a line, its file, and True for a result, False for an error."""
         try:
             record = json.loads(line)
             video, run = record["video"], dict(record["run"])
-            file = None if "file" not in record else VideoFile(**record["file"])
+            file = None if "file" not in record else FileIdentity(**record["file"])
             _check_types(video, file)
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise self._not_a_result(number) from error
@@ -297,13 +299,13 @@ def _agrees(text: str, start: str) -> bool:
     return text.startswith(start) or start.startswith(text)
 
 
-def _check_types(video: Any, file: VideoFile | None) -> None:
+def _check_types(video: Any, file: FileIdentity | None) -> None:
     """Checks that a line has the types that this command writes.
 
     Raises:
         TypeError: The line has other types.
     """
-    path, size, modified = file or VideoFile("", None, None)
+    path, size, modified = file or FileIdentity("", None, None)
     is_ours = (
         isinstance(video, str)
         and isinstance(path, str)

@@ -11,7 +11,7 @@ import click
 from timesformer_runtime.cli.limit_options import duration
 from timesformer_runtime.input.option_values import (
     CHANNEL_ORDERS,
-    CROPS,
+    CROP_COUNTS,
     METHODS,
     PROTOCOLS,
     RESIZES,
@@ -60,7 +60,7 @@ def view_options(function: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--crops",
-            type=click.Choice([str(crops) for crops in CROPS]),
+            type=click.Choice([str(crops) for crops in CROP_COUNTS]),
             help="1: the middle of each frame; 3: the average over three crops along the longer "
             "side.  [default: 1; with --protocol facebook: 3]",
         ),

@@ -6,6 +6,6 @@ This module does not import NumPy, so that a command prints its help at once.
 METHODS = ("uniform", "center", "dense", "segments", "pipeline", "facebook")
 SHORT_POLICIES = ("repeat_last", "wrap", "error")
 PROTOCOLS = ("huggingface", "facebook")
-CROPS = (1, 3)
+CROP_COUNTS = (1, 3)
 CHANNEL_ORDERS = ("rgb", "bgr")
 RESIZES = ("exact", "fast")

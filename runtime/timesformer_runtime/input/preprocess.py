@@ -215,7 +215,7 @@ class Preprocessing:
 
         Args:
             frame: uint8 RGB [H, W, 3].
-            crops: The wanted parts of the longer side, out of ``CROPS``.
+            crops: The wanted parts of the longer side, out of ``CROPS`` of ``crops.py``.
 
         Returns:
             uint8 [C, h, w] for each crop.

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any, Self
 
 from timesformer_runtime.errors import InvalidOptionError
-from timesformer_runtime.input.option_values import CHANNEL_ORDERS, CROPS, PROTOCOLS, RESIZES
+from timesformer_runtime.input.option_values import CHANNEL_ORDERS, CROP_COUNTS, PROTOCOLS, RESIZES
 from timesformer_runtime.input.sampling import Sampling
 
 
@@ -48,7 +48,7 @@ class Views:
                 f"sampling is {self.sampling!r}; give a Sampling, such as Sampling('center')"
             )
         for name, allowed in (
-            ("crops", CROPS),
+            ("crops", CROP_COUNTS),
             ("protocol", PROTOCOLS),
             ("channel_order", CHANNEL_ORDERS),
             ("resize", RESIZES),

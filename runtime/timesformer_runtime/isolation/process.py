@@ -59,7 +59,7 @@ class ReaderProcess:
     """A process that reads videos, one at a time.
 
     Args:
-        jobs: Name of the module in which the jobs are defined; the process imports it at its
+        job_module: Name of the module in which the jobs are defined; the process imports it at its
             start.
 
     Attributes:
@@ -70,7 +70,7 @@ class ReaderProcess:
         InvalidVideoError: The process does not start.
     """
 
-    def __init__(self, jobs: str) -> None:
+    def __init__(self, job_module: str) -> None:
         self.is_used = False
         self.is_free = True
         self._is_ready = False
@@ -78,7 +78,7 @@ class ReaderProcess:
         self._file = self._connection.makefile("rb")
         try:
             with child_end:
-                self._process = _start(child_end.fileno(), jobs)
+                self._process = _start(child_end.fileno(), job_module)
         except OSError as error:
             self._file.close()
             self._connection.close()
@@ -171,12 +171,12 @@ class ReaderProcess:
         return f"ended with code {code}"
 
 
-def _start(descriptor: int, jobs: str) -> subprocess.Popen[bytes]:
+def _start(descriptor: int, job_module: str) -> subprocess.Popen[bytes]:
     # The process gets a group of its own, because Ctrl-C on a terminal is for the parent. With -P
     # it imports nothing from the working directory, which may hold files of strangers.
     paths = [path or os.getcwd() for path in sys.path if isinstance(path, str)]  # noqa: PTH109
     return subprocess.Popen(  # noqa: S603
-        [sys.executable, "-P", "-c", _START, str(descriptor), jobs, *paths],
+        [sys.executable, "-P", "-c", _START, str(descriptor), job_module, *paths],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         pass_fds=[descriptor],

@@ -27,13 +27,13 @@ class Readers:
 
     Args:
         limits: Limits for reading one video.
-        jobs: Name of the module in which the jobs are defined; each process imports it at its
+        job_module: Name of the module in which the jobs are defined; each process imports it at its
             start.
     """
 
-    def __init__(self, limits: DecodeLimits, jobs: str) -> None:
+    def __init__(self, limits: DecodeLimits, job_module: str) -> None:
         self._limits = limits
-        self._jobs = jobs
+        self._job_module = job_module
         self._free: collections.deque[ReaderProcess] = collections.deque()
         self._busy: set[ReaderProcess] = set()
         self._is_closed = False
@@ -115,7 +115,7 @@ class Readers:
     @contextlib.contextmanager
     def _process(self, *, is_new: bool) -> Iterator[ReaderProcess]:
         """Lends a process while the context lasts: one that is free, or a new one."""
-        process = (None if is_new else self._next_free()) or ReaderProcess(self._jobs)
+        process = (None if is_new else self._next_free()) or ReaderProcess(self._job_module)
         self._busy.add(process)
         atexit.register(process.kill)  # so that no thread waits for the process at the end
         try:

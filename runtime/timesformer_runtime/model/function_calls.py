@@ -10,7 +10,7 @@ import collections
 import math
 from collections.abc import Iterator, Mapping
 
-from timesformer_runtime.model.wire_format import Field, Reader
+from timesformer_runtime.model.wire_format import Field, MessageReader
 
 # Field numbers of onnx.proto.
 _MODEL_GRAPH, _MODEL_FUNCTION = 7, 25
@@ -25,7 +25,7 @@ _Calls = collections.Counter[_Name]
 _ONNX_DOMAIN = b"ai.onnx"  # the default domain, which may also be left out
 
 
-def count_nodes(reader: Reader) -> float:
+def count_nodes(reader: MessageReader) -> float:
     """Counts the nodes of a graph with all functions inlined.
 
     Returns:
@@ -48,7 +48,7 @@ def count_nodes(reader: Reader) -> float:
     return sum(_size(calls, sizes) for calls in graphs)
 
 
-def _name(reader: Reader, message: Field, *numbers: int) -> _Name:
+def _name(reader: MessageReader, message: Field, *numbers: int) -> _Name:
     texts = dict.fromkeys(numbers, b"")
     for field in reader.fields(message):
         if field.number in texts:
@@ -57,7 +57,7 @@ def _name(reader: Reader, message: Field, *numbers: int) -> _Name:
     return (b"" if domain == _ONNX_DOMAIN else domain, *rest)
 
 
-def _calls(reader: Reader, body: Field, number: int) -> _Calls:
+def _calls(reader: MessageReader, body: Field, number: int) -> _Calls:
     """Counts the calls of each operator and function in a body, nested graphs included."""
     calls: _Calls = collections.Counter()
     bodies = [(body, number)]
@@ -68,7 +68,7 @@ def _calls(reader: Reader, body: Field, number: int) -> _Calls:
     return calls
 
 
-def _graphs_of(reader: Reader, node: Field) -> Iterator[Field]:
+def _graphs_of(reader: MessageReader, node: Field) -> Iterator[Field]:
     for attribute in reader.messages(node, _NODE_ATTRIBUTE):
         for number in _ATTRIBUTE_GRAPHS:
             yield from reader.messages(attribute, number)

@@ -23,7 +23,7 @@ from typing import NamedTuple, Self
 from timesformer_runtime.errors import InvalidModelError, quoted
 from timesformer_runtime.model.function_calls import count_nodes
 from timesformer_runtime.model.mapped_weights import map_weights
-from timesformer_runtime.model.wire_format import DELIMITED, Buffer, Field, Reader
+from timesformer_runtime.model.wire_format import DELIMITED, Buffer, Field, MessageReader
 
 # The messages of onnx.proto that hold tensors, directly or in other messages. For each message: the
 # numbers of such fields, and the kind of message in them.
@@ -185,7 +185,7 @@ def source_of_file(graph: Path, name: str, *, maps: bool, copies: bool = False) 
                 if FileVersion.of(graph, os.fstat(file.fileno())).contents != version.contents:
                     raise being_written(name)
                 return GraphSource(contents, None, (version,))
-            mapped = map_weights(graph, Reader(data)) if maps else None
+            mapped = map_weights(graph, MessageReader(data)) if maps else None
     if mapped is None:
         return GraphSource(graph, None, (version,))
     return GraphSource(mapped.graph, mapped.folder, (version,), is_mapped=True)
@@ -273,14 +273,14 @@ def _unreadable_error(name: str, reason: str) -> InvalidModelError:
 
 def _check_functions(data: Buffer, name: str) -> None:
     try:
-        count = count_nodes(Reader(data))
+        count = count_nodes(MessageReader(data))
     except (ValueError, IndexError):
         return  # ONNX Runtime says what is wrong
     if count > _MOST_NODES:
+        shown = "endlessly many" if math.isinf(count) else f"{count:.3g}"
         raise InvalidModelError(
-            f"{name}: cannot load it: with its functions inlined it has "
-            f"{'no end of' if math.isinf(count) else f'{count:.3g}'} nodes; at most {_MOST_NODES} "
-            "can be run: do not trust it, or export it without functions"
+            f"{name}: cannot load it: with its functions inlined it has {shown} nodes; at most "
+            f"{_MOST_NODES} can be run: do not trust it, or export it without functions"
         )
 
 
@@ -291,7 +291,7 @@ def _locations(data: Buffer, name: str) -> set[str]:
         InvalidModelError: The file is damaged, so that its tensors cannot be read.
     """
     try:
-        reader = Reader(data)
+        reader = MessageReader(data)
         if not _may_name_files(reader):
             return set()
         return {location for tensor in _tensors(reader) for location in _files_of(reader, tensor)}
@@ -301,7 +301,7 @@ def _locations(data: Buffer, name: str) -> set[str]:
         raise _unreadable_error(name, str(error)) from error
 
 
-def _may_name_files(reader: Reader) -> bool:
+def _may_name_files(reader: MessageReader) -> bool:
     """False for most graphs, which name no files; takes a tenth of the time of ``_tensors``."""
     for field in reader.fields():
         is_graph = (field.number, field.wire_type) == (_MODEL_GRAPH, DELIMITED)
@@ -314,7 +314,7 @@ def _may_name_files(reader: Reader) -> bool:
     return False
 
 
-def _tensors(reader: Reader) -> Iterator[Field]:
+def _tensors(reader: MessageReader) -> Iterator[Field]:
     """Gives all tensors of a model, also those in nested graphs, functions and attributes."""
     waiting: list[tuple[str, Field | None]] = [("model", None)]
     while waiting:
@@ -327,7 +327,7 @@ def _tensors(reader: Reader) -> Iterator[Field]:
                 waiting.append((part, field))
 
 
-def _files_of(reader: Reader, tensor: Field) -> Iterator[str]:
+def _files_of(reader: MessageReader, tensor: Field) -> Iterator[str]:
     """Gives the file that a tensor names, if any; several if the tensor contradicts itself."""
     fields = list(reader.fields(tensor))
     if not any(reader.integer(field) for field in fields if field.number == _TENSOR_LOCATION):

@@ -267,8 +267,8 @@ def _read_input(tensor: TensorInfo, config: Mapping[str, Any]) -> GraphInput:
     takes_frames = tensor.type == _FRAMES_TYPE
     if not takes_frames and tensor.type not in _FLOAT_TYPES:
         raise InvalidModelError(
-            f"its input {named(tensor.name)} is a {named(tensor.type)}; float32, float16 and uint8 "
-            "can be fed"
+            f"its input {named(tensor.name)} is a {named(tensor.type)}; only float32, float16 "
+            "and uint8 can run here"
         )
     axis, allowed = (4, (3,)) if takes_frames else (2, (1, 3))
     if isinstance(shape[axis], int) and shape[axis] not in allowed:
@@ -315,7 +315,7 @@ def _read_preprocessing(
     config = files.preprocessor
     if config is None:
         raise InvalidModelError(
-            "nothing says how to preprocess frames; put the checkpoint's preprocessor_config.json "
+            "no file describes the preprocessing; put the checkpoint's preprocessor_config.json "
             "beside it, or export it with timesformer-export"
         )
     for note in config.notes:

@@ -132,7 +132,7 @@ def find_model(
         _check_dtype(name, None, dtype)
         return ModelFiles(name, model)
     path = Path(model)
-    _exists(path)  # raises an error if the path cannot be looked at
+    _exists(path)  # raises an error if the path cannot be accessed
     if path.is_dir():
         return _in_folder(path, name, device, dtype)
     if path.is_file():
@@ -148,7 +148,7 @@ def _exists(path: Path) -> bool:
         return path.exists()
     except OSError as error:
         raise ModelNotFoundError(
-            f"{path}: cannot be looked at ({error.strerror}); check its name and permissions"
+            f"{path}: cannot be accessed ({error.strerror}); check its name and permissions"
         ) from error
 
 
@@ -194,7 +194,7 @@ def _in_cache(name: str, device: str, dtype: str | None) -> ModelFiles:
     except (ModelNotFoundError, HubError, MissingDependencyError) as error:
         raise ModelNotFoundError(
             f"{name}: there is no such folder or file; because the folder {Path(name).parent} is "
-            "here, it is not looked for on the Hub: give a revision, such as main, for that"
+            "here, it counts as a path: give a revision, such as main, to look on the Hub"
         ) from error
     return _on_hub(name, device, dtype, None, local_files_only=True)
 

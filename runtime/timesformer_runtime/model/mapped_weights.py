@@ -14,7 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from timesformer_runtime.model.wire_format import VARINT, Field, Reader, encoded, message
+from timesformer_runtime.model.wire_format import VARINT, Field, MessageReader, encoded, message
 
 # Field numbers of onnx.proto.
 _MODEL_GRAPH = 7
@@ -39,7 +39,7 @@ class MappedModel(NamedTuple):
     folder: Path
 
 
-def map_weights(path: Path, reader: Reader) -> MappedModel | None:
+def map_weights(path: Path, reader: MessageReader) -> MappedModel | None:
     """Replaces the large integer weights of a model by references into its file.
 
     Args:
@@ -71,7 +71,7 @@ def map_weights(path: Path, reader: Reader) -> MappedModel | None:
         return None
 
 
-def _large_weights(reader: Reader, graph: Field) -> dict[int, Field]:
+def _large_weights(reader: MessageReader, graph: Field) -> dict[int, Field]:
     """Finds the bytes of the initializers to map, by the offsets at which the initializers start.
 
     Raises:
@@ -90,7 +90,7 @@ def _large_weights(reader: Reader, graph: Field) -> dict[int, Field]:
     return found
 
 
-def _reference(reader: Reader, tensor: Field, weights: Field, name: bytes) -> bytes:
+def _reference(reader: MessageReader, tensor: Field, weights: Field, name: bytes) -> bytes:
     """Makes a tensor that refers to its bytes in the file ``name`` instead of holding them."""
     return message(
         _GRAPH_INITIALIZER,

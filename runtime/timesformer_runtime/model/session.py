@@ -161,7 +161,7 @@ class Session:
         if stopped_after is not None:
             return InferenceTimeoutError(
                 f"{self._name}: one run of the model is not done after {stopped_after:.3g} "
-                "seconds; allow more with max_seconds, or do not trust a model that never ends"
+                "seconds; allow more with max_seconds, or do not trust a model whose run never ends"
             )
         shapes = ", ".join(f"{named(name)} {list(array.shape)}" for name, array in feeds.items())
         kind = InvalidModelError if self.device.name == "cpu" else DeviceError

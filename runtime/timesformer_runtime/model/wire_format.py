@@ -37,7 +37,7 @@ class Field(NamedTuple):
     end: int
 
 
-class Reader:
+class MessageReader:
     """Reads the fields of one file's messages.
 
     Args:

@@ -182,7 +182,7 @@ class Watch:
         if count > self.limits.max_bytes:
             raise VideoLimitError(
                 f"the frames of {self.name} take more than {self.limits.max_bytes} bytes; "
-                "choose fewer of them, give a smaller video, or raise max_bytes"
+                "choose fewer frames, give a smaller video, or raise max_bytes"
             )
 
     def check_pipe_bytes(self, count: int, reason: str) -> None:

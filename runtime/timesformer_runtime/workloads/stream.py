@@ -28,7 +28,7 @@ from timesformer_runtime.video.limits import Watch
 from timesformer_runtime.video.live.address import is_url, live_address
 from timesformer_runtime.video.live.source import Connection, LiveFrame, LiveSource
 from timesformer_runtime.video.playback import play
-from timesformer_runtime.workloads.queue import BoundedQueue
+from timesformer_runtime.workloads.bounded_queue import BoundedQueue
 from timesformer_runtime.workloads.stream_windows import LiveWindow, LiveWindows
 from timesformer_runtime.workloads.timeline import (
     WindowReader,

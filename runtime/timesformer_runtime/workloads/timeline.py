@@ -26,7 +26,7 @@ from timesformer_runtime.video.limits import DecodeLimits
 from timesformer_runtime.video.pixels import ConvertedFrame
 from timesformer_runtime.video.playback import IndexMismatchError, Playback, PlayedFrame, play
 from timesformer_runtime.video.source import Source
-from timesformer_runtime.workloads.queue import BoundedQueue
+from timesformer_runtime.workloads.bounded_queue import BoundedQueue
 from timesformer_runtime.workloads.windows import SlidingWindows, Window, WindowSettings
 from timesformer_runtime.workloads.workers import Workers, check_workers
 

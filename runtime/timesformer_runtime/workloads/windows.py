@@ -24,7 +24,7 @@ import numpy.typing as npt
 from timesformer_runtime.errors import InvalidOptionError
 
 ChooseFrames = Callable[[int, float], npt.NDArray[np.int64]]  # number of frames, frames a second
-Decoded = TypeVar("Decoded")  # a frame as the caller gives it
+GivenFrame = TypeVar("GivenFrame")  # a frame as the caller gives it
 Converted = TypeVar("Converted")  # a chosen frame as a window holds it
 
 _ROUNDING = 1e-6  # seconds; decimal timestamps are not exact as floats
@@ -83,7 +83,7 @@ class Window(Generic[Converted]):
     is_partial: bool = False
 
 
-class SlidingWindows(Generic[Decoded, Converted]):
+class SlidingWindows(Generic[GivenFrame, Converted]):
     """Takes frames in the order in which they are shown, and gives windows.
 
     Memory holds the newest frame, and the converted frames of the windows that are not complete.
@@ -112,7 +112,7 @@ class SlidingWindows(Generic[Decoded, Converted]):
         settings: WindowSettings,
         rate: float,
         choose: ChooseFrames,
-        convert: Callable[[Decoded], Converted],
+        convert: Callable[[GivenFrame], Converted],
         duration: float | None = None,
         check: Callable[[int], None] | None = None,
         in_use: int = 4,
@@ -132,7 +132,7 @@ class SlidingWindows(Generic[Decoded, Converted]):
         ] = {}  # frames of each window, by position
         self._opened = 0
         self._held = _HeldBytes(check, in_use)
-        self._newest: _Frame[Decoded, Converted] | None = None
+        self._newest: _Frame[GivenFrame, Converted] | None = None
         self._whole: tuple[int, ...] = ()  # positions to choose in a video shorter than a window
         if duration is not None and 0 < duration < settings.length:
             self._whole = self._choose(choose, max(1, round(duration * rate)))
@@ -140,7 +140,7 @@ class SlidingWindows(Generic[Decoded, Converted]):
             self._waiting = sorted((index, _WHOLE) for index in set(self._whole))
 
     def push(
-        self, seconds: float, frame: Decoded, number: int | None = None
+        self, seconds: float, frame: GivenFrame, number: int | None = None
     ) -> Iterator[Window[Converted]]:
         """Takes the next frame.
 
@@ -165,7 +165,7 @@ class SlidingWindows(Generic[Decoded, Converted]):
         return self._completed(before, newest)
 
     def _completed(
-        self, before: _Frame[Decoded, Converted] | None, newest: _Frame[Decoded, Converted]
+        self, before: _Frame[GivenFrame, Converted] | None, newest: _Frame[GivenFrame, Converted]
     ) -> Iterator[Window[Converted]]:
         """Gives the windows that the newest frame completes, in order."""
         while (position := self._next_position()) <= self._reached(newest):
@@ -200,7 +200,7 @@ class SlidingWindows(Generic[Decoded, Converted]):
         frames = [shown.get(first + index) or newest.converted for index in chosen]
         return [self._window(number, frames, newest.seconds + 1 / self._rate)]
 
-    def _reached(self, frame: _Frame[Decoded, Converted]) -> float:
+    def _reached(self, frame: _Frame[GivenFrame, Converted]) -> float:
         """Computes the last grid position whose frame is known once this frame has come."""
         return (frame.seconds - _ROUNDING) * self._rate + 0.5
 
@@ -215,7 +215,7 @@ class SlidingWindows(Generic[Decoded, Converted]):
             self._opened += 1
         return self._waiting[0][0]
 
-    def _use_frame(self, frame: _Frame[Decoded, Converted]) -> Window[Converted] | None:
+    def _use_frame(self, frame: _Frame[GivenFrame, Converted]) -> Window[Converted] | None:
         """Uses a frame for the first waiting position; returns the window if it is now complete."""
         position, number = heapq.heappop(self._waiting)
         index = position - self._first_position(number)
@@ -271,13 +271,13 @@ class _ConvertedFrame(NamedTuple, Generic[Converted]):
 
 
 @dataclasses.dataclass
-class _Frame(Generic[Decoded, Converted]):
+class _Frame(Generic[GivenFrame, Converted]):
     """A frame that may be chosen, and is then converted once."""
 
     number: int
     seconds: float
-    decoded: Decoded
-    convert: Callable[[Decoded], Converted]
+    decoded: GivenFrame
+    convert: Callable[[GivenFrame], Converted]
 
     @functools.cached_property
     def converted(self) -> _ConvertedFrame[Converted]:

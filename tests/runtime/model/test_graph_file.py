@@ -19,7 +19,7 @@ from timesformer_runtime.model.device import choose_device
 from timesformer_runtime.model.graph_file import source_of_bytes, source_of_file
 from timesformer_runtime.model.session import Session
 from timesformer_runtime.model.settings import SessionSettings
-from timesformer_runtime.model.wire_format import Reader, encoded, message
+from timesformer_runtime.model.wire_format import MessageReader, encoded, message
 
 from tests.runtime.model.test_mapped_weights import answers, plain_answers, save_model
 from tests.tiny_graphs import TinyGraph
@@ -363,10 +363,10 @@ def test_damaged_files_are_refused_soon(tmp_path: Path, content: bytes) -> None:
 
 def test_a_varint_has_ten_bytes_at_most() -> None:
     most = (1 << 64) - 1
-    ((field),) = Reader(b"\x08" + encoded(most)).fields()
-    assert Reader(b"\x08" + encoded(most)).integer(field) == most
+    ((field),) = MessageReader(b"\x08" + encoded(most)).fields()
+    assert MessageReader(b"\x08" + encoded(most)).integer(field) == most
     with pytest.raises(ValueError, match="64 bits"):
-        list(Reader(b"\x08" + b"\xff" * 11).fields())
+        list(MessageReader(b"\x08" + b"\xff" * 11).fields())
 
 
 def test_a_file_that_protobuf_cannot_read(tmp_path: Path) -> None:

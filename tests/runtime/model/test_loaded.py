@@ -284,7 +284,7 @@ def test_the_folder_above_counts_only_for_a_folder_called_onnx(tmp_path: Path) -
 
 
 def test_a_name_that_is_too_long(tmp_path: Path) -> None:
-    assert "cannot be looked at" in refusal(tmp_path / ("x" * 300), ModelNotFoundError)
+    assert "cannot be accessed" in refusal(tmp_path / ("x" * 300), ModelNotFoundError)
 
 
 def test_a_model_of_another_type() -> None:
@@ -500,7 +500,8 @@ def test_a_hub_id_whose_owner_is_also_a_folder_here(
         (TinyGraph(shape=("b", FRAMES, 1, SIZE, SIZE)), "it takes 1 channels, but"),
         (
             TinyGraph(input_type=TensorProto.DOUBLE),
-            "its input pixel_values is a tensor(double); float32, float16 and uint8 can be fed",
+            "its input pixel_values is a tensor(double); only float32, float16 and uint8 can "
+            "run here",
         ),
         (
             TinyGraph(input_type=TensorProto.UINT8, shape=("b", FRAMES, "h", "w", 1)),

@@ -17,7 +17,7 @@ from timesformer_runtime.model.device import choose_device
 from timesformer_runtime.model.mapped_weights import MappedModel, map_weights
 from timesformer_runtime.model.session import Session
 from timesformer_runtime.model.settings import SessionSettings
-from timesformer_runtime.model.wire_format import Reader
+from timesformer_runtime.model.wire_format import MessageReader
 
 SIZE = 300
 SETTINGS = SessionSettings(device="cpu", threads=1)
@@ -51,7 +51,7 @@ def save_model(path: Path, *, dtype: type[np.generic] = np.int8, **options: obje
 
 
 def mapped_weights(path: Path) -> MappedModel | None:
-    return map_weights(path, Reader(path.read_bytes()))
+    return map_weights(path, MessageReader(path.read_bytes()))
 
 
 def answers(graph: Path) -> list[np.ndarray]:
@@ -116,7 +116,7 @@ def test_files_that_are_loaded_as_they_are(tmp_path: Path) -> None:
     assert len(answers(external)) == 2
     (tmp_path / "empty.onnx").touch()
     for name in ("empty.onnx", "missing.onnx", "."):
-        assert map_weights(tmp_path / name, Reader(b"")) is None
+        assert map_weights(tmp_path / name, MessageReader(b"")) is None
 
 
 def test_damaged_files_never_break_more_than_loading(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Generator
 
 import pytest
-from timesformer_runtime.workloads.queue import BoundedQueue
+from timesformer_runtime.workloads.bounded_queue import BoundedQueue
 
 PATIENCE = 60.0  # seconds
 
@@ -92,7 +92,7 @@ def test_an_interpreter_that_ends_waits_for_its_threads() -> None:
     """Nothing closes this queue: its producer runs on until the interpreter ends."""
     program = """
 import itertools, time
-from timesformer_runtime.workloads.queue import BoundedQueue
+from timesformer_runtime.workloads.bounded_queue import BoundedQueue
 
 def numbers():
     try:
