@@ -1,4 +1,4 @@
-"""transformers' classes, by names that hold for each of its versions."""
+"""Finds classes of transformers whose names differ between its versions."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ import pytest
 
 
 def pillow_processor(name: str) -> Any:
-    """Its image processor of this name on Pillow, which newer versions call ``...Pil``."""
+    """The image processor of this name that uses Pillow; newer versions call it ``...Pil``."""
     transformers = pytest.importorskip("transformers")
     return getattr(transformers, f"{name}Pil", None) or getattr(transformers, name)

@@ -83,7 +83,7 @@ def measure(bench: Bench) -> list[Point]:
         take_turns(runs, 1)  # a first run allocates
         seconds = take_turns(
             runs,
-            max(1, bench.rounds // 3),  # the large sizes take long, and differ by far
+            max(1, bench.rounds // 3),  # large sizes take long, and few rounds tell them apart
             lambda number: bench.announce(f"Growth, round {number}"),
         )
         peaks = [worker.peak_mb() for worker in workers]
