@@ -95,7 +95,7 @@ class HubServer:
 
     @property
     def url(self) -> str:
-        """For HF_ENDPOINT."""
+        """The value for HF_ENDPOINT."""
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def environment(self, home: Path) -> dict[str, str]:

@@ -12,7 +12,7 @@ Curve = Callable[[float], float]
 
 
 def still(time: float) -> float:  # noqa: ARG001 (a curve)
-    """No change."""
+    """A curve without change: 0 at any time."""
     return 0.0
 
 

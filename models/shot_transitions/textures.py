@@ -25,7 +25,7 @@ class Palette:
 
     @property
     def contrast(self) -> float:
-        """How far colours are from the mean, in grey levels."""
+        """The standard deviation of the colours' brightness, in grey levels."""
         return float(self._contrast)
 
     def random(self) -> tuple[int, int, int]:

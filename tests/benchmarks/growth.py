@@ -34,7 +34,7 @@ class Size:
 
     @property
     def name(self) -> str:
-        """As ``2 x 8x224x224``: clips, frames, height, width."""
+        """A name such as ``2 x 8x224x224``: clips, frames, height, width."""
         return f"{self.batch} x {self.frames}x{self.side}x{self.side}"
 
 
@@ -116,7 +116,7 @@ def _agreement(bench: Bench, frames: int, side: int, found: Any) -> LogitsAgreem
 
 
 def as_dict(points: Sequence[Point]) -> list[dict[str, Any]]:
-    """For the results file."""
+    """The values for the results file."""
     return [dataclasses.asdict(point) for point in points]
 
 

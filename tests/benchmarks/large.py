@@ -93,7 +93,7 @@ def _measure(
 
 
 def as_dict(variants: Sequence[Large]) -> list[dict[str, Any]]:
-    """For the results file."""
+    """The values for the results file."""
     return [dataclasses.asdict(variant) | {"fits": variant.fits} for variant in variants]
 
 

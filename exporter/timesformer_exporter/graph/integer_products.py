@@ -52,7 +52,7 @@ class IntegerProducts:
     float_weights: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """For export_report.json."""
+        """The values for export_report.json."""
         return dataclasses.asdict(self)
 
 
