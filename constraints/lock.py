@@ -1,8 +1,8 @@
 """Renews the exact versions that ``make setup`` installs and says what changed: ``make lock``.
 
-uv resolves pyproject.toml once for the newest versions and once for pyproject's own floors, for
-every system and Python version that pyproject allows. The files are constraints: they say which
-version a package has where something needs it, not that it is installed.
+uv resolves pyproject.toml twice, for the newest versions and for the lowest versions that
+pyproject.toml allows, each for every system and Python version. The files are pip's constraints:
+they fix the version of a package that is installed, and do not install any package themselves.
 """
 
 from __future__ import annotations
@@ -22,7 +22,11 @@ HEADER = "# Written by `make lock`, which renews it."
 
 
 def resolve(resolution: str) -> list[str]:
-    """Asks uv for one ``name==version ; marker`` a package, sorted by name."""
+    """Asks uv for lines ``name==version ; marker``, sorted by name.
+
+    Args:
+        resolution: uv's strategy, "highest" or "lowest-direct".
+    """
     command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--universal"]
     command += ["--no-header", "--no-annotate", "--resolution", resolution]
     command += [f"--extra={extra}" for extra in EXTRAS]
@@ -37,7 +41,7 @@ def resolve(resolution: str) -> list[str]:
 
 
 def versions(lines: Iterable[str]) -> dict[str, str]:
-    """The version of each package, or several where it depends on the system or on Python."""
+    """The version of each package; "1 or 2" where it depends on the system or on Python."""
     found: dict[str, list[str]] = {}
     for line in lines:
         pin = line.partition(";")[0].strip()

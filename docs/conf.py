@@ -42,7 +42,7 @@ _OPTION = re.compile(r"(?<![`\w-])--[a-z][a-z-]*")
 
 
 def setup(app: Any) -> None:
-    """Adjusts what comes from the code, whose docstrings and help texts are for terminals."""
+    """Adjusts docstrings and help texts of the code, which are written for terminals."""
     app.connect("sphinx-click-process-description", _escape_patterns)
     app.connect("sphinx-click-process-description", _quote_options)
     app.connect("sphinx-click-process-options", _quote_options)
@@ -50,18 +50,18 @@ def setup(app: Any) -> None:
 
 
 def _escape_patterns(_app: Any, _context: Any, lines: list[str]) -> None:
-    """A pattern such as ``**/*.mp4`` is not emphasis."""
+    """Escapes asterisks, so that a pattern such as ``**/*.mp4`` does not become emphasis."""
     lines[:] = [line.replace("*", r"\*") for line in lines]
 
 
 def _quote_options(_app: Any, _context: Any, lines: list[str]) -> None:
-    """An ``--option`` in a sentence keeps its two dashes."""
+    """Quotes each ``--option`` in a sentence, so that its two dashes do not become one."""
     for number, line in enumerate(lines):
         if not line.lstrip().startswith(".. "):
             lines[number] = _OPTION.sub(r"``\g<0>``", line)
 
 
 def _leave_out_of_modules(_app: Any, kind: str, *arguments: Any) -> None:
-    """The pages introduce the packages themselves."""
+    """Drops the docstrings of modules, because the pages introduce the packages."""
     if kind == "module":
         arguments[-1].clear()

@@ -60,7 +60,7 @@ def random_clips(config: TimesformerConfig, batch: int = 2, **changes: Any) -> T
 
 
 def to_facebook(state: State) -> State:
-    """The names that the authors' code gives the same tensors."""
+    """Renames tensors of Hugging Face's names to those of the authors' code."""
     return _renamed(
         state,
         ("timesformer.embeddings.cls_token", "cls_token"),
@@ -84,7 +84,7 @@ def to_facebook(state: State) -> State:
 
 
 def to_mmaction2(state: State) -> State:
-    """The names that mmaction2 gives the same tensors."""
+    """Renames tensors of Hugging Face's names to mmaction2's."""
     divided = any("temporal_attention" in name for name in state)
     space = "attentions.1" if divided else "attentions.0"
     return _renamed(
@@ -112,7 +112,7 @@ def to_mmaction2(state: State) -> State:
 def _renamed(state: State, *replacements: tuple[str, str]) -> State:
     renamed = {}
     for name, tensor in state.items():
-        for ours, theirs in replacements:
-            name = name.replace(ours, theirs)  # noqa: PLW2901
+        for huggingface, other in replacements:
+            name = name.replace(huggingface, other)  # noqa: PLW2901
         renamed[name] = tensor
     return renamed

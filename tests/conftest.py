@@ -6,15 +6,15 @@ from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 
-# A shell starts what runs in its background with interrupts ignored, and so would be every command
-# that a test starts, and interrupts.
+# A shell starts background processes with SIGINT ignored, and their children inherit that. Then the
+# commands that tests start and interrupt would not end.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
 def limit_files() -> Callable[[int], AbstractContextManager[None]]:
-    """Limits the bytes of a file that this process writes: a disk that is full, for a while."""
+    """Limits the size of files that this process writes, as a full disk does, within a block."""
     resource = pytest.importorskip("resource")
 
     @contextmanager

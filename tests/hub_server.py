@@ -4,8 +4,8 @@ Metadata (``/api/models/...``), files (``/{repo}/resolve/{revision}/{file}`` by 
 ``ETag`` and ``X-Repo-Commit``), large files through a redirect to a "CDN", ranges, the Hub's
 404 and 401 answers with their ``X-Error-Code``, and downloads that break off in the middle.
 
-Uploads: who the token belongs to, new repositories and branches, and commits whose large files go
-to Git LFS first (negotiation, ``PUT`` and verification), as without Xet.
+Uploads: the user of a token, new repositories and branches, and commits whose large files go to Git
+LFS first (negotiation, ``PUT`` and verification), as huggingface_hub uploads them without Xet.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from urllib.parse import unquote, urlsplit
 
 TOKEN = "hf_a_token_that_is_good"
 READER = "hf_a_token_that_may_only_read"
-USER = "me"  # whose tokens they are
+USER = "me"  # the user of both tokens
 _LARGE = 1000  # bytes; larger files go through the redirect, as Git LFS files do
 
 
@@ -35,11 +35,11 @@ class Repository:
     """A model repository.
 
     Attributes:
-        files: Contents by path, of every revision.
-        commit: What ``main`` and ``revisions`` point to.
+        files: Contents by path, equal in all revisions.
+        commit: The commit to which ``main`` and ``revisions`` point.
         revisions: Further branches and tags.
-        gated: Files need a token (401 GatedRepo without).
-        private: Without a token it is as if it were not there.
+        gated: True where files need a token (without: 401 GatedRepo).
+        private: True where requests without a token are answered as if there were no repository.
         broken: Paths whose download breaks off in the middle, again and again.
         broken_once: Paths whose download breaks off in the middle the first time.
         commits: Uploads: branch, message, files that were added and files that were deleted.
@@ -69,15 +69,15 @@ class HubServer:
     """The server; use it as a context manager.
 
     Attributes:
-        repositories: By ``owner/name``; can be changed while it runs.
+        repositories: The repositories by ``owner/name``; a test may change them at any time.
         requests: ``"METHOD path"`` of every request so far.
-        status: If set, every request is answered with this HTTP status.
-        answer: If set, every request whose path holds its first value is answered with the rest:
-            HTTP status, headers, and body.
-        tokens: What came as ``Authorization``, of every request so far.
-        broken_uploads: HTTP statuses by the kind of request (``create``, ``lfs``, ``commit``, ...)
-            of an upload that fails at that point.
-        stored: What Git LFS has, by SHA-256.
+        status: If set, the server answers every request with this HTTP status.
+        answer: If set, a text, HTTP status, headers and body. The server answers every request
+            whose path has the text in it with the status, headers and body.
+        tokens: The header ``Authorization`` of every request so far.
+        broken_uploads: HTTP statuses by the kind of request (``create``, ``lfs``, ``commit``, ...);
+            the server answers requests of that kind with the status, so that an upload fails.
+        stored: The contents of files in Git LFS, by SHA-256.
     """
 
     def __init__(self, repositories: Mapping[str, Repository]) -> None:
@@ -95,7 +95,7 @@ class HubServer:
 
     @property
     def url(self) -> str:
-        """For HF_ENDPOINT."""
+        """The value for HF_ENDPOINT."""
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def environment(self, home: Path) -> dict[str, str]:
@@ -151,7 +151,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._body = self._read_body()
         self.server_hub.requests.append(f"{self.command} {path}")
         self.server_hub.tokens.append(self.headers.get("Authorization"))
-        # A client that has what it wants, or breaks off itself, may be gone by now.
+        # A client may have closed the connection by now.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._route(path)
 
@@ -312,7 +312,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._json({"success": True, "commitOid": repository.commit, "commitUrl": url})
 
     def _repository(self, name: str, revision: str | None) -> Repository | None:
-        """The repository, unless an error was answered."""
+        """Finds a repository; answers with an error and returns None where it is not available."""
         repository = self.server_hub.repositories.get(name)
         known = self.headers.get("Authorization") == f"Bearer {TOKEN}"
         if repository is None or (repository.private and not known):

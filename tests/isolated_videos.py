@@ -1,4 +1,4 @@
-"""Sample videos, a classifier that reads in other processes, and what these leave."""
+"""Sample videos, a classifier that reads in other processes, and counts of such processes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WINDOW, STRIDE = 0.4, 0.2  # seconds
 
 
 def write_samples(folder: Path) -> Path:
-    """The exported model ``shots``, sound videos, a white one, and damaged ones."""
+    """Writes the exported model ``shots``, intact videos, white videos and damaged videos."""
     write_exported_model(folder / "shots")
     frames = moving_pictures(COUNT)
     write_video(folder / "plain.mp4", frames)
@@ -49,7 +49,7 @@ def write_samples(folder: Path) -> Path:
 def load(
     folder: Path, trap: type[Trap] | None = None, log: Path | None = None, **limits: Any
 ) -> VideoClassifier:
-    """A classifier that reads in other processes, where a white frame may be a trap."""
+    """Loads a classifier that reads in other processes; with ``trap``, white frames spring it."""
     classifier = VideoClassifier.from_pretrained(
         folder / "shots", device="cpu", threads=1, limits=DecodeLimits(isolated=True, **limits)
     )
@@ -59,7 +59,7 @@ def load(
 
 
 def children(parent: int | None = None) -> set[int]:
-    """The processes that one started, by default this, and that exist, dead ones included."""
+    """The ids of a process's children, zombies included; by default of this process."""
     gc.collect()
     found = set()
     for path in Path("/proc").glob("[0-9]*/stat"):

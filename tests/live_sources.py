@@ -8,8 +8,8 @@
     python -m tests.live_sources rtsp                        # a server that one can publish to
     python -m tests.live_sources send rtsp://127.0.0.1:PORT/live
 
-Servers print the port that they got, senders that they have begun. What a test stops with SIGSTOP
-has stalled.
+A server prints its port, and a sender prints a line when it has begun. A test stalls a source with
+SIGSTOP.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from tests.video_files import moving_pictures
 RATE = 25
 PICTURES = moving_pictures(RATE)
 _HOST = "127.0.0.1"
-_GIVE_UP = 300.0  # seconds; what a test forgot ends by itself
+_GIVE_UP = 300.0  # seconds after which a source ends that no test has ended
 
 
 @contextlib.contextmanager
@@ -61,14 +61,14 @@ def live_source(*arguments: object) -> Iterator[subprocess.Popen[str]]:
 
 
 def port_of(process: subprocess.Popen[str]) -> int:
-    """Waits until a server runs, and tells its port."""
+    """Waits until a server runs; returns its port."""
     assert process.stdout is not None
     return int(process.stdout.readline())
 
 
 @contextlib.contextmanager
 def sender(url: str, kind: str = "send", *size: int) -> Iterator[subprocess.Popen[str]]:
-    """Sends to a URL until the context ends; it has begun when the context begins."""
+    """Sends to a URL while the context lasts; enters the context once the sender has begun."""
     with live_source(kind, url, *size) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "sending\n"
@@ -89,7 +89,7 @@ def send(
     pictures: npt.NDArray[np.uint8] = PICTURES,
     announce: bool = False,
 ) -> None:
-    """Sends a moving picture at its own pace: uint8 [T, H, W, 3], again and again."""
+    """Sends frames uint8 [T, H, W, 3] again and again, ``RATE`` of them a second."""
     options = {"rtsp_transport": "tcp"} if format == "rtsp" else {}
     with av.open(target, "w", format=format, options=options) as output:
         stream = output.add_stream(
@@ -112,7 +112,7 @@ def send(
 
 
 def _send_audio_without_video(url: str) -> None:
-    """Sends both for a while, and then only a tone."""
+    """Sends video and audio for three seconds, and then only audio."""
     at_once = {"max_interleave_delta": "1"}  # microseconds to wait for the other stream
     with av.open(url, "w", format="mpegts", options=at_once) as output:
         video = output.add_stream("mpeg2video", rate=RATE)
@@ -164,7 +164,7 @@ class _Endless(http.server.BaseHTTPRequestHandler):
 
 
 class _Unseekable:
-    """Only writes: what FFmpeg needs for a stream."""
+    """A file that has only ``write``, so that PyAV does not seek in it."""
 
     def __init__(self, file: Any) -> None:
         self.write = file.write
@@ -194,7 +194,7 @@ class _RtspHandler(socketserver.StreamRequestHandler):
             self.wfile.write(data)
 
     def _answer(self, request_line: bytes) -> bool:
-        """Reads a request and answers it; whether the connection goes on."""
+        """Reads a request and answers it; returns False where the request ends the connection."""
         method, url = request_line.decode().split()[:2]
         headers: dict[str, str] = {}
         while line := self.rfile.readline().decode().strip():
@@ -224,7 +224,7 @@ class _RtspHandler(socketserver.StreamRequestHandler):
 
 
 class RtspServer(socketserver.ThreadingTCPServer):
-    """Passes what one publisher sends on to all players; when it leaves, they are cut off."""
+    """Passes the packets of one publisher to all players; disconnects them when it leaves."""
 
     daemon_threads = True
     allow_reuse_address = True

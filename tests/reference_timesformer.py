@@ -1,8 +1,8 @@
-"""TimeSformer a second time: slow, functional, float64, one clip after the other.
+"""A second implementation of TimeSformer: slow, functional, float64, one clip after the other.
 
-Written from the semantics of the authors' code and structured unlike the model under test:
-tokens are kept as ``patches[t][p]`` and a CLS vector, every step is spelled out, and nothing of
-torch.nn is used. It is the reference where transformers is wrong.
+This model follows the authors' code, but its structure differs from that of the model under test:
+it keeps tokens as ``patches[t][p]`` and a CLS vector, spells out every step, and uses nothing of
+torch.nn. It is the reference where transformers is wrong.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Reference:
 
 @dataclass
 class _Clip:
-    """One clip on its way: CLS [D] (space-only: one a frame, [T, D]) and patches [T, N, D]."""
+    """The state of one clip between layers: CLS [D] (space-only: [T, D]), patches [T, N, D]."""
 
     cls: Tensor
     patches: Tensor
@@ -66,6 +66,8 @@ def reference_timesformer(
 
 
 class _Run:
+    """Runs one clip through the layers, whose weights it finds by name."""
+
     def __init__(self, weights: dict[str, Tensor], config: TimesformerConfig) -> None:
         self.weights = weights
         self.config = config

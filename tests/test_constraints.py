@@ -1,4 +1,4 @@
-"""The exact versions that ``make setup`` installs, and what ``make lock`` says about them."""
+"""Tests of the exact versions that ``make setup`` installs, and of the output of ``make lock``."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_every_direct_dependency_is_locked_to_a_version_that_is_allowed() -> Non
 
 
 def test_the_oldest_versions_are_the_floors_of_pyproject() -> None:
-    """So `make test OLDEST=1` tests the floors, not something newer that another package asks."""
+    """`make test OLDEST=1` then tests the floors, not newer versions that other packages need."""
     oldest = _pinned("oldest.txt")
     floors = {
         wanted.name.replace("_", "-"): Version(bound.version)

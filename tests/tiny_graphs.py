@@ -1,4 +1,4 @@
-"""Tiny video models written as ONNX graphs by hand, whose answers NumPy can work out too.
+"""Tiny video models, written as ONNX graphs by hand; NumPy computes their expected outputs.
 
 ``logits = mean(pixels * frame weights over frames, height and width) @ weights + bias``: every
 frame counts differently, so a wrong frame, a wrong order or a wrong channel changes the answer.
@@ -157,7 +157,7 @@ def write_sidecars(
 
 
 def write_exported_model(folder: Path, dtypes: Sequence[str] = ("fp32",)) -> Path:
-    """A folder in the layout of the Hub; each dtype's logits are scaled so that they differ."""
+    """Writes a folder in the Hub's layout; a scale makes the logits of each dtype different."""
     names = {"fp32": "model.onnx"}
     for number, dtype in enumerate(dtypes):
         name = names.get(dtype, f"model_{dtype}.onnx")
@@ -187,6 +187,6 @@ def write_video(path: Path, frames: npt.NDArray[np.uint8], fps: int = 10) -> Pat
 
 
 def decode_all(path: Path) -> npt.NDArray[np.uint8]:
-    """Every frame of a file in order, straight from PyAV."""
+    """Decodes every frame of a file in order, with PyAV alone: uint8 [T, H, W, 3]."""
     with av.open(str(path)) as container:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])

@@ -30,7 +30,7 @@ def tiny_config(attention_type: str = "divided_space_time", **fields: Any) -> Ti
 
 
 def random_model(config: TimesformerConfig, seed: int = 0) -> TimesformerForVideoClassification:
-    """A model whose biases, LayerNorms and embeddings are all random, none at its neutral value."""
+    """A model whose biases, LayerNorms and embeddings are random, instead of zeros and ones."""
     model = TimesformerForVideoClassification(config).eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

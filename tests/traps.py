@@ -1,6 +1,6 @@
-"""Inputs of a model that stand in for what a file can do to the process that reads it.
+"""Inputs of a model that crash, hang or disturb the process that reads, as a hostile file can.
 
-They do it at white frames. Reader processes import this file, so it imports little.
+A white frame springs such a trap. Reader processes import this file, so it imports little.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ import numpy as np
 import numpy.typing as npt
 from timesformer_runtime.input.model_input import ModelInput
 
-WHITE = 240  # as bright as the mean of such a frame at least
+WHITE = 240  # the least mean of a white frame
 
 
 class Trap(ModelInput):
-    """Takes other frames as the model's own input does."""
+    """Converts frames as the model's own input does, but calls ``snap`` at a white frame."""
 
     frames_seen: ClassVar[int] = 0  # of this process
-    log: Path | None = None  # gets for each frame the process that converts it
+    log: Path | None = None  # gets a line for each frame: the id of the process that converts it
 
     @classmethod
     def of(cls, model_input: ModelInput, log: Path | None = None) -> Self:
@@ -77,11 +77,11 @@ class Exit(Trap):
 
 
 class Nonsense(Trap):
-    """Writes anything at all to the parent, as a process does whose memory is damaged."""
+    """Writes nonsense to the parent, as a process with damaged memory may do."""
 
     def snap(self) -> None:
         for link in list(Path("/proc/self/fd").iterdir()):
-            with contextlib.suppress(OSError):  # the one that this lists
+            with contextlib.suppress(OSError):  # the descriptor of this listing is closed by now
                 if str(link.readlink()).startswith("socket:"):
                     os.write(int(link.name), b"\xff" * 100)
 
@@ -101,7 +101,7 @@ class Bomb(Trap):
 
 
 class CrashAfterOthers(Trap):
-    """Crashes where the process read another video before, as one that damaged its memory."""
+    """Crashes where the process has read a video before, as if that video had damaged memory."""
 
     def snap(self) -> None:
         if Trap.frames_seen > 1:

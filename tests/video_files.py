@@ -1,4 +1,4 @@
-"""Small videos that tests make themselves, and the plainest possible way to decode one."""
+"""Writes small videos for tests, and decodes videos in the simplest way, as a reference."""
 
 import dataclasses
 import struct
@@ -57,7 +57,7 @@ def write_video(
 
 
 def write_matroska_of_avi(source: Path, path: Path, times: Sequence[int]) -> Path:
-    """Wraps the packets of an AVI file of MPEG-4 as old programs did, with times of decoding in ms.
+    """Wraps the MPEG-4 packets of an AVI file as old programs did; ``times`` to decode are in ms.
 
     Matroska, RFC 9559, section 27.3 (V_MS/VFW/FOURCC).
     """
@@ -103,8 +103,8 @@ def remux(
 ) -> Path:
     """Copies the packets of a video into another file, shifted by frames of 1/RATE s.
 
-    Those with the numbers ``same_times`` are shown when the ones before them are; all of them are
-    then decoded three frames earlier, as muxers want times of decoding to ascend.
+    Each packet whose number is in ``same_times`` gets the presentation time of the packet before.
+    All packets then get decoding times three frames earlier, as muxers need ascending ones.
     """
     settings = dict(container_options or {})
     with av.open(str(source)) as given, av.open(str(path), "w", options=settings) as output:
@@ -126,9 +126,9 @@ def remux(
 
 
 def plain_frames(path: Path | str) -> Iterator[av.VideoFrame]:
-    """Every frame that a decoder gives for a file, in its order; broken packets are passed over.
+    """Yields every frame that a decoder gives for a file, in order, and skips broken packets.
 
-    The definition that the runtime's frame indices refer to.
+    The runtime's frame indices count these frames.
     """
     with av.open(str(path)) as container:
         stream = container.streams.best("video")
@@ -143,7 +143,7 @@ def plain_frames(path: Path | str) -> Iterator[av.VideoFrame]:
 
 
 def decode_plainly(path: Path | str) -> list[npt.NDArray[np.uint8]]:
-    """Every frame of a small file as uint8 RGB [H, W, 3], not turned upright."""
+    """Every frame of a small file as uint8 RGB [H, W, 3]; ignores rotation metadata."""
     return [to_rgb(frame) for frame in plain_frames(path)]
 
 
@@ -154,7 +154,7 @@ def to_rgb(frame: av.VideoFrame) -> npt.NDArray[np.uint8]:
 
 @dataclasses.dataclass(frozen=True)
 class Clip:
-    """Frames that were chosen of a video, and what its decoder says of it."""
+    """Chosen frames of a video, and the decoder's findings about the video."""
 
     frames: tuple[npt.NDArray[Any], ...]
     indices: tuple[int, ...]
@@ -177,7 +177,7 @@ def read_clip(
     limits: DecodeLimits | None = None,
     **rendering: Any,
 ) -> Clip:
-    """Reads the frames that are chosen of as many as the video has, as the classifier does."""
+    """Reads frames as the classifier does; ``choose`` gets their number and returns indices."""
     with VideoDecoder(source, threads=threads, limits=limits, **rendering) as video:
         count = video.likely_count
         frames = video.frames_if_there(choose(max(count, 1)))

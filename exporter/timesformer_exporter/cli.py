@@ -82,7 +82,7 @@ class _Command(click.Command):
     def make_context(self, *args: Any, **options: Any) -> click.Context:
         try:
             return super().make_context(*args, **options)
-        except BrokenPipeError:  # nobody reads --help; click would exit with 1, a failed check
+        except BrokenPipeError:  # of --help; click would exit with 1, which means a failed check
             discard_output()
             sys.exit(BROKEN_PIPE)
 
@@ -278,7 +278,7 @@ def _progress() -> Iterator[_Progress]:
 
 
 def main() -> None:
-    """Runs the command; every expected failure is one line on stderr and exit code 2."""
+    """Runs the command; each expected failure prints one line on stderr and exits with code 2."""
     prepare_output()
     for name in ("SIGTERM", "SIGHUP"):  # so that a stopped export removes its hidden folder
         stop = getattr(signal, name, None)  # Windows has no SIGHUP

@@ -121,7 +121,7 @@ def export(
     """Exports a checkpoint to ONNX and compares the files' outputs with PyTorch's.
 
     Args:
-        options: What to export, and how.
+        options: The checkpoint, the output folder, and how to export.
         announce: Gets the title of each step when the step begins.
         tell: Gets each line that the user should read at once, such as a calibration video that
             the export skips.
@@ -136,8 +136,8 @@ def export(
         CheckpointNotFoundError: There is no checkpoint under that path or Hub id.
         InvalidCheckpointError: The checkpoint is broken or not a TimeSformer.
         TimesformerError: Any other error of this package or of ``timesformer_runtime``. No error
-            leaves a half-written output. After a HubError from the upload at the end, whose message
-            says so, the export is complete.
+            leaves a half-written output. Where the upload fails at the end, the HubError says that
+            the export itself is complete.
     """
     _check_paths(options, tell)
     videos = find_videos(options.calibration_videos)
@@ -285,8 +285,8 @@ def _references(
     """Runs PyTorch on generated clips.
 
     Returns:
-        PyTorch's outputs for clips of the model's own frame size; and those for a clip of another
-        size, where the graph will resize frames itself, else None.
+        PyTorch's outputs for clips of the model's own frame size; and PyTorch's outputs for a clip
+        of another size where the graph will resize frames itself, else None.
     """
     config = model.config
     original = TracedModel(model, _graph_outputs(options))
@@ -318,8 +318,8 @@ def _gate_reference(
     weights. That changes none of the model's outputs.
 
     Returns:
-        PyTorch's outputs for the gate's clips; and how the model was calibrated, None for not at
-        all.
+        PyTorch's outputs for the gate's clips; and how the model was calibrated, None where it was
+        not.
     """
     channels = ChannelPeaks(model)
     reference = gate_reference(
@@ -453,7 +453,7 @@ def _sizes(folder: Path) -> dict[str, int]:
 
 @contextlib.contextmanager
 def _explained_memory_errors(need_and_remedy: str) -> Iterator[None]:
-    """Turns the block's memory errors into one that names what needs memory, and the remedy."""
+    """Turns an out-of-memory error of the block into one that names the need and the remedy."""
     try:
         yield
     except TimesformerError:

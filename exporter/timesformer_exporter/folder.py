@@ -24,14 +24,14 @@ except ImportError:  # Windows has no such locks
     fcntl = None  # type: ignore[assignment]
 
 REPORT = "export_report.json"
-REJECTED = ".rejected"  # ends the names of a folder and of its graphs that failed the checks
+REJECTED = ".rejected"  # suffix of a folder that failed the checks, and of its graphs
 _GRAPHS = "onnx"
 # The files that every export writes beside the graphs, which the report lists.
 _WRITTEN = frozenset({"config.json", "preprocessor_config.json", REPORT, "README.md"})
 _LONGEST_REPORT = 10_000_000  # bytes
 
-# Parts of the names of the hidden folders beside the output: of an export at work, and of one that
-# moved an earlier export out of the way.
+# Parts of the names of the hidden folders beside the output: the first holds the files of an export
+# that runs, the second an earlier export that is being replaced.
 _UNFINISHED, _REPLACED = "partial", "replaced"
 
 
@@ -116,9 +116,9 @@ def clean_up(output: Path) -> bool:
 def staging_folder(output: Path) -> Iterator[Path]:
     """Makes a hidden folder beside ``output`` to write into, and removes it at the end.
 
-    ``publish`` renames the folder to ``output`` before that. Any exception removes the folder,
-    KeyboardInterrupt included; where the process is killed, the next export's ``clean_up`` does.
-    Errors name the files by their later paths in ``output``.
+    ``publish``, called in the block, renames the folder to ``output``. Any exception removes the
+    folder, KeyboardInterrupt included. If the process is killed, ``clean_up`` of the next export
+    removes the folder. Errors name the files by their later paths in ``output``.
     """
     with _hidden_folder(output, _UNFINISHED) as staging:
         try:
@@ -158,9 +158,9 @@ def writing(path: Path, size: int = 0, elsewhere: str = "give an `output`") -> I
 
     Args:
         path: The file that the block writes.
-        size: About how many bytes the block writes through a library that does not raise OSErrors.
-            Where such a library fails, ``writing`` itself tries to write as many bytes beside
-            ``path``, to learn whether the disk is the reason.
+        size: About how many bytes the block writes, for libraries that raise other errors than
+            OSError where the disk is full. After such an error, ``writing`` itself tries to write
+            as many bytes beside ``path``, to learn if the disk is the reason.
         elsewhere: The beginning of the remedy, which the words "in another folder" or "on another
             disk" follow.
 
@@ -208,7 +208,7 @@ def listed_files(report: Path) -> frozenset[str]:
 
 
 def _why_not_an_export(folder: Path) -> str | None:
-    """Says why a folder is not an earlier export; None for an export and for an empty folder."""
+    """Returns the reason why a folder is not an earlier export; None for exports, empty folders."""
     if folder.is_symlink():
         return "it is a symbolic link"
     if not folder.is_dir():
@@ -257,7 +257,8 @@ def _lock(folder: Path) -> Iterator[bool | None]:
     """Locks a folder until the end of the block; the system ends the lock of a killed process.
 
     Yields:
-        True where this process has the lock now; None on systems and disks without such locks.
+        True where this process has the lock now; False where another process has the lock, or
+        removed the folder; None on systems and disks without such locks.
     """
     if fcntl is None:
         yield None
@@ -277,6 +278,7 @@ def _lock(folder: Path) -> Iterator[bool | None]:
 
 
 def _try_to_lock(file: int) -> bool | None:
+    """Locks an open folder; returns what ``_lock`` yields."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -48,8 +48,8 @@ class ExportOptions:
             most once.
         calibration_videos: Videos, and folders of videos. The export prepares int8 and q4 for them,
             and compares the variants with PyTorch on them.
-        int8_target: ``vnni`` (weights of 8 bits) or ``avx2`` (weights of 7 bits, which give equal
-            results on any processor without help from the runtime); None means ``vnni``.
+        int8_target: ``vnni`` (weights of 8 bits) or ``avx2`` (weights of 7 bits, whose products do
+            not overflow on any processor); None means ``vnni``.
         gate: Reject variants in reduced precision that miss their thresholds.
         opset: The ONNX operator set, 18 to 23.
         output_hidden_states: Add the outputs ``hidden_states.{i}``.

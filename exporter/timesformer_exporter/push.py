@@ -1,6 +1,7 @@
 """Uploads a finished export to the Hugging Face Hub.
 
-The library huggingface_hub does it, so its environment variables (HF_ENDPOINT, HF_TOKEN, ...) hold.
+The library huggingface_hub makes the requests, so its environment variables (HF_ENDPOINT, HF_TOKEN,
+...) apply.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _LOGIN = "log in with a token that may write (`hf auth login`, or set HF_TOKEN)"
 
 
 def check_push(repo_id: str, *, private: bool) -> None:
-    """Raises before a long export where its upload would surely fail.
+    """Checks before a long export that the Hub is likely to accept its upload.
 
     Args:
         repo_id: ``owner/name``.
@@ -131,7 +132,7 @@ def _quiet() -> Iterator[None]:
     from huggingface_hub.utils import logging as hub_logging  # noqa: PLC0415
 
     shown, verbosity = not are_progress_bars_disabled(), hub_logging.get_verbosity()
-    if shown:  # the library warns of such calls where an environment variable decides
+    if shown:  # where an environment variable has disabled the bars, these calls would warn
         disable_progress_bars()
     hub_logging.set_verbosity(logging.ERROR)
     try:
@@ -144,7 +145,7 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _explained(failure: str) -> Iterator[None]:
-    """Turns whatever huggingface_hub raises into one line: what failed, why, and what helps."""
+    """Turns each error of huggingface_hub into one line: ``failure``, the reason, the remedy."""
     try:
         from huggingface_hub import errors  # noqa: PLC0415 (an optional dependency)
     except ImportError as error:
@@ -159,12 +160,12 @@ def _explained(failure: str) -> Iterator[None]:
         raise HubError(f"{failure}: there is no token; {_LOGIN}") from error
     except errors.OfflineModeIsEnabled as error:
         raise HubError(f"{failure}: HF_HUB_OFFLINE forbids the network; unset it") from error
-    except Exception as error:  # an answer that is not the Hub's raises anything in that library
+    except Exception as error:  # a server that is not the Hub makes huggingface_hub raise anything
         raise HubError(f"{failure}: {_reason(error)}") from error
 
 
 def _reason(error: BaseException) -> str:
-    """Words the Hub's answer, or what went wrong on the way to it, with the remedy."""
+    """Describes the Hub's answer, or the network's error where there is none, and the remedy."""
     response = getattr(error, "response", None)
     if response is None and error.__cause__ is not None:  # the error of one file among several
         error = error.__cause__

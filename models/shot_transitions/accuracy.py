@@ -22,7 +22,7 @@ from models.shot_transitions.evaluate import logits_of, pool_for
 
 Labels = npt.NDArray[np.int64]
 
-# Points of accuracy that a file may lose against PyTorch in float32.
+# Points of accuracy (percentage points) that a file may lose against PyTorch in float32.
 MOST_LOST = {"fp32": 0.1, "int8": 0.5, "fp16": 0.1, "q4": 1.0}
 LEAST_AGREEMENT = 0.99  # share of the clips that get the label that PyTorch gives them
 
@@ -46,7 +46,7 @@ class Cost:
     @property
     def passed(self) -> bool:
         """True where the file reaches both goals: few points lost, and PyTorch's labels."""
-        # A clip in a thousand is a step of 0.1 points: without rounding, 0.1 might exceed 0.1.
+        # Without rounding, a loss of 0.1 points could exceed the limit 0.1 by its last digits.
         within = round(self.lost, 6) <= MOST_LOST[self.dtype]
         return within and self.agreement >= LEAST_AGREEMENT
 

@@ -41,8 +41,9 @@ def crop(clip: Clip, top: int, left: int, size: int) -> Clip:
 def augmented(rng: np.random.Generator, clip: Clip, label: int, size: int) -> tuple[Planes, int]:
     """Makes a random variation of a clip as the model's input [T, 3, size, size], and its label.
 
-    Crop, mirror, flip, transposition, time reversal, permuted channels and new colours: each pixel
-    value is mapped alike in all frames, so that what is flat or constant stays so.
+    The variation is a crop, mirroring, flip, transposition, time reversal, permutation of channels
+    and change of colours. The change of colours is equal for all frames and pixels, so that flat
+    areas stay flat and still scenes stay still.
     """
     room = clip.shape[1] - size
     top, left = rng.integers(0, room + 1, 2)

@@ -6,7 +6,7 @@ EVALUATION, VARIANTS = "evaluation", "variants"
 
 
 def between_markers(card: str, text: str, name: str) -> str:
-    """The card with ``text`` between the markers of that name.
+    """Returns the card with ``text`` in place of the lines between the markers of that name.
 
     Raises:
         ValueError: The card does not have each marker once.

@@ -1,4 +1,4 @@
-"""Model folders in the format of Hugging Face: configuration, preprocessing, safetensors."""
+"""Writes and reads model folders of Hugging Face's format, with config.json and safetensors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def save_model(model: TimesformerForVideoClassification, folder: Path) -> None:
 
 
 def load_model(folder: Path) -> TimesformerForVideoClassification:
-    """The model of a folder, in evaluation mode."""
+    """Loads the model of a folder, in evaluation mode."""
     values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     model = TimesformerForVideoClassification(TimesformerConfig.from_dict(values))
     model.load_state_dict(load_file(folder / "model.safetensors"))

@@ -24,8 +24,8 @@ Frame = npt.NDArray[np.uint8]
 NUM_FRAMES = 8
 _SHORT_SIDES = (96, 112)
 _ASPECTS = ((16, 9), (16, 9), (4, 3), (1, 1), (9, 16))
-_LEAST_DIFFERENCE = 22.0  # mean grey levels between two scenes: less could be one scene
-_LEAST_CONTRAST = 9.0  # standard deviation of a scene: less could be a flat card
+_LEAST_DIFFERENCE = 22.0  # mean grey levels between two scenes; with less they may look like one
+_LEAST_CONTRAST = 9.0  # standard deviation of a scene; with less it may look like a flat card
 _MOST_SCENES = 100
 
 
@@ -41,12 +41,24 @@ class Moving(Protocol):
 
 
 MakeScene = Callable[[np.random.Generator, int, int, float, str], Moving]
-"""(rng, height, width, seconds, kind) -> a scene that lasts so many seconds."""
+"""Makes a scene from (rng, height, width, seconds, kind); it lasts ``seconds``."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The properties of a clip, which are chosen before its scenes are made."""
+    """The properties of a clip, chosen before its scenes are made.
+
+    Attributes:
+        label: One of ``LABELS``.
+        kind: One of ``KINDS``, for both scenes.
+        height: Height of the frames in pixels.
+        width: Width of the frames in pixels.
+        frames: Number of frames.
+        rate: Frames a second.
+        crf: H.264's quality: x264's constant rate factor.
+        preset: x264's preset.
+        bars: Height of the black bars at the top and at the bottom, in pixels; 0 for none.
+    """
 
     label: str
     kind: str
@@ -152,7 +164,8 @@ def encode(frames: Sequence[Frame], rate: int, crf: int, preset: str) -> bytes:
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = "yuv420p"
         stream.thread_count = 1
-        # Without the macroblock tree: with it, x264 encodes odd sizes differently each time.
+        # Without the macroblock tree, because with it x264's output for odd sizes varies from run
+        # to run.
         stream.options = {"crf": str(crf), "preset": preset, "x264-params": "mbtree=0"}
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))

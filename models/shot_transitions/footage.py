@@ -34,7 +34,16 @@ class Shot:
 
 @dataclass(frozen=True)
 class ShotScene:
-    """A part of a shot, which serves as a scene: it has a frame of any size at any time."""
+    """A part of a shot that serves as a scene: it gives a frame of any size at any time.
+
+    Attributes:
+        source: The name of the video.
+        frames: The frames of the part, uint8 [N, H, W, 3].
+        height: Height of the frames that it gives.
+        width: Width of the frames that it gives.
+        speed: Frames of ``frames`` that pass in a second.
+        mirrored: True to exchange left and right.
+    """
 
     source: str
     frames: npt.NDArray[np.uint8]
@@ -72,7 +81,7 @@ class Footage:
         wanted = int(seconds * _RATE) + 1
         start = int(rng.integers(max(1, len(frames) - wanted + 1)))
         part = frames[start : start + wanted]
-        speed = min(_RATE, (len(part) - 1) / seconds)  # a short shot is slowed down
+        speed = min(_RATE, (len(part) - 1) / seconds)  # a short shot is played more slowly
         return ShotScene(name, part, height, width, speed, bool(rng.random() < 0.5))
 
 
@@ -109,7 +118,7 @@ def _read(path: Path) -> list[Frame]:
                 if len(frames) >= _MOST_SECONDS * _RATE:
                     break
     except FFmpegError:
-        pass  # such folders hold damaged files; the frames before the damage are good
+        pass  # the frames before the damage are good
     return [frame for frame in frames if frame.shape == frames[0].shape]
 
 

@@ -12,7 +12,7 @@ Curve = Callable[[float], float]
 
 
 def still(time: float) -> float:  # noqa: ARG001 (a curve)
-    """No change."""
+    """A curve without change: 0 at any time."""
     return 0.0
 
 
@@ -29,7 +29,7 @@ def ramp(rng: np.random.Generator, seconds: float, most: float) -> Curve:
 
 
 def interval(rng: np.random.Generator, seconds: float) -> tuple[float, float]:
-    """When a change begins and how long it takes: all the time, or some of it."""
+    """Draws when a change begins and how long it takes, in seconds: all of the time, or a part."""
     if rng.random() < 0.4:
         return 0.0, seconds
     duration = seconds * rng.uniform(0.35, 1.0)
@@ -37,7 +37,7 @@ def interval(rng: np.random.Generator, seconds: float) -> tuple[float, float]:
 
 
 def fast(rng: np.random.Generator, seconds: float, most: float) -> Curve:
-    """Quick motion that goes on all the time: there and back, once or a few times."""
+    """Quick motion without a pause: to one side and back, about once in the clip."""
     rate = rng.uniform(0.3, 1.5) / seconds
     amount, phase = most * rng.uniform(0.5, 1.0), rng.uniform(0, 1)
     # A triangle wave: constant speed between its turning points.
@@ -67,7 +67,7 @@ def flashes(rng: np.random.Generator, seconds: float) -> Curve:
 def light_change(rng: np.random.Generator, seconds: float) -> Curve:
     """A lasting change of light by a factor of up to 2.5, quick or slow, as by clouds and lamps."""
     amount = rng.uniform(0.35, 0.9) * rng.choice((-1, 1))
-    share = rng.uniform(0.2, 0.8)  # how much of it is below the scene's own brightness
+    share = rng.uniform(0.2, 0.8)  # the part of the change that is below the scene's brightness
     moment, duration = rng.uniform(0.15, 0.85) * seconds, seconds * rng.choice((0.01, 0.2, 0.6))
     back = rng.random() < 0.25
 

@@ -16,7 +16,7 @@ from models.shot_transitions.labels import LABELS
 from models.shot_transitions.pool import create_pool, open_pool
 from models.shot_transitions.scenes import Scene
 
-_CHUNK = 16  # clips between two looks at the clock
+_CHUNK = 16  # clips that a process renders before it reports
 
 
 @click.command()
@@ -74,7 +74,7 @@ def _render(job: tuple[Path, list[int], int, int, bool, Path | None]) -> int:
     pool = open_pool(folder, writable=True)
     make_scene: MakeScene = Scene if videos is None else load_footage(videos).random_scene
     for index in indices:
-        # Each clip has its own generator: the pool does not depend on who renders what when.
+        # Each clip has its own generator, so the pool does not depend on the order of rendering.
         rng = np.random.default_rng([seed, index])
         label = LABELS[index % len(LABELS)] if balanced else random_label(rng)
         pool.clips[index] = render_clip(rng, label, size, make_scene)

@@ -14,7 +14,7 @@ from models.shot_transitions.clips import Plan, encode, joined_frames
 from models.shot_transitions.labels import LABELS
 
 _SEED = 2  # the pools for training and evaluation have the seeds 0 and 1
-# The number of the draw for each label: chosen by eye, so that the scenes look like something.
+# The number of the draw for each label, chosen by eye: draws whose scenes a person can recognize.
 _DRAWS = dict(zip(LABELS, (0, 2, 0, 5, 5, 1, 6, 0, 7), strict=True))
 _KINDS = {"none": "crossing"}
 

@@ -56,7 +56,8 @@ class Scene:
     seconds: float
     kind: str = "shot"
     _sprites: list[_Sprite] = field(default_factory=list)
-    _last_matrix: tuple[float, ...] = ()  # a camera at rest shows the last view again
+    # A camera at rest shows the last view again.
+    _last_matrix: tuple[float, ...] = ()
     _last_view: Image.Image = field(default_factory=lambda: Image.new("RGB", (1, 1)))
 
     def __post_init__(self) -> None:
@@ -161,7 +162,7 @@ class Scene:
             gain = motion.ramp(rng, seconds, 0.2)
         if rng.random() < 0.08:
             flicker, base = motion.shake(rng, 0.08, fastest=12.0), gain
-            gain = lambda t: base(t) + flicker(t)  # noqa: E731 (curves are values here)
+            gain = lambda t: base(t) + flicker(t)  # noqa: E731 (a def would be longer)
         self._gain, self._veil = gain, veil
         self._veil_colour = (255, 255, 255) if rng.random() < 0.85 else self._palette.random()
 

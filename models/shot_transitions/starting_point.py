@@ -24,7 +24,7 @@ _SHARPNESS = 1.3  # factor of the queries and of the keys that look along time
 _COMPARED = 12  # number of the lowest frequencies that are compared between frames
 _CHANGE = 0.2  # amplitude of the differences between frames
 _TYPICAL = 4.5  # the value that LayerNorm makes of _EMBEDDING at the start
-_CHANCE = 0.3  # factor of the random queries and keys to which the planned ones are added
+_RANDOM = 0.3  # factor of the random queries and keys, to which the planned ones are added
 
 
 def small_config(attention_type: str, image_size: int = 64) -> TimesformerConfig:
@@ -58,11 +58,11 @@ class _Dimensions:
 def start(config: TimesformerConfig, seed: int) -> TimesformerForVideoClassification:
     """Makes the model with which training starts.
 
-    A token begins as the lowest spatial frequencies of its patch, one number for each frame and one
-    for each position in a frame. (From embeddings of zeros, training would take long to learn the
-    order of the frames.) The heads that can attend over time begin by doing so: they find the same
-    position in the frame itself, the frame before, the first and the last frame. The first layer
-    takes the differences.
+    A token begins as the lowest spatial frequencies of its patch, with one number for each frame
+    and one for each position in a frame. (From embeddings of zeros, training would take long to
+    learn the order of the frames.) Each head that can attend over time begins with the token at its
+    own position in one of four frames: the frame itself, the frame before, the first or the last.
+    The first layer subtracts these tokens from each other.
     """
     torch.manual_seed(seed)
     model = TimesformerForVideoClassification(config)
@@ -89,7 +89,8 @@ def start(config: TimesformerConfig, seed: int) -> TimesformerForVideoClassifica
             nn.init.normal_(part.weight, std=(0.5 if ends_branch else 0.8) / part.in_features**0.5)
     for number, layer in enumerate(encoder.layer):
         assert isinstance(layer, Layer)  # noqa: S101 (narrows the type)
-        alternates = config.attention_type == "joint_space_time"  # one attention for both
+        # Joint attention looks along time in even layers and to the sides in odd ones.
+        alternates = config.attention_type == "joint_space_time"
         if config.attention_type != "space_only" and not (alternates and number % 2):
             _look_along_time(_temporal(layer).attention.qkv, config, parts)
         if not alternates or number % 2:
@@ -131,8 +132,8 @@ def _look_along_time(qkv: nn.Linear, config: TimesformerConfig, parts: _Dimensio
         query = qkv.weight[first : first + size]
         key = qkv.weight[config.hidden_size + first : config.hidden_size + first + size]
         for part in (query, key):
-            part.mul_(_CHANCE)
-            if config.attention_type == "joint_space_time":  # else only one position is in sight
+            part.mul_(_RANDOM)
+            if config.attention_type == "joint_space_time":  # divided: all keys have its position
                 part[frames : frames + positions, parts.position] += position
         key[:frames, parts.moment] += moment
         match head % 4:
@@ -154,7 +155,7 @@ def _look_to_the_sides(qkv: nn.Linear, config: TimesformerConfig, parts: _Dimens
         first = head * size
         key = config.hidden_size + first
         for start in (first, key):
-            qkv.weight[start : start + size].mul_(_CHANCE)
+            qkv.weight[start : start + size].mul_(_RANDOM)
         qkv.weight[key, down if head % 4 < 2 else right] += 1.0 if head % 2 else -1.0
         qkv.bias[first] = _TYPICAL / 2
 
@@ -191,7 +192,7 @@ def _take_differences(layer: nn.Module, config: TimesformerConfig, parts: _Dimen
 def frequency_basis(count: int, side: int) -> npt.NDArray[np.float32]:
     """The lowest frequencies of brightness and of two colour differences: [count, 3, side, side].
 
-    Natural images have amplitudes that fall with frequency; the scale makes up for it.
+    In natural images amplitudes fall with frequency; the factor 0.5 + frequency compensates that.
     """
     colours = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]]) / np.sqrt([[3], [2], [6]])
     index = np.arange(side)

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 
 class Palette:
-    """A few colours that go together: around a mean, with the contrast of a day or a night."""
+    """Colours that fit together: random around a mean, with a random contrast."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._rng = rng
@@ -25,7 +25,7 @@ class Palette:
 
     @property
     def contrast(self) -> float:
-        """How far colours are from the mean, in grey levels."""
+        """The standard deviation of the colours' brightness, in grey levels."""
         return float(self._contrast)
 
     def random(self) -> tuple[int, int, int]:
@@ -83,7 +83,7 @@ def _textured(rng: np.random.Generator, picture: Image.Image, strength: float) -
 def _leaves(
     rng: np.random.Generator, size: tuple[int, int], unit: float, palette: Palette
 ) -> Image.Image:
-    """Dead leaves: shapes of all sizes that hide each other, as objects in the world do."""
+    """The dead-leaves model of natural images: shapes of all sizes that hide each other."""
     picture = Image.new("RGB", size, palette.mean)
     _scatter(rng, picture, unit, palette, count=int(rng.integers(60, 220)))
     return picture
@@ -150,7 +150,7 @@ def _land(
 def _rooms(
     rng: np.random.Generator, size: tuple[int, int], unit: float, palette: Palette
 ) -> Image.Image:
-    """Man-made: walls, windows, stripes and writing, with straight edges."""
+    """Things that people make, with straight edges: walls, windows, stripes and writing."""
     width, height = size
     picture = Image.new("RGB", size, palette.random())
     draw = ImageDraw.Draw(picture)

@@ -25,7 +25,7 @@ STEPS = {"divided_space_time": 8000, "joint_space_time": 7000, "space_only": 750
 
 _WARM_UP = 100  # steps
 _DECAY = 0.45  # share of the steps, the last ones, in which the learning rate falls to zero
-_AVERAGE_DECAY = 0.998  # of the moving average of the weights, in each step
+_AVERAGE_DECAY = 0.998  # share of the moving average of the weights that each step keeps
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Training:
         return model.eval()
 
     def save(self, path: Path) -> None:
-        """Writes the state to carry on from; an interrupted write leaves the old file."""
+        """Writes the state for ``load``; an interrupted write keeps the old file."""
         state = {
             "step": self.step,
             "model": self.model.state_dict(),
@@ -105,6 +105,7 @@ class Training:
             optimizer.load_state_dict(values)
 
     def _schedule(self) -> float:
+        """The factor of the learning rate: warm-up, then constant, then linear to zero."""
         left = (self.recipe.steps - self.step) / (self.recipe.steps * _DECAY)
         return min(1.0, (self.step + 1) / _WARM_UP, left)
 
@@ -138,7 +139,7 @@ def _optimizers(
 
 
 def batches(pool: Pool, recipe: Recipe, first: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yields augmented batches from step ``first`` on; seed and pool decide on all of them."""
+    """Yields augmented batches from step ``first`` on; equal seed and pool give equal batches."""
     available = pool.available()
     for step in range(first, recipe.steps):
         rng = np.random.default_rng([recipe.seed, step])

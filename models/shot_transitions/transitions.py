@@ -19,7 +19,7 @@ _MOST_TRIES = 1000
 
 _EASINGS: tuple[Callable[[float], float], ...] = (
     lambda p: p,
-    lambda p: p,  # most editors' default, twice as frequent
+    lambda p: p,  # twice, because linear is the default of most editing programs
     lambda p: p * p * (3 - 2 * p),
     lambda p: p**1.7,
     lambda p: 1 - (1 - p) ** 1.7,
@@ -32,8 +32,8 @@ class Transition:
 
     Attributes:
         label: One of ``LABELS``.
-        start: The frame, counted as a real number, at which it begins.
-        length: Its length in frames, above 0.
+        start: The time at which the transition begins, in frames, not rounded.
+        length: The length of the transition in frames, above 0.
         easing: Index of the curve of progress over time.
         softness: Width of a wipe's edge, as a part of the frame's width or height.
         colour: RGB of a fade's flat frames, 0 to 255; also of a card before or after a cut.
@@ -90,6 +90,7 @@ class Transition:
         return _mix(first, after(), self.alpha(frame, *first.shape[:2]))
 
     def _flat_scene(self) -> str:
+        """The scene that is one flat colour: "before", "after" or "" for none."""
         return {"fade_in": "before", "fade_out": "after"}.get(self.label, self.card)
 
 
@@ -146,7 +147,7 @@ def random_transition(
 
 def _draw(rng: np.random.Generator, label: str, last: float) -> Transition:
     if label == "cut":
-        # Most cuts are abrupt; a transition that fits between two sampled frames is one too.
+        # Most cuts are abrupt; a transition that fits between two sampled frames is a cut, too.
         kind = "cut" if rng.random() < 0.8 else str(rng.choice(("dissolve", *WIPES)))
         length = 1e-3 if kind == "cut" else rng.uniform(0.5, 0.12 * last)
         card = str(rng.choice(("before", "after"))) if kind == "cut" and rng.random() < 0.06 else ""

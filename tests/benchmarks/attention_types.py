@@ -1,4 +1,4 @@
-"""Compares int8 with joint and space-only attention with plain exports of the base model."""
+"""Compares our int8 files with joint and with space-only attention to plain exports."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ def competitors(bench: Bench) -> list[Competitor]:
     """PyTorch, our int8 file and two plain exports, for both attention types.
 
     transformers' space-only model returns logits for every frame. So this project's PyTorch model
-    with the same weights is the reference of our file, and transformers' that of plain exports.
+    is the reference of our file, and transformers' model that of the plain exports. Both models
+    have equal weights.
     """
     found = []
     for attention_type, name in _NAMES.items():

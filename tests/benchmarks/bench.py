@@ -16,16 +16,16 @@ _HERE = Path(__file__).parent
 
 @dataclasses.dataclass(frozen=True)
 class Bench:
-    """Settings of one run.
+    """The settings of one run of the benchmark, and the files that it needs.
 
     Attributes:
         work: The folder for models and logs, several gigabytes.
-        layers: Layers of the model; 12 for real, fewer to try things out.
+        layers: Layers of the model: 12 for a measurement, fewer to try the benchmark itself.
         rounds: The number of times that each competitor runs.
         starts: The number of times that each competitor is loaded in a fresh process.
         clips: The number of clips whose logits are compared.
         threads: CPU threads of every competitor.
-        peers: The Python of the environment that has the other engines; None without them.
+        peers: The Python of the environment that has the other engines; None without that one.
         announce: Called with a short text when a step begins.
     """
 
@@ -123,7 +123,10 @@ class Bench:
         python: str = sys.executable,
         sources: tuple[Path, ...] = (),
     ) -> Path:
-        """Runs a module of this folder, whose inputs are the paths among the arguments."""
+        """Runs a module of this folder that makes ``target``; ``{}`` stands for the target's path.
+
+        Paths among the arguments are the inputs: where one of them changed, the module runs again.
+        """
         inputs = [stamp for stamp in map(_stamp, arguments) if stamp is not None]
         return made(
             target,

@@ -20,7 +20,7 @@ _RATE, _SECONDS = 30, 10.0
 
 
 def preprocessing(side: int) -> dict[str, Any]:
-    """preprocessor_config.json of facebook's models, but for frames of ``side`` pixels."""
+    """The preprocessor_config.json of the authors' models, for frames of ``side`` pixels."""
     return {
         "image_processor_type": "VideoMAEImageProcessor",
         "do_resize": True,

@@ -19,9 +19,9 @@ class Competitor:
         model: An ``.onnx`` or OpenVINO file, or for PyTorch a checkpoint folder.
         options: The engine's options, apart from the number of threads.
         python: The Python of the environment with the engine's packages.
-        reference: The name of the competitor with whose logits its own are compared; empty for
-            none.
-        timed: True where it runs in turn with the others; False where it is only a reference.
+        reference: The name of another competitor; the benchmark compares the logits of this one
+            with those of the other. Empty for no comparison.
+        timed: True where the competitor runs in turn with others; False for a mere reference.
     """
 
     name: str

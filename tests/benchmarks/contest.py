@@ -1,4 +1,4 @@
-"""Measures competitors: time of a clip in turn, memory, loading, agreement with PyTorch."""
+"""Measures competitors: the time of a clip, in turn; memory; loading; agreement with PyTorch."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Entry:
         run_mb: Peak memory until the first run has ended, above the memory after the imports, in
             10^6 bytes.
         agreement: Agreement with PyTorch's logits; None for the reference itself.
-        problem: The reason why the competitor could not be measured; empty if it was.
+        problem: The reason why the competitor was not measured; empty where it was.
     """
 
     file_mb: float
@@ -84,7 +84,7 @@ def contest(competitors: Sequence[Competitor], bench: Bench, clips: Path) -> dic
                 found = agreement(logits[one.reference], logits[one.name])
                 entries[one.name].agreement = found
         for worker in workers:
-            worker.seconds()  # compilers may start once more
+            worker.seconds()  # before timing: a compiler may work in the second run, too
         before = [worker.cpu_seconds() for worker in workers]
         seconds = take_turns(
             [functools.partial(warm_run, worker) for worker in workers],
@@ -107,7 +107,7 @@ def _measure_starts(
         bench.announce(f"Start {number} of {bench.starts}")
         for one in competitors:
             if one.options.get("compiled"):
-                continue  # compiles for a minute at its first run
+                continue  # torch.compile takes a minute at the first run
             with Worker(one, clips, bench.threads, bench.logs) as worker:
                 worker.seconds()
                 entry = entries[one.name]

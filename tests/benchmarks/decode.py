@@ -83,7 +83,7 @@ def main(folder: Path, rounds: int) -> None:
 
 
 def _speed(files: Sequence[Mapping[str, float]], name: str) -> str:
-    """How many times as fast as plain PyAV a decoder reads files; empty if it cannot read one."""
+    """The speed of a decoder over files, with plain PyAV as 1; empty if it cannot read them all."""
     if not files or any(name not in seconds for seconds in files):
         return ""
     plain, own = (sum(seconds[key] for seconds in files) for key in (_PLAIN, name))

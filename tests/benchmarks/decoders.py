@@ -18,16 +18,16 @@ from tests.video_files import Clip, read_clip
 
 Decoder = Callable[[str, Sequence[int]], object]
 _LIBRARIES = ("avutil", "avcodec", "avformat", "avdevice", "avfilter", "swscale", "swresample")
-_MARK = "TIMESFORMER_BENCHMARK_FFMPEG"
+_MARK = "TIMESFORMER_BENCHMARK_FFMPEG"  # the folder with links to PyAV's FFmpeg, once it is lent
 
 
 def timesformer(path: str, indices: Sequence[int]) -> Clip:
-    """Decodes with this project, which also finds the indices, as a user's program has to."""
+    """Decodes with this project, which also counts the frames to choose the indices."""
     return read_clip(path, lambda count: np.linspace(0, count - 1, len(indices)).astype(np.int64))
 
 
 def plain_pyav(path: str, indices: Sequence[int]) -> object:
-    """Decodes from the start to the last wanted frame, of which the indices are given."""
+    """Decodes from the start to the last of the given indices."""
     wanted, last, count = set(indices), max(indices), 0
     frames = []
     with av.open(path) as container:
@@ -95,9 +95,9 @@ def available() -> Iterator[tuple[str, Decoder | str]]:
 
 
 def lend_ffmpeg_to_torchcodec() -> None:
-    """Starts the program again with PyAV's FFmpeg where the system has none.
+    """Starts the program again with PyAV's FFmpeg, where torchcodec finds none on the system.
 
-    torchcodec comes without FFmpeg; with PyAV's, both decode with the same code.
+    torchcodec comes without FFmpeg. With PyAV's FFmpeg, torchcodec and PyAV run equal code.
     """
     lent = os.environ.pop(_MARK, None)
     libraries = Path(av.__file__).parent.parent / "av.libs"
@@ -108,7 +108,7 @@ def lend_ffmpeg_to_torchcodec() -> None:
         torchcodec("exact")
         works = True
     if lent is not None:
-        shutil.rmtree(lent)  # what was loaded stays
+        shutil.rmtree(lent)  # the loaded libraries stay in memory
     if works or lent is not None:
         return
     folder = Path(tempfile.mkdtemp(prefix="ffmpeg-"))

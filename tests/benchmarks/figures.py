@@ -27,7 +27,7 @@ class Ratio:
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Ratio:
-    """Compares times round by round, so that a slow moment of the machine does not count.
+    """Compares times round by round, so that a slow moment of the machine affects both times.
 
     Args:
         ours: Our seconds in each round.
@@ -59,9 +59,9 @@ class LogitsAgreement:
 def agreement(expected: npt.ArrayLike, found: npt.ArrayLike) -> LogitsAgreement:
     """Compares logits [clips, labels], or [clips, rows, labels], row by row.
 
-    The cosine is not the runtime's ``Agreement.centred_cosine``. That subtracts from each model's
-    logits their own mean, so an error that is equal in all clips does not count; the export's gate
-    has thresholds of the differences for that. Here the cosine alone has to show such an error.
+    This cosine differs from the runtime's ``Agreement.centred_cosine``, which subtracts from each
+    model's logits their own mean, so that an error that is equal in all clips does not count. The
+    export's gate finds such an error by other thresholds. Here the cosine alone has to show it.
 
     Args:
         expected: PyTorch's logits.

@@ -16,7 +16,7 @@ SHOT_SECONDS = 10
 
 
 def shot(path: Path, height: int, width: int, seed: int = 0) -> Path:
-    """One shot of 10 seconds: 30 frames a second, H.264."""
+    """Writes one shot of 10 seconds: 30 frames a second, H.264."""
     scene = Scene(np.random.default_rng(seed), height, width, SHOT_SECONDS)
     frames = [scene.frame(number / RATE) for number in range(RATE * SHOT_SECONDS)]
     path.write_bytes(encode(frames, RATE, crf=23, preset="medium"))
@@ -24,7 +24,7 @@ def shot(path: Path, height: int, width: int, seed: int = 0) -> Path:
 
 
 def repeated(source: Path, path: Path, times: int) -> Path:
-    """The packets of a video again and again, as one long video."""
+    """Writes the packets of a video ``times`` times, one after the other, as one long video."""
     with av.open(str(source)) as given, av.open(str(path), "w") as output:
         stream = given.streams.video[0]
         copy = output.add_stream_from_template(stream)

@@ -34,7 +34,7 @@ class Size:
 
     @property
     def name(self) -> str:
-        """As ``2 x 8x224x224``: clips, frames, height, width."""
+        """A name such as ``2 x 8x224x224``: clips, frames, height, width."""
         return f"{self.batch} x {self.frames}x{self.side}x{self.side}"
 
 
@@ -83,7 +83,7 @@ def measure(bench: Bench) -> list[Point]:
         take_turns(runs, 1)  # a first run allocates
         seconds = take_turns(
             runs,
-            max(1, bench.rounds // 3),  # the large sizes take long, and differ by far
+            max(1, bench.rounds // 3),  # large sizes take long, and few rounds tell them apart
             lambda number: bench.announce(f"Growth, round {number}"),
         )
         peaks = [worker.peak_mb() for worker in workers]
@@ -116,7 +116,7 @@ def _agreement(bench: Bench, frames: int, side: int, found: Any) -> LogitsAgreem
 
 
 def as_dict(points: Sequence[Point]) -> list[dict[str, Any]]:
-    """For the results file."""
+    """The values for the results file."""
     return [dataclasses.asdict(point) for point in points]
 
 

@@ -52,7 +52,7 @@ def _nothing(*_args: object) -> None:
     """Stands in for a check."""
 
 
-# What to put in place of a guard.
+# The replacements that switch each guard off, by names in timesformer_runtime.video.
 SWITCHES: dict[str, dict[str, object]] = {
     "none": {},
     "MP4 tables": {"source.check_sample_tables": _nothing},
@@ -62,7 +62,7 @@ SWITCHES: dict[str, dict[str, object]] = {
 
 
 class Case(NamedTuple):
-    """A hostile file: its guard, its name, and what writes it there."""
+    """A hostile file: its guard, its name, and the function that writes it to a path."""
 
     guard: str
     name: str
@@ -105,7 +105,7 @@ def _fragments(path: Path) -> None:
 
 
 def _listed(path: Path) -> None:
-    """A file of 9 MB, so that its packets are not kept, and the decoder seeks."""
+    """A file of 9 MB: too large for the decoder to keep its packets, so the decoder seeks."""
     noise = np.random.default_rng(0).integers(0, 256, (60, 240, 320, 3)).astype(np.uint8)
     data = tables.write_tracks(path, noise, 8).read_bytes()
     path.write_bytes(tables.with_listed_fragment(data, tables.fragment(8, len(data))))
@@ -200,7 +200,7 @@ def _read(path: str, without: str) -> tuple[int, float, str]:
 
 @contextlib.contextmanager
 def switched(changes: dict[str, object]) -> Iterator[None]:
-    """Puts other things in place of guards while the context lasts."""
+    """Replaces guards while the context lasts."""
     with contextlib.ExitStack() as stack:
         for name, value in changes.items():
             stack.enter_context(mock.patch(f"timesformer_runtime.video.{name}", value))

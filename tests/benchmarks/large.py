@@ -1,4 +1,4 @@
-"""Exports TimeSformer HR and L with random weights and runs them in int8: within 24 GB?"""
+"""Exports TimeSformer HR and L with random weights, runs them in int8, and measures the memory."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def _measure(
 
 
 def as_dict(variants: Sequence[Large]) -> list[dict[str, Any]]:
-    """For the results file."""
+    """The values for the results file."""
     return [dataclasses.asdict(variant) | {"fits": variant.fits} for variant in variants]
 
 

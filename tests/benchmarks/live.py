@@ -19,7 +19,7 @@ from timesformer_runtime.workloads.stream import LiveResult
 
 from tests.live_sources import free_udp_url, sender
 
-_SETTLED = 10  # windows, after which memory should not grow
+_SETTLED = 10  # windows after which memory should not grow
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Runs commands that make files in minutes, and only where their sources have changed."""
+"""Runs the commands that make the benchmarks' files, but only where their sources have changed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def made(
     threads: int,
     announce: Callable[[str], None] = lambda _: None,
 ) -> Path:
-    """Runs a command that writes a file or a folder, unless nothing changed since the last time.
+    """Runs a command that makes a file or a folder; returns at once if nothing has changed.
 
     Args:
         target: The file or folder.
@@ -73,7 +73,7 @@ def made(
 def stamp_of(target: Path) -> Path:
     """The file with the digest of a target's command and sources.
 
-    It is itself a source of the files that are made from the target.
+    This file is itself a source of the files that are made from the target.
     """
     return target.with_name(f"{target.name}.made")
 

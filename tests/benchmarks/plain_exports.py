@@ -65,11 +65,11 @@ def _export(checkpoint: Path, path: Path, *, dynamic: bool) -> None:
         verbose=False,
     )
     assert program is not None
-    # The stack traces that torch keeps at every node are not needed; no competitor's file has them.
+    # torch keeps a stack trace at every node. The other competitors' files have none.
     for node in program.model.graph.all_nodes():
         node.metadata_props.clear()
     program.save(path, external_data=False)
-    # quantize_dynamic stumbles at the types of weights, where it transposes one.
+    # quantize_dynamic transposes some weights; its shape inference would then use the old shapes.
     graph = onnx.load(path)
     weights = {tensor.name for tensor in graph.graph.initializer}
     kept = [value for value in graph.graph.value_info if value.name not in weights]

@@ -1,4 +1,4 @@
-"""Draws the README's plot from a results file: the seconds of each competitor for one clip.
+"""Draws the plot of docs/benchmarks.md from a results file: seconds of each competitor for a clip.
 
     .venv-bench/bin/python -m tests.benchmarks.plot tests/benchmarks/results/MACHINE.json
 
@@ -15,7 +15,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-# Both are legible on white and on dark grey; the background stays transparent.
+# Colours that are legible on white and on dark grey, as the background is transparent.
 _TEXT, _OURS, _THEIRS = "#808080", "#2a9d5c", "#7a94b8"
 _OUR_NAMES = ("int8", "fp32")
 

@@ -25,8 +25,9 @@ class Worker:
     """A competitor in its own process. Use it in a ``with`` statement.
 
     Attributes:
-        load_seconds: How long loading the model took.
-        load_mb: Peak resident memory while loading, above the memory after the imports.
+        load_seconds: The time of loading the model.
+        load_mb: Peak resident memory while loading, above the memory after the imports, in 10^6
+            bytes.
     """
 
     def __init__(self, competitor: Competitor, clips: Path, threads: int, logs: Path) -> None:
@@ -81,7 +82,7 @@ class Worker:
         self.stop()
 
     def seconds(self, batch: int = 1) -> float:
-        """Runs once on that many clips and returns the seconds that it took."""
+        """Runs once on a batch of so many clips; returns the seconds that the run took."""
         return float(self._ask(do="run", batch=batch)["seconds"])
 
     def logits(self) -> Any:
@@ -89,7 +90,7 @@ class Worker:
         return self._ask(do="logits")["logits"]
 
     def peak_mb(self) -> float:
-        """Peak resident memory since the start, above the memory after the imports."""
+        """Peak resident memory above the memory after the imports, in 10^6 bytes."""
         return float(self._ask(do="usage")["peak_mb"])
 
     def cpu_seconds(self) -> float:
@@ -111,7 +112,7 @@ class Worker:
 
     def _ask(self, **command: Any) -> dict[str, Any]:
         assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # _read raises, with the end of the log
+        with contextlib.suppress(BrokenPipeError):  # _read raises an error with the log's end
             self._process.stdin.write(json.dumps(command) + "\n")
             self._process.stdin.flush()
         return self._read()
@@ -131,7 +132,7 @@ class Worker:
 
 
 def environment(threads: int) -> dict[str, str]:
-    """Variables for a measured process: every library gets the number of threads."""
+    """Environment variables for a measured process; they set the threads of all libraries."""
     kept = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
     return kept | {
         "OMP_NUM_THREADS": str(threads),

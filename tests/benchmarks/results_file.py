@@ -1,4 +1,4 @@
-"""Reads and writes the results: a JSON file for each kind of machine, with a part for each test."""
+"""Reads and writes the results: a JSON file for each machine, with a part for each benchmark."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def peer_versions() -> dict[str, str]:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The contents of a results file; where it does not exist, empty ones for this machine."""
+    """The contents of a results file; where there is no file, contents without any part."""
     if not path.exists():
         return {"hardware": hardware(), "parts": {}}
     contents: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

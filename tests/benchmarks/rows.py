@@ -52,7 +52,14 @@ def ratio_row(
     theirs: tuple[str, Sequence[float]],
     wanted: float | None,
 ) -> Row:
-    """Compares our measurements with a competitor's, round by round: each a name and numbers."""
+    """Compares our measurements with a competitor's, round by round.
+
+    Args:
+        measure: The name of the figure.
+        ours: Our model's name, and its number in each round.
+        theirs: The competitor's name, and its number in each round.
+        wanted: The largest ratio that reaches the goal; None without a goal.
+    """
     result: Ratio = ratio(ours[1], theirs[1])
     return Row(measure, ours[0], theirs[0], result.middle, "x", wanted, result.low, result.high)
 

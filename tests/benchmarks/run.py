@@ -2,9 +2,9 @@
 
     python -m tests.benchmarks.run
 
-compares with the plain recipe and PyTorch; ``python -m tests.benchmarks.peers`` with all the
-others, too. Models (several gigabytes, used again by the next run) are kept in ``build/bench``;
-the numbers go to ``tests/benchmarks/results``.
+compares our files with the plain recipe and PyTorch; ``python -m tests.benchmarks.peers`` also
+compares them with the other engines. The folder ``build/bench`` keeps the models (several
+gigabytes) for the next run. The numbers go to ``tests/benchmarks/results``.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def main(
     clean: bool,
 ) -> None:
     """Measures and prints, and writes the numbers to the results file of this machine."""
-    for stop in (signal.SIGTERM, signal.SIGHUP):  # so that no process is left behind
+    for stop in (signal.SIGTERM, signal.SIGHUP):  # raises SystemExit, so that the processes end
         signal.signal(stop, lambda number, _frame: sys.exit(128 + number))
     console = Console(markup=False, width=None if Console().is_terminal else 140)
     bench = Bench(

@@ -20,7 +20,7 @@ _LARGEST_MB, _MOST_MEMORY_MB = 126.0, 260.0
 
 
 def basic_competitors(bench: Bench) -> list[Competitor]:
-    """Our files, the plain exports and PyTorch, whose float32 is the reference and comes first."""
+    """PyTorch in float32, which is the reference and comes first; our files; plain exports."""
     checkpoint = bench.checkpoint()
     ours, plain = bench.ours(checkpoint) / "onnx", bench.plain(checkpoint)
     graphs = {
@@ -62,7 +62,7 @@ def _torch_variants(checkpoint: Path) -> list[Competitor]:
     return [
         Competitor(name, "pytorch", checkpoint, options, reference=TORCH)
         for name, options in variants.items()
-        if _has_amx() or "bf16" not in name  # emulated elsewhere, and slower than fp32
+        if _has_amx() or "bf16" not in name  # without AMX, bf16 is emulated and slower than fp32
     ]
 
 

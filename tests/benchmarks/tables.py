@@ -54,7 +54,7 @@ def measurements(entries: Mapping[str, Entry], title: str) -> Table:
             table.add_row(name, f"not measured: {entry.problem}")
             continue
         if not entry.seconds:
-            continue  # only a reference for the logits of others
+            continue  # this competitor is only a reference for the logits of others
         close = entry.agreement
         table.add_row(
             name,
@@ -71,7 +71,7 @@ def measurements(entries: Mapping[str, Entry], title: str) -> Table:
 
 
 def figure(row: Row, value: float) -> str:
-    """A value of a row in words: ``1.64 times as fast``, ``31% of it``, ``123 MB``."""
+    """A value of a row in words, such as ``1.64 times as fast``, ``31% of it`` or ``123 MB``."""
     if row.unit != "x":
         return f"{value:.0f} {row.unit}"
     return f"{value:.0%} of it" if row.measure == MEMORY else times_as_fast(value)

@@ -1,4 +1,4 @@
-"""The parts of the benchmarks that compute: nothing here is timed."""
+"""Tests of the benchmarks: of all that they compute, with no test that depends on a time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.benchmarks.whole_process import cost
 
 
 def test_a_ratio_compares_neighbours() -> None:
-    # The machine is ten times slower in the second round: for both.
+    # The machine is ten times slower in the second round, for both competitors.
     assert ratio([1.0, 10.0, 1.2], [2.0, 20.0, 2.4]).middle == pytest.approx(0.5)
 
 
@@ -80,7 +80,7 @@ def test_every_competitor_runs_once_a_round() -> None:
     assert seconds == [[97.0] * 20, [98.0] * 20, [99.0] * 20]
     rounds = ["".join(order[i : i + 3]) for i in range(0, 60, 3)]
     assert {"".join(sorted(each)) for each in rounds} == {"abc"}
-    assert len(set(rounds)) > 1  # nobody always comes after the same neighbour
+    assert len(set(rounds)) > 1  # the order changes
 
 
 def _entry(*seconds: float, problem: str = "") -> Entry:
@@ -261,7 +261,7 @@ def test_a_worker_that_dies_is_an_error_with_its_last_words(
 
 
 def test_the_cost_of_a_process_is_its_own(tmp_path: Path) -> None:
-    # Linux counts the memory of the process that starts another to its peak, so a small one does.
+    # Linux counts the memory of a parent process as part of its child's peak: a small parent.
     command = [sys.executable, "-c", "import time; block = b'x' * 300_000_000; time.sleep(0.2)"]
     program = (
         "import json, pathlib, sys; from tests.benchmarks.whole_process import cost; "

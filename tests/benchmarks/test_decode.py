@@ -1,4 +1,4 @@
-"""The benchmark of decoding runs on any folder, with whatever decoders there are."""
+"""The benchmark of decoding runs on any folder, with the decoders that are installed."""
 
 import shutil
 from pathlib import Path

@@ -31,7 +31,7 @@ def main(checkpoint: Path, clips: Path, folder: Path) -> None:
         "dynamic": OnnxRuntimeQuantizer(OnnxRuntimeDynamicConfig()),
         "static": OnnxRuntimeQuantizer(
             OnnxRuntimeStaticConfig(per_channel=True),
-            calibration_dataset=samples[:2],  # it holds all their activations, gigabytes a clip
+            calibration_dataset=samples[:2],  # calibration keeps all activations: gigabytes a clip
         ),
     }
     folder.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from tests.benchmarks.processes import Worker
 
-_PAUSE = 0.02  # seconds in which the threads of the competitor before go to sleep
+_PAUSE = 0.02  # seconds in which the threads of the previous competitor go to sleep
 RUNS_IN_A_TURN = 2
 
 
@@ -40,6 +40,6 @@ def take_turns(
 
 
 def warm_run(worker: Worker, batch: int = 1) -> float:
-    """Runs twice and times the second run: in the first, the CPU's caches are another process's."""
+    """Runs twice and times the second run, because the first run fills the CPU's caches."""
     worker.seconds(batch)
     return worker.seconds(batch)

@@ -88,8 +88,8 @@ def cost(command: Sequence[str], threads: int, log: Path) -> tuple[float, float]
             stdin=subprocess.DEVNULL,
             env=environment(threads),
         )
-        # Linux counts the memory of the process that starts another to the other's peak; this
-        # one stays small, because all models are made and run in processes of their own.
+        # Linux counts the memory of a parent process as part of its child's peak. This parent stays
+        # small, because other processes make and run all models.
         try:
             _, status, usage = os.wait4(process.pid, 0)
         except BaseException:

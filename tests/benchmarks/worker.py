@@ -1,7 +1,8 @@
 """The process of one competitor: loads the model, then runs it at each command.
 
-Its argument is a JSON object. It reads one JSON command a line from standard input and answers each
-with one line on standard output. What libraries print goes to standard error.
+The argument of the program is a JSON object. The process reads commands from standard input, one
+JSON object a line, and answers each with a line on standard output. The output of libraries goes to
+standard error.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def memory() -> dict[str, float]:
 
 def _obey(command: dict[str, Any], run: Run, clips: Array, before: float) -> dict[str, Any]:
     if command["do"] == "run":
-        batch = clips[np.arange(command["batch"]) % len(clips)]  # a copy of these alone
+        batch = clips[np.arange(command["batch"]) % len(clips)]  # repeats clips for large batches
         started = time.perf_counter()
         run(batch)
         return {"seconds": time.perf_counter() - started}

@@ -1,7 +1,7 @@
-"""The code blocks of the documents: found, and the workplace in which they run.
+"""Finds the code blocks of the documents and runs them in a folder.
 
-A block that stands below ``<!-- run -->`` is run; the commands of all others are only parsed. The
-blocks of a page run in order, in one folder.
+The tests run a block below ``<!-- run -->``, and only parse the commands of all others. The blocks
+of a page run in order, in one folder.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = ROOT / "runtime" / "timesformer_runtime" / "sample_clips"
-EXPORTED = "demo/shot-transitions-divided-onnx"  # what `make demo` writes
+EXPORTED = "demo/shot-transitions-divided-onnx"  # the folder that `make demo` writes
 PAGES = sorted(
     path
     for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "models" / "README.md")
@@ -26,7 +26,7 @@ PAGES = sorted(
 _BLOCK = re.compile(
     r"^(?P<run><!-- run -->\n)?```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
 )
-# A line that prints, with what it prints behind it: print(x)  # 3
+# A line that prints, with a comment that gives the output: print(x)  # 3
 _PRINTED = re.compile(r"^ *print\(.*\)  # (.+)$", re.MULTILINE)
 _PATIENCE = 400  # seconds for a block; an export takes ten, on a busy machine many more
 
@@ -37,10 +37,10 @@ class Block:
 
     Attributes:
         page: The page, relative to the repository.
-        line: Where the block begins, counted from 1.
+        line: The line of the page at which the block begins, counted from 1.
         language: ``sh`` or ``python``.
-        text: What it says.
-        runs: Whether it is to be run.
+        text: The code.
+        runs: True where the tests run the block.
     """
 
     page: str
@@ -72,7 +72,7 @@ def blocks_of(page: Path) -> list[Block]:
 
 
 def furnish(folder: Path, exported: Path | None = None) -> None:
-    """Puts into a folder what the documents speak of: videos, and what ``make demo`` exported."""
+    """Puts the files of the documents' examples into a folder: videos, and the demo's export."""
     (folder / EXPORTED).parent.mkdir()
     if exported is not None:
         shutil.copytree(exported, folder / EXPORTED)
@@ -84,7 +84,7 @@ def furnish(folder: Path, exported: Path | None = None) -> None:
 
 
 def run(block: Block, folder: Path) -> None:
-    """Runs a block; what it says that it prints must come out."""
+    """Runs a block; each ``print`` must print the text of the comment behind it."""
     command = ["bash", "-eu", "-o", "pipefail", "-c", block.text]
     if block.language == "python":
         command = [sys.executable, "-c", block.text]

@@ -1,4 +1,4 @@
-"""The documents agree with what they speak of."""
+"""The documents agree with the code, the messages and the results file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_links_within_the_repository_lead_somewhere(page: Path) -> None:
-    """As on the pages of a host of repositories; ``make docs`` checks the built ones."""
+    """Links work where a host shows the Markdown files; ``make docs`` checks the built pages."""
     for link in _LINK.findall(page.read_text(encoding="utf-8")):
         path, _, anchor = link.partition("#")
         if path.startswith(("https:", "mailto:")):
@@ -57,7 +57,7 @@ def test_speeds_are_those_of_the_results_file() -> None:
 
 
 def test_messages_in_troubleshooting_are_those_of_the_code() -> None:
-    """A quoted heading is a part of a message, as people search for it."""
+    """Each quoted heading is a part of a message, because people search for these words."""
     page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
     sought = [
         words for line in page.splitlines() if line.startswith("### ")
@@ -69,7 +69,7 @@ def test_messages_in_troubleshooting_are_those_of_the_code() -> None:
 
 
 def _texts(folder: Path) -> Iterator[str]:
-    """The strings of all modules in a folder; what is computed in them becomes ``x``."""
+    """The strings of all modules in a folder; ``x`` stands for each value of an f-string."""
     for path in sorted(folder.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):

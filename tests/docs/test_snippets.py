@@ -1,4 +1,4 @@
-"""Every command and Python snippet of the documents is right, and those marked so are run."""
+"""Every command and Python snippet of the documents is right; the marked ones also run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ENDS = {"|", ">", ">>", "<", "||", "&&", ";", "&"}
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the README's first command exports, which is what ``make demo`` does."""
+    """The export of the README's first command, which ``make demo`` runs, too."""
     folder = tmp_path_factory.mktemp("readme")
     furnish(folder)
     run(RUN[README][0], folder)
@@ -99,7 +99,7 @@ def _check_command(words: list[str], folder: Path) -> None:
 
 
 def _parse(command: click.Command, name: str, arguments: list[str], folder: Path) -> None:
-    """Parses a command line as the command itself does, and does nothing else."""
+    """Parses a command line as the command itself does, without running the command."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         try:
@@ -109,7 +109,7 @@ def _parse(command: click.Command, name: str, arguments: list[str], folder: Path
 
 
 def _check_imports(text: str) -> None:
-    """What a snippet imports from this project is there, and it compiles."""
+    """Checks that a snippet compiles, and that its imports from this project exist."""
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.ImportFrom) and str(node.module).startswith("timesformer_"):
             module = importlib.import_module(str(node.module))

@@ -1,9 +1,10 @@
-"""Builds the sdist and the wheel, and runs the demo's second half from each.
+"""Builds the sdist and the wheel, and classifies the sample clips with each, as the demo does.
 
     python -m tests.end_to_end.check_wheel MODEL
 
-Both are installed, with the extra "cpu", into an empty environment outside the repository, and an
-exported MODEL names the packaged sample clips there. It needs the package index.
+The check installs each of them, with the extra "cpu", into an empty environment outside the
+repository, and classifies the packaged sample clips there with an exported MODEL. It needs the
+package index.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _IN_WHEEL = (
     "timesformer_runtime/py.typed",
     "timesformer_runtime/sample_clips/cut.mp4",
 )
-# Run in the new environment: labels of the packaged clips by the commands that it installed.
+# Runs in the new environment: prints the labels that the installed command gives to the clips.
 _CLASSIFY = """
 import json, pathlib, subprocess, sys, timesformer_runtime
 package = pathlib.Path(timesformer_runtime.__file__).parent
@@ -98,13 +99,13 @@ def _check_labels(output: str) -> None:
 
 
 def _environment(folder: Path) -> Path:
-    """Makes an empty environment; its Python."""
+    """Makes an empty environment; returns the path of its Python."""
     venv.create(folder, with_pip=True)
     return folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
 
 
 def _run(command: list[str | Path], folder: Path) -> str:
-    """Runs a command in a folder, without what points into this repository; its output."""
+    """Runs a command in a folder, without PYTHONPATH; returns its output."""
     variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
         command, cwd=folder, env=variables, capture_output=True, text=True, check=False

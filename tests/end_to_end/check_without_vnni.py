@@ -26,10 +26,10 @@ from timesformer_exporter.options import Int8Target
 
 REPOSITORY = Path(__file__).parents[2]
 QEMU = "qemu-x86_64"
-# Without the features that the emulator warns that it lacks.
+# The minus signs remove features that qemu-user does not emulate; it would warn of them.
 HASWELL = "Haswell,-pcid,-x2apic,-tsc-deadline,-hle,-invpcid,-rtm"
-# Of the range of the logits. Float operators round differently on another processor, and what is
-# rounded to 8 bits after them may fall on the other side.
+# A share of the range of the logits. Float operators round differently on another processor, so a
+# value that is then rounded to 8 bits may become the next number.
 TOLERANCE = 0.003
 
 _VIDEO = Path(timesformer_runtime.__file__).parent / "sample_clips" / "dissolve.mp4"
@@ -42,10 +42,10 @@ class Row:
     """One file on the emulated processor.
 
     Attributes:
-        file: What it is.
-        remedy: Whether the runtime was left to choose the products.
-        error: Largest difference from the right result, as a share of its range.
-        wanted: Whether it should be right.
+        file: A description of the file.
+        remedy: True where the runtime chose between 8-bit and 16-bit products; False for 8-bit.
+        error: Largest difference from the right result, as a share of the result's range.
+        wanted: True where the result should be right.
     """
 
     file: str
@@ -55,7 +55,7 @@ class Row:
 
     @property
     def as_wanted(self) -> bool:
-        """True where the result is right if wanted, and wrong (the known problem) if not."""
+        """True where the result is right, or wrong where the known overflow is expected."""
         return (self.error <= TOLERANCE) == self.wanted
 
 

@@ -1,6 +1,6 @@
-"""Runs int8 models with the runtime alone and prints what they answer, as JSON.
+"""Runs int8 models with the runtime alone, and prints their outputs as JSON.
 
-For ``check_without_vnni``, which runs it natively and under an emulator.
+``check_without_vnni`` runs this program natively and under an emulator.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from timesformer_runtime.model.settings import SessionSettings
 
 
 def answers(video: str, products: str, models: list[str], entries: dict[str, str]) -> Any:
-    """What this process finds out about its processor, and what the models answer on it.
+    """Collects the runtime's findings about this processor, and the models' outputs.
 
     Args:
         video: The clip.

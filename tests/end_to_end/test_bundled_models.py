@@ -1,4 +1,4 @@
-"""The bundled models: their files, their sample clips, and what their cards say of them."""
+"""The bundled models: their files, their sample clips, and the numbers in their cards."""
 
 from __future__ import annotations
 

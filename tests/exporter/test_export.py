@@ -1,4 +1,4 @@
-"""Whole exports: what is in a loaded, and what happens when something is wrong."""
+"""Whole exports: the contents of an exported model, and the results of wrong input."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_the_files_of_an_exported_model(tmp_path: Path) -> None:
     assert card.startswith("---\n")
     assert "timesformer classify exported video.mp4" in card
     assert "divided space-time attention" in card
-    # Nothing of the machine that it was made on.
+    # The files name no path of this machine.
     for path in result.folder.rglob("*"):
         assert path.is_dir() or str(tmp_path).encode() not in path.read_bytes(), path
 
@@ -283,7 +283,7 @@ def test_a_file_in_an_earlier_export_is_not_deleted(tmp_path: Path) -> None:
 
 
 def test_labels_and_names_that_are_not_text(tmp_path: Path) -> None:
-    """As a name of Latin-1 becomes in Python on a system of UTF-8, or a broken JSON escape."""
+    """Lone surrogates: Python makes them of a Latin-1 name on a UTF-8 system, JSON of an escape."""
     model = tmp_path / "model"
     config = tiny_config("space_only", id2label={i: f"caf\u00e9 {i}" for i in range(6)})
     write_checkpoint(model, config, preprocessing=PREPROCESSING)

@@ -1,4 +1,4 @@
-"""The package as its users import it."""
+"""The public names of the package."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from timesformer_runtime.input.preprocess import Preprocessing
 from tests.hub_server import READER, TOKEN, HubServer, Repository
 from tests.tiny_models import tiny_config, write_checkpoint
 
-# huggingface_hub reads its variables when it is imported, hence a process of its own.
+# huggingface_hub reads its variables when it is imported, so it needs a process of its own.
 CLIENT = """
 import json, sys, time
 from pathlib import Path

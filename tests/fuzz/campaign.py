@@ -17,14 +17,15 @@ from typing import Any
 
 from tests.fuzz.process import REFUSED
 
-# Seconds for a case, whose own limit is far lower, and for a process to start, on a busy machine.
+# Seconds that a case and the start of a process may take on a busy machine. A campaign's own limit
+# for a case is far lower.
 _PATIENCE, _START = 30.0, 120.0
 _ROOT = Path(__file__).parents[2]
 
 
 @dataclasses.dataclass(frozen=True)
 class Campaign:
-    """A kind of files to damage and use, and the outcomes that are allowed.
+    """Defines which files a run damages and uses, and which outcomes are allowed.
 
     Attributes:
         worker: The module that uses damaged files in a process of its own.
@@ -101,7 +102,7 @@ def run(
 
     Args:
         campaign: The campaign.
-        first: Number of the first case; a number always gives the same damage.
+        first: Number of the first case; equal numbers give equal damage.
         cases: How many cases to run; None for no limit.
         seconds: How long to run; None for no limit.
     """
@@ -120,6 +121,7 @@ def run(
 
 
 def _until(seconds: float | None, cases: Iterator[str]) -> Iterator[str]:
+    """Yields cases until so many seconds have passed; None for no limit."""
     end = None if seconds is None else time.monotonic() + seconds
     for case in cases:
         if end is not None and time.monotonic() > end:

@@ -1,4 +1,4 @@
-"""Ways to damage a file; a number always gives the same damage."""
+"""Damages a file in many ways; equal numbers give equal damage."""
 
 from collections.abc import Callable
 
@@ -41,13 +41,13 @@ def truncate(data: bytearray, random: Random) -> bytearray:
 
 
 def behead(data: bytearray, random: Random) -> bytearray:
-    """Removes a piece anywhere, as where a stream was cut."""
+    """Removes a piece anywhere, as if packets of a stream were lost."""
     start, length = _piece(data, random)
     return data[:start] + data[start + length :]
 
 
 def blank(data: bytearray, random: Random) -> bytearray:
-    """Fills a piece with zeros, as where it was never written."""
+    """Fills a piece with zeros, as if that piece had never been written."""
     start, length = _piece(data, random)
     data[start : start + length] = bytes(length)
     return data

@@ -1,4 +1,4 @@
-"""Shared by the worker processes: they use damaged files, and answer what happened."""
+"""Helps worker processes, which use damaged files and answer what happened."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 REFUSED = "refused"
-_LISTED_ON = 2.0  # seconds for which the system may list a thread that has ended
+_STILL_LISTED = 2.0  # seconds for which the system may list a thread that has ended
 _LONGEST = 1000  # characters of a message
 
 
@@ -65,7 +65,7 @@ def peak_mib() -> int:
 
 def _left_open(before: tuple[int, int, int]) -> list[int]:
     """Counts the things that are open now and were not before; waits for threads that end."""
-    end = time.monotonic() + _LISTED_ON
+    end = time.monotonic() + _STILL_LISTED
     while True:
         more = [now - then for now, then in zip(_open_things(), before, strict=True)]
         if max(more) <= 0 or time.monotonic() > end:

@@ -44,7 +44,7 @@ _SETTINGS: dict[str, dict[str, Any]] = {
 
 def make_seeds(folder: Path) -> list[str]:
     """Writes the files into a folder, which must exist; returns their names."""
-    os.environ.setdefault("SVT_LOG", "0")  # the AV1 encoder talks a lot
+    os.environ.setdefault("SVT_LOG", "0")  # the AV1 encoder prints pages
     frames = moving_pictures(16)
     written = [write_video(folder / name, frames, **_SETTINGS[name]) for name in _SETTINGS]
     sample = folder / _SAMPLE.name

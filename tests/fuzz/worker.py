@@ -57,7 +57,7 @@ def _read(seeds: dict[str, bytes], scratch: Path, name: str, number: int) -> dic
 
 
 def _slide(source: Path | io.BytesIO, threads: int) -> tuple[str, ...]:
-    """Reads a video window by window, as a timeline does."""
+    """Reads a video window by window, as a timeline does; stand-ins take the model's place."""
 
     def convert(frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         return frame[:8, :8].copy()

@@ -85,7 +85,7 @@ class Adapter:
         return merged
 
     def _add(self, target: str, weight: Tensor | None, a: Tensor, b: Tensor | None) -> Tensor:
-        """``W + scale * B @ A``; for convolutions, the last axes of A are the kernel's."""
+        """Computes ``W + scale * B @ A``; a convolution's A ends with the axes of the kernel."""
         transposed = bool(self.settings.get("fan_in_fan_out"))
         if weight is not None and b is not None and min(weight.ndim, a.ndim, b.ndim) > 1:
             a, b = a.flatten(1).float(), b.flatten(1).float()
@@ -98,6 +98,7 @@ class Adapter:
         )
 
     def _scale(self, target: str, rank: int) -> float:
+        """The scale of ``B @ A`` for one weight: alpha / rank, or alpha / sqrt(rank) for rsLoRA."""
         alpha = self.settings.get("lora_alpha")
         patterns = self.settings.get("alpha_pattern") or {}
         for pattern, value in patterns.items() if isinstance(patterns, dict) else ():

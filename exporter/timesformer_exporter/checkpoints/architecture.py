@@ -34,8 +34,9 @@ def infer_config(
 ) -> tuple[TimesformerConfig, list[str]]:
     """Infers the configuration of a checkpoint, and says in sentences what was assumed.
 
-    The number of frames and the frame size are those of the embeddings where these tell them, even
-    if the options ask for others: the embeddings are resized later. ``id2label`` is None.
+    Where the embeddings tell the number of frames and the frame size, the configuration has these
+    numbers, even if the options ask for others: the loader resizes the embeddings later.
+    ``id2label`` is None.
 
     Args:
         tensors: The model's tensors, by Hugging Face's names.
@@ -85,7 +86,7 @@ def match_embeddings(
         config: The configuration as read.
         stated: The names of the fields that the file has; the other fields are only defaults.
         tensors: The model's tensors, by Hugging Face's names.
-        given: The user's options; the embeddings are resized to them later.
+        given: The user's options; the loader resizes the embeddings to them later.
         source: The name of the file that has the configuration, for messages.
 
     Returns:

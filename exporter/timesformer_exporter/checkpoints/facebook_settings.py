@@ -11,13 +11,13 @@ _LINE = re.compile(r"^(\s*)(- )?(?:(\w+):)?\s*(.*)$")
 
 @dataclass(frozen=True)
 class FacebookSettings:
-    """The settings that tell more about a model than its tensors; None where one is absent.
+    """The settings that describe what a model's tensors do not; None where a setting is absent.
 
     Attributes:
         num_frames: DATA.NUM_FRAMES.
         attention_type: TIMESFORMER.ATTENTION_TYPE.
-        mean: DATA.MEAN, a number a channel.
-        std: DATA.STD, a number a channel.
+        mean: DATA.MEAN, one number for each channel.
+        std: DATA.STD, one number for each channel.
         dataset: TRAIN.DATASET, in lower case.
     """
 

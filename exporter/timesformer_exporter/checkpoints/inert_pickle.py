@@ -3,8 +3,8 @@
 A pickle is a program that imports and calls what it names, and training states name much besides
 tensors: optimizers, configurations, paths, numpy scalars. This reader walks through the opcodes
 and builds containers, numbers and strings, a StoredTensor for a tensor, and a SavedObject for
-every other object. It imports nothing and calls nothing outside this file. It hashes strings and
-small integers only, since hashing nested tuples can take for ever.
+every other object. It imports and calls nothing that a pickle names. It hashes strings and small
+integers only, since hashing nested tuples can take for ever.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class _PickleMachine:
         self.stack.append(self.memo[index])
 
     def extend(self, items: list[Any]) -> None:
-        if isinstance(self.stack[-1], list):  # an object can do anything with its items
+        if isinstance(self.stack[-1], list):  # else an object, whose class decides what items mean
             self.stack[-1].extend(items)
 
     def set_items(self, items: list[Any]) -> None:
@@ -229,7 +229,7 @@ def _tensor_of_type(*arguments: Any) -> StoredTensor | None:
 
 
 def _tensor_of_class(function: object, _: object, arguments: object, *__: object) -> object:
-    """Makes a plain tensor of one that has a subclass or attributes."""
+    """Makes a plain tensor in place of one of a subclass, or one with attributes of its own."""
     if function != "torch._utils _rebuild_tensor_v2" or not isinstance(arguments, tuple):
         return None
     return _tensor(*arguments)

@@ -74,7 +74,7 @@ def _parameters(prefix: str) -> dict[str, str]:
 
 
 def _packed(huggingface_by_mmaction2: Mapping[str, str]) -> dict[str, str]:
-    """Names of the packed q, k, v of ``nn.MultiheadAttention``; Hugging Face packs them alike."""
+    """Maps the packed q, k, v of ``nn.MultiheadAttention``; Hugging Face packs in equal order."""
     return {
         f"{_MMACTION2}{theirs}.attn.in_proj_{kind}": f"{_LAYER}{huggingface}.attention.qkv.{kind}"
         for theirs, huggingface in huggingface_by_mmaction2.items()
@@ -118,8 +118,8 @@ _PEFT_COPY = re.compile(r"(?<=\.)modules_to_save\.[^.]+\.")  # trained in place 
 _PEFT_ORIGINAL = re.compile(r"(?<=\.)original_module\.")
 _PEFT_ADAPTER = re.compile(r"\.lora_\w+(?:\.|$)")
 
-# Parts of the names of tensors that training loops keep beside the model's: of losses, metrics,
-# averages.
+# Parts of the names of tensors that are not the model's: training loops keep those of losses,
+# metrics and averages beside the model's tensors.
 _BESIDE_MODEL = re.compile(
     r"(?:^|[._])(?:criterion|criteria|loss(?:es|_fn)?|metrics?|acc|accuracy|auroc|f1|n_averaged|ema"
     r"|optimizers?|schedulers?|steps?)(?:[._]|$)"

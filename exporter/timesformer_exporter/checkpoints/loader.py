@@ -192,7 +192,7 @@ class _Loader:
         self.preprocessor: Path | None = None  # the file that describes the preprocessing
 
     def load(self) -> Checkpoint:
-        """Reads the tensors, renames, checks and converts them, in this order."""
+        """Reads, renames, checks and converts the tensors, in this order."""
         file = self._read_weights(self.files)
         originals = without_wrappers(file.tensors, self.files.name)
         originals = self._choose_model(file, originals)
@@ -467,15 +467,15 @@ def _find_base(
 def _base_files(adapter: Adapter, is_on_hub: bool, local_files_only: bool) -> CheckpointFiles:
     """Finds the files of an adapter's base model.
 
-    An adapter from the Hub is a stranger's: its base model is looked up on the Hub only, never as a
-    path of this machine.
+    A stranger may have made an adapter on the Hub. So the base model of such an adapter is looked
+    up on the Hub only, never as a path of this machine.
     """
     if is_on_hub:
         return find_on_hub(adapter.base, adapter.revision, local_files_only)
     try:
         is_local = Path(adapter.base).exists()
     except OSError:
-        is_local = True  # find_files, below, raises the error that explains it
+        is_local = True  # find_files, below, raises an error with the reason
     return find_files(adapter.base, None if is_local else adapter.revision, local_files_only)
 
 
@@ -521,7 +521,10 @@ def _height_width(image_size: int | tuple[int, int] | None) -> tuple[int, int] |
 
 
 def _contradictions(config: TimesformerConfig, settings: FacebookSettings) -> list[str]:
-    """One sentence for each setting of the trainer that contradicts the tensors, which decide."""
+    """Makes a sentence for each setting of the trainer that contradicts the tensors.
+
+    The tensors decide.
+    """
     # Space-only models have no time embedding that could tell the number of frames.
     frames = None if config.attention_type == "space_only" else config.num_frames
     notes = [

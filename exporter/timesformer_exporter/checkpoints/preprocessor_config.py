@@ -27,8 +27,8 @@ _PROCESSOR_FIELDS = (
     "video_processor_type",
 )
 
-# Mean and standard deviation of each channel. Hugging Face took over those of the authors' models;
-# mmaction2's are 127.5 of 255.
+# Mean and standard deviation of each channel, by format. Hugging Face uses the numbers of the
+# authors' models; mmaction2 uses 127.5 for pixels from 0 to 255.
 _MEAN_STD = {
     "huggingface": (0.45, 0.225),
     "facebook": (0.45, 0.225),
@@ -116,7 +116,7 @@ def with_image_size(preprocessing: Mapping[str, Any], size: tuple[int, int]) -> 
 
 
 def _is_writable(value: object) -> bool:
-    """True where JSON can express a value; Python also reads NaN and infinity, which it cannot."""
+    """True where JSON can express a value; Python also reads NaN and infinity, JSON has neither."""
     try:
         json.dumps(value, allow_nan=False)
     except ValueError:

@@ -93,13 +93,13 @@ def read_saved_file(path: Path) -> SavedFile:
         zipfile.BadZipFile, struct.error: The file is broken.
     """
     with path.open("rb") as file:
-        # Torch takes memory only that it may write to; ACCESS_COPY never writes to the file.
+        # torch.frombuffer takes writable memory only; with ACCESS_COPY no write reaches the file.
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     return _read_zip(path, data) if data[: len(ZIP_MAGIC)] == ZIP_MAGIC else _read_stream(data)
 
 
 class _LimitedReads(io.FileIO):
-    """A file that refuses large reads: zipfile reads the list of entries of an archive at once."""
+    """A file that refuses large reads: zipfile reads the whole list of an archive's entries."""
 
     def read(self, size: int | None = -1, /) -> Any:
         if size is not None and size > _MOST_DIRECTORY_BYTES:

@@ -70,7 +70,7 @@ def _joined(prefix: str, name: str) -> str:
 
 
 def _is_plain(value: object) -> bool:
-    """True for one of JSON's types, a list of such, or a dict by strings such as the labels."""
+    """True for a plain value, a list of plain values, or a dict of strings such as the labels."""
     if isinstance(value, dict):
         return all(isinstance(label, str) for label in value.values())
     items = value if isinstance(value, list | tuple) else [value]

@@ -79,7 +79,7 @@ def check_names_and_shapes(
 
 
 def check_memory(tensors: Mapping[str, Tensor], files: Iterable[Path], model: str) -> None:
-    """Refuses tensors that repeat the values of a small file into a huge model.
+    """Refuses tensors that expand a small file into a huge model, by strides of 0 for example.
 
     Raises:
         InvalidCheckpointError: In float32 the tensors take over 32 times the bytes of the files.

@@ -55,7 +55,7 @@ class TensorFile:
         settings: The trainer's settings as text, where the file has them (key ``cfg``).
         config: The values of the model's own configuration, where the whole model was saved.
         has_other_objects: True where the file also carries objects, which were not loaded.
-        where: The key of the tensors in the file; empty where the file has no other tensors.
+        where: The key of the tensors in the file; empty where they are not under a key.
         is_averaged: True where the tensors are an average over training steps (EMA).
         had_choice: True where the file has both raw and averaged weights, so that the option
             ``weights`` has chosen between them already.
@@ -73,7 +73,7 @@ class TensorFile:
 
 
 def read_tensor_file(path: Path, weights: str | None = None) -> TensorFile:
-    """Reads the model's tensors from a file; its content, not its name, tells the format.
+    """Reads the model's tensors from a file; the first bytes, not the name, tell its format.
 
     Nothing in the file is executed or imported.
 
@@ -115,7 +115,7 @@ def _refuse_other_files(path: Path, head: bytes) -> None:
         raise InvalidCheckpointError(
             f"{path} is a web page, not a checkpoint; download the file itself"
         )
-    # Only the magic of the first header: tarfile would unpack a file to look at it.
+    # Only the first header's magic is read: tarfile would decompress a file to look at it.
     if head[257:262] == b"ustar":
         raise InvalidCheckpointError(
             f"{path} is a tar archive, as PyTorch wrote before 0.1.10 or as others pack files; "

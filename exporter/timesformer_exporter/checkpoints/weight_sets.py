@@ -42,6 +42,7 @@ _SWAPPED = (
     ("message_hub", "ema_state_dict"),  # MMEngine
 )
 
+# The name of a model's CLS token in any format; group 1 is the prefix of that model's names.
 _CLS_TOKEN = re.compile(
     r"((?:.*?\.)??)(?:timesformer\.embeddings\.|embeddings\.|backbone\.)?cls_token", re.DOTALL
 )
@@ -56,7 +57,7 @@ class WeightSet:
 
     Attributes:
         tensors: The tensors, by name.
-        where: The key or prefix of the tensors in the file; empty where the file has no others.
+        where: The key or prefix of the tensors in the file; empty for tensors without one.
         is_averaged: True for an average over training steps.
     """
 
@@ -161,7 +162,7 @@ def _described(found: WeightSet) -> str:
 
 
 def _tensors(value: object, inner: tuple[str, ...] = ()) -> dict[str, StoredTensor]:
-    """The tensors of a state dict or of a whole model, or of one under an ``inner`` key of it."""
+    """The tensors of a state dict or a whole model, which may be under an ``inner`` key."""
     values = [value]
     if isinstance(value, dict):
         values += [value[key] for key in inner if key in value]

@@ -2,8 +2,8 @@
 
 ONNX Runtime's CPU kernel of the standard operator keeps all attention probabilities in memory:
 118 MB for each layer of joint attention over 8 frames. ONNX Runtime's own operator
-MultiHeadAttention computes them in blocks that fit the cache, which is a third faster there. Below
-some 300 tokens both operators take equally long.
+MultiHeadAttention computes the probabilities in blocks that fit the cache, and is a third faster on
+such sequences. Below some 300 tokens both operators take equally long.
 """
 
 from __future__ import annotations

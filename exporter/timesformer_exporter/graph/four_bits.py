@@ -1,7 +1,7 @@
 """Makes the q4 variant: ONNX Runtime's operator MatMulNBits, with weights that GPTQ quantized.
 
-The operator computes in float. Products in int8 (``accuracy_level`` 4) would take 1.25 times as
-long for as many tokens as a clip has, and be less accurate.
+The operator computes in float. With ``accuracy_level`` 4 it would compute in int8, which takes 1.25
+times as long for as many tokens as a clip has, and is less accurate.
 """
 
 from __future__ import annotations

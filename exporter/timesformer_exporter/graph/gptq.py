@@ -119,7 +119,7 @@ def pack(nibbles: Bytes) -> Bytes:
 def _corrections(gram: Matrix) -> npt.NDArray[np.float64]:
     """The change of the later weights for the error of each weight: upper triangular [K, K].
 
-    It is the Cholesky factor of the inverse of the damped Gram matrix.
+    This matrix is the Cholesky factor of the inverse of the damped Gram matrix.
     """
     damped = gram.astype(np.float64)
     diagonal = np.einsum("ii->i", damped)

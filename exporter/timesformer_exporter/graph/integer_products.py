@@ -24,18 +24,18 @@ from timesformer_runtime.model.device import one_line, ort_errors
 from timesformer_exporter.errors import UnquantizedWeightError
 from timesformer_exporter.folder import writing
 
-# Parts of the names of weights that stay in float on purpose: the classifier (0.3 % of the work,
-# and it sets the scale of the logits), and the patch embedding where it is a convolution, because
-# ONNX Runtime's integer convolution is slow.
+# Parts of the names of weights that stay in float on purpose: those of the classifier, which does
+# 0.3 % of the work and sets the scale of the logits; and of the patch embedding where it is a
+# convolution, because ONNX Runtime's integer convolution is slow.
 _PATCH_EMBEDDING = "patch_embeddings"
 _FLOAT_ON_PURPOSE = ("classifier", _PATCH_EMBEDDING)
 
 _INTEGER_PRODUCTS = ("MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul")
 _CONVOLUTIONS = ("Conv", "FusedConv")
-# Operators on embeddings, which are matrices but are only added to tokens or set before them.
+# Operators on embeddings. These are matrices, too, but are only added to tokens or put before them.
 _NOT_PRODUCTS = ("Add", "Concat", "Expand")
 _X86 = ("x86_64", "amd64")
-_SAFE_WEIGHT = 64  # the sum of two products of it with 255 fits into signed 16 bits
+_SAFE_WEIGHT = 64  # 2 * 64 * 255 fits into signed 16 bits
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
 
 
@@ -52,7 +52,7 @@ class IntegerProducts:
     float_weights: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """For export_report.json."""
+        """The values for export_report.json."""
         return dataclasses.asdict(self)
 
 
@@ -129,7 +129,7 @@ def check_against_overflow(path: Path) -> None:
     Raises:
         UnquantizedWeightError: Some of the products would overflow with that option, too.
     """
-    if platform.machine().lower() not in _X86:  # other processors neither have nor need the option
+    if platform.machine().lower() not in _X86:  # only x86 has the option, and needs it
         return
     graph = _optimised(path, {"session.x64quantprecision": "1"})
     signed = {
@@ -204,7 +204,8 @@ def _optimised(path: Path, entries: Mapping[str, str] = MappingProxyType({})) ->
         with (
             writing(path),
             tempfile.TemporaryDirectory(dir=path.parent) as folder,
-            writing(path, size=path.stat().st_size),  # before the temporary file is gone
+            # Inside, so that it tries the disk while the temporary file still takes its room.
+            writing(path, size=path.stat().st_size),
         ):
             options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
             onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

@@ -20,7 +20,7 @@ _MADE_WITH = ("timesformer-onnx", "torch", "onnx", "onnxscript")
 def made_with() -> dict[str, str]:
     """The versions of the packages that take part in an export."""
     versions = {package: version(package) for package in _MADE_WITH}
-    # onnxruntime can come from one of two packages, onnxruntime and onnxruntime-gpu.
+    # The module onnxruntime comes from the package onnxruntime or from onnxruntime-gpu.
     return versions | {"onnxruntime": onnxruntime.__version__}
 
 
@@ -43,7 +43,7 @@ def metadata(
     source: Source,
     golden: Mapping[str, Any],
 ) -> dict[str, str]:
-    """The ``metadata_props`` of a file: JSON, but for the plain words format, task and input."""
+    """The ``metadata_props`` of a file; all values but format, task and input are JSON."""
     return {
         "timesformer_onnx.format": FORMAT,
         "task": task,

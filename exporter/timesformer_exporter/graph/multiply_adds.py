@@ -15,8 +15,8 @@ from timesformer_exporter.model.timesformer import TimesformerForVideoClassifica
 class MultiplyAdds:
     """Multiply-adds for one clip.
 
-    They count matrix products, attention's included, and convolutions, but not operations that
-    work element by element.
+    The numbers include matrix products, also those of attention, and convolutions. They do not
+    include operations that work element by element.
 
     Attributes:
         original: The multiply-adds of the model as published.
@@ -28,7 +28,13 @@ class MultiplyAdds:
 
 
 def count_multiply_adds(config: TimesformerConfig, task: str, *, rewritten: bool) -> MultiplyAdds:
-    """Counts for a model and for its graph, which is the inference form if ``rewritten``."""
+    """Counts the multiply-adds of a model and of its graph.
+
+    Args:
+        config: The model's configuration.
+        task: ``video-classification`` or ``feature-extraction``.
+        rewritten: True where the graph is the inference form, False where it is the model itself.
+    """
     with torch.device("meta"):
         model = TimesformerForVideoClassification(config).eval()
         original = _count(model, config)

@@ -42,14 +42,14 @@ def write_variant(
     int8_target: str = "vnni",
     clips: Iterable[Array] = (),
 ) -> IntegerProducts | None:
-    """Writes a variant of a float32 graph; its metadata are the graph's and the entry ``dtype``.
+    """Writes a variant of a float32 graph, with the graph's metadata and the entry ``dtype``.
 
     Args:
         source: The float32 graph.
         target: The file to write.
         dtype: ``int8``, ``fp16`` or ``q4``.
-        int8_target: Only for int8: ``vnni`` for weights of 8 bits, ``avx2`` for weights of 7 bits.
-            The metadata keep it.
+        int8_target: Only for int8: ``vnni`` for weights of 8 bits, ``avx2`` for weights of 7 bits;
+            also written into the metadata.
         clips: Only for q4: the clips that the weights are fit to. Each is the graph's input for one
             clip, without the batch axis.
 
@@ -133,7 +133,8 @@ def _drop_types_of_weights(graph: onnx.ModelProto) -> None:
 def _integer_nodes(graph: onnx.ModelProto) -> list[str]:
     """The names of the products to quantize.
 
-    A list of the nodes to leave out would need the names that the quantizer gives to nodes.
+    (The quantizer also takes a list of nodes to leave out. It would compare that list with names
+    that it makes itself.)
     """
     return [
         node.name
@@ -146,7 +147,8 @@ def _integer_nodes(graph: onnx.ModelProto) -> list[str]:
 def _quiet() -> Iterator[None]:
     """Keeps the quantizers' advice, which does not apply here, off the screen.
 
-    Importing the quantizers also configures the root logger of the whole program; that is undone.
+    The import of the quantizers also configures the root logger of the whole program. The end of
+    the block restores that logger.
     """
     root, before = logging.root, logging.root.manager.disable
     level, handlers = root.level, list(root.handlers)

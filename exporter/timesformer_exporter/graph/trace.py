@@ -29,9 +29,8 @@ _ATTENTIONS = {
     "joint_space_time": ("attentions",),
     "space_only": ("spatial_attentions",),
 }
-_LARGEST_SINGLE_FILE = 1_900_000_000
-# torch would take a batch of 1 for a constant.
-_TRACED_BATCH = 2
+_LARGEST_SINGLE_FILE = 1_900_000_000  # bytes of weights; protobuf's limit is 2 GiB
+_TRACED_BATCH = 2  # torch would take a batch of 1 for a constant
 
 
 @dataclass(frozen=True)
@@ -137,7 +136,7 @@ def trace(
             output_names=list(output_names),
             opset_version=opset,
             verbose=False,
-            artifacts_dir=artifacts,  # where a failed export writes a report; default: here
+            artifacts_dir=artifacts,  # for the report of a failed export; else the current folder
         )
     assert program is not None  # noqa: S101 (None is only returned by the legacy exporter)
     _drop_stack_traces(program)
@@ -163,7 +162,7 @@ def save_graph(graph: onnx_ir.Model, path: Path) -> None:
 def _drop_stack_traces(program: torch.onnx.ONNXProgram) -> None:
     """Drops the stack traces that torch keeps at every node.
 
-    They are half of a small file, and tell paths of this machine.
+    Stack traces are half of a small file, and they contain paths of this machine.
     """
     for node in program.model.graph.all_nodes():
         node.metadata_props.clear()
@@ -180,7 +179,8 @@ def _example(
         shape = (_TRACED_BATCH, config.num_frames, config.num_channels, height, width)
         return torch.zeros(shape), axes
     axes |= {2: torch.export.Dim("height", min=1), 3: torch.export.Dim("width", min=1)}
-    # Sides that differ from each other and from the model's: torch takes none for a constant.
+    # Sides that differ from each other and from the model's, so that torch takes none of them for a
+    # constant.
     shape = (_TRACED_BATCH, config.num_frames, height + 10, width + 22, 3)
     return torch.zeros(shape, dtype=torch.uint8), axes
 

@@ -16,7 +16,7 @@ ATTENTION_TYPES = ("divided_space_time", "joint_space_time", "space_only")
 ACTIVATIONS = ("gelu", "relu", "selu", "gelu_new")
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
 
-_MOST = 1_000_000  # limit of every number: far above all models, and products do not overflow
+_MOST = 1_000_000  # limit of every number: far above all models, so small that no product overflows
 _MOST_LAYERS = 512  # building a layer takes milliseconds; the largest transformers have about 100
 _POSITIVE_INTEGERS = (
     "num_channels",
@@ -179,7 +179,7 @@ def _positive_integer(name: str, value: object) -> int:
 def _check_number(name: str, value: object, *, lowest: float, highest: float) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidConfigError(f"{name} is {quoted(value)}; it must be a number")
-    if not lowest <= value <= highest:  # true for NaN, too
+    if not lowest <= value <= highest:  # this refuses NaN, too
         raise InvalidConfigError(
             f"{name} is {quoted(value)}; it must be from {lowest} to {highest}"
         )

@@ -2,22 +2,22 @@
 
 All rewrites are exact, but for rounding.
 
-- The patch embedding is one matrix product over flattened patches. For uint8 frames its weights
-  include rescaling and normalisation, which are linear, too.
+- The patch embedding is one matrix product over flattened patches. For uint8 frames the weights of
+  that product include rescaling and normalisation, which are linear, too.
 - The position embedding of CLS is added to CLS in advance. The position embeddings of patches and
   the time embeddings are added one after the other at run time: a constant with their sums would be
   as large as a clip's tokens, 58 MB for 96 frames.
 - Queries, keys and values have a projection each, instead of a packed one whose output must be
   split. The queries' weights include the scale of attention.
-- Nothing stands between the temporal output projection and ``temporal_dense``: one matrix does
-  both.
+- The temporal output projection and ``temporal_dense`` follow each other directly: one matrix
+  replaces both.
 - A classifier reads only the CLS token, so the last layer computes only CLS: one query for each
   frame or clip, and the MLP for one token.
 - Divided layers keep the tokens frame by frame, each frame with a copy of CLS, as spatial attention
-  needs them. Temporal attention takes the very same tensor as sequences of T frames, with h heads
-  for each position in a frame. So no tokens are split, transposed or concatenated, which would cost
-  as much as the attention itself. Temporal attention also changes the copies of CLS, so they are
-  set back after it. After spatial attention, all copies get the mean of its results.
+  needs them. Temporal attention reshapes that tensor to sequences of T frames, with h heads for
+  each position in a frame. So no tokens are split, transposed or concatenated, which would cost as
+  much as the attention itself. Temporal attention also changes the copies of CLS; the layer then
+  restores them. After spatial attention, all copies of CLS get the mean over the frames.
 
 Shapes as in ``timesformer.py``: B clips, T frames, N patches a frame, D hidden size, h heads.
 """
@@ -283,7 +283,7 @@ class _DividedInferenceLayer(_InferenceLayer):
             context = self._mean_over_frames(self.attention.context(normed[:, :1], normed)[:, 0])
             return self.mlp(self._mean_over_frames(cls) + self.attention.output(context))
         attention = self.attention(normed)
-        # Spatial attention adds something else to CLS in each frame; CLS gets the mean of it.
+        # Spatial attention changes each frame's copy of CLS differently; all get the mean.
         mean = self._mean_over_frames(cls + attention[:, 0])
         cls = mean.expand(-1, self.num_frames, -1).flatten(0, 1)
         return self.mlp(self._with_cls(tokens + attention, cls))

@@ -1,12 +1,12 @@
 """TimeSformer in PyTorch: "Is Space-Time Attention All You Need for Video Understanding?".
 
-Bertasius, Wang and Torresani, 2021 (https://arxiv.org/abs/2102.05095). The modules carry the
-names of Hugging Face's implementation, so that its state dicts load. Where that differs from the
-authors' code (facebookresearch/TimeSformer), this model computes as the authors' code does.
+Bertasius, Wang and Torresani, 2021 (https://arxiv.org/abs/2102.05095). The modules have the names
+of Hugging Face's implementation, so that its state dicts load. Where that implementation differs
+from the authors' code (facebookresearch/TimeSformer), this model follows the authors' code.
 
 Shapes are written with B clips, T frames, N = H'*W' patches a frame, D hidden size, h heads.
-The first token is CLS. Token ``1 + p*T + t`` is patch p in frame t: all frames of a patch follow
-each other.
+The first token is CLS. Token ``1 + p*T + t`` is patch p in frame t, so the tokens of one patch in
+all frames follow each other.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ class Proof:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """For export_report.json."""
+        """The values for export_report.json."""
         return {
             "fidelity": self.fidelity.to_dict(),
             "variants": [variant.to_dict() for variant in self.variants],

@@ -1,7 +1,7 @@
 """The gate: measures how far a variant in reduced precision is from PyTorch in float32.
 
-The outputs of a variant differ from PyTorch's. The gate judges what users see of that: how the
-clips' outputs differ from each other, and the first labels.
+The outputs of a variant always differ from PyTorch's. The gate judges the differences that users
+see: in how the outputs of several clips differ from each other, and in the first labels.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class VariantFidelity:
         top1: Share of clips with the same first label; None for features.
         decided_top1: Share of clips with the same first label, among the clips that PyTorch decides
             clearly: its first label leads the second by more than twice the typical error. 1 where
-            there is no such clip; None for features. (Twice the largest error would not do: a clip
-            with a large error would excuse itself.)
+            there is no such clip; None for features. (Twice the largest error would be a bad limit:
+            it would leave out the very clips whose labels a large error changes.)
         top5: Share of clips with the same five first labels, in any order; None for features.
         decided_top5: Share of clips with the same five first labels, among the clips where
             PyTorch's fifth label leads the sixth by more than twice the typical error. 1 where

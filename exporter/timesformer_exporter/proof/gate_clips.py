@@ -66,8 +66,8 @@ class GateReference:
 
         Args:
             name: The graph's input: ``frames`` (as read) or ``pixel_values`` (preprocessed).
-            mirrored: Exchange left and right. A variant is fit to the mirrored clips, so that the
-                clips that judge it are new to it.
+            mirrored: Exchange left and right. The export fits variants to the mirrored clips, so
+                that the gate measures variants on other clips than those of the fit.
         """
         for clip in self.clips:
             frames = np.ascontiguousarray(clip.read()[:, :, ::-1]) if mirrored else clip.read()
@@ -111,7 +111,7 @@ def gate_reference(
         preprocessing: The model's preprocessing.
         clips: The clips from ``gate_clips``. Of clips with equal frames only the first is used.
         on_clip: Called with the clip's number, from 1, before each clip.
-        calibrating: Makes the context manager in which PyTorch runs a calibration video.
+        calibrating: Returns a context manager; PyTorch runs each calibration video inside one.
     """
     index = list(module.output_names).index(output)
     used: list[GateClip] = []

@@ -52,7 +52,7 @@ def export_report(
         options: The options of the export.
         proof: How the files compare with PyTorch.
         multiply_adds: Multiply-adds for one clip.
-        calibration: How the variants were calibrated; None for not at all.
+        calibration: How the model was calibrated; None where it was not.
         integer_products: The matrix products that the int8 file computes in integers; None
             without an int8 file.
         seconds: The time that each step took.

@@ -1,4 +1,4 @@
-"""ONNX Runtime as it comes, but for the number of threads."""
+"""ONNX Runtime with its own defaults, except for the number of threads."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.benchmarks.worker import Run
 def load(model: Path, threads: int, options: Mapping[str, Any]) -> Run:
     """Loads an ``.onnx`` file.
 
-    ``options`` are attributes of ``SessionOptions`` and, with a dot, configuration entries.
+    ``options`` are attributes of ``SessionOptions``; names with a dot are configuration entries.
     """
     session_options = onnxruntime.SessionOptions()
     session_options.intra_op_num_threads = threads

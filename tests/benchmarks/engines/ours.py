@@ -1,4 +1,4 @@
-"""This project's session, as its command makes it."""
+"""This project's session, as ``timesformer classify`` makes it."""
 
 from __future__ import annotations
 

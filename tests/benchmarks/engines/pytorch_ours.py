@@ -1,4 +1,4 @@
-"""PyTorch with this project's model: the reference where transformers' departs from the paper's."""
+"""PyTorch with this project's model: the reference where transformers differs from the paper."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def write_base(folder: Path) -> Path:
 
 
 def write_adapter(folder: Path, base: object, tensors: State, **settings: Any) -> Path:
-    """As ``model.save_pretrained(folder)`` of PEFT writes it."""
+    """Writes an adapter as PEFT's ``model.save_pretrained(folder)`` does."""
     folder.mkdir()
     config: dict[str, Any] = {
         "peft_type": "LORA",
@@ -100,7 +100,7 @@ def test_factors_are_merged_and_all_else_stays(tmp_path: Path) -> None:
 
 
 def test_the_change_is_what_lora_computes(tmp_path: Path) -> None:
-    """Against the layer W x + scale B A x, on inputs."""
+    """Compares the merged layer with W x + scale B A x on random inputs."""
     tensors = factors(QKV, (4, 32), (96, 4))
     folder = write_adapter(tmp_path / "lora", write_base(tmp_path / "base"), tensors)
     inputs = torch.randn(5, 32, dtype=torch.float64)  # so that only the merge rounds
@@ -271,7 +271,7 @@ def test_a_wrapped_model_with_adapters_says_how_to_merge_them(tmp_path: Path) ->
 
 
 def test_against_peft_itself(tmp_path: Path) -> None:
-    """Where PEFT is installed: the merged weights are the same bits."""
+    """Where PEFT is installed, the merged weights equal PEFT's bit for bit."""
     peft = pytest.importorskip("peft")
     settings: list[dict[str, Any]] = [
         {"target_modules": ["qkv"], "bias": "lora_only"},

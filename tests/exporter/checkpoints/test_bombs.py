@@ -1,4 +1,4 @@
-"""Small files that announce much: refused in seconds, without the memory that they announce."""
+"""Small files that state huge sizes: refused in seconds, without memory of these sizes."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from tests.checkpoint_samples import random_model, tiny_config, to_facebook
 MIB = 1 << 20
 MEMORY = 512 * MIB  # of address space, beyond what the imports take
 LARGE = 600 * MIB
-SECONDS = 60  # for one file; each takes a few seconds, on a machine that does nothing else
+SECONDS = 60  # for one file; each takes a few seconds on an idle machine
 
-# In a process of its own: what runs in C heeds neither signals nor exceptions, only a kill.
+# Runs in a process of its own, because code in C obeys neither signals nor exceptions, only a kill.
 READ = f"""
 import json, resource, sys
 from pathlib import Path
@@ -112,7 +112,7 @@ def tar_header(path: Path, kind: bytes, size: int, content: bytes = b"") -> None
 
 
 def many_entries(path: Path) -> None:
-    """A zip archive with a list of entries that is all there, 17 MB of it."""
+    """A zip archive whose list of entries really has 17 MB."""
     entry = struct.pack("<4s6H3I5H2I", b"PK\1\2", *[0] * 9, 5, *[0] * 6) + b"abcde"
     count = 17 * MIB // len(entry) + 1
     end = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, count % 65536, count % 65536, *[0] * 3)
@@ -133,7 +133,7 @@ def stated_storage(write: Callable[[Path, bytes], None]) -> Callable[[Path], Non
 
 
 def repeated_numbers(path: Path) -> None:
-    """Layers of one number each, which strides of 0 make huge."""
+    """Layers that store one number each; strides of 0 expand each to a huge tensor."""
     config = tiny_config(hidden_size=4096, intermediate_size=8192, num_attention_heads=64)
     shapes = {name: tensor.shape for name, tensor in empty_model(config).state_dict().items()}
     state = {name: torch.zeros(1).expand(shape) for name, shape in shapes.items()}
@@ -242,7 +242,7 @@ class Reader:
 
 @pytest.fixture(scope="module")
 def readers() -> Iterator[list[Reader]]:
-    """The reader in use, if any."""
+    """The reader processes; the last one reads the files, and a test starts it where it died."""
     used: list[Reader] = []
     yield used
     for reader in used:
@@ -256,7 +256,7 @@ def said_of(path: Path, readers: list[Reader]) -> str:
     message = readers[-1].said_of(path)
     assert path.name in message
     assert "\n" not in message
-    assert "frames" not in message  # those would not help
+    assert "frames" not in message  # fewer frames would not help
     return message
 
 

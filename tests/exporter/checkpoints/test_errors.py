@@ -1,4 +1,4 @@
-"""Checkpoints that cannot be loaded: one clear line each, naming the thing and the remedy."""
+"""Checkpoints that cannot be loaded: each gives one line with the fault and the remedy."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def refusal(error: type[ExportError], model: str | Path, **options: Any) -> str:
     return message
 
 
-# What is where the checkpoint should be
+# Other things at the path of the checkpoint
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_a_revision_of_a_local_model(tmp_path: Path) -> None:
     assert "`revision` is main" in said
 
 
-# Files that are none, or broken
+# Files that are not checkpoints, or broken
 
 
 def git_lfs_pointer(path: Path) -> None:
@@ -432,7 +432,7 @@ def test_settings_for_other_channels_than_the_model_has(tmp_path: Path) -> None:
     assert "DATA.MEAN" in refusal(InvalidCheckpointError, path, attention_heads=2)
 
 
-# What tensors cannot tell
+# Values that the tensors do not tell
 
 
 def test_heads_that_cannot_be_guessed(tmp_path: Path) -> None:

@@ -294,7 +294,7 @@ def test_mmaction2_files(tmp_path: Path, attention_type: str, zipped: bool) -> N
 
 @torch.no_grad()
 def test_a_packed_projection_of_mmaction2_attends_as_its_multihead_attention_does() -> None:
-    """Against nn.MultiheadAttention itself, whose in_proj rows the key map relies on."""
+    """Compares with nn.MultiheadAttention; the key map relies on the order of its in_proj rows."""
     torch.manual_seed(0)
     theirs = torch.nn.MultiheadAttention(32, 2, batch_first=True)
     for parameter in theirs.parameters():
@@ -361,7 +361,7 @@ def test_a_folder_with_one_other_file_of_weights(tmp_path: Path, name: str) -> N
 
 
 def test_heads_of_hugging_face_files_without_configuration(tmp_path: Path) -> None:
-    """Any number may have been configured, unless the size is that of the published models."""
+    """A configuration may have any number of heads; only the published models' size tells it."""
     config = tiny_config(hidden_size=128)
     path = tmp_path / "model.safetensors"
     save_file(random_model(config).state_dict(), path)

@@ -18,8 +18,8 @@ from safetensors.torch import save_file
 from tests.checkpoint_samples import random_clips, random_model, tiny_config, to_facebook
 from tests.hub_server import TOKEN, HubServer, Repository
 
-# huggingface_hub reads its variables when it is imported, hence a process of its own; one for
-# all loads, for torch takes a while to import.
+# huggingface_hub reads its variables when it is imported, so it needs a process of its own. All
+# loads share one process, because the import of torch takes a while.
 CLIENT = """
 import json, sys, time
 from timesformer_exporter.checkpoints import build_model, load_checkpoint

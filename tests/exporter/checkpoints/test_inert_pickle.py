@@ -105,7 +105,7 @@ def test_tensors_of_a_training_state_are_read_bit_by_bit(
 
 
 def same_bytes(one: Tensor, other: Tensor) -> bool:
-    """Torch does not compare all types."""
+    """Compares tensors, also of a type for which torch has no comparison."""
     if one.dtype == torch.float8_e5m2:
         one, other = one.view(torch.uint8), other.view(torch.uint8)
     return torch.equal(one, other)
@@ -320,9 +320,9 @@ def test_a_compressed_storage_is_refused(tmp_path: Path) -> None:
 def test_a_zip_archive_with_two_directories_is_read_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its end states where one directory is; zipfile takes the one that lies before the end.
+    """The end of the archive gives the offset of one directory; zipfile reads another one.
 
-    A reader that checks with the one and loads with the other would run the TorchScript.
+    A reader that checks the one and loads the other would run the TorchScript.
     """
     program = io.BytesIO()
     with zipfile.ZipFile(program, "w") as archive:

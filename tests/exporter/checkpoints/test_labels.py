@@ -1,4 +1,4 @@
-"""Names of classes from a file: lines, and JSON in the three shapes that are around."""
+"""Names of classes from a file: lines, and JSON in three shapes."""
 
 from __future__ import annotations
 

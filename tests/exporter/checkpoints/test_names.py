@@ -35,7 +35,7 @@ def is_the_model(checkpoint: Checkpoint) -> bool:
 
 
 def within(mark: str, at: int) -> Callable[[State], State]:
-    """The mark stands in every name, as its part number ``at``."""
+    """Returns a function that inserts a wrapper's mark into every name, as part number ``at``."""
 
     def insert(name: str) -> str:
         parts = name.split(".")

@@ -1,4 +1,4 @@
-"""Checkpoints with raw and averaged weights: which are exported, and that it is said."""
+"""Checkpoints with raw and averaged weights: the choice between them, and the note about it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def is_of(checkpoint: Checkpoint, state: State) -> bool:
 
 RAW_FB, AVERAGE_FB = to_facebook(RAW), to_facebook(AVERAGE)
 
-# Each with the key of the raw weights and of the average. Raw is the default.
+# Each entry has the key of the raw weights and the key of the average. Raw is the default.
 RAW_FIRST: dict[str, tuple[dict[str, Any], str, str]] = {
     "timm": ({"state_dict": RAW_FB, "state_dict_ema": AVERAGE_FB}, "state_dict", "state_dict_ema"),
     "torchvision": ({"model_ema": AVERAGE_FB, "model": RAW_FB, "epoch": 3}, "model", "model_ema"),
@@ -74,7 +74,7 @@ RAW_FIRST: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
 }
 
-# Trainers that put the average in place of the model: it is the default.
+# Trainers that save the average as the model: the average is the default.
 AVERAGE_FIRST: dict[str, tuple[dict[str, Any], str, str]] = {
     "Lightning": (
         {
@@ -157,7 +157,7 @@ def test_an_average_that_is_not_there(tmp_path: Path, save: Callable[[Path], Non
 
 
 def test_an_averaged_model_alone_is_a_model(tmp_path: Path) -> None:
-    """As torch.optim.swa_utils saves it: with ``module.`` and a count beside."""
+    """torch.optim.swa_utils saves an average with ``module.`` before each name, and a count."""
     averaged = AveragedModel(random_model(tiny_config(), seed=1))
     path = tmp_path / "model.pth"
     torch.save(averaged.state_dict(), path)

@@ -1,4 +1,4 @@
-"""Calibration videos: which are taken, and what the export makes of them."""
+"""Calibration videos: the export's choice of them, and its use of them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ COMMAND = Path(sys.executable).with_name("timesformer-export")
 
 
 def _with_outliers(model: TimesformerForVideoClassification) -> TimesformerForVideoClassification:
-    """Some channels behind each LayerNorm are 50 times as large, and the next weights smaller."""
+    """Makes channels after each LayerNorm 50 times as large, and the next weights smaller."""
     with torch.no_grad():
         for number, (norm, product) in enumerate(smoothed_products(model)):
             channels = [number % 32, (number + 7) % 32]

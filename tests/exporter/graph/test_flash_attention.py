@@ -1,4 +1,4 @@
-"""Attention in blocks changes how a graph is computed, not what."""
+"""Attention in blocks changes the operators of a graph, not its results."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ RANDOM = np.random.default_rng(0)
 
 
 def _activations(rows: int, width: int) -> npt.NDArray[np.float32]:
-    """Correlated, as a layer's are, so that one weight can make up for another."""
+    """Correlated activations, like a layer's, so that one weight can correct another's error."""
     mixed = RANDOM.normal(size=(rows, 6)) @ RANDOM.normal(size=(6, width))
     return (mixed + 0.1 * RANDOM.normal(size=(rows, width))).astype(np.float32)
 
@@ -36,7 +36,7 @@ def _dequantized(values: Bytes, scales: Matrix, zeros: Bytes, block: int) -> Arr
 
 
 def _by_definition(weight: Matrix, gram: Matrix, block: int) -> Array:
-    """GPTQ as the paper derives it: each step inverts the Hessian of what is still free."""
+    """GPTQ as in the paper's derivation: each step inverts the Hessian of the free weights."""
     rest = weight.astype(np.float64)
     hessian = gram + 0.01 * np.diag(gram).mean() * np.eye(len(gram))
     scale = zero = np.zeros(0)

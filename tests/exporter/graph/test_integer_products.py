@@ -1,4 +1,4 @@
-"""The count of integer products in ONNX Runtime's optimised graph, and what it does not let by."""
+"""The count of integer products in ONNX Runtime's optimised graph, and the graphs it refuses."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_products_that_share_a_weight_count_each(tmp_path: Path) -> None:
 def test_a_weight_that_onnx_runtime_renames_keeps_our_name(
     transposed: bool, tmp_path: Path
 ) -> None:
-    """How ONNX Runtime and its quantizer rename a weight depends on their version."""
+    """Each version of ONNX Runtime and of its quantizer renames weights in its own way."""
     nodes = [
         helper.make_node("MatMul", ["x", "w"], ["a"], name="first"),
         helper.make_node("Gemm", ["a", "classifier.weight"], ["y"], name="head"),
@@ -89,7 +89,7 @@ def test_a_transposed_weight_that_the_quantizer_passes_over(tmp_path: Path) -> N
 def test_one_product_left_in_float(
     operator: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As when a quantizer converts only some of the products, or does not know an operator."""
+    """A quantizer may convert only some of the products, or may not know an operator."""
     monkeypatch.setattr(quantize, "_integer_nodes", lambda _graph: ["first"])
     nodes = [
         helper.make_node("MatMul", ["x", "w"], ["a"], name="first"),
@@ -102,7 +102,7 @@ def test_one_product_left_in_float(
 
 @pytest.mark.parametrize("operator", ["MatMul", "Einsum"])
 def test_a_shared_weight_that_is_dequantized_for_one_product(operator: str, tmp_path: Path) -> None:
-    """As some versions of the quantizer do for a product that stays in float."""
+    """Some versions of the quantizer dequantize a weight for a product that stays in float."""
     shared = [
         helper.make_node("MatMul", ["x", "w"], ["a"]),
         _product(operator, ["a", "w"], ["y"]),
@@ -120,7 +120,7 @@ def test_a_shared_weight_that_is_dequantized_for_one_product(operator: str, tmp_
         _product(operator, ["a", "w"], ["y"]),
     ]
     path = _write(tmp_path / "int8.onnx", nodes, w_int8=integers, w_scale=scales)
-    # The second reason where ONNX Runtime folds the weight to float.
+    # ONNX Runtime gives the second reason where it folds the weight to float.
     reasons = r"1 of 2 matrix products are computed in integers|1 weight\(s\) stayed in float"
     with pytest.raises(UnquantizedWeightError, match=reasons):
         count_integer_products(path, source)
@@ -149,7 +149,7 @@ def test_a_full_disk_is_not_called_a_wrong_graph(
     limit_files: Callable[[int], AbstractContextManager[None]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Not while the quantizer writes its temporary files, nor while ONNX Runtime optimises."""
+    """The error is right while the quantizer writes temporary files and in the optimisation."""
     nodes = [helper.make_node("MatMul", ["x", "w"], ["y"], name="only")]
     source, target = _write(tmp_path / "m.onnx", nodes, w=WEIGHT), tmp_path / "int8.onnx"
     write_variant(source, target, "int8")
@@ -194,7 +194,7 @@ def test_products_in_the_body_of_a_loop(tmp_path: Path) -> None:
 def test_8_bit_weights_outside_the_loop_that_uses_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """ONNX Runtime's option against overflow does not reach them."""
+    """ONNX Runtime's option against overflow does not reach such weights."""
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     row = helper.make_tensor_value_info("row", TensorProto.UINT8, [1, 8])
     out = helper.make_tensor_value_info("out", TensorProto.INT32, [1, 8])

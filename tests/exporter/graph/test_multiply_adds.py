@@ -1,4 +1,4 @@
-"""The count that is printed is that of the graph that was written."""
+"""The printed number of multiply-adds is that of the written graph."""
 
 from __future__ import annotations
 

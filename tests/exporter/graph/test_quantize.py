@@ -1,4 +1,4 @@
-"""Variants in reduced precision: what is in the files, and how near they are."""
+"""Variants in reduced precision: the contents of the files, and their differences from PyTorch."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_the_convolution_stays_in_float_where_all_outputs_are_wanted(
     result = _export(tmp_path, tiny_config(attention_type), dtypes=("int8",), gate=False, **options)
     packed = MATRICES[attention_type] - 2  # queries, keys and values are one product
     if attention_type == "divided_space_time":
-        packed -= 1  # and so they are a second time; temporal_dense is one more
+        packed -= 1  # two products less in temporal attention, and temporal_dense is one more
     assert result.integer_products == IntegerProducts(2 * packed, ("patch_embeddings",))
 
 

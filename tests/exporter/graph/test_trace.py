@@ -75,7 +75,7 @@ def test_every_opset_gives_the_same_logits(attention_type: str, opset: int, tmp_
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
-# Each holds several oddities at once: a trace takes seconds, and they do not interact.
+# Each entry has several unusual settings at once: a trace takes seconds, and they do not interact.
 ODD_SHAPES: list[dict[str, Any]] = [
     {"patch_size": (8, 16), "image_size": (40, 48), "num_channels": 1, "hidden_act": "relu"},
     {"patch_size": 8, "qkv_bias": False, "num_frames": 5, "hidden_act": "gelu_new"},
@@ -139,7 +139,7 @@ def test_frames_of_any_size_become_what_the_runtime_makes_of_them(
 
 
 class _PixelValues(TracedModel):
-    """Gives out what the graph feeds to the model."""
+    """Returns the pixel values that a graph with frames as input gives to the model."""
 
     def __init__(self, frames_input: FramesInput) -> None:
         super().__init__(random_model(tiny_config()), GraphOutputs(), frames_input)

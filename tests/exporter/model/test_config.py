@@ -1,4 +1,4 @@
-"""TimesformerConfig: what Hugging Face writes is read, what cannot be is refused."""
+"""TimesformerConfig reads Hugging Face's files, and refuses values that no model can have."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model by value: against transformers where that is right, else against the reference."""
+"""Compares the model's values with transformers where that is right, else with the reference."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     "dropout": {"hidden_dropout_prob": 0.4, "attention_probs_dropout_prob": 0.4},
 }
 
-# What transformers cannot do: it raises, or answers silently wrong.
+# Configurations with which transformers raises an error, or gives wrong results silently.
 ODD_SHAPES: dict[str, dict[str, Any]] = {
     "selu": {"hidden_act": "selu"},
     "wide": {"image_size": (32, 80)},

@@ -1,4 +1,4 @@
-"""The comparison itself: it must see what is wrong."""
+"""The comparison of the fidelity check finds each kind of error."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def test_the_same_outputs_pass() -> None:
 
 
 def test_what_all_clips_share_does_not_count() -> None:
-    """A variant that answers every clip alike is worthless, however near that answer is."""
+    """A variant that gives all clips equal logits is useless, however small its differences are."""
     shared = LOGITS * 0.01 + 100 * np.arange(7)
     plain = float((shared * (100 * np.arange(7))).sum()) / float(
         np.linalg.norm(shared) * np.linalg.norm(np.tile(100 * np.arange(7), (16, 1)))
@@ -41,7 +41,7 @@ def test_what_all_clips_share_does_not_count() -> None:
 
 
 def test_a_changed_first_label_counts_where_the_margin_exceeds_the_error() -> None:
-    """Typical error 0.1: a lead of 0.18 may change hands, a lead of 0.3 may not."""
+    """With a typical error of 0.1, the first label may change at a lead of 0.18, not at 0.3."""
     expected = np.array([[1.0, 0.0, -1.0]] * 14 + [[1.0, 0.82, -1.0], [1.0, 0.7, -1.0]])
     noise = np.tile([-0.1, 0.09, 0.0], (16, 1))
     found = _measure(expected + noise, expected)
@@ -55,7 +55,7 @@ def test_a_changed_first_label_counts_where_the_margin_exceeds_the_error() -> No
 
 
 def test_a_clip_that_went_wrong_does_not_excuse_itself() -> None:
-    """Its own error exceeds every margin; the others' decides."""
+    """The error of such a clip exceeds every margin; the typical error of all clips decides."""
     expected = np.tile([3.0, 0.0, -1.0], (16, 1))
     expected += RANDOM.normal(size=expected.shape) / 10
     found = expected.copy()

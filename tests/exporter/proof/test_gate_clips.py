@@ -1,4 +1,4 @@
-"""The clips of the gate: which ones and how many, and its verdict on broken files."""
+"""The clips of the gate, and the gate's verdict on broken files."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_all_calibration_videos_are_used_and_nothing_else_if_they_are_enough() -
 
 
 def test_clips_are_never_held_together() -> None:
-    """However many calibration videos there are, memory stays the same."""
+    """Memory does not grow with the number of calibration videos."""
     read: list[weakref.ref[npt.NDArray[np.uint8]]] = []
 
     def clip(value: int) -> npt.NDArray[np.uint8]:
@@ -102,7 +102,7 @@ def test_clips_are_never_held_together() -> None:
 
 
 @pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The divided shot-transition model in int8, fp16 and q4, all of which passed."""
     output = tmp_path_factory.mktemp("gate") / "exported"
     result = export(ExportOptions(str(MODEL), output=output, dtypes=("int8", "fp16", "q4")))
@@ -128,13 +128,14 @@ def _verdict(
 
 @pytest.mark.parametrize(("dtype", "most_missed"), [("int8", 0), ("fp16", 0), ("q4", 1)])
 def test_a_file_with_one_broken_matrix_does_not_pass(
-    dtype: str, most_missed: int, loaded: Path, reference: GateReference, tmp_path: Path
+    dtype: str, most_missed: int, exported: Path, reference: GateReference, tmp_path: Path
 ) -> None:
-    """Its rows are one off, as by a wrong layout; every value is a plausible weight.
+    """The rows of the matrix are shifted by one, as a wrong layout shifts them.
 
-    Four bits may be as far off as a broken matrix that matters little: 3 of all 41 would pass.
+    A q4 file may be as inaccurate as one with a broken matrix that matters little: 3 of all 41 such
+    files would pass.
     """
-    graph = onnx.load(loaded / "onnx" / f"model_{dtype}.onnx")
+    graph = onnx.load(exported / "onnx" / f"model_{dtype}.onnx")
     assert _verdict(graph, dtype, reference, tmp_path).passed
     matrices = [
         tensor
@@ -154,10 +155,10 @@ def test_a_file_with_one_broken_matrix_does_not_pass(
 
 
 def test_a_file_with_all_weights_a_little_off_does_not_pass(
-    loaded: Path, reference: GateReference, tmp_path: Path
+    exported: Path, reference: GateReference, tmp_path: Path
 ) -> None:
-    """Noise of 3 % on every weight, which each may have in fewer bits, is not what 16 bits give."""
-    graph = onnx.load(loaded / "onnx" / "model_fp16.onnx")
+    """Noise of 3 % on every weight is too much for fp16, though not for variants of fewer bits."""
+    graph = onnx.load(exported / "onnx" / "model_fp16.onnx")
     random = np.random.default_rng(0)
     for tensor in graph.graph.initializer:
         if len(tensor.dims) == 2:

@@ -1,9 +1,10 @@
 """Damages models and checkpoints, loads and runs them, and watches what they touch.
 
 - ``seeds.py``: small, intact models and checkpoints, and the campaign
-- ``damage.py``: which file of a case is damaged, and how; by what they hold: ``json_damage.py``,
-  ``graph_damage.py``, ``tensor_damage.py``, ``pickle_damage.py``
-- ``lying_hub.py``: a Hub whose answers are not true
-- ``guard.py``: tells when something outside of the model's folder is touched
-- ``worker.py``: loads and runs them
+- ``damage.py``: chooses a file of a case and damages it, by its format with ``json_damage.py``,
+  ``graph_damage.py``, ``tensor_damage.py`` or ``pickle_damage.py``
+- ``hostile.py``: hostile texts and paths for any field
+- ``lying_hub.py``: a Hub that gives wrong answers
+- ``guard.py``: tells when a file outside of the model's folder is touched
+- ``worker.py``: loads and runs the damaged models and checkpoints
 """

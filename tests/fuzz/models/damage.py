@@ -45,13 +45,13 @@ def damage_folder(folder: Path, outside: Path, random: Random) -> None:
 def _damaged(path: Path, data: bytes, random: Random) -> bytes:
     if random.random() < 0.85:
         with contextlib.suppress(ValueError, LookupError, TypeError, AttributeError):
-            return _change_for(path, data)(
-                data, random
-            )  # a file that is damaged already may not fit
+            # Raises where an earlier damage has left a file that does not have its format any more.
+            return _change_for(path, data)(data, random)
     return mutate(data, int(random.integers(1 << 40)))
 
 
 def _change_for(path: Path, data: bytes) -> _Change:
+    """Chooses the function that damages files of this format; ValueError for other files."""
     if path.suffix == ".json":
         return lambda text, random: damage_json(text.decode(), random)
     if path.suffix == ".onnx":
@@ -88,5 +88,6 @@ def _replace_by_another_kind(path: Path, outside: Path, random: Random) -> None:
         path.touch()
         os.truncate(path, pick((0, _HUGE), random))
     elif what == 5 and path.name.endswith("_data"):
-        # Other links are followed, as people make them; a graph must not lead out of its folder.
+        # Loading follows links of other files, because people make such links. Only external data
+        # must not lead out of the folder of its graph.
         path.symlink_to(outside / pick(SECRET_NAMES, random))

@@ -1,4 +1,4 @@
-"""Damages ONNX graphs: impossible shapes, files of others, endless programs."""
+"""Damages ONNX graphs: impossible shapes, external data outside the folder, endless loops."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _KEYS = (
 
 
 class _Texts:
-    """Texts that are not UTF-8; markers stand for them until the model is serialized.
+    """Texts that are not UTF-8, which protobuf refuses: markers stand for them in the model.
 
     Attributes:
         markers: Maps each marker to the text that replaces it; both have the same length.
@@ -118,7 +118,8 @@ def _tensor(model: onnx.ModelProto, random: Random) -> onnx.TensorProto:
     return pick(tensors, random) if tensors else model.graph.initializer.add(name="w", dims=[1])
 
 
-def _tensor_claim(model: onnx.ModelProto, texts: _Texts, random: Random) -> None:
+def _tensor_field(model: onnx.ModelProto, texts: _Texts, random: Random) -> None:
+    """Changes the stated type, shape or name of a tensor, or cuts its values short."""
     tensor = _tensor(model, random)
     what = int(random.integers(5))
     if what == 0:
@@ -134,7 +135,7 @@ def _tensor_claim(model: onnx.ModelProto, texts: _Texts, random: Random) -> None
 
 
 def _tensor_value(model: onnx.ModelProto, _texts: _Texts, random: Random) -> None:
-    """Changes the values of weights: those of integers are sizes, axes and indices."""
+    """Changes the values of a tensor; integers are sizes, axes and indices."""
     tensor = _tensor(model, random)
     if tensor.data_type == TensorProto.INT64:
         tensor.raw_data = b"".join(
@@ -146,7 +147,7 @@ def _tensor_value(model: onnx.ModelProto, _texts: _Texts, random: Random) -> Non
 
 
 def _external(model: onnx.ModelProto, texts: _Texts, random: Random) -> None:
-    """Puts weights into a file of others, or at an impossible offset of the model's own file."""
+    """Makes a tensor external: in a file outside the folder, or at an impossible offset."""
     tensor = _tensor(model, random)
     was_external = bool(tensor.external_data)
     tensor.data_location = TensorProto.EXTERNAL
@@ -159,7 +160,7 @@ def _external(model: onnx.ModelProto, texts: _Texts, random: Random) -> None:
 
 
 def _hidden_external(model: onnx.ModelProto, texts: _Texts, random: Random) -> None:
-    """Puts such weights where a check may miss them: attributes, subgraphs, sparse tensors."""
+    """Puts an external tensor where a check may miss it: attribute, subgraph, sparse tensor."""
     path = str(pick(PATHS, random)).encode("utf-8", "surrogatepass")
     tensor = TensorProto(name="hidden", data_type=TensorProto.FLOAT, dims=[4])
     tensor.data_location = TensorProto.EXTERNAL
@@ -344,7 +345,7 @@ def _heavy(model: onnx.ModelProto, _texts: _Texts, random: Random) -> None:
                 helper.make_tensor_value_info("next", TensorProto.FLOAT, None),
             ],
         )
-        values = "ones" if what == 2 else "seen"  # constants, which loading may or may not compute
+        values = "ones" if what == 2 else "seen"  # loading may already compute with constants
         nodes = [
             helper.make_node("Cast", [start], ["seen"], to=TensorProto.FLOAT),
             helper.make_node("Loop", ["", "go", values], ["heavy"], body=body),
@@ -358,7 +359,7 @@ _Damage = Callable[[onnx.ModelProto, _Texts, Random], None]
 _DAMAGES: tuple[_Damage, ...] = (
     *(_metadata_value,) * 5,
     *(_metadata_key, _metadata_more, _metadata_less),
-    *(_tensor_claim, _tensor_value) * 2,
+    *(_tensor_field, _tensor_value) * 2,
     *(_external,) * 4,
     *(_hidden_external,) * 2,
     *(_shape,) * 5,

@@ -54,6 +54,7 @@ _PATHS = {
     "os.truncate": (0,),
 }
 _IN_A_FOLDER = ("os.remove", "os.rmdir")  # their last argument can be an open folder
+# Audit events that loading a model must never cause.
 _NEVER = (
     "os.exec",
     "os.fork",
@@ -67,7 +68,7 @@ _NEVER = (
 
 
 class SecretFiles:
-    """Files that no model may touch; the system tells when a process does it nevertheless.
+    """Files that no model may touch; inotify tells when a process touches one.
 
     Args:
         folders: The folders into which the files are written.
@@ -123,7 +124,7 @@ class SecretFiles:
 
 
 class PythonWatch:
-    """Notes when Python opens files of others or starts programs, which no model may cause.
+    """Notes when Python opens files outside the allowed folders, or starts programs.
 
     Args:
         allowed: Folders that Python may use, besides those of libraries.
@@ -164,5 +165,5 @@ def _lexical(path: str | bytes | os.PathLike[Any]) -> str:
 
 
 def tells_a_secret(text: str) -> bool:
-    """Tells whether a text contains the contents of the secret files."""
+    """True where a text has contents of the secret files in it."""
     return any(mark in text for mark in _MARKS)

@@ -42,5 +42,5 @@ PATHS = (
 
 
 def pick(choices: Sequence[Any], random: Random) -> Any:
-    """Picks one of the choices, unchanged; NumPy's own function would make an array of them."""
+    """Picks one of the choices; NumPy's ``choice`` would convert all of them to an array."""
     return choices[int(random.integers(len(choices)))]

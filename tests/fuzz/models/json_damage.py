@@ -9,7 +9,7 @@ from typing import Any
 from tests.fuzz.models.hostile import PATHS, TEXTS, pick
 from tests.fuzz.mutations import Random
 
-# Python cannot write all of these in this form, so they replace a marker in the text.
+# json.dumps cannot write all of these texts, so they replace a marker in its output.
 _NUMBERS = (
     *("0", "-1", "1", "2", "3", "16", "224", "0.5", "8.0", "-0.0", "8192", "8193", "65536"),
     *("1000000", "1000001", "2147483648", "9223372036854775807", "9223372036854775808"),
@@ -47,10 +47,10 @@ _ANY, _NUMBER, _STRING = _MARKERS
 
 
 def damage_json(text: str, random: Random) -> bytes:
-    """Damages a JSON text; a text that is not JSON any more is damaged as plain text.
+    """Damages a JSON text; damages a text that is not JSON any more as plain text.
 
     Returns:
-        The text in UTF-8, and sometimes in something else.
+        The damaged text, mostly in UTF-8.
     """
     try:
         value = json.loads(text)
@@ -66,6 +66,7 @@ def damage_json(text: str, random: Random) -> bytes:
 
 
 def _containers(value: Any) -> list[Any]:
+    """Lists a container and all containers in it that are not empty."""
     found = [value]
     for container in found:
         inner = container.values() if isinstance(container, dict) else container
@@ -81,7 +82,7 @@ def _replace(container: Any, random: Random) -> None:
     container[_pick_key(container, random)] = _ANY
 
 
-def _replace_by_its_like(container: Any, random: Random) -> None:
+def _replace_by_its_kind(container: Any, random: Random) -> None:
     key = _pick_key(container, random)
     is_text = isinstance(container[key], str)
     container[key] = _STRING if is_text else _NUMBER
@@ -119,8 +120,8 @@ def _exchange(container: Any, random: Random) -> None:
 _DAMAGES: tuple[Callable[[Any, Random], None], ...] = (
     _replace,
     _replace,
-    _replace_by_its_like,
-    _replace_by_its_like,
+    _replace_by_its_kind,
+    _replace_by_its_kind,
     _add,
     _add,
     _remove,

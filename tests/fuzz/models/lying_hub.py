@@ -48,12 +48,12 @@ class Lie:
     """How answers to some requests differ from the true ones.
 
     Attributes:
-        about: A text that the path of those requests contains.
-        method: The method of those requests; empty for all.
+        about: A text that the path of such a request contains.
+        method: The HTTP method of such a request; empty for any.
         status: Replaces the true status.
         headers: Replace the true headers, or come in addition.
         length: Replaces the true Content-Length.
-        change: Makes the body to send of the true body.
+        change: Makes a false body of the true one; None to send the true body.
     """
 
     about: str

@@ -14,6 +14,7 @@ _MANY_ZEROS = 1 << 24
 
 
 def _calls(module: str, name: str, argument: str) -> bytes:
+    """The instructions that import ``module.name``, call it and drop the result."""
     return f"c{module}\n{name}\n(S'{argument}'\ntR0".encode()
 
 
@@ -22,8 +23,8 @@ def _texts() -> list[bytes]:
     return [b"X" + len(text).to_bytes(4, "little") + text for text in encoded]
 
 
-# Each is a run of instructions that may stand between any two others; those that leave a value on
-# the stack often make that of another instruction's place.
+# Instructions of pickle to put between any two others. Where one leaves a value on the stack, the
+# next instruction of the file often takes that value for its own.
 _INSTRUCTIONS: tuple[bytes, ...] = (
     # Programs that run where pickle imports what a file names.
     _calls("os", "system", "touch pickled"),
@@ -54,7 +55,7 @@ _INSTRUCTIONS: tuple[bytes, ...] = (
     b"F" + b"1e999\n",
     b"G\x7f\xf8\0\0\0\0\0\0",
     *_texts(),
-    # Values that grow: each doubles the one before it.
+    # Values that grow: each instruction doubles the value before it.
     b")" + b"2\x86" * 40,
     b"}" + b")" + b"2\x86" * 40 + b"Ns",
     b"(" + b")" + b"2\x86" * 40 + b"\x90",
@@ -127,7 +128,7 @@ def damage_stream(data: bytes, random: Random) -> bytes:
     """Damages a file of ``torch.save`` in the older layout: pickles one after the other.
 
     Raises:
-        ValueError: It is not one.
+        ValueError: The data are not such a file.
     """
     ends = [0]
     while len(ends) < 6 and data[ends[-1] : ends[-1] + 1] == b"\x80":
@@ -139,10 +140,10 @@ def damage_stream(data: bytes, random: Random) -> bytes:
 
 
 def damage_archive(data: bytes, random: Random) -> bytes:
-    """Damages a file of ``torch.save`` that is a zip archive: its pickle, or what lies beside it.
+    """Damages a file of ``torch.save`` that is a zip archive: its pickle, or another entry.
 
     Raises:
-        ValueError: It is not one.
+        ValueError: The data are not a zip archive.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:

@@ -37,7 +37,7 @@ from tests.tiny_graphs import (
 
 MOST_SECONDS = 10.0  # of processor time, for one case
 _GOLDEN = {"generator": GENERATOR, "seed": 0, "shape": [FRAMES, SIZE, SIZE, 3]}
-_MAPPED = 1 << 16  # bytes, from which on weights of integers are mapped
+_MAPPED = 1 << 16  # bytes; the runtime maps integer weights of at least this size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,11 +46,11 @@ class Seed:
 
     Attributes:
         write: Writes the files into a folder that does not exist yet.
-        kind: How the worker uses the seed; ``bytes`` is a model that it gives as bytes.
-        target: The file that the worker gives; empty for the folder.
-        on_hub: Whether the worker loads the seed from a Hub.
-        is_refused: Whether loading must refuse the seed even undamaged.
-        names_another: Whether the seed may name a model elsewhere, which loading then reads.
+        kind: How the worker uses the seed; ``bytes`` is a model that the worker loads from bytes.
+        target: The file that the worker loads; empty for the folder.
+        on_hub: True where the worker loads the seed from a Hub.
+        is_refused: True where loading must refuse the seed even when it is intact.
+        names_another: True where the seed may name a model elsewhere, which loading then reads.
     """
 
     write: Callable[[Path], object]
@@ -69,7 +69,7 @@ def _own(folder: Path, **changes: Any) -> None:
 
 
 def _of_others(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
-    """Writes a graph of another tool, which the files beside it describe."""
+    """Writes a graph without metadata, as other tools do; files beside the graph describe it."""
     TinyGraph().save(folder / "model.onnx")
     _write_json(folder, {"config.json": model_config(), **files})
 
@@ -80,7 +80,7 @@ def _external(folder: Path) -> None:
         folder / "model.onnx",
         save_as_external_data=True,
         location="model.onnx_data",
-        size_threshold=70,  # bytes, some for the object itself
+        size_threshold=70,  # bytes, as sys.getsizeof counts them
     )
     write_sidecars(folder)
 
@@ -155,18 +155,18 @@ def _mmaction2() -> dict[str, Any]:
 
 
 def _averaged() -> dict[str, Any]:
-    """Writes weights and their average, as a trainer does."""
+    """Makes a tree of weights and their average, as a trainer saves it."""
     state = checkpoint_samples.to_facebook(_head_of_64())
     return {"model": state, "model_ema": state, "epoch": 3}
 
 
 def _whole() -> torch.nn.Module:
-    """Writes a model together with its code."""
+    """Makes a module, which ``torch.save`` writes whole: with the names of its classes."""
     return tiny_models.random_model(_config())
 
 
 def _adapter(folder: Path, base: str) -> None:
-    """Writes a LoRA adapter of PEFT; its base model is in a folder of it, or at ``base``."""
+    """Writes a LoRA adapter that names ``base``, and in its folder ``base`` a base model."""
     name = "timesformer.encoder.layer.0.attention.attention.qkv"
     hidden = _config().hidden_size
     factors = {
@@ -187,7 +187,7 @@ def _lightning() -> dict[str, Any]:
 
 
 def _head_of_64() -> dict[str, torch.Tensor]:
-    """Writes tensors of one attention head: no file states how many heads there are."""
+    """Makes tensors of one attention head of 64, which the exporter assumes without a config."""
     return _state(_config_of_64())
 
 
@@ -269,7 +269,7 @@ SEEDS: dict[str, Seed] = {
     ),
     "averaged": Seed(functools.partial(_saved, name="model.pth", tree=_averaged), "checkpoint"),
     "whole": Seed(functools.partial(_saved, name="pytorch_model.bin", tree=_whole), "checkpoint"),
-    # Relative to the worker's folder, as an adapter's base model is to that of any command.
+    # The path of the base model is relative to the worker's current folder, as for any command.
     "adapter": Seed(
         functools.partial(_adapter, base="../inside/model/base"), "checkpoint", names_another=True
     ),
@@ -277,7 +277,7 @@ SEEDS: dict[str, Seed] = {
     "hub-external": Seed(_external, "model", on_hub=True),
     "hub-checkpoint": Seed(_SAFE_SHARDS, "checkpoint", on_hub=True),
 }
-# What timesformer-export writes: its transformer's graph has operators that those above lack.
+# Files that timesformer-export writes. Their graphs have operators that the seeds above lack.
 EXPORTED: tuple[Dtype, ...] = ("fp32", "fp16", "int8", "q4")
 
 
@@ -327,7 +327,7 @@ _MODELS = Campaign(
     successes=("ran",),
     success="ran all the same",
     most_seconds=MOST_SECONDS,
-    most_mib=1 << 10,  # the worker's address space: what a graph takes is its own affair
+    most_mib=1 << 10,  # as the worker's address space: the memory of a graph has no other limit
 )
 QUICK_MODELS = _MODELS
 MODELS = dataclasses.replace(_MODELS, make_seeds=write_all_seeds)

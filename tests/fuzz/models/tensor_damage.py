@@ -32,7 +32,7 @@ def damage_safetensors(data: bytes, random: Random) -> bytes:
 
 
 def _with_other_statement(header: bytes, random: Random) -> bytes:
-    """Changes the type, shape or offsets of one tensor to values that are possible in general."""
+    """Changes the type, shape or offsets of one tensor to values that the format allows."""
     values = json.loads(header)
     names = [name for name in values if name != "__metadata__"]
     if not names:

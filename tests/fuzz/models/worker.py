@@ -39,7 +39,7 @@ from tests.tiny_graphs import moving_frames
 
 RAN = "ran"
 _ADDRESS_SPACE = 1 << 30  # bytes above what the process has before the first case
-_MOST_MIB = 400  # of a checkpoint; what a model's graph takes is only limited by the process
+_MOST_MIB = 400  # for a checkpoint; for a model's graph only the address space is a limit
 _LOAD_SECONDS = 4.0
 _LIMITS = DecodeLimits(max_seconds=4, max_bytes=1 << 26)
 _CLIPS = (moving_frames(6), moving_frames(6), moving_frames(1, 2, 2000), moving_frames(9, 300, 1))
@@ -90,11 +90,11 @@ class Worker:
         self._hub.__exit__()
 
     def use(self, name: str, number: int | None) -> dict[str, Any]:
-        """Damages a seed in the way of that number, loads and runs it.
+        """Damages a seed, loads and runs it.
 
         Args:
             name: The name of the seed.
-            number: The number of the damage; None to leave the seed intact.
+            number: Decides on the damage; None to leave the seed intact.
         """
         seed = seed_of(name)
         for folder in (self._folder, self._home):
@@ -141,7 +141,7 @@ class Worker:
     def _outcome(self, seed: Seed, model: Path | str | bytes, number: int) -> str:
         self._python.active = True
         try:
-            with _impatient():
+            with _without_pauses():
                 text = (_load_checkpoint if seed.kind == "checkpoint" else _run)(model, number)
             outcome = RAN
         except TimesformerError as error:
@@ -156,7 +156,7 @@ class Worker:
 
 
 def _is_plain(path: Path) -> bool:
-    """Tells whether a path is a regular file of a moderate size."""
+    """True for a regular file of a moderate size."""
     return path.is_file() and not path.is_symlink() and path.stat().st_size < 1 << 24
 
 
@@ -209,7 +209,7 @@ def _described(error: BaseException) -> str:
 
 
 @contextmanager
-def _impatient() -> Iterator[None]:
+def _without_pauses() -> Iterator[None]:
     """Removes the pauses between attempts to reach the Hub."""
     sleep, time.sleep = time.sleep, lambda _: None
     try:
@@ -219,7 +219,7 @@ def _impatient() -> Iterator[None]:
 
 
 def _close_connections() -> None:
-    """Closes what huggingface_hub keeps open for the next request."""
+    """Closes the connections that huggingface_hub keeps open for its next request."""
     from huggingface_hub import utils  # noqa: PLC0415  # importing it reads the environment
 
     close = getattr(utils, "close_session", None) or utils.reset_sessions
@@ -251,7 +251,7 @@ class _StrayMessages(logging.Handler):
 def main(seeds: Path, scratch: Path) -> None:
     """Reads and answers cases until the input ends."""
     torch.set_num_threads(1)
-    warnings.simplefilter("ignore")  # huggingface_hub's, about sizes that it does not believe
+    warnings.simplefilter("ignore")  # huggingface_hub warns of sizes that the lying Hub states
     session._LOAD_SECONDS = _LOAD_SECONDS
     with Worker(seeds, scratch) as worker:
         limit_memory(_ADDRESS_SPACE)

@@ -13,7 +13,7 @@ from timesformer_runtime.input import resample as resampling
 from timesformer_runtime.input.image_processors import _IMAGE_PROCESSORS
 from timesformer_runtime.input.preprocess import Preprocessing
 
-from tests.transformers_classes import pillow_processor
+from tests.transformers_classes import pillow_processor, since_transformers_5
 
 PUBLISHED: dict[str, Any] = {
     "do_center_crop": True,
@@ -184,6 +184,7 @@ def gradient(height: int, width: int) -> npt.NDArray[np.uint8]:
     return np.stack(levels, axis=-1).astype(np.uint8)[None]
 
 
+@since_transformers_5()
 @pytest.mark.parametrize("values", OTHER_PROCESSORS, ids=str)
 def test_equals_the_processor_that_transformers_makes_of_the_file(
     values: dict[str, Any], tmp_path: Path

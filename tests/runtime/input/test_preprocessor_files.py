@@ -15,6 +15,8 @@ from timesformer_runtime.input.preprocessor_files import (
     choose_preprocessor,
 )
 
+from tests.transformers_classes import since_transformers_5
+
 NESTED, VIDEO, IMAGE = PREPROCESSOR_FILES
 
 
@@ -42,6 +44,7 @@ EVERY_DESCRIPTION = {
 }
 
 
+@since_transformers_5()
 @pytest.mark.parametrize(
     "present",
     [
