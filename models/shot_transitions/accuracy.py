@@ -29,7 +29,7 @@ LEAST_AGREEMENT = 0.99  # share of the clips that get the label that PyTorch giv
 
 @dataclass(frozen=True)
 class Cost:
-    """How the labels of one file compare with PyTorch's.
+    """The labels of one file, compared with PyTorch's.
 
     Attributes:
         dtype: The file's precision.

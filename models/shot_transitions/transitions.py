@@ -28,7 +28,7 @@ _EASINGS: tuple[Callable[[float], float], ...] = (
 
 @dataclass(frozen=True)
 class Transition:
-    """How the scenes of one clip are joined.
+    """The transition that joins the scenes of one clip.
 
     Attributes:
         label: One of ``LABELS``.
@@ -49,7 +49,7 @@ class Transition:
     card: str = ""
 
     def progress(self, frame: int) -> float:
-        """How far the transition is at a frame: 0 before it, 1 after it."""
+        """The progress of the transition at a frame: 0 before it, 1 after it."""
         if self.label == "none":
             return 0.0
         linear = min(max((frame - self.start) / self.length, 0.0), 1.0)

@@ -85,7 +85,7 @@ class _Track:
 
     @property
     def edits(self) -> int:
-        """How often FFmpeg may list the packets."""
+        """The number of times that FFmpeg may list the packets."""
         return max(1, self.listed_edits)
 
     def packets(self) -> int:

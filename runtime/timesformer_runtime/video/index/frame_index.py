@@ -76,7 +76,7 @@ class FrameIndex:
 
 
 class Extent(NamedTuple):
-    """How much of a stream is in the file.
+    """The extent of a stream in its file.
 
     Attributes:
         packets: Number of packets.
