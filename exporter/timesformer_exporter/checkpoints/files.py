@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -184,7 +185,8 @@ def _from_file(path: Path, name: str, revision: str | None = None) -> Checkpoint
     if path.name.endswith(".index.json"):
         index, shards = _shards(path)
         weights = tuple(folder / shard for shard in shards)
-        missing = [shard.name for shard in weights if not shard.is_file()]
+        # Not Path.is_file, which raises an error for a name that is too long.
+        missing = [shard.name for shard in weights if not os.path.isfile(shard)]  # noqa: PTH113
         if missing:
             raise InvalidCheckpointError(
                 f"{path} names {len(weights)} shards, of which {len(missing)} are missing: "

@@ -287,6 +287,12 @@ def test_a_missing_shard(tmp_path: Path) -> None:
     assert "names 2 shards, of which 1 are missing: model-00002-of-00002.safetensors" in said
 
 
+def test_a_shard_whose_name_is_too_long(tmp_path: Path) -> None:
+    write_shards(tmp_path, **{"head.weight": "x" * 300})
+    said = refusal(InvalidCheckpointError, tmp_path)
+    assert "names 3 shards, of which 1 are missing: 'xxx" in said
+
+
 def test_one_shard_alone(tmp_path: Path) -> None:
     path = write_shards(tmp_path) / "model-00001-of-00002.safetensors"
     assert "is one shard of several" in refusal(InvalidCheckpointError, path)
