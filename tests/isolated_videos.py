@@ -14,7 +14,7 @@ from timesformer_runtime import DecodeLimits, VideoClassifier
 
 from tests.tiny_graphs import write_exported_model
 from tests.traps import Trap
-from tests.video_files import moving_pictures, remux, write_video
+from tests.video_files import damage, moving_pictures, remux, write_video
 
 PATIENCE = 60.0  # seconds
 COUNT = 40  # frames
@@ -36,11 +36,7 @@ def write_samples(folder: Path) -> Path:
     data = (folder / "truncated.mkv").read_bytes()
     (folder / "truncated.mkv").write_bytes(data[: len(data) * 2 // 3])
     noise = np.random.default_rng(0).integers(0, 256, (COUNT, 48, 64, 3), dtype=np.uint8)
-    write_video(folder / "damaged.mp4", noise)
-    damaged = bytearray((folder / "damaged.mp4").read_bytes())
-    start = len(damaged) // 3
-    damaged[start : start + 9000] = np.random.default_rng(0).bytes(9000)
-    (folder / "damaged.mp4").write_bytes(damaged)
+    damage(write_video(folder / "damaged.mp4", noise))
     (folder / "text.mp4").write_text("no video")
     (folder / "empty.mp4").write_bytes(b"")
     return folder

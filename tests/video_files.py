@@ -56,6 +56,15 @@ def write_video(
     return path
 
 
+def damage(path: Path) -> Path:
+    """Overwrites 9,000 bytes of a video with noise, from a third of the file on."""
+    data = bytearray(path.read_bytes())
+    start = len(data) // 3
+    data[start : start + 9000] = np.random.default_rng(0).bytes(9000)
+    path.write_bytes(data)
+    return path
+
+
 def write_matroska_of_avi(source: Path, path: Path, times: Sequence[int]) -> Path:
     """Wraps the MPEG-4 packets of an AVI file as old programs did; ``times`` to decode are in ms.
 

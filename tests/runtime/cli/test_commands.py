@@ -34,7 +34,7 @@ from tests.tiny_graphs import (
     write_sidecars,
     write_video,
 )
-from tests.video_files import read_clip
+from tests.video_files import damage, read_clip
 
 COMMAND = [sys.executable, "-m", "timesformer_runtime"]
 PATIENCE = 300  # seconds; machines that run tests can be busy
@@ -239,11 +239,7 @@ def test_errors_of_the_system_are_those_of_their_video(
 
 def test_damage_is_told(folder: Path, tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (40, 48, 64, 3), dtype=np.uint8)
-    path = write_video(tmp_path / "damaged.mp4", noise)
-    data = bytearray(path.read_bytes())
-    start = len(data) // 3
-    data[start : start + 9000] = np.random.default_rng(0).bytes(9000)
-    path.write_bytes(data)
+    path = damage(write_video(tmp_path / "damaged.mp4", noise))
     clip = read_clip(path, lambda count: uniform(count, FRAMES))
     assert clip.failed_packets > 1
     assert f"{clip.failed_packets} packets did not decode" in clip.problems

@@ -27,6 +27,7 @@ from tests.tiny_graphs import (
     write_exported_model,
     write_video,
 )
+from tests.video_files import damage
 
 PATIENCE = 300  # seconds; machines that run tests can be busy
 MANY = 250
@@ -444,10 +445,7 @@ def test_bad_input(folder: Path, more: list[object], message: str) -> None:
 
 def test_damage_is_told(folder: Path, tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (40, 48, 64, 3), dtype=np.uint8)
-    video = write_video(tmp_path / "damaged.mp4", noise)
-    data = bytearray(video.read_bytes())
-    data[len(data) // 3 : len(data) // 3 + 9000] = np.random.default_rng(0).bytes(9000)
-    video.write_bytes(data)
+    video = damage(write_video(tmp_path / "damaged.mp4", noise))
     result = batch(folder, video, "--output", tmp_path / "r.jsonl")
     assert result.returncode == 0
     (line,) = read_lines(tmp_path / "r.jsonl")

@@ -40,7 +40,7 @@ from timesformer_runtime.video.playback import (
 from timesformer_runtime.workloads.timeline import change_last
 
 from tests.tiny_graphs import TinyGraph, own_metadata, write_exported_model
-from tests.video_files import RATE, decode_plainly, moving_pictures, remux, write_video
+from tests.video_files import RATE, damage, decode_plainly, moving_pictures, remux, write_video
 
 COUNT = 130
 WINDOW, STRIDE = 1.0, 0.4  # 25 and 10 frames
@@ -258,10 +258,7 @@ def test_errors(folder: Path, tmp_path: Path, classifier: VideoClassifier) -> No
 
 def test_damage_is_told(tmp_path: Path, classifier: VideoClassifier) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (80, 48, 64, 3), dtype=np.uint8)
-    path = write_video(tmp_path / "damaged.mp4", noise)
-    data = bytearray(path.read_bytes())
-    data[len(data) // 3 : len(data) // 3 + 9000] = np.random.default_rng(0).bytes(9000)
-    path.write_bytes(data)
+    path = damage(write_video(tmp_path / "damaged.mp4", noise))
     timeline = classifier.timeline(path, WINDOW, STRIDE)
     segments = list(timeline)
     assert [segment.damaged for segment in segments[:-1]] == [
