@@ -81,7 +81,7 @@ class Adapter:
             elif not kind and (target in weights or target.startswith(_HEAD)):
                 merged[target] = tensor  # trained as a whole
             elif kind != "B.weight":
-                raise _not_plain(self.name, f"has a tensor {printable(name[:200])}")
+                raise _not_plain(self.name, f"has a tensor {name[:200]}")
         return merged
 
     def _add(self, target: str, weight: Tensor | None, a: Tensor, b: Tensor | None) -> Tensor:
@@ -93,9 +93,7 @@ class Adapter:
             if shape == weight.flatten(1).shape and b.shape[1] == len(a):
                 change = b @ a * self._scale(target, len(a))
                 return weight.float() + (change.T if transposed else change).reshape(weight.shape)
-        raise _not_plain(
-            self.name, f"does not fit its base model {self.base} at {printable(target[:200])}"
-        )
+        raise _not_plain(self.name, f"does not fit its base model {self.base} at {target[:200]}")
 
     def _scale(self, target: str, rank: int) -> float:
         """The scale of ``B @ A`` for one weight: alpha / rank, or alpha / sqrt(rank) for rsLoRA."""

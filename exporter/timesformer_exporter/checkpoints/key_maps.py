@@ -12,8 +12,6 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from timesformer_runtime.errors import printable
-
 from timesformer_exporter.errors import InvalidCheckpointError
 
 _EMBEDDINGS = "timesformer.embeddings."
@@ -190,7 +188,7 @@ def without_wrappers(names: Iterable[str], where: str) -> dict[str, str]:
     if adapter is not None:
         raise InvalidCheckpointError(
             f"{where} has LoRA adapters beside the weights that they change "
-            f"({printable(adapter[:200])}), and not the scale to merge them by; save "
+            f"({adapter[:200]}), and not the scale to merge them by; save "
             "model.merge_and_unload().state_dict(), or give the folder that PEFT's "
             "model.save_pretrained(FOLDER) writes"
         )
@@ -203,8 +201,8 @@ def without_wrappers(names: Iterable[str], where: str) -> dict[str, str]:
         plain = ".".join(part for part in plain.split(".") if part not in _WRAPPERS)
         if plain in found:
             raise InvalidCheckpointError(
-                f"{where} has two tensors for {printable(plain[:200])}, one of them "
-                f"{printable(name[:200])}; save the state dict of one model"
+                f"{where} has two tensors for {plain[:200]}, one of them "
+                f"{name[:200]}; save the state dict of one model"
             )
         found[plain] = name
     return found
