@@ -54,13 +54,13 @@ class VariantFidelity:
         typical_error: Median over the clips of a clip's largest difference.
         top1: Share of clips with the same first label; None for features.
         decided_top1: Share of clips with the same first label, among the clips that PyTorch decides
-            clearly: its first label leads the second by more than twice the typical error. 1 where
-            there is no such clip; None for features. (Twice the largest error would be a bad limit:
-            it would leave out the very clips whose labels a large error changes.)
+            clearly: its first label leads the second by more than twice the typical error. 1 if
+            PyTorch decides no clip clearly; None for features. (Twice the largest error would be a
+            bad limit: it would leave out the very clips whose labels a large error changes.)
         top5: Share of clips with the same five first labels, in any order; None for features.
         decided_top5: Share of clips with the same five first labels, among the clips where
-            PyTorch's fifth label leads the sixth by more than twice the typical error. 1 where
-            there is no such clip; None for features.
+            PyTorch's fifth label leads the sixth by more than twice the typical error. 1 if
+            PyTorch decides no clip clearly; None for features.
         score_change: Mean absolute change of the first label's softmax score; None for features.
     """
 

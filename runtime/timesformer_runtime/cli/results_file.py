@@ -32,7 +32,7 @@ class FileIdentity(NamedTuple):
 
     Attributes:
         path: The absolute path; links to folders are resolved.
-        size: Bytes; None where there is no regular file at the path.
+        size: Bytes; None if the path is not a regular file.
         modified: Seconds since 1970, to the microsecond; None where ``size`` is None.
     """
 

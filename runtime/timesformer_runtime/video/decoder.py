@@ -223,7 +223,7 @@ class VideoDecoder:
         )
 
     def _decode_selected(self, indices: tuple[int, ...]) -> Decoded | None:
-        """Decodes only what the frames need; None where there is no index, or it is wrong."""
+        """Decodes only what the frames need; None if the index is missing or wrong."""
         if self._index is None:
             return None
         wanted = sorted({index for index in indices if 0 <= index < self._scan.expected_frames})
