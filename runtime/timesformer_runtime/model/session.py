@@ -46,6 +46,7 @@ _LOAD_SECONDS = 600.0  # far more than the largest model takes from the slowest 
 _SPINNING = "session.intra_op.allow_spinning"
 _MEMORY_PATTERN = "enable_mem_pattern"
 _INT8_PRECISION = "session.x64quantprecision"
+_PARALLEL_PACKING = "session.prepack.enable_parallel"
 _ATTEMPTS = 5  # to load a model that is replaced again and again
 _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 
@@ -240,7 +241,8 @@ class Session:
         onnxruntime = load_onnxruntime()
         entries = self._entries
         if source.is_mapped:
-            entries = {**entries, _WEIGHTS_FOLDER: str(source.folder)}
+            # Weights that are not mapped would all be kept until the last of them is packed.
+            entries = {_PARALLEL_PACKING: "1", **entries, _WEIGHTS_FOLDER: str(source.folder)}
         model = source.model
         options = self._options(onnxruntime, entries)
         cancel = options.set_load_cancellation_flag

@@ -47,13 +47,14 @@ class SessionSettings:
             ``enable_cpu_mem_arena`` and ``enable_mem_pattern``, all by name, with strings as
             values. The defaults are measured, and differ from ONNX Runtime's: waiting threads do
             not spin (``"session.intra_op.allow_spinning": "1"`` is 2 % faster on an idle machine
-            and takes processor time from the decoder and from others), and memory is not planned
-            as one block for all values (``"enable_mem_pattern": "1"`` plans it). ONNX Runtime's
-            own defaults stay otherwise: an arena keeps memory between runs
-            (``"enable_cpu_mem_arena": "0"`` switches it off), and a model's weights are packed for
-            the processor one by one (``"session.disable_prepacking": "1"`` leaves them unpacked,
-            which takes less memory and runs slower; ``"session.prepack.enable_parallel": "1"``
-            packs all at once, which takes more memory and is hardly faster).
+            and takes processor time from the decoder and from others), memory is not planned as
+            one block for all values (``"enable_mem_pattern": "1"`` plans it), and the weights of
+            int8 and q4 files are packed for the processor all at once
+            (``"session.prepack.enable_parallel": "0"`` packs them one by one, which takes less
+            memory and more time). ONNX Runtime's own defaults stay otherwise: an arena keeps memory
+            between runs (``"enable_cpu_mem_arena": "0"`` switches it off), and weights are packed
+            (``"session.disable_prepacking": "1"`` leaves them unpacked, which takes less memory and
+            runs slower).
 
     Raises:
         InvalidOptionError: A value is not allowed, or two of them contradict each other.
