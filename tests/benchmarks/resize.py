@@ -12,8 +12,7 @@ import click
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-from timesformer_runtime import VideoClassifier, Views
-from timesformer_runtime.input import resample
+from timesformer_runtime import VideoClassifier, Views, resample
 from timesformer_runtime.video.pixels import RgbFrame, Size
 
 from tests.video_files import read_clip

@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from timesformer_runtime.input.resample import Rectangle
+from timesformer_runtime.resample import Rectangle
 
 START, CENTER, END = CROPS = ("start", "center", "end")  # left or top, middle, right or bottom
 

@@ -13,8 +13,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from timesformer_runtime import resample as resampling
 from timesformer_runtime.errors import InvalidModelError, quoted
-from timesformer_runtime.input import resample as resampling
 from timesformer_runtime.json_object import whole_number
 
 Fields = dict[str, Any]  # arguments of Preprocessing

@@ -10,8 +10,8 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from timesformer_runtime import resample as resampling
 from timesformer_runtime.errors import InvalidModelError, InvalidVideoError
-from timesformer_runtime.input import resample as resampling
 from timesformer_runtime.input.crops import CENTER, Part
 from timesformer_runtime.input.image_processors import invalid_value, preprocessing_fields
 

@@ -12,8 +12,8 @@ import av.video.reformatter
 import numpy as np
 import numpy.typing as npt
 
+from timesformer_runtime import resample
 from timesformer_runtime.errors import InvalidVideoError
-from timesformer_runtime.input import resample
 
 RgbFrame = npt.NDArray[np.uint8]  # [H, W, 3]
 ConvertedFrame = npt.NDArray[Any]  # the result of a rendering's ``convert``

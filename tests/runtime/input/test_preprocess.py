@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from timesformer_runtime import resample as resampling
 from timesformer_runtime.errors import InvalidModelError, InvalidVideoError, TimesformerError
-from timesformer_runtime.input import resample as resampling
 from timesformer_runtime.input.image_processors import _IMAGE_PROCESSORS
 from timesformer_runtime.input.preprocess import Preprocessing
 

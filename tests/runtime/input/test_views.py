@@ -14,7 +14,7 @@ import pytest
 from onnx import TensorProto
 from timesformer_runtime import InvalidOptionError, Sampling, VideoClassifier, Views
 from timesformer_runtime.input.preprocess import Preprocessing
-from timesformer_runtime.input.resample import BILINEAR, Rectangle, resize
+from timesformer_runtime.resample import BILINEAR, Rectangle, resize
 
 from tests.tiny_graphs import (
     FRAMES,
