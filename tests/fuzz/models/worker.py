@@ -62,6 +62,7 @@ class Worker:
         shutil.rmtree(scratch)  # the worker before may have left files
         scratch.mkdir()
         self._seeds = seeds
+        self._number_of_seeds = len(list(seeds.iterdir()))
         self._folder = scratch / "inside" / "model"
         self._outside = scratch / "outside"
         self._home = scratch / "hub"
@@ -107,7 +108,9 @@ class Worker:
         self._secrets.touched()  # the damage itself touches them
         peak = forget_peak()
         start = time.process_time()  # other processes may be busy
-        outcome = self._outcome(seed, model, 1 if number is None else number)
+        # The remainder already chose the seed: each seed is used in all ways.
+        way = 1 if number is None else number // self._number_of_seeds
+        outcome = self._outcome(seed, model, way)
         seconds = time.process_time() - start
         touched = [*self._python.found(), *self._secrets.touched()]
         if seed.names_another:
@@ -140,11 +143,11 @@ class Worker:
             return path.read_bytes()
         return path
 
-    def _outcome(self, seed: Seed, model: Path | str | bytes, number: int) -> str:
+    def _outcome(self, seed: Seed, model: Path | str | bytes, way: int) -> str:
         self._python.active = True
         try:
             with _without_pauses(), limited_memory(_ADDRESS_SPACE):
-                text = (_load_checkpoint if seed.kind == "checkpoint" else _run)(model, number)
+                text = (_load_checkpoint if seed.kind == "checkpoint" else _run)(model, way)
             outcome = RAN
         except TimesformerError as error:
             outcome, text = refusal(error), str(error)
@@ -162,17 +165,22 @@ def _is_plain(path: Path) -> bool:
     return path.is_file() and not path.is_symlink() and path.stat().st_size < 1 << 24
 
 
-def _run(model: Path | str | bytes, number: int) -> str:
-    """Runs a model on a clip and its golden check; returns what users see."""
+def _run(model: Path | str | bytes, way: int) -> str:
+    """Runs a model on a clip and its golden check; returns what users see.
+
+    Args:
+        model: The model.
+        way: Chooses the views, the clip and the outputs.
+    """
     classifier = VideoClassifier.from_pretrained(
         model,
         device="cpu",
         threads=1,
         limits=_LIMITS,
-        views=_VIEWS[number % len(_VIEWS)],
+        views=_VIEWS[way % len(_VIEWS)],
     )
-    outputs = classifier.outputs if number % 6 else ("logits", "features")
-    result = classifier.classify(_CLIPS[number % len(_CLIPS)], outputs=outputs)
+    outputs = classifier.outputs if way % 6 else ("logits", "features")
+    result = classifier.classify(_CLIPS[way % len(_CLIPS)], outputs=outputs)
     if classifier.model.golden is not None:
         classifier.verify()
     for name, values in result.outputs.items():
@@ -186,14 +194,19 @@ def _holds_a_secret(values: npt.NDArray[Any]) -> bool:
     return re.search(re.escape(SECRET[:16]), np.ascontiguousarray(values).data) is not None
 
 
-def _load_checkpoint(model: Any, number: int) -> str:
-    """Loads a checkpoint as an export does; returns what the export would write."""
-    task = "video-classification" if number % 5 else "feature-extraction"
+def _load_checkpoint(model: Any, way: int) -> str:
+    """Loads a checkpoint as an export does; returns what the export would write.
+
+    Args:
+        model: The checkpoint.
+        way: Chooses the task, the number of frames and the size.
+    """
+    task = "video-classification" if way % 5 else "feature-extraction"
     checkpoint = load_checkpoint(
         model,
         task=task,
-        num_frames=None if number % 7 else 5,
-        image_size=None if number % 11 else 48,
+        num_frames=None if way % 7 else 5,
+        image_size=None if way % 11 else 48,
     )
     build_model(checkpoint, task)
     for note in checkpoint.notes:
