@@ -5,7 +5,8 @@ All errors share one base class; each also derives from the matching built-in ex
 
 import reprlib
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 # Unicode's categories of control characters and of surrogates.
 _CONTROL = frozenset({"Cc", "Cs"})
@@ -124,6 +125,25 @@ class DeviceError(TimesformerError, RuntimeError):
 
 class MissingOutputError(TimesformerError, LookupError):
     """The model does not have the output that was asked for."""
+
+
+class NotEnoughMemoryError(TimesformerError, MemoryError):
+    """A model, a video, a checkpoint or the work of an export does not fit into memory."""
+
+
+@contextmanager
+def explained_memory_errors(need_and_remedy: str) -> Iterator[None]:
+    """Turns an out-of-memory error of the block into one that names the need and the remedy.
+
+    Args:
+        need_and_remedy: The words of the message after "there is not enough memory for".
+    """
+    try:
+        yield
+    except TimesformerError:
+        raise
+    except MemoryError as error:
+        raise NotEnoughMemoryError(f"there is not enough memory for {need_and_remedy}") from error
 
 
 class InferenceTimeoutError(TimesformerError, TimeoutError):

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Self
 
-from timesformer_runtime.errors import InvalidOptionError, VideoLimitError
+from timesformer_runtime.errors import InvalidOptionError, NotEnoughMemoryError, VideoLimitError
 
 _USUAL_TIME = 600.0  # seconds
 _USUAL_PROCESS_BYTES = 1 << 31
@@ -229,12 +229,15 @@ class Watch:
             height: Number of rows.
 
         Raises:
-            MemoryError: There is not enough memory.
+            NotEnoughMemoryError: There is not enough memory.
         """
         try:
             mmap.mmap(-1, max(1, width * height * _MOST_BYTES_PER_PIXEL)).close()
         except OSError as error:
-            raise MemoryError(f"there is not enough memory to read {self.name}") from error
+            raise NotEnoughMemoryError(
+                f"there is not enough memory to read {self.name}; end other programs, or give a "
+                "smaller video"
+            ) from error
 
     def check_pixels(self, width: int, height: int) -> None:
         """Checks the size of a frame.

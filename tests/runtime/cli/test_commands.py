@@ -851,3 +851,18 @@ except AttributeError as error:
     print(error)
 """
     assert "has no attribute 'nothing'" in run_python(folder, code)
+
+
+def test_too_little_memory_is_one_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def greedy(_self: VideoClassifier) -> None:
+        bytearray(1 << 60)
+
+    monkeypatch.setattr(VideoClassifier, "verify", greedy)
+    monkeypatch.setattr(sys, "argv", ["timesformer", "verify", str(folder / "shots")])
+    with pytest.raises(SystemExit) as exit_code:
+        cli.main()
+    assert exit_code.value.code == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == "timesformer: there is not enough memory for it"

@@ -21,6 +21,7 @@ from timesformer_runtime import (
     InvalidModelError,
     InvalidOptionError,
     MissingOutputError,
+    NotEnoughMemoryError,
     TimesformerError,
     VideoClassifier,
     VideoLimitError,
@@ -173,6 +174,32 @@ def test_an_answer_without_values(length: str | None) -> None:
         lambda: classifier(FRAMES_OF_A_VIDEO)
     )
     assert len(load(with_output(length, limit=-1e9))(FRAMES_OF_A_VIDEO)) == FRAMES
+
+
+@pytest.mark.parametrize("name", ["logits", "features"])
+def test_values_of_an_answer_whose_length_is_open(name: str) -> None:
+    model = with_output(None, name)
+    many = numpy_helper.from_array(np.array([1, 1_000_001]), "many")
+    model.graph.initializer.append(many)
+    model.graph.node[-1].CopyFrom(helper.make_node("Expand", ["scalar", "many"], [name]))
+    model.graph.initializer.append(numpy_helper.from_array(np.float32([[1]]), "scalar"))
+    message = refusal(lambda: load(model).classify(FRAMES_OF_A_VIDEO, outputs=[name]))
+    assert f"its {name} have 1000001 values; it must be 1 to 1000000" in message
+
+
+def greedy(*_arguments: Any, **_options: Any) -> Any:
+    return bytearray(1 << 60)
+
+
+def test_too_little_memory_says_for_what(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = TinyGraph(metadata=own_metadata()).proto()
+    classifier = load(model)
+    monkeypatch.setattr(Session, "run", greedy)
+    message = refusal(lambda: classifier(FRAMES_OF_A_VIDEO), NotEnoughMemoryError)
+    assert message.startswith("there is not enough memory for a run of the model's bytes; end")
+    monkeypatch.setattr(Session, "_start", greedy)
+    message = refusal(lambda: load(model), NotEnoughMemoryError)
+    assert message.startswith("there is not enough memory for loading the model's bytes; end")
 
 
 # --- What takes too long -------------------------------------------------------------------------
