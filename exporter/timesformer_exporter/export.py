@@ -12,6 +12,7 @@ from typing import Any
 
 from timesformer_runtime.errors import TimesformerError, explained_memory_errors
 from timesformer_runtime.input.preprocess import Preprocessing
+from timesformer_runtime.source_names import shown
 from torch import nn
 
 from timesformer_exporter.checkpoints import Checkpoint, build_model, load_checkpoint
@@ -183,7 +184,7 @@ def _check_paths(options: ExportOptions, tell: Callable[[str], None]) -> None:
 
 def _load(options: ExportOptions, steps: _Steps) -> Checkpoint:
     with (
-        steps.step("load", f"Loading {options.model}"),
+        steps.step("load", f"Loading {shown(str(options.model))}"),
         _explained_memory_errors(f"the weights of {options.model}; check that its files are whole"),
     ):
         return load_checkpoint(

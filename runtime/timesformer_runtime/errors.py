@@ -8,6 +8,8 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+from timesformer_runtime.source_names import hide_secrets
+
 # Unicode's categories of control characters and of surrogates.
 _CONTROL = frozenset({"Cc", "Cs"})
 _QUOTES = reprlib.Repr()
@@ -19,11 +21,12 @@ _LONGEST_LIST = 600
 class TimesformerError(Exception):
     """Bad input or a missing piece: the message names the value, the limit and the remedy.
 
-    The message is one line of printable text, even where it has names from a stranger's files.
+    The message is one line of printable text, even where it has names from a stranger's files. URLs
+    in it lose their passwords and other secrets.
     """
 
     def __str__(self) -> str:
-        return printable(super().__str__())
+        return printable(hide_secrets(super().__str__()))
 
 
 def reason_of(error: Exception) -> str:

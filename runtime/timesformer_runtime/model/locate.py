@@ -23,6 +23,7 @@ from timesformer_runtime.input.preprocessor_files import (
 from timesformer_runtime.json_object import read_json_object
 from timesformer_runtime.model import hub
 from timesformer_runtime.model.graph_file import linked_paths
+from timesformer_runtime.source_names import shown
 
 # The file name of each variant, as on the Hub and in transformers.js, in onnx/ or at the root.
 DTYPES: Mapping[str, str] = {
@@ -123,7 +124,7 @@ def find_model(
         if revision is None and not local_files_only and Path(model).parent.is_dir():
             return _in_cache(model, device, dtype)
         return _on_hub(model, device, dtype, revision, local_files_only)
-    name = "the model's bytes" if isinstance(model, bytes) else str(model)
+    name = "the model's bytes" if isinstance(model, bytes) else shown(str(model))
     if revision is not None:
         raise InvalidOptionError(
             f"revision is {revision!r}, but {name} is not a Hub id: leave revision out"
@@ -148,7 +149,8 @@ def _exists(path: Path) -> bool:
         return path.exists()
     except OSError as error:
         raise ModelNotFoundError(
-            f"{path}: cannot be accessed ({error.strerror}); check its name and permissions"
+            f"{shown(str(path))}: cannot be accessed ({error.strerror}); check its name and "
+            "permissions"
         ) from error
 
 
