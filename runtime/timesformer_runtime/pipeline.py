@@ -292,7 +292,7 @@ class Pipeline:
     def _check_finite(self, output: str, values: npt.NDArray[np.float32]) -> None:
         if not np.isfinite(values).all():
             raise InvalidModelError(
-                f"{self.model.name}: {named(output)} are not finite; use another dtype, such as "
+                f"{self.model.name}: {named(output)} are not finite; use another `dtype`, such as "
                 "fp32"
             )
 

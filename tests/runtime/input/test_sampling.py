@@ -299,7 +299,7 @@ def test_the_released_models_rates(method: str, num_frames: int, rate: int) -> N
 
 
 def test_a_rate_that_nothing_tells_is_asked_for() -> None:
-    with pytest.raises(InvalidOptionError, match="center sampling needs a frame_sampling_rate"):
+    with pytest.raises(InvalidOptionError, match="center sampling needs a `frame_sampling_rate`"):
         Sampling("center").indices(100, 7)
     assert Sampling("pipeline").resolved(7).rate == 1
     assert Sampling("uniform").resolved(7) == Sampling()
@@ -308,17 +308,17 @@ def test_a_rate_that_nothing_tells_is_asked_for() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"method": "random"}, "sampling is 'random'; it must be one of uniform, center, dense"),
-        ({"method": None}, "sampling is None"),
-        ({"short": "loop"}, "short is 'loop'; it must be one of repeat_last, wrap, error"),
-        ({"method": "center", "rate": 0}, "frame_sampling_rate is 0; it must be at least 1"),
-        ({"method": "center", "rate": 2.5}, "frame_sampling_rate is 2.5; it must be an integer"),
-        ({"method": "center", "rate": True}, "frame_sampling_rate is True"),
+        ({"method": "random"}, "`sampling` is 'random'; it must be one of uniform, center, dense"),
+        ({"method": None}, "`sampling` is None"),
+        ({"short": "loop"}, "`short` is 'loop'; it must be one of repeat_last, wrap, error"),
+        ({"method": "center", "rate": 0}, "`frame_sampling_rate` is 0; it must be at least 1"),
+        ({"method": "center", "rate": 2.5}, "`frame_sampling_rate` is 2.5; it must be an integer"),
+        ({"method": "center", "rate": True}, "`frame_sampling_rate` is True"),
         ({"method": "center", "rate": 10**9}, "must be at most 1000000"),
-        ({"rate": 4}, "frame_sampling_rate has no effect on uniform sampling"),
+        ({"rate": 4}, "`frame_sampling_rate` has no effect on uniform sampling"),
         ({"method": "segments", "rate": 4}, "no effect on segments sampling"),
-        ({"method": "dense", "clips": 0}, "clips is 0; it must be at least 1"),
-        ({"method": "dense", "clips": 10**6}, "clips is 1000000; it must be at most 1000"),
+        ({"method": "dense", "clips": 0}, "`clips` is 0; it must be at least 1"),
+        ({"method": "dense", "clips": 10**6}, "`clips` is 1000000; it must be at most 1000"),
         ({"clips": 3}, "uniform sampling takes one clip of a video, not 3; choose .*dense"),
     ],
     ids=str,

@@ -114,7 +114,7 @@ def test_frames_that_stand_in_for_others_count() -> None:
         shape=("b", FRAMES, "h", "w", 3), input_type=TensorProto.UINT8, metadata=own_metadata()
     )
     few = DecodeLimits(max_bytes=3 * 720 * 1280 * 3)
-    assert "raise max_bytes" in refusal(
+    assert "raise `max_bytes`" in refusal(
         lambda: load(any_frames(graph), limits=few)(video), VideoLimitError
     )
     assert load(any_frames(graph))(video)
@@ -239,7 +239,7 @@ def test_a_model_that_never_ends(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     classifier = load(endless(), limits=ONE_SECOND)
     message = refusal(lambda: classifier(FRAMES_OF_A_VIDEO), InferenceTimeoutError)
     assert "one run of the model is not done after" in message
-    assert "allow more with max_seconds" in message
+    assert "allow more with `max_seconds`" in message
     (outcome,) = classifier.batch([FRAMES_OF_A_VIDEO])
     assert isinstance(outcome.error, InferenceTimeoutError)
     video = write_video(tmp_path / "video.mp4", FRAMES_OF_A_VIDEO)

@@ -168,11 +168,11 @@ def test_overflow_is_seen_in_the_products(monkeypatch: pytest.MonkeyPatch, satur
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"device": "gpu"}, "device is 'gpu'; it must be one of auto, cpu, cuda"),
-        ({"threads": 0}, "threads is 0; it must be an integer from 1"),
-        ({"threads": True}, "threads is True"),
-        ({"threads": 1.5}, "threads is 1.5"),
-        ({"threads": 100_000}, "threads is 100000; it must be an integer from 1 to 1024"),
+        ({"device": "gpu"}, "`device` is 'gpu'; it must be one of auto, cpu, cuda"),
+        ({"threads": 0}, "`threads` is 0; it must be an integer from 1"),
+        ({"threads": True}, "`threads` is True"),
+        ({"threads": 1.5}, "`threads` is 1.5"),
+        ({"threads": 100_000}, "`threads` is 100000; it must be an integer from 1 to 1024"),
         ({"provider_options": [{}]}, "provider_options needs providers"),
         ({"device": "cpu", "providers": ["CPUExecutionProvider"]}, "contradict"),
         ({"providers": "CPUExecutionProvider"}, "must be a list of names"),
