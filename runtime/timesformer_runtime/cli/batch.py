@@ -17,6 +17,7 @@ from timesformer_runtime.cli.output import (
     about,
     fail_at_once,
     failure_of,
+    one_line,
     say,
 )
 from timesformer_runtime.cli.view_options import view_options
@@ -135,7 +136,7 @@ def _keep(outcome: Outcome, results: ResultsFile, progress: ProgressBar) -> None
     video = str(outcome.video)
     if outcome.error is not None:
         message = failure_of(video, outcome.error)
-        results.append(video, {"error": message})
+        results.append(video, {"error": one_line(message)})
         progress.say(f"timesformer: {about(video, message)}")
     if outcome.result is not None:
         results.append(video, outcome.result.to_dict())

@@ -12,7 +12,15 @@ import click
 
 from timesformer_runtime.cli.limit_options import limit_options
 from timesformer_runtime.cli.model_options import load, model_options, top_k_option
-from timesformer_runtime.cli.output import BAD_INPUT, about, check_output, echo, failure_of, say
+from timesformer_runtime.cli.output import (
+    BAD_INPUT,
+    about,
+    check_output,
+    echo,
+    failure_of,
+    one_line,
+    say,
+)
 from timesformer_runtime.cli.video_list import STDIN, source
 from timesformer_runtime.cli.view_options import view_options
 from timesformer_runtime.errors import TimesformerError
@@ -104,7 +112,7 @@ def _try_video(
     except (TimesformerError, OSError, MemoryError) as error:
         message = failure_of(video, error)
     if as_json:
-        echo(json.dumps({"video": shown(video), "error": message}))
+        echo(json.dumps({"video": shown(video), "error": one_line(message)}))
     say(f"timesformer: {about(video, message)}")
     return None
 

@@ -86,9 +86,9 @@ def name_options(message: str, *commands: click.Command) -> str:
 
 
 def failure_of(video: str, error: Exception) -> str:
-    """Describes why a video failed, in one line that names options as the command line does."""
+    """Describes why a video failed; names options as the command line does."""
     message = hide_secrets(reason_of(error), video)
-    return one_line(name_options(message, click.get_current_context().command))
+    return name_options(message, click.get_current_context().command)
 
 
 def fail_at_once(message: str, code: int) -> NoReturn:

@@ -54,9 +54,9 @@ def test_uniform_includes_both_ends_and_repeats_in_short_videos() -> None:
 
 @pytest.mark.parametrize(("count", "num_frames", "name"), [(0, 8, "count"), (8, 0, "num_frames")])
 def test_numbers_that_are_too_small_are_named(count: int, num_frames: int, name: str) -> None:
-    with pytest.raises(InvalidOptionError, match=f"{name} is 0"):
+    with pytest.raises(InvalidOptionError, match=f"`{name}` is 0"):
         uniform(count, num_frames)
-    with pytest.raises(InvalidOptionError, match=f"{name} is 0"):
+    with pytest.raises(InvalidOptionError, match=f"`{name}` is 0"):
         Sampling().indices(count, num_frames)
 
 
@@ -330,7 +330,7 @@ def test_options_that_are_not_valid(options: dict[str, Any], message: str) -> No
 
 @pytest.mark.parametrize("fps", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_rate_of_frames_that_is_not_valid(fps: float) -> None:
-    with pytest.raises(InvalidOptionError, match="fps is"):
+    with pytest.raises(InvalidOptionError, match="`fps` is"):
         Sampling("facebook", 32).indices(100, 8, fps)
 
 

@@ -181,7 +181,7 @@ def test_overflow_is_seen_in_the_products(monkeypatch: pytest.MonkeyPatch, satur
             {"providers": ["CPUExecutionProvider"], "provider_options": [{}, {}]},
             "provider_options has 2 entries for 1 providers",
         ),
-        ({"session_options": {"allow_spinning": "1"}}, "session_options has 'allow_spinning'"),
+        ({"session_options": {"allow_spinning": "1"}}, "`session_options` has 'allow_spinning'"),
         ({"session_options": {"session.x": 1}}, "values are strings"),
         ({"session_options": {"enable_mem_pattern": True}}, "True; give '0' or '1'"),
         ({"session_options": {"session.disable_prepacking": "yes"}}, "'yes'; give '0' or '1'"),
