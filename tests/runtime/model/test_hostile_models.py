@@ -182,7 +182,7 @@ def test_values_of_an_answer_whose_length_is_open(name: str) -> None:
     many = numpy_helper.from_array(np.array([1, 1_000_001]), "many")
     model.graph.initializer.append(many)
     model.graph.node[-1].CopyFrom(helper.make_node("Expand", ["scalar", "many"], [name]))
-    model.graph.initializer.append(numpy_helper.from_array(np.float32([[1]]), "scalar"))
+    model.graph.initializer.append(numpy_helper.from_array(np.ones((1, 1), np.float32), "scalar"))
     message = refusal(lambda: load(model).classify(FRAMES_OF_A_VIDEO, outputs=[name]))
     assert f"its {name} have 1000001 values; it must be 1 to 1000000" in message
 
