@@ -179,11 +179,19 @@ def test_an_answer_without_values(length: str | None) -> None:
 @pytest.mark.parametrize("name", ["logits", "features"])
 def test_values_of_an_answer_whose_length_is_open(name: str) -> None:
     model = with_output(None, name)
-    many = numpy_helper.from_array(np.array([1, 1_000_001]), "many")
-    model.graph.initializer.append(many)
-    model.graph.node[-1].CopyFrom(helper.make_node("Expand", ["scalar", "many"], [name]))
-    model.graph.initializer.append(numpy_helper.from_array(np.ones((1, 1), np.float32), "scalar"))
-    message = refusal(lambda: load(model).classify(FRAMES_OF_A_VIDEO, outputs=[name]))
+    model.graph.node.remove(model.graph.node[-1])
+    model.graph.node.extend(
+        [  # The zero comes from the video, so that nothing knows the length before the run.
+            helper.make_node("Cast", ["above"], ["zeros"], to=TensorProto.INT64),
+            helper.make_node("ReduceMax", ["zeros"], ["zero"], keepdims=0),
+            helper.make_node("Add", ["most", "zero"], ["shape"]),
+            helper.make_node("Expand", ["one", "shape"], [name]),
+        ]
+    )
+    for key, value in (("most", np.array([1, 1_000_001])), ("one", np.ones((1, 1), np.float32))):
+        model.graph.initializer.append(numpy_helper.from_array(value, key))
+    classifier = load(model)
+    message = refusal(lambda: classifier.classify(FRAMES_OF_A_VIDEO, outputs=[name]))
     assert f"its {name} have 1000001 values; it must be 1 to 1000000" in message
 
 
