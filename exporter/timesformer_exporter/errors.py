@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from timesformer_runtime.errors import InvalidOptionError, TimesformerError
+from timesformer_runtime.errors import InvalidOptionError, NotEnoughMemoryError, TimesformerError
 
 __all__ = [
     "CheckpointNotFoundError",
@@ -50,10 +50,6 @@ class OutputWriteError(TimesformerError, OSError):
 
     def __reduce__(self) -> tuple[type, tuple[object, ...]]:
         return type(self), (self.path, self.reason, self.remedy)  # worker processes pass it on
-
-
-class NotEnoughMemoryError(TimesformerError, MemoryError):
-    """The checkpoint, or the work of the export, does not fit into this machine's memory."""
 
 
 class UnquantizedWeightError(TimesformerError, RuntimeError):

@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from timesformer_runtime.errors import TimesformerError
+from timesformer_runtime.errors import TimesformerError, explained_memory_errors
 from timesformer_runtime.input.preprocess import Preprocessing
+from timesformer_runtime.source_names import shown
 from torch import nn
 
 from timesformer_exporter.checkpoints import Checkpoint, build_model, load_checkpoint
-from timesformer_exporter.errors import InvalidOptionError, NotEnoughMemoryError
+from timesformer_exporter.errors import InvalidOptionError
 from timesformer_exporter.folder import (
     REJECTED,
     REPORT,
@@ -183,7 +184,7 @@ def _check_paths(options: ExportOptions, tell: Callable[[str], None]) -> None:
 
 def _load(options: ExportOptions, steps: _Steps) -> Checkpoint:
     with (
-        steps.step("load", f"Loading {options.model}"),
+        steps.step("load", f"Loading {shown(str(options.model))}"),
         _explained_memory_errors(f"the weights of {options.model}; check that its files are whole"),
     ):
         return load_checkpoint(
@@ -454,12 +455,11 @@ def _sizes(folder: Path) -> dict[str, int]:
 @contextlib.contextmanager
 def _explained_memory_errors(need_and_remedy: str) -> Iterator[None]:
     """Turns an out-of-memory error of the block into one that names the need and the remedy."""
-    try:
-        yield
-    except TimesformerError:
-        raise
-    except (MemoryError, RuntimeError) as error:
-        # PyTorch raises a plain RuntimeError where it has no memory.
-        if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
-            raise
-        raise NotEnoughMemoryError(f"there is not enough memory for {need_and_remedy}") from error
+    with explained_memory_errors(need_and_remedy):
+        try:
+            yield
+        except RuntimeError as error:
+            # PyTorch raises a plain RuntimeError where it has no memory.
+            if isinstance(error, TimesformerError) or "allocate memory" not in str(error):
+                raise
+            raise MemoryError from error

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +34,9 @@ _LONGEST_REPORT = 10_000_000  # bytes
 # Parts of the names of the hidden folders beside the output: the first holds the files of an export
 # that runs, the second an earlier export that is being replaced.
 _UNFINISHED, _REPLACED = "partial", "replaced"
+
+# Seconds to wait for other exports, which only rename meanwhile, and between two attempts.
+_MOST_PATIENCE, _PAUSE = 10.0, 0.01
 
 
 def check_path(output: Path) -> None:
@@ -69,6 +73,11 @@ def check_output(output: Path, *, force: bool) -> None:
         InvalidOptionError: As in ``check_path``.
     """
     check_path(output)
+    with _turn_to_rename(output):
+        _check_existing(output, force=force)
+
+
+def _check_existing(output: Path, *, force: bool) -> None:
     if not os.path.lexists(output):
         return
     if not force:
@@ -137,8 +146,9 @@ def publish(staging: Path, output: Path, *, force: bool) -> None:
         OutputExistsError: ``output`` exists, and may not be replaced.
         OutputWriteError: The folder cannot be renamed.
     """
-    check_output(output, force=force)
-    with writing(output), contextlib.ExitStack() as stack:
+    check_path(output)
+    with _turn_to_rename(output), writing(output), contextlib.ExitStack() as stack:
+        _check_existing(output, force=force)
         if not output.exists():
             staging.rename(output)
             return
@@ -250,6 +260,22 @@ def _hidden_folder(output: Path, kind: str) -> Iterator[Path]:
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
             return
+
+
+@contextmanager
+def _turn_to_rename(output: Path) -> Iterator[None]:
+    """Waits until no other export renames folders beside ``output``, and keeps others waiting.
+
+    Between the two renames of a replacement there is no ``output``. Another export that looked then
+    would put its own folder there, and the first export would fail.
+    """
+    end = time.monotonic() + _MOST_PATIENCE
+    while True:
+        with _lock(output.absolute().parent.resolve()) as locked:
+            if locked is not False or time.monotonic() > end:
+                yield
+                return
+        time.sleep(_PAUSE)
 
 
 @contextmanager

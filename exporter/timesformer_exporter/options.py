@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from timesformer_runtime.model.hub import is_hub_id
+from timesformer_runtime.source_names import shown
 
 from timesformer_exporter.errors import InvalidOptionError
 
@@ -144,7 +145,7 @@ class ExportOptions:
                     raise InvalidOptionError(f"`{name}` is for an upload; give `push_to_hub` too")
         elif not is_hub_id(self.push_to_hub):
             raise InvalidOptionError(
-                f"push_to_hub is {self.push_to_hub!r}; it must be a name on the Hub such as "
+                f"push_to_hub is {shown(self.push_to_hub)!r}; it must be a name on the Hub such as "
                 "owner/timesformer-onnx: letters, digits, '-', '_' and '.', at most 96 in all"
             )
         elif self.local_files_only:

@@ -5,7 +5,10 @@ All errors share one base class; each also derives from the matching built-in ex
 
 import reprlib
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from timesformer_runtime.source_names import hide_secrets
 
 # Unicode's categories of control characters and of surrogates.
 _CONTROL = frozenset({"Cc", "Cs"})
@@ -18,11 +21,12 @@ _LONGEST_LIST = 600
 class TimesformerError(Exception):
     """Bad input or a missing piece: the message names the value, the limit and the remedy.
 
-    The message is one line of printable text, even where it has names from a stranger's files.
+    The message is one line of printable text, even where it has names from a stranger's files. URLs
+    in it lose their passwords and other secrets.
     """
 
     def __str__(self) -> str:
-        return printable(super().__str__())
+        return printable(hide_secrets(super().__str__()))
 
 
 def reason_of(error: Exception) -> str:
@@ -124,6 +128,25 @@ class DeviceError(TimesformerError, RuntimeError):
 
 class MissingOutputError(TimesformerError, LookupError):
     """The model does not have the output that was asked for."""
+
+
+class NotEnoughMemoryError(TimesformerError, MemoryError):
+    """A model, a video, a checkpoint or the work of an export does not fit into memory."""
+
+
+@contextmanager
+def explained_memory_errors(need_and_remedy: str) -> Iterator[None]:
+    """Turns an out-of-memory error of the block into one that names the need and the remedy.
+
+    Args:
+        need_and_remedy: The words of the message after "there is not enough memory for".
+    """
+    try:
+        yield
+    except TimesformerError:
+        raise
+    except MemoryError as error:
+        raise NotEnoughMemoryError(f"there is not enough memory for {need_and_remedy}") from error
 
 
 class InferenceTimeoutError(TimesformerError, TimeoutError):

@@ -17,13 +17,14 @@ from timesformer_runtime.errors import (
     InvalidOptionError,
     InvalidVideoError,
     MissingOutputError,
+    explained_memory_errors,
     listed,
     named,
 )
 from timesformer_runtime.input.model_input import ModelInput
 from timesformer_runtime.input.views import Views
 from timesformer_runtime.json_object import parse_json_object
-from timesformer_runtime.model.loaded import LoadedModel
+from timesformer_runtime.model.loaded import LESS_MEMORY, MOST_CLASSES, LoadedModel
 from timesformer_runtime.model.session import as_float32
 from timesformer_runtime.results import Answer, Prediction, Ranking, Seconds, VideoResult, View
 from timesformer_runtime.video import DecodedFrames, DecodeLimits, VideoDecoder
@@ -259,7 +260,14 @@ class Pipeline:
         Raises:
             InvalidModelError: The values are not finite, or do not have the shape for one clip.
             InferenceTimeoutError: The model takes longer than ``seconds``.
+            NotEnoughMemoryError: The outputs do not fit into memory.
         """
+        with explained_memory_errors(f"a run of {self.model.name}; {LESS_MEMORY}"):
+            return self._checked_run(view, outputs, seconds, finite=finite)
+
+    def _checked_run(
+        self, view: npt.NDArray[Any], outputs: Sequence[str], seconds: float, *, finite: bool
+    ) -> Outputs:
         names = [self.model.outputs[output] for output in outputs]
         arrays = self.model.session.run(names, {self.model.input.name: view}, seconds)
         values = {}
@@ -270,6 +278,11 @@ class Pipeline:
                     f"{self.model.name}: {output} are {list(array.shape)} for one clip; they "
                     "must be [1, n]: export the model with timesformer-export"
                 )
+            if output in _ONE_ROW and array.size > MOST_CLASSES:
+                raise InvalidModelError(
+                    f"{self.model.name}: its {output} have {array.size} values; it must be 1 to "
+                    f"{MOST_CLASSES}"
+                )
             found = as_float32(array[0] if output in _ONE_ROW else array)
             if finite:
                 self._check_finite(output, found)
@@ -279,7 +292,7 @@ class Pipeline:
     def _check_finite(self, output: str, values: npt.NDArray[np.float32]) -> None:
         if not np.isfinite(values).all():
             raise InvalidModelError(
-                f"{self.model.name}: {named(output)} are not finite; use another dtype, such as "
+                f"{self.model.name}: {named(output)} are not finite; use another `dtype`, such as "
                 "fp32"
             )
 

@@ -42,10 +42,10 @@ class Ranking:
     def __post_init__(self) -> None:
         top_k, function = self.top_k, self.function_to_apply
         if top_k is not None and (type(top_k) is not int or top_k < 1):
-            raise InvalidOptionError(f"top_k is {top_k!r}; it must be an integer of at least 1")
+            raise InvalidOptionError(f"`top_k` is {top_k!r}; it must be an integer of at least 1")
         if function is not None and function not in FUNCTIONS:
             raise InvalidOptionError(
-                f"function_to_apply is {function!r}; it must be one of {', '.join(FUNCTIONS)}"
+                f"`function_to_apply` is {function!r}; it must be one of {', '.join(FUNCTIONS)}"
             )
 
     def predictions(

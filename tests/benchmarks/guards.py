@@ -29,7 +29,7 @@ from timesformer_runtime.video import DecodeLimits, VideoDecoder
 from timesformer_runtime.video.guard.nal_units import GuardedFile
 
 from tests.benchmarks.results_file import hardware
-from tests.fuzz.process import forget_peak, limit_memory, peak_mib
+from tests.fuzz.process import forget_peak, limited_memory, peak_mib
 from tests.runtime.video.guard import test_mp4_tables as tables
 from tests.runtime.video.guard import test_nal_units as nal_units
 from tests.video_files import moving_pictures, write_video
@@ -186,8 +186,7 @@ def _in_a_process(path: Path, without: str) -> str:
 
 
 def _read(path: str, without: str) -> tuple[int, float, str]:
-    with switched(SWITCHES[without]):
-        limit_memory(_MEMORY)
+    with switched(SWITCHES[without]), limited_memory(_MEMORY):
         before, start = forget_peak(), time.perf_counter()
         try:
             with VideoDecoder(path, limits=DecodeLimits(max_seconds=_SECONDS)) as video:

@@ -16,6 +16,7 @@ from tests.fuzz.models.pickle_damage import damage_archive, damage_stream
 from tests.fuzz.models.seeds import QUICK_MODELS, SEEDS
 from tests.fuzz.models.tensor_damage import damage_safetensors
 from tests.fuzz.mutations import Random
+from tests.fuzz.process import limited_memory
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/statm").exists(), reason="the fuzzer watches files as Linux does"
@@ -74,15 +75,25 @@ VIOLATIONS = {
         "thread = threading.Thread(target=int, args=('x',)); thread.start(); thread.join()",
         "in a thread",
     ),
+    "all memory is taken": ("bytes(2 << 30)", "MemoryError() in"),
+    "an output is a secret": (
+        "assert not worker._holds_a_secret(np.frombuffer(b'abcd' + SECRET, np.float32))",
+        "AssertionError() in",
+    ),
+    "an output is too large to be copied": (
+        "assert not worker._holds_a_secret(np.zeros((3, 1 << 26), np.float32))",
+        "ran",
+    ),
     "nothing": ("pass", "ran"),
 }
 
 PLANT = """
 import ctypes, json, os, pickle, sys, threading
 from pathlib import Path
+import numpy as np
 from timesformer_runtime.errors import InvalidModelError
 from tests.fuzz.models import worker
-from tests.fuzz.models.guard import SECRET_JSON
+from tests.fuzz.models.guard import SECRET, SECRET_JSON
 
 class Unescaped(InvalidModelError):
     __str__ = Exception.__str__
@@ -105,6 +116,12 @@ with worker.Worker(seeds, scratch) as guarded:
     for violation in json.loads(sys.stdin.read()):
         print(json.dumps(guarded.use("own", None)["outcome"]))
 """
+
+
+def test_damage_itself_has_no_limit_of_memory() -> None:
+    with limited_memory(1 << 20), pytest.raises(MemoryError):
+        bytes(1 << 28)
+    assert len(bytes(1 << 28)) == 1 << 28
 
 
 def test_every_violation_is_found(tmp_path: Path) -> None:

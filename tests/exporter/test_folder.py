@@ -10,10 +10,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+from timesformer_exporter import folder as folder_module
 from timesformer_exporter.errors import (
     InvalidOptionError,
     OutputExistsError,
@@ -84,6 +86,29 @@ def test_force_does_not_delete_what_is_no_export(tmp_path: Path) -> None:
     (tmp_path / "repository" / "model.safetensors").touch()
     with pytest.raises(OutputExistsError, match=r"it holds model\.safetensors, which no export"):
         check_output(tmp_path / "repository", force=True)
+
+
+def test_an_export_waits_while_another_one_replaces_the_same_output(tmp_path: Path) -> None:
+    output = tmp_path / "exported"
+    _export(output, "first")
+    with ThreadPoolExecutor() as pool, folder_module._turn_to_rename(output):
+        second = pool.submit(_export, output, "second", force=True)
+        with pytest.raises(TimeoutError):
+            second.result(timeout=0.3)
+        # Another export is between its two renames: it has moved the earlier export away.
+        output.rename(tmp_path / "earlier")
+        (tmp_path / "new").mkdir()
+        (tmp_path / "new" / REPORT).write_text("third")
+        (tmp_path / "new").rename(output)
+    second.result()
+    assert (output / REPORT).read_text() == "second"
+
+
+def test_an_export_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folder_module, "_MOST_PATIENCE", 0.0)
+    with folder_module._lock(tmp_path):
+        _export(tmp_path / "exported", "first")
+    assert (tmp_path / "exported" / REPORT).read_text() == "first"
 
 
 def _report(*files: str) -> str:

@@ -16,7 +16,12 @@ def main() -> int:
     parser.add_argument("--what", choices=_CAMPAIGNS, default="videos", help="what is damaged")
     parser.add_argument("--minutes", type=float, default=10, help="for how long")
     parser.add_argument("--cases", type=int, help="how many at most")
-    parser.add_argument("--first", type=int, default=int(time.time()) << 8, help="first case")
+    parser.add_argument(
+        "--first",
+        type=int,
+        default=int(time.time()) << 8,
+        help="first case; `--first N --cases 1` repeats case N alone",
+    )
     options = parser.parse_args()
     campaign = pkgutil.resolve_name(_CAMPAIGNS[options.what])
     report = run(campaign, options.first, cases=options.cases, seconds=options.minutes * 60)

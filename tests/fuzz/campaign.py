@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tests.fuzz.process import REFUSED
 
@@ -145,13 +145,15 @@ def run_worker(
         patience: Seconds that a case may take before the process is killed.
         start: Additional seconds for the first case.
     """
+    # Not a pipe: nobody reads the worker's errors until it has ended.
+    errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
     worker = subprocess.Popen(
-        command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
     )
     assert worker.stdin is not None
     assert worker.stdout is not None
     base_mib = None
-    with worker:
+    with errors, worker:
         for case in cases:
             worker.stdin.write(f"{case}\n")
             worker.stdin.flush()
@@ -162,8 +164,19 @@ def run_worker(
             start = 0.0
             line = worker.stdout.readline()
             if not line:
-                report.findings.append(f"{case}: the process ended with code {worker.wait()}")
+                code = worker.wait()
+                report.findings.append(
+                    f"{case}: the process ended with code {code}{_last_words(errors)}"
+                )
                 return
             answer = json.loads(line)
             base_mib = base_mib or answer["peak_mib"]
             report.add(case, answer, base_mib)
+
+
+def _last_words(errors: IO[str]) -> str:
+    """Shows what a process wrote to standard error; returns the last line, for a finding."""
+    errors.seek(0)
+    text = errors.read().strip()
+    sys.stderr.write(text and f"{text}\n")
+    return text and f" ({text.splitlines()[-1]})"

@@ -6,7 +6,8 @@ import resource
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,16 @@ _STILL_LISTED = 2.0  # seconds for which the system may list a thread that has e
 _LONGEST = 1000  # characters of a message
 
 
-def limit_memory(more: int) -> None:
-    """Limits the address space of this process to so many bytes more than it has now."""
+@contextmanager
+def limited_memory(more: int) -> Iterator[None]:
+    """Limits the address space of this process, in the block, to so many bytes more than now."""
     size = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-    resource.setrlimit(resource.RLIMIT_AS, (size + more, size + more))
+    before, most = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (size + more, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (before, most))
 
 
 def answer_all(use: Callable[[str, int], dict[str, Any]]) -> None:

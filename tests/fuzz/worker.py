@@ -19,7 +19,7 @@ from timesformer_runtime.workloads.timeline import WindowReader
 from timesformer_runtime.workloads.windows import WindowSettings
 
 from tests.fuzz.mutations import mutate
-from tests.fuzz.process import answer_all, limit_memory, refusal
+from tests.fuzz.process import answer_all, limited_memory, refusal
 from tests.video_files import read_clip
 
 # A frame of 2^20 pixels is about 256 times as large as those of the seeds.
@@ -30,9 +30,9 @@ ADDRESS_SPACE = 1 << 30  # bytes above what the process has before the first fil
 def main(folder: Path, scratch: Path) -> None:
     """Reads and answers cases until the input ends."""
     read_clip(folder / "h264.mp4", _evenly)  # libraries load on first use
-    limit_memory(ADDRESS_SPACE)
     seeds = {path.name: path.read_bytes() for path in folder.iterdir()}
-    answer_all(functools.partial(_read, seeds, scratch))
+    with limited_memory(ADDRESS_SPACE):
+        answer_all(functools.partial(_read, seeds, scratch))
 
 
 def _read(seeds: dict[str, bytes], scratch: Path, name: str, number: int) -> dict[str, Any]:

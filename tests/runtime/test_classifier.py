@@ -272,14 +272,14 @@ def test_top_k(classifier: VideoClassifier, top_k: int | None, count: int) -> No
 
 @pytest.mark.parametrize("top_k", [0, -1, 2.0, True, "3"])
 def test_top_k_that_is_not_valid(classifier: VideoClassifier, top_k: Any) -> None:
-    with pytest.raises(InvalidOptionError, match=r"top_k is .* must be an integer of at least 1"):
+    with pytest.raises(InvalidOptionError, match=r"`top_k` is .* must be an integer of at least 1"):
         classifier(moving_frames(FRAMES), top_k=top_k)
 
 
 def test_function_that_does_not_exist(classifier: VideoClassifier) -> None:
     with pytest.raises(InvalidOptionError, match="'relu'; it must be one of softmax, sigmoid"):
         classifier(moving_frames(FRAMES), function_to_apply="relu")
-    with pytest.raises(InvalidOptionError, match="function_to_apply is ''"):
+    with pytest.raises(InvalidOptionError, match="`function_to_apply` is ''"):
         classifier(moving_frames(FRAMES), function_to_apply="")
 
 
@@ -316,7 +316,7 @@ def test_a_graph_that_takes_frames(video: Path) -> None:
 def test_logits_that_are_not_finite_are_an_error() -> None:
     graph = TinyGraph(scale=float("nan"), metadata=own_metadata())
     classifier = VideoClassifier.from_pretrained(graph.proto().SerializeToString(), device="cpu")
-    with pytest.raises(InvalidModelError, match="logits are not finite; use another dtype"):
+    with pytest.raises(InvalidModelError, match="logits are not finite; use another `dtype`"):
         classifier(moving_frames(FRAMES))
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from timesformer_exporter import ExportOptions, export
+from timesformer_exporter.checkpoints import load_checkpoint
 from timesformer_runtime import VideoClassifier, cli
 from timesformer_runtime.cli.video_list import find_videos
 from timesformer_runtime.errors import TimesformerError
@@ -200,6 +202,31 @@ def test_no_error_of_the_library_shows_it(
     (outcome,) = classifier.batch([url])
     assert SECRET not in f"{outcome.error}{outcome.error!r}"
     assert SECRET not in caplog.text
+
+
+@pytest.mark.parametrize("url", FORMS)
+def test_no_error_about_a_model_shows_it(url: str) -> None:
+    load = VideoClassifier.from_pretrained
+    for run in (
+        lambda: load(url),
+        lambda: load(url, revision="main"),
+        lambda: load_checkpoint(url, task="video-classification"),
+        lambda: export(ExportOptions(url)),
+        lambda: ExportOptions("model", push_to_hub=url),
+    ):
+        with pytest.raises(TimesformerError) as caught:
+            run()
+        assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+def test_no_error_about_a_path_shows_it() -> None:
+    with pytest.raises(TimesformerError, match=r"^https://\*\*\*@host/x: there is no such"):
+        VideoClassifier.from_pretrained(Path("https://user:hunter2@host/x"))
+
+
+def test_an_error_that_quotes_others_shows_no_secrets() -> None:
+    error = TimesformerError("the server said: http://user:hunter2@host/x?y does not answer")
+    assert str(error) == "the server said: http://***@host/x?*** does not answer"
 
 
 def run_command(

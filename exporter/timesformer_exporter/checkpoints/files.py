@@ -14,6 +14,7 @@ from timesformer_runtime.errors import InvalidModelError, ModelNotFoundError, li
 from timesformer_runtime.input.preprocessor_files import PREPROCESSOR_FILES
 from timesformer_runtime.json_object import read_json_object
 from timesformer_runtime.model import hub
+from timesformer_runtime.source_names import shown
 
 from timesformer_exporter.errors import (
     CheckpointNotFoundError,
@@ -78,7 +79,9 @@ def find_files(model: str | Path, revision: str | None, local_files_only: bool) 
         names = _names(path) if path.is_dir() else []
         is_folder = exists and not path.is_file()
     except (OSError, RuntimeError) as error:
-        raise CheckpointNotFoundError(f"{model} cannot be read: {error}") from error
+        raise CheckpointNotFoundError(
+            f"{shown(str(model))} cannot be read: {getattr(error, 'strerror', None) or error}"
+        ) from error
     if not exists:
         return find_on_hub(str(model), revision, local_files_only)
     if revision is not None:
@@ -154,7 +157,7 @@ def find_on_hub(model: str, revision: str | None, local_files_only: bool) -> Che
     """
     if not hub.looks_like_hub_id(model):
         raise CheckpointNotFoundError(
-            f"{model} does not exist; give a folder, a file or a Hub id such as "
+            f"{shown(model)} does not exist; give a folder, a file or a Hub id such as "
             "facebook/timesformer-base-finetuned-k400"
         )
     try:

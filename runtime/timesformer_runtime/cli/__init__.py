@@ -29,7 +29,7 @@ from timesformer_runtime.cli.output import (
 from timesformer_runtime.cli.stream import stream
 from timesformer_runtime.cli.timeline import timeline
 from timesformer_runtime.cli.verify import verify
-from timesformer_runtime.errors import TimesformerError
+from timesformer_runtime.errors import TimesformerError, reason_of
 
 __all__ = ["command", "main"]
 
@@ -90,6 +90,8 @@ def main() -> None:
         fail(error.format_message(), BAD_INPUT)
     except TimesformerError as error:
         fail(name_options(str(error), *command.commands.values()), BAD_INPUT)
+    except MemoryError as error:
+        fail(reason_of(error), BAD_INPUT)
     except OSError as error:  # of the output: errors of the input are TimesformerErrors
         reason = why_unwritten(error)
         discard_output()

@@ -16,12 +16,12 @@ from timesformer_runtime.cli.output import (
     INTERRUPTED,
     about,
     fail_at_once,
+    failure_of,
     one_line,
     say,
 )
 from timesformer_runtime.cli.view_options import view_options
-from timesformer_runtime.errors import OutputError, reason_of
-from timesformer_runtime.source_names import hide_secrets
+from timesformer_runtime.errors import OutputError
 
 if TYPE_CHECKING:
     from timesformer_runtime.cli.progress import ProgressBar
@@ -135,7 +135,7 @@ def batch(
 def _keep(outcome: Outcome, results: ResultsFile, progress: ProgressBar) -> None:
     video = str(outcome.video)
     if outcome.error is not None:
-        message = hide_secrets(reason_of(outcome.error), video)
+        message = failure_of(video, outcome.error)
         results.append(video, {"error": one_line(message)})
         progress.say(f"timesformer: {about(video, message)}")
     if outcome.result is not None:

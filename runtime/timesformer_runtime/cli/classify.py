@@ -12,11 +12,19 @@ import click
 
 from timesformer_runtime.cli.limit_options import limit_options
 from timesformer_runtime.cli.model_options import load, model_options, top_k_option
-from timesformer_runtime.cli.output import BAD_INPUT, about, check_output, echo, one_line, say
+from timesformer_runtime.cli.output import (
+    BAD_INPUT,
+    about,
+    check_output,
+    echo,
+    failure_of,
+    one_line,
+    say,
+)
 from timesformer_runtime.cli.video_list import STDIN, source
 from timesformer_runtime.cli.view_options import view_options
-from timesformer_runtime.errors import TimesformerError, reason_of
-from timesformer_runtime.source_names import hide_secrets, shown
+from timesformer_runtime.errors import TimesformerError
+from timesformer_runtime.source_names import shown
 
 if TYPE_CHECKING:
     from timesformer_runtime.classifier import VideoClassifier
@@ -102,7 +110,7 @@ def _try_video(
     try:
         return classifier.classify(source(video), top_k, outputs=outputs)
     except (TimesformerError, OSError, MemoryError) as error:
-        message = hide_secrets(reason_of(error), video)
+        message = failure_of(video, error)
     if as_json:
         echo(json.dumps({"video": shown(video), "error": one_line(message)}))
     say(f"timesformer: {about(video, message)}")

@@ -13,7 +13,7 @@ from typing import IO, NoReturn
 
 import click
 
-from timesformer_runtime.errors import OutputError, printable
+from timesformer_runtime.errors import OutputError, printable, reason_of
 from timesformer_runtime.source_names import hide_secrets, shown
 
 _LONGEST_LINE = 12_000  # characters; paths have 4,096 bytes at most
@@ -83,6 +83,12 @@ def name_options(message: str, *commands: click.Command) -> str:
         return f"{option.opts[0]} {found[2]}" if takes_value else option.opts[0]
 
     return _NAMED_OPTION.sub(named, message)
+
+
+def failure_of(video: str, error: Exception) -> str:
+    """Describes why a video failed; names options as the command line does."""
+    message = hide_secrets(reason_of(error), video)
+    return name_options(message, click.get_current_context().command)
 
 
 def fail_at_once(message: str, code: int) -> NoReturn:

@@ -8,7 +8,14 @@ import click
 
 from timesformer_runtime.cli.limit_options import duration, limit_options
 from timesformer_runtime.cli.model_options import load, model_options, top_k_option
-from timesformer_runtime.cli.output import INTERRUPTED, check_output, echo, fail_at_once, say
+from timesformer_runtime.cli.output import (
+    INTERRUPTED,
+    check_output,
+    echo,
+    fail_at_once,
+    name_options,
+    say,
+)
 from timesformer_runtime.cli.view_options import view_options, window_options
 
 if TYPE_CHECKING:
@@ -93,7 +100,7 @@ def stream(
         source,
         top_k=top_k,
         reconnect=0 if no_reconnect else reconnect,
-        notify=lambda message: say(f"timesformer: {message}"),
+        notify=lambda message: say(f"timesformer: {name_options(message, stream)}"),
         **live,
     )
     rows = Rows(classifier.labels, _FACTS)

@@ -53,17 +53,17 @@ class FacebookPreprocessing:
         size = preprocessing.output_size
         if size is None or size[0] != size[1] or preprocessing.num_channels != 3:
             raise InvalidOptionError(
-                "protocol facebook is for models of square RGB frames; this one takes "
+                "`protocol=facebook` is for models of square RGB frames; this one takes "
                 f"{'frames of any size' if size is None else f'{size[0]}x{size[1]}'} with "
-                f"{preprocessing.num_channels} channels: use protocol huggingface"
+                f"{preprocessing.num_channels} channels: use `protocol=huggingface`"
             )
         rescales = preprocessing.do_rescale and math.isclose(
             preprocessing.rescale_factor, 1 / 255, rel_tol=1e-6
         )
         if not (rescales and preprocessing.do_normalize) or preprocessing.offset:
             raise InvalidOptionError(
-                "protocol facebook divides pixels by 255 and normalises them; this model's "
-                "preprocessing does not: use protocol huggingface"
+                "`protocol=facebook` divides pixels by 255 and normalises them; this model's "
+                "preprocessing does not: use `protocol=huggingface`"
             )
         side = size[0] if crops > 1 else _ONE_CROP_SIDES.get(size[0], round(size[0] * 8 / 7))
         return cls(size[0], side, preprocessing.image_mean, preprocessing.image_std)

@@ -75,7 +75,7 @@ class ModelInput:
             _check_frames_input(views)
             return
         if self._reverses_channels and preprocessing.num_channels == 1:
-            raise InvalidOptionError("channel_order bgr is for colour models; this one is grey")
+            raise InvalidOptionError("`channel_order=bgr` is for colour models; this one is grey")
         if views.protocol == "facebook":
             self._facebook = FacebookPreprocessing.of(preprocessing, views.crops)
         elif views.crops > 1:
@@ -165,7 +165,7 @@ class ModelInput:
         if size > limit:
             raise VideoLimitError(
                 f"the model's input takes {size} bytes for a clip of {len(clip)} frames, above the "
-                f"limit of {limit}; give a smaller video, or raise max_bytes"
+                f"limit of {limit}; give a smaller video, or raise `max_bytes`"
             )
 
     def _batch(self, clip: Sequence[ConvertedFrame], crop: int) -> npt.NDArray[Any]:
@@ -187,7 +187,7 @@ def _check_frames_input(views: Views) -> None:
     ):
         if not is_default:
             raise InvalidOptionError(
-                f"{name} {getattr(views, name)} does not apply to this model: its graph resizes "
+                f"`{name}={getattr(views, name)}` does not apply to this model: its graph resizes "
                 "and crops frames itself; export it with `input=pixel_values`"
             )
 
@@ -195,7 +195,7 @@ def _check_frames_input(views: Views) -> None:
 def _check_crops(preprocessing: Preprocessing) -> None:
     if not preprocessing.do_center_crop:
         raise InvalidOptionError(
-            "crops 3 needs a model with do_center_crop; this one takes whole frames"
+            "`crops=3` needs a model with do_center_crop; this one takes whole frames"
         )
     size = preprocessing.size
     fits = (
@@ -204,5 +204,5 @@ def _check_crops(preprocessing: Preprocessing) -> None:
     )
     if preprocessing.do_resize and fits:
         raise InvalidOptionError(
-            "crops 3 would give 3 equal views: this model squeezes whole frames into its input"
+            "`crops=3` would give 3 equal views: this model squeezes whole frames into its input"
         )

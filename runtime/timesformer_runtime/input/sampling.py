@@ -70,14 +70,14 @@ class Sampling:
             _check_number("frame_sampling_rate", self.rate, _HIGHEST_RATE)
             if self.method not in _WITH_RATE:
                 raise InvalidOptionError(
-                    f"frame_sampling_rate has no effect on {self.method} sampling; leave it out, "
-                    f"or choose sampling {_either(_WITH_RATE)}"
+                    f"`frame_sampling_rate` has no effect on {self.method} sampling; leave it out, "
+                    f"or choose `sampling` {_either(_WITH_RATE)}"
                 )
         _check_number("clips", self.clips, _MOST_CLIPS)
         if self.clips > 1 and self.method not in _WITH_CLIPS:
             raise InvalidOptionError(
                 f"{self.method} sampling takes one clip of a video, not {self.clips}; choose "
-                f"sampling {_either(_WITH_CLIPS)}"
+                f"`sampling` {_either(_WITH_CLIPS)}"
             )
 
     def resolved(self, num_frames: int) -> Self:
@@ -91,7 +91,7 @@ class Sampling:
         rate = 1 if self.method == "pipeline" else RELEASED_RATES.get(num_frames)
         if rate is None:
             raise InvalidOptionError(
-                f"{self.method} sampling needs a frame_sampling_rate for a model of {num_frames} "
+                f"{self.method} sampling needs a `frame_sampling_rate` for a model of {num_frames} "
                 "frames: the distance in frames that it was trained with"
             )
         return dataclasses.replace(self, rate=rate)
@@ -236,13 +236,13 @@ def _check_number(name: str, value: int, most: int | None = None) -> None:
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise _invalid(name, value, "an integer of at least 1")
     if value < 1:
-        raise InvalidOptionError(f"{name} is {value}; it must be at least 1")
+        raise InvalidOptionError(f"`{name}` is {value}; it must be at least 1")
     if most is not None and value > most:
-        raise InvalidOptionError(f"{name} is {value}; it must be at most {most}")
+        raise InvalidOptionError(f"`{name}` is {value}; it must be at most {most}")
 
 
 def _invalid(name: str, value: object, limit: str) -> InvalidOptionError:
-    return InvalidOptionError(f"{name} is {value!r}; it must be {limit}")
+    return InvalidOptionError(f"`{name}` is {value!r}; it must be {limit}")
 
 
 def _either(names: tuple[str, ...]) -> str:

@@ -45,7 +45,7 @@ class Views:
     def __post_init__(self) -> None:
         if not isinstance(self.sampling, Sampling):
             raise InvalidOptionError(
-                f"sampling is {self.sampling!r}; give a Sampling, such as Sampling('center')"
+                f"`sampling` is {self.sampling!r}; give a Sampling, such as Sampling('center')"
             )
         for name, allowed in (
             ("crops", CROP_COUNTS),
@@ -57,10 +57,10 @@ class Views:
             value = getattr(self, name)
             if type(value) is not type(allowed[0]) or value not in allowed:
                 choices = " or ".join(str(choice) for choice in allowed)
-                raise InvalidOptionError(f"{name} is {value!r}; it must be {choices}")
+                raise InvalidOptionError(f"`{name}` is {value!r}; it must be {choices}")
         if self.protocol == "facebook" and self.resize == "fast":
             raise InvalidOptionError(
-                "protocol facebook has a resize of its own; leave out resize fast"
+                "`protocol=facebook` has a resize of its own; leave out `resize=fast`"
             )
 
     @classmethod

@@ -186,5 +186,5 @@ def _start(descriptor: int, job_module: str) -> subprocess.Popen[bytes]:
 
 def _start_error(reason: object) -> InvalidVideoError:
     return InvalidVideoError(
-        f"the process that is to read videos does not start ({reason}); leave out isolated"
+        f"the process that is to read videos does not start ({reason}); leave out `isolated`"
     )

@@ -148,7 +148,7 @@ class Readers:
         if accident.kind == "memory":
             return VideoLimitError(
                 f"{name} takes more than {limits.process_bytes} bytes of memory to read; "
-                "give a smaller video, or raise max_process_bytes"
+                "give a smaller video, or raise `max_process_bytes`"
             )
         return InvalidVideoError(
             f"{name} cannot be read: the process that read it {accident}; check where the file "

@@ -103,7 +103,7 @@ def choose_device(settings: SessionSettings) -> Device:
         # Full float32 products: TF32 would keep 10 bits of the mantissa.
         return Device("cuda", (_CUDA, _CPU), ({"use_tf32": "0"}, {}), reason)
     if settings.device == "cuda":
-        raise DeviceError(f"device 'cuda' is not available: {problem}; or use device 'cpu'")
+        raise DeviceError(f"device 'cuda' is not available: {problem}; or use `device=cpu`")
     if _CUDA not in onnxruntime.get_available_providers():
         return Device("cpu", (_CPU,), ({},), "this ONNX Runtime is built without CUDA")
     _log.warning("running on the CPU: %s", problem)

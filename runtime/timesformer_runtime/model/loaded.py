@@ -15,7 +15,12 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from timesformer_runtime.errors import InvalidModelError, named, quoted
+from timesformer_runtime.errors import (
+    InvalidModelError,
+    explained_memory_errors,
+    named,
+    quoted,
+)
 from timesformer_runtime.input.model_input import GraphInput
 from timesformer_runtime.input.preprocess import Preprocessing
 from timesformer_runtime.json_object import parse_json_object, whole_number
@@ -31,8 +36,10 @@ _log = logging.getLogger("timesformer_runtime")
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
 
 _MOST_FRAMES = 8192  # of a clip
-_MOST_CLASSES = 1_000_000
+MOST_CLASSES = 1_000_000  # values of logits or features
 _LONGEST_NAME = 32  # of a variant
+# The remedy in messages about memory.
+LESS_MEMORY = "end other programs, or take a smaller variant or another model"
 # Values of all golden frames together, and of one frame, whose generation takes 64 bits a value.
 _MOST_GOLDEN, _MOST_OF_A_FRAME = 1 << 28, 1 << 24
 _FORMAT_KEY = "timesformer_onnx.format"
@@ -164,12 +171,13 @@ def load_model(
         revision=revision,
         local_files_only=local_files_only,
     )
-    session = Session(files.graph, device, settings)
-    try:
-        return _describe(files, session)
-    except InvalidModelError as error:
-        graph = files.graph if isinstance(files.graph, Path) else files.name
-        raise InvalidModelError(f"{graph}: {error}") from error
+    with explained_memory_errors(f"loading {files.name}; {LESS_MEMORY}"):
+        session = Session(files.graph, device, settings)
+        try:
+            return _describe(files, session)
+        except InvalidModelError as error:
+            graph = files.graph if isinstance(files.graph, Path) else files.name
+            raise InvalidModelError(f"{graph}: {error}") from error
 
 
 def _describe(files: ModelFiles, session: Session) -> LoadedModel:
@@ -362,9 +370,9 @@ def _read_outputs(session: Session) -> Mapping[str, str]:
             outputs = {"logits": name}  # other exporters name the only output as they like
     for answer in _MAIN_OUTPUTS:
         length = _length(session, outputs[answer]) if answer in outputs else None
-        if length is not None and not 1 <= length <= _MOST_CLASSES:
+        if length is not None and not 1 <= length <= MOST_CLASSES:
             raise InvalidModelError(
-                f"its {answer} have {length} values; it must be 1 to {_MOST_CLASSES}"
+                f"its {answer} have {length} values; it must be 1 to {MOST_CLASSES}"
             )
     return outputs
 

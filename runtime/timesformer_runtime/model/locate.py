@@ -23,6 +23,7 @@ from timesformer_runtime.input.preprocessor_files import (
 from timesformer_runtime.json_object import read_json_object
 from timesformer_runtime.model import hub
 from timesformer_runtime.model.graph_file import linked_paths
+from timesformer_runtime.source_names import shown
 
 # The file name of each variant, as on the Hub and in transformers.js, in onnx/ or at the root.
 DTYPES: Mapping[str, str] = {
@@ -118,15 +119,15 @@ def find_model(
             "the model is empty; give the folder of an exported model, an .onnx file or a Hub id"
         )
     if dtype is not None and dtype not in tuple(DTYPES):
-        raise InvalidOptionError(f"dtype is {dtype!r}; it must be one of {', '.join(DTYPES)}")
+        raise InvalidOptionError(f"`dtype` is {dtype!r}; it must be one of {', '.join(DTYPES)}")
     if isinstance(model, str) and not _exists(Path(model)) and hub.looks_like_hub_id(model):
         if revision is None and not local_files_only and Path(model).parent.is_dir():
             return _in_cache(model, device, dtype)
         return _on_hub(model, device, dtype, revision, local_files_only)
-    name = "the model's bytes" if isinstance(model, bytes) else str(model)
+    name = "the model's bytes" if isinstance(model, bytes) else shown(str(model))
     if revision is not None:
         raise InvalidOptionError(
-            f"revision is {revision!r}, but {name} is not a Hub id: leave revision out"
+            f"`revision` is {revision!r}, but {name} is not a Hub id: leave `revision` out"
         )
     if isinstance(model, bytes):
         _check_dtype(name, None, dtype)
@@ -148,7 +149,8 @@ def _exists(path: Path) -> bool:
         return path.exists()
     except OSError as error:
         raise ModelNotFoundError(
-            f"{path}: cannot be accessed ({error.strerror}); check its name and permissions"
+            f"{shown(str(path))}: cannot be accessed ({error.strerror}); check its name and "
+            "permissions"
         ) from error
 
 
@@ -194,7 +196,7 @@ def _in_cache(name: str, device: str, dtype: str | None) -> ModelFiles:
     except (ModelNotFoundError, HubError, MissingDependencyError) as error:
         raise ModelNotFoundError(
             f"{name}: there is no such folder or file; because the folder {Path(name).parent} is "
-            "here, it counts as a path: give a revision, such as main, to look on the Hub"
+            "here, it counts as a path: give a `revision`, such as main, to look on the Hub"
         ) from error
     return _on_hub(name, device, dtype, None, local_files_only=True)
 
@@ -249,7 +251,7 @@ def _choose_graph(
         ((only, path),) = variants.items()
         return path, only
     if variants:
-        raise InvalidOptionError(f"{model}: it has {', '.join(variants)}; choose one by dtype")
+        raise InvalidOptionError(f"{model}: it has {', '.join(variants)}; choose one by `dtype`")
     graphs = _graphs(names)
     if len(graphs) != 1:
         raise ModelNotFoundError(f"{model}: no onnx/model.onnx; {_what_it_has(names, model)}")
@@ -302,7 +304,7 @@ def _dtype_of(file: str) -> str | None:
 def _check_dtype(name: str, found: str | None, wanted: str | None) -> None:
     if wanted is not None and wanted != found:
         raise InvalidOptionError(
-            f"dtype is {wanted!r}, but {name} is one given file: leave dtype out, or give the "
+            f"`dtype` is {wanted!r}, but {name} is one given file: leave `dtype` out, or give the "
             "folder"
         )
 

@@ -107,7 +107,7 @@ class Session:
         if missing:
             raise DeviceError(
                 f"{self._name}: the session runs without {', '.join(missing)} "
-                f"(it has {', '.join(self.providers)}); use device 'cpu' or other providers"
+                f"(it has {', '.join(self.providers)}); use `device=cpu` or other providers"
             )
         try:
             self.inputs = tuple(_tensor_info(node) for node in session.get_inputs())
@@ -162,7 +162,8 @@ class Session:
         if stopped_after is not None:
             return InferenceTimeoutError(
                 f"{self._name}: one run of the model is not done after {stopped_after:.3g} "
-                "seconds; allow more with max_seconds, or do not trust a model whose run never ends"
+                "seconds; allow more with `max_seconds`, or do not trust a model whose run never "
+                "ends"
             )
         shapes = ", ".join(f"{named(name)} {list(array.shape)}" for name, array in feeds.items())
         kind = InvalidModelError if self.device.name == "cpu" else DeviceError

@@ -69,7 +69,7 @@ class SessionSettings:
     def __post_init__(self) -> None:
         if self.device not in DEVICES:
             raise InvalidOptionError(
-                f"device is {self.device!r}; it must be one of {', '.join(DEVICES)}"
+                f"`device` is {self.device!r}; it must be one of {', '.join(DEVICES)}"
             )
         if self.threads is not None:
             _check_threads(self.threads)
@@ -84,7 +84,7 @@ class SessionSettings:
             return
         if self.device != "auto":
             raise InvalidOptionError(
-                f"device {self.device!r} and providers contradict each other: give one of them"
+                f"`device={self.device}` and providers contradict each other: give one of them"
             )
         if isinstance(self.providers, str) or not self.providers:
             raise InvalidOptionError(
@@ -102,10 +102,10 @@ class SessionSettings:
 def _check_session_option(key: object, value: object) -> None:
     if key in (*SWITCHES, *_SWITCH_ENTRIES):
         if value not in ("0", "1"):
-            raise InvalidOptionError(f"session_options has {key!r}: {value!r}; give '0' or '1'")
+            raise InvalidOptionError(f"`session_options` has {key!r}: {value!r}; give '0' or '1'")
     elif not str(key).startswith(_CONFIG_PREFIXES) or not isinstance(value, str):
         raise InvalidOptionError(
-            f"session_options has {key!r}: {value!r}; keys are ONNX Runtime's session "
+            f"`session_options` has {key!r}: {value!r}; keys are ONNX Runtime's session "
             f'configuration entries ("session.…") or {", ".join(SWITCHES)}, and values are strings'
         )
     else:
@@ -118,12 +118,12 @@ def _check_spelling(key: str) -> None:
     meant = difflib.get_close_matches(key, _SWITCH_ENTRIES, n=1, cutoff=_MISSPELLING)
     if meant:
         raise InvalidOptionError(
-            f"session_options has {key!r}, which ONNX Runtime ignores; {meant[0]!r} is meant"
+            f"`session_options` has {key!r}, which ONNX Runtime ignores; {meant[0]!r} is meant"
         )
 
 
 def _check_threads(threads: object) -> None:
     if type(threads) is not int or not 1 <= threads <= _MAX_THREADS:  # True is an int, too
         raise InvalidOptionError(
-            f"threads is {threads!r}; it must be an integer from 1 to {_MAX_THREADS}"
+            f"`threads` is {threads!r}; it must be an integer from 1 to {_MAX_THREADS}"
         )

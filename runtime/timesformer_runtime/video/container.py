@@ -62,7 +62,7 @@ class OpenVideo(NamedTuple):
         Raises:
             av.FFmpegError: The packet does not decode.
             VideoLimitError: The packet has far too many NAL units.
-            MemoryError: There is not enough memory for a frame.
+            NotEnoughMemoryError: There is not enough memory for a frame.
         """
         decoder = self.stream.codec_context
         check_packet(packet, decoder, self.watch)
@@ -173,7 +173,7 @@ def packets(
         av.FFmpegError: The file ends where its format does not allow it.
         VideoLimitError: There are too many packets, a packet has far too many NAL units, or the
             time is over.
-        MemoryError: There is not enough memory for a packet.
+        NotEnoughMemoryError: There is not enough memory for a packet.
     """
     count = 0
     try:

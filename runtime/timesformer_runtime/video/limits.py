@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Self
 
-from timesformer_runtime.errors import InvalidOptionError, VideoLimitError
+from timesformer_runtime.errors import InvalidOptionError, NotEnoughMemoryError, VideoLimitError
 
 _USUAL_TIME = 600.0  # seconds
 _USUAL_PROCESS_BYTES = 1 << 31
@@ -62,25 +62,25 @@ class DecodeLimits:
             value = getattr(self, name)
             if type(value) is not int or not 1 <= value <= 1 << 62:
                 raise InvalidOptionError(
-                    f"{name} is {value!r}; it must be an integer of at least 1"
+                    f"`{name}` is {value!r}; it must be an integer of at least 1"
                 )
         seconds = self.time
         if type(seconds) not in {int, float} or math.isnan(seconds) or seconds <= 0:
-            raise InvalidOptionError(f"max_seconds is {seconds!r}; it must be a number above 0")
+            raise InvalidOptionError(f"`max_seconds` is {seconds!r}; it must be a number above 0")
         self._check_isolated()
 
     def _check_isolated(self) -> None:
         if type(self.isolated) is not bool:
-            raise InvalidOptionError(f"isolated is {self.isolated!r}; it must be True or False")
+            raise InvalidOptionError(f"`isolated` is {self.isolated!r}; it must be True or False")
         if self.isolated and sys.platform != "linux":
             raise InvalidOptionError(
-                "isolated is True; it needs Linux, which limits the memory of a process, and this "
-                f"is {sys.platform}: leave it out"
+                "`isolated` is True; it needs Linux, which limits the memory of a process, and "
+                f"this is {sys.platform}: leave it out"
             )
         if self.max_process_bytes is not None and not self.isolated:
             raise InvalidOptionError(
-                f"max_process_bytes is {self.max_process_bytes}; it has no effect without "
-                "isolated: leave it out, or ask for isolated too"
+                f"`max_process_bytes` is {self.max_process_bytes}; it has no effect without "
+                "`isolated`: leave it out, or ask for `isolated` too"
             )
 
     @property
@@ -120,7 +120,7 @@ def time_limit_error(name: str, seconds: float) -> VideoLimitError:
     """Makes the error for a video that takes longer to read than so many seconds."""
     return VideoLimitError(
         f"{name} takes longer than {seconds:g} seconds to read; "
-        "give a shorter or smaller video, or raise max_seconds"
+        "give a shorter or smaller video, or raise `max_seconds`"
     )
 
 
@@ -169,7 +169,7 @@ class Watch:
         if count > self.limits.max_packets:
             raise VideoLimitError(
                 f"{self.name} has more than {self.limits.max_packets} packets; "
-                "give a shorter video, or raise max_packets"
+                "give a shorter video, or raise `max_packets`"
             )
         self.check_time()
 
@@ -182,7 +182,7 @@ class Watch:
         if count > self.limits.max_bytes:
             raise VideoLimitError(
                 f"the frames of {self.name} take more than {self.limits.max_bytes} bytes; "
-                "choose fewer frames, give a smaller video, or raise max_bytes"
+                "choose fewer frames, give a smaller video, or raise `max_bytes`"
             )
 
     def check_pipe_bytes(self, count: int, reason: str) -> None:
@@ -198,7 +198,7 @@ class Watch:
         if count > self.limits.max_pipe_bytes:
             raise VideoLimitError(
                 f"{self.name} {reason} {self.limits.max_pipe_bytes} bytes, "
-                "which would be copied; give the path of a file, or raise max_pipe_bytes"
+                "which would be copied; give the path of a file, or raise `max_pipe_bytes`"
             )
         self.check_time()
 
@@ -229,12 +229,15 @@ class Watch:
             height: Number of rows.
 
         Raises:
-            MemoryError: There is not enough memory.
+            NotEnoughMemoryError: There is not enough memory.
         """
         try:
             mmap.mmap(-1, max(1, width * height * _MOST_BYTES_PER_PIXEL)).close()
         except OSError as error:
-            raise MemoryError(f"there is not enough memory to read {self.name}") from error
+            raise NotEnoughMemoryError(
+                f"there is not enough memory to read {self.name}; end other programs, or give a "
+                "smaller video"
+            ) from error
 
     def check_pixels(self, width: int, height: int) -> None:
         """Checks the size of a frame.
@@ -245,5 +248,5 @@ class Watch:
         if width * height > self.limits.max_pixels:
             raise VideoLimitError(
                 f"{self.name} has frames of {width}x{height} pixels, above the limit of "
-                f"{self.limits.max_pixels}; scale it down first, or raise max_pixels"
+                f"{self.limits.max_pixels}; scale it down first, or raise `max_pixels`"
             )

@@ -110,7 +110,7 @@ def _square_size(size: Size, sample_aspect_ratio: Fraction | None) -> Size:
     if width > size[1] and height * width > _MAX_WIDENED_PIXELS:
         raise InvalidVideoError(
             f"the video's frames of {size[1]}x{height} pixels would have {width}x{height} square "
-            "ones, which is too many; leave out square_pixels"
+            "ones, which is too many; leave out `square_pixels`"
         )
     return height, width
 

@@ -56,7 +56,8 @@ def locate(source: Source, limits: DecodeLimits | None = None) -> Iterator[Video
     """
     if limits is not None and limits.isolated:
         raise InvalidOptionError(
-            "isolated is True; only a VideoClassifier reads videos in another process: leave it out"
+            "`isolated` is True; only a VideoClassifier reads videos in another process: leave it "
+            "out"
         )
     with locate_unchecked(source, limits) as video_file:
         try:

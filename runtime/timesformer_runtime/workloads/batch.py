@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from typing import TYPE_CHECKING
 
-from timesformer_runtime.errors import reason_of
+from timesformer_runtime.errors import NotEnoughMemoryError, reason_of
 from timesformer_runtime.pipeline import Pipeline, Video
 from timesformer_runtime.results import Ranking, VideoResult
 from timesformer_runtime.workloads.workers import Workers, check_workers, usual_workers
@@ -53,7 +53,7 @@ def classify_all(
             with free_runs:
                 answer = pipeline.predict(reading.frames, ranking, spent=reading.seconds)
         except MemoryError as error:  # a MemoryError often has no message
-            return Outcome(video, error=MemoryError(reason_of(error)))
+            return Outcome(video, error=NotEnoughMemoryError(reason_of(error)))
         except Exception as error:  # an error of one video, of any kind, does not end the others
             return Outcome(video, error=error)
         return Outcome(video, reading.result(answer))

@@ -74,14 +74,14 @@ class LiveSettings:
         timeout, reconnect = self.timeout, self.reconnect
         if timeout is not None and not (type(timeout) in {int, float} and 0 < timeout < math.inf):
             raise InvalidOptionError(
-                f"timeout is {timeout!r}; it must be a number of seconds above 0"
+                f"`timeout` is {timeout!r}; it must be a number of seconds above 0"
             )
         if reconnect is not None and (type(reconnect) is not int or reconnect < 0):
             raise InvalidOptionError(
-                f"reconnect is {reconnect!r}; it must be an integer of at least 0"
+                f"`reconnect` is {reconnect!r}; it must be an integer of at least 0"
             )
         if not isinstance(self.drop, bool | None):
-            raise InvalidOptionError(f"drop is {self.drop!r}; it must be True or False")
+            raise InvalidOptionError(f"`drop` is {self.drop!r}; it must be True or False")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +130,7 @@ def stream(
     notify = notify or _logger.warning
     if is_live(source, settings.format):
         if pipeline.limits.isolated:
-            raise InvalidOptionError("isolated is for files; this source is live: leave it out")
+            raise InvalidOptionError("`isolated` is for files; this source is live: leave it out")
         frames = _connect(pipeline, source, settings, notify).frames
         watch = Watch("the stream", pipeline.limits)
         drop = settings.drop is not False
@@ -140,7 +140,7 @@ def stream(
     if not settings.drop:
         return _replay(pipeline, source, windows, ranking, notify)
     if pipeline.limits.isolated:
-        raise InvalidOptionError("isolated and drop do not go together; leave out one of them")
+        raise InvalidOptionError("`isolated` and `drop` do not go together; leave out one of them")
     played = functools.partial(_played_frames, pipeline, source, notify)
     check = _check_of_file(pipeline, source)
     newest = _NewestWindows(pipeline, windows, played, drop=True, check=check)
@@ -256,13 +256,13 @@ def _check_file(source: str | os.PathLike[str], settings: LiveSettings) -> None:
     source_name = shown(os.fsdecode(source))
     if _is_special(source):
         raise InvalidVideoError(
-            f"{source_name} is not a video file; give one, a URL, or a device with its format, "
+            f"{source_name} is not a video file; give one, a URL, or a device with its `format`, "
             "such as v4l2"
         )
     for name in _LIVE_ONLY:
         if getattr(settings, name) is not None:
             raise InvalidOptionError(
-                f"{name} is for live sources, and {source_name} is a file; leave it out"
+                f"`{name}` is for live sources, and {source_name} is a file; leave it out"
             )
 
 

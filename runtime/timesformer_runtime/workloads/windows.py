@@ -51,13 +51,15 @@ class WindowSettings:
     def __post_init__(self) -> None:
         for name, value in (("window", self.length), ("stride", self.stride)):
             if not isinstance(value, int | float) or isinstance(value, bool):
-                raise InvalidOptionError(f"{name} is {value!r}; it must be a number of seconds")
+                raise InvalidOptionError(f"`{name}` is {value!r}; it must be a number of seconds")
             if not 1e-3 <= value <= 1e6:  # also false for NaN
-                raise InvalidOptionError(f"{name} is {value} seconds; it must be 0.001 to 1000000")
+                raise InvalidOptionError(
+                    f"`{name}` is {value} seconds; it must be 0.001 to 1000000"
+                )
         if self.stride * _MOST_OVERLAP < self.length:
             raise InvalidOptionError(
-                f"stride is {self.stride:g} seconds; for windows of {self.length:g} it must be at "
-                f"least {self.length / _MOST_OVERLAP:g}"
+                f"`stride` is {self.stride:g} seconds; for windows of {self.length:g} it must be "
+                f"at least {self.length / _MOST_OVERLAP:g}"
             )
 
 

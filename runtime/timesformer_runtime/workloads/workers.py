@@ -139,5 +139,5 @@ def check_workers(workers: object) -> None:
     """
     if type(workers) is not int or not 1 <= workers <= _MOST_WORKERS:
         raise InvalidOptionError(
-            f"workers is {workers!r}; it must be an integer from 1 to {_MOST_WORKERS}"
+            f"`workers` is {workers!r}; it must be an integer from 1 to {_MOST_WORKERS}"
         )

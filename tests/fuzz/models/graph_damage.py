@@ -26,6 +26,7 @@ _OPERATORS = (
     *("RandomNormal", "QuantizeLinear", "DequantizeLinear", "MatMulInteger", "MatMulNBits", ""),
 )
 _TYPES = tuple(TensorProto.DataType.values())
+_MOST_METADATA = 1 << 24  # bytes; graphs of hundreds of megabytes would only take time
 _KEYS = (
     *("timesformer_onnx.format", "task", "input", "dtype", "config", "preprocessor_config"),
     *("frame_sampling", "golden", "source", "made_with", "calibration", "int8_target"),
@@ -96,7 +97,7 @@ def _metadata_key(model: onnx.ModelProto, texts: _Texts, random: Random) -> None
 def _metadata_more(model: onnx.ModelProto, texts: _Texts, random: Random) -> None:
     config = '{"num_frames": 4, "id2label": {"0": "a"}, "size": 24}'
     value = texts.marker(damage_json(config, random))
-    for _ in range(pick((1, 1, 1, 2000), random)):
+    for _ in range(min(pick((1, 1, 1, 2000), random), 1 + _MOST_METADATA // len(value))):
         model.metadata_props.add(key=pick(_KEYS, random), value=value)
 
 

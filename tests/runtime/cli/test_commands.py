@@ -237,6 +237,41 @@ def test_errors_of_the_system_are_those_of_their_video(
     assert "b.mkv" in printed.out
 
 
+@pytest.mark.parametrize(
+    ("limit", "remedy"),
+    [
+        (["--max-packets", "1"], "give a shorter video, or raise --max-packets"),
+        (["--max-seconds", "1ms"], "give a shorter or smaller video, or raise --max-seconds"),
+        (["--max-pixels", "1"], "scale it down first, or raise --max-pixels"),
+        (["--max-bytes", "1"], "give a smaller video, or raise --max-bytes"),
+    ],
+)
+@pytest.mark.parametrize("command", ["classify", "classify --json", "batch", "timeline", "stream"])
+def test_errors_of_a_video_name_options_as_the_command_does(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    limit: list[str],
+    remedy: str,
+) -> None:
+    results = tmp_path / "results.jsonl"
+    more = ["--output", str(results)] if command == "batch" else []
+    arguments = [*command.split(), "shots", "a.mp4", *limit, *more]
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["timesformer", *arguments])
+    with pytest.raises(SystemExit) as exit_code:
+        cli.main()
+    assert exit_code.value.code == 2
+    printed = capsys.readouterr()
+    assert remedy in printed.err
+    if command == "classify --json":
+        assert json.loads(printed.out)["error"].endswith(remedy)
+    if command == "batch":
+        assert json.loads(results.read_text())["error"].endswith(remedy)
+
+
 def test_damage_is_told(folder: Path, tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (40, 48, 64, 3), dtype=np.uint8)
     path = damage(write_video(tmp_path / "damaged.mp4", noise))
@@ -266,8 +301,8 @@ def test_damage_is_told(folder: Path, tmp_path: Path) -> None:
         (["shots", "-", "a.mp4", "-"], 'standard input can be read only once; give "-" once'),
         (["missing", "a.mp4"], "missing: there is no such folder or file"),
         (["shots", "a.mp4", "--dtype", "int8"], "there is no int8 (model_int8.onnx); it has fp32"),
-        (["shots", "a.mp4", "--dtype", "int9"], "dtype is 'int9'; it must be one of"),
-        (["shots", "a.mp4", "--revision", "main"], "shots is not a Hub id: leave revision out"),
+        (["shots", "a.mp4", "--dtype", "int9"], "--dtype is 'int9'; it must be one of"),
+        (["shots", "a.mp4", "--revision", "main"], "shots is not a Hub id: leave --revision out"),
         (["shots", "a.mp4", "--device", "tpu"], "'--device'"),
         (["shots", "a.mp4", "--threads", "0"], "'--threads'"),
         (["shots", "a.mp4", "--session-option", "session.x"], "'session.x' is not KEY=VALUE"),
@@ -851,3 +886,18 @@ except AttributeError as error:
     print(error)
 """
     assert "has no attribute 'nothing'" in run_python(folder, code)
+
+
+def test_too_little_memory_is_one_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def greedy(_self: VideoClassifier) -> None:
+        bytearray(1 << 60)
+
+    monkeypatch.setattr(VideoClassifier, "verify", greedy)
+    monkeypatch.setattr(sys, "argv", ["timesformer", "verify", str(folder / "shots")])
+    with pytest.raises(SystemExit) as exit_code:
+        cli.main()
+    assert exit_code.value.code == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == "timesformer: there is not enough memory for it"

@@ -78,10 +78,10 @@ def test_the_help_says_which_limits_are_for_files() -> None:
     [
         (["none.mp4"], "none.mp4: there is no such file"),
         (["gopher://host/"], "gopher://host/ is not a URL that can be read live"),
-        (["clip.mp4", "--timeout", "3s"], "timeout is for live sources"),
+        (["clip.mp4", "--timeout", "3s"], "--timeout is for live sources"),
         (["clip.mp4", "--reconnect", "3", "--no-reconnect"], "contradict each other"),
         (["clip.mp4", "--window", "long"], "'long' is not a duration"),
-        (["clip.mp4", "--format", "nonsense"], "format is 'nonsense'"),
+        (["clip.mp4", "--format", "nonsense"], "--format is 'nonsense'"),
         (["clip.mp4", "--max-pixels", "100"], "frames of 64x48 pixels"),
         (["clip.mp4", "--max-packets", "5"], "clip.mp4 has more than 5 packets"),
         (["udp://127.0.0.1:9", "--max-packets", "5"], "--max-packets is for files"),

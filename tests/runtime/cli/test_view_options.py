@@ -80,10 +80,10 @@ def test_classify_sees_what_was_asked_for(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--clips 3", "uniform sampling takes one clip of a video, not 3; choose sampling dense"),
-        ("--frame-sampling-rate 2", "frame_sampling_rate has no effect on uniform sampling"),
-        ("--sampling center", "needs a frame_sampling_rate for a model of 4 frames"),
-        ("--protocol facebook --resize fast", "leave out resize fast"),
+        ("--clips 3", "uniform sampling takes one clip of a video, not 3; choose --sampling dense"),
+        ("--frame-sampling-rate 2", "--frame-sampling-rate has no effect on uniform sampling"),
+        ("--sampling center", "needs a --frame-sampling-rate for a model of 4 frames"),
+        ("--protocol facebook --resize fast", "leave out --resize fast"),
         ("--sampling random", "'--sampling'"),
         ("--crops 2", "'--crops'"),
         ("--short error --sampling pipeline --frame-sampling-rate 9", "21 frames, and pipeline"),

@@ -54,9 +54,9 @@ def test_uniform_includes_both_ends_and_repeats_in_short_videos() -> None:
 
 @pytest.mark.parametrize(("count", "num_frames", "name"), [(0, 8, "count"), (8, 0, "num_frames")])
 def test_numbers_that_are_too_small_are_named(count: int, num_frames: int, name: str) -> None:
-    with pytest.raises(InvalidOptionError, match=f"{name} is 0"):
+    with pytest.raises(InvalidOptionError, match=f"`{name}` is 0"):
         uniform(count, num_frames)
-    with pytest.raises(InvalidOptionError, match=f"{name} is 0"):
+    with pytest.raises(InvalidOptionError, match=f"`{name}` is 0"):
         Sampling().indices(count, num_frames)
 
 
@@ -299,7 +299,7 @@ def test_the_released_models_rates(method: str, num_frames: int, rate: int) -> N
 
 
 def test_a_rate_that_nothing_tells_is_asked_for() -> None:
-    with pytest.raises(InvalidOptionError, match="center sampling needs a frame_sampling_rate"):
+    with pytest.raises(InvalidOptionError, match="center sampling needs a `frame_sampling_rate`"):
         Sampling("center").indices(100, 7)
     assert Sampling("pipeline").resolved(7).rate == 1
     assert Sampling("uniform").resolved(7) == Sampling()
@@ -308,17 +308,17 @@ def test_a_rate_that_nothing_tells_is_asked_for() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"method": "random"}, "sampling is 'random'; it must be one of uniform, center, dense"),
-        ({"method": None}, "sampling is None"),
-        ({"short": "loop"}, "short is 'loop'; it must be one of repeat_last, wrap, error"),
-        ({"method": "center", "rate": 0}, "frame_sampling_rate is 0; it must be at least 1"),
-        ({"method": "center", "rate": 2.5}, "frame_sampling_rate is 2.5; it must be an integer"),
-        ({"method": "center", "rate": True}, "frame_sampling_rate is True"),
+        ({"method": "random"}, "`sampling` is 'random'; it must be one of uniform, center, dense"),
+        ({"method": None}, "`sampling` is None"),
+        ({"short": "loop"}, "`short` is 'loop'; it must be one of repeat_last, wrap, error"),
+        ({"method": "center", "rate": 0}, "`frame_sampling_rate` is 0; it must be at least 1"),
+        ({"method": "center", "rate": 2.5}, "`frame_sampling_rate` is 2.5; it must be an integer"),
+        ({"method": "center", "rate": True}, "`frame_sampling_rate` is True"),
         ({"method": "center", "rate": 10**9}, "must be at most 1000000"),
-        ({"rate": 4}, "frame_sampling_rate has no effect on uniform sampling"),
+        ({"rate": 4}, "`frame_sampling_rate` has no effect on uniform sampling"),
         ({"method": "segments", "rate": 4}, "no effect on segments sampling"),
-        ({"method": "dense", "clips": 0}, "clips is 0; it must be at least 1"),
-        ({"method": "dense", "clips": 10**6}, "clips is 1000000; it must be at most 1000"),
+        ({"method": "dense", "clips": 0}, "`clips` is 0; it must be at least 1"),
+        ({"method": "dense", "clips": 10**6}, "`clips` is 1000000; it must be at most 1000"),
         ({"clips": 3}, "uniform sampling takes one clip of a video, not 3; choose .*dense"),
     ],
     ids=str,
@@ -330,7 +330,7 @@ def test_options_that_are_not_valid(options: dict[str, Any], message: str) -> No
 
 @pytest.mark.parametrize("fps", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_rate_of_frames_that_is_not_valid(fps: float) -> None:
-    with pytest.raises(InvalidOptionError, match="fps is"):
+    with pytest.raises(InvalidOptionError, match="`fps` is"):
         Sampling("facebook", 32).indices(100, 8, fps)
 
 

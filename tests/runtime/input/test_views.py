@@ -277,9 +277,9 @@ def test_a_fast_resize_never_makes_frames_huge() -> None:
 @pytest.mark.parametrize(
     ("views", "message"),
     [
-        (Views(crops=3), "crops 3 does not apply to this model: its graph resizes"),
-        (Views.facebook(crops=1), "protocol facebook does not apply to this model"),
-        (Views(resize="fast"), "resize fast does not apply .* `input=pixel_values`"),
+        (Views(crops=3), "`crops=3` does not apply to this model: its graph resizes"),
+        (Views.facebook(crops=1), "`protocol=facebook` does not apply to this model"),
+        (Views(resize="fast"), "`resize=fast` does not apply .* `input=pixel_values`"),
     ],
 )
 def test_graphs_that_preprocess_refuse(views: Views, message: str) -> None:
@@ -291,9 +291,13 @@ def test_graphs_that_preprocess_refuse(views: Views, message: str) -> None:
 @pytest.mark.parametrize(
     ("config", "views", "message"),
     [
-        ({"do_center_crop": False, "size": {"height": 24, "width": 24}}, Views(crops=3), "crops 3"),
+        (
+            {"do_center_crop": False, "size": {"height": 24, "width": 24}},
+            Views(crops=3),
+            "`crops=3`",
+        ),
         ({"size": {"height": 24, "width": 24}}, Views(crops=3), "3 equal views"),
-        ({"do_normalize": False}, Views.facebook(Sampling("segments")), "protocol facebook"),
+        ({"do_normalize": False}, Views.facebook(Sampling("segments")), "`protocol=facebook`"),
     ],
 )
 def test_models_that_cannot_be_seen_so(config: Any, views: Views, message: str) -> None:
@@ -312,7 +316,7 @@ def test_a_grey_model_has_no_order_of_channels() -> None:
 
 
 def test_a_rate_that_nothing_tells_is_asked_for_when_the_model_is_loaded() -> None:
-    with pytest.raises(InvalidOptionError, match="needs a frame_sampling_rate for a model of 4"):
+    with pytest.raises(InvalidOptionError, match="needs a `frame_sampling_rate` for a model of 4"):
         load(Views(Sampling("center")))
     assert load(Views(Sampling("pipeline"))).views.sampling.rate == 1
 
@@ -320,14 +324,14 @@ def test_a_rate_that_nothing_tells_is_asked_for_when_the_model_is_loaded() -> No
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"sampling": "center"}, r"sampling is 'center'; give a Sampling"),
-        ({"crops": 2}, "crops is 2; it must be 1 or 3"),
-        ({"crops": True}, "crops is True; it must be 1 or 3"),
-        ({"protocol": "mmaction"}, "protocol is 'mmaction'; it must be huggingface or facebook"),
-        ({"channel_order": "BGR"}, "channel_order is 'BGR'; it must be rgb or bgr"),
-        ({"resize": None}, "resize is None; it must be exact or fast"),
-        ({"square_pixels": 1}, "square_pixels is 1; it must be False or True"),
-        ({"protocol": "facebook", "resize": "fast"}, "leave out resize fast"),
+        ({"sampling": "center"}, r"`sampling` is 'center'; give a Sampling"),
+        ({"crops": 2}, "`crops` is 2; it must be 1 or 3"),
+        ({"crops": True}, "`crops` is True; it must be 1 or 3"),
+        ({"protocol": "mmaction"}, "`protocol` is 'mmaction'; it must be huggingface or facebook"),
+        ({"channel_order": "BGR"}, "`channel_order` is 'BGR'; it must be rgb or bgr"),
+        ({"resize": None}, "`resize` is None; it must be exact or fast"),
+        ({"square_pixels": 1}, "`square_pixels` is 1; it must be False or True"),
+        ({"protocol": "facebook", "resize": "fast"}, "leave out `resize=fast`"),
     ],
     ids=str,
 )

@@ -48,7 +48,7 @@ ACCIDENTS: list[tuple[type[Trap], type[Exception], str]] = [
     (
         traps.Bomb,
         VideoLimitError,
-        f"takes more than {MEMORY} bytes of memory to read; .* raise max_process_bytes",
+        f"takes more than {MEMORY} bytes of memory to read; .* raise `max_process_bytes`",
     ),
 ]
 
@@ -81,7 +81,7 @@ def test_a_process_that_hangs_is_ended(folder: Path, make: str) -> None:
     before = children()
     classifier = load(folder, traps.Hang, max_seconds=0.5)
     start = time.monotonic()
-    message = r"white\.mp4 takes longer than 0\.5 seconds to read; .* raise max_seconds"
+    message = r"white\.mp4 takes longer than 0\.5 seconds to read; .* raise `max_seconds`"
     with pytest.raises(VideoLimitError, match=message):
         collect(classifier, folder / "white.mp4", make)
     assert time.monotonic() - start < PATIENCE

@@ -274,7 +274,9 @@ def test_file_objects_that_are_too_large_to_be_copied(folder: Path) -> None:
     data = (folder / "plain.mp4").read_bytes()
     classifier = load(folder, max_pipe_bytes=len(data) - 1)
     assert classifier.read(folder / "plain.mp4").count == COUNT
-    with pytest.raises(VideoLimitError, match=r"has no descriptor and .* or raise max_pipe_bytes"):
+    with pytest.raises(
+        VideoLimitError, match=r"has no descriptor and .* or raise `max_pipe_bytes`"
+    ):
         classifier.read(io.BytesIO(data))
 
 

@@ -30,10 +30,10 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="isolated needs 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"isolated": 1}, "isolated is 1; it must be True or False"),
-        ({"max_process_bytes": 1 << 30}, "max_process_bytes is 1073741824; it has no effect"),
-        ({"isolated": True, "max_process_bytes": 0}, "max_process_bytes is 0; it must be an int"),
-        ({"isolated": True, "max_process_bytes": 1.5}, "max_process_bytes is 1.5; it must be"),
+        ({"isolated": 1}, "`isolated` is 1; it must be True or False"),
+        ({"max_process_bytes": 1 << 30}, "`max_process_bytes` is 1073741824; it has no effect"),
+        ({"isolated": True, "max_process_bytes": 0}, "`max_process_bytes` is 0; it must be an int"),
+        ({"isolated": True, "max_process_bytes": 1.5}, "`max_process_bytes` is 1.5; it must be"),
     ],
 )
 def test_invalid_limits(options: dict[str, Any], message: str) -> None:
@@ -48,14 +48,14 @@ def test_other_systems_have_no_such_limit(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_only_a_classifier_reads_in_another_process(folder: Path) -> None:
-    with pytest.raises(InvalidOptionError, match="isolated is True; only a VideoClassifier"):
+    with pytest.raises(InvalidOptionError, match="`isolated` is True; only a VideoClassifier"):
         VideoDecoder(folder / "plain.mp4", limits=DecodeLimits(isolated=True))
 
 
 def test_streams_of_files_only(folder: Path, isolated: VideoClassifier) -> None:
-    with pytest.raises(InvalidOptionError, match="isolated is for files; this source is live"):
+    with pytest.raises(InvalidOptionError, match="`isolated` is for files; this source is live"):
         isolated.stream("rtsp://user:secret@127.0.0.1/camera")
-    with pytest.raises(InvalidOptionError, match="isolated and drop do not go together"):
+    with pytest.raises(InvalidOptionError, match="`isolated` and `drop` do not go together"):
         isolated.stream(folder / "plain.mp4", drop=True)
 
 
@@ -119,7 +119,10 @@ def test_batch_goes_on_behind_a_video_that_takes_too_much(folder: Path, tmp_path
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["classify", "shots", "plain.mp4", "--max-process-bytes", 9], "has no effect without"),
+        (
+            ["classify", "shots", "plain.mp4", "--max-process-bytes", 9],
+            "--max-process-bytes is 9; it has no effect without --isolated",
+        ),
         (["stream", "shots", "udp://127.0.0.1:9", "--isolated"], "--isolated is for files"),
         (["stream", "shots", "plain.mp4", "--isolated", "--drop"], "do not go together"),
     ],

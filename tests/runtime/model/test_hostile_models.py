@@ -21,6 +21,7 @@ from timesformer_runtime import (
     InvalidModelError,
     InvalidOptionError,
     MissingOutputError,
+    NotEnoughMemoryError,
     TimesformerError,
     VideoClassifier,
     VideoLimitError,
@@ -113,7 +114,7 @@ def test_frames_that_stand_in_for_others_count() -> None:
         shape=("b", FRAMES, "h", "w", 3), input_type=TensorProto.UINT8, metadata=own_metadata()
     )
     few = DecodeLimits(max_bytes=3 * 720 * 1280 * 3)
-    assert "raise max_bytes" in refusal(
+    assert "raise `max_bytes`" in refusal(
         lambda: load(any_frames(graph), limits=few)(video), VideoLimitError
     )
     assert load(any_frames(graph))(video)
@@ -175,6 +176,40 @@ def test_an_answer_without_values(length: str | None) -> None:
     assert len(load(with_output(length, limit=-1e9))(FRAMES_OF_A_VIDEO)) == FRAMES
 
 
+@pytest.mark.parametrize("name", ["logits", "features"])
+def test_values_of_an_answer_whose_length_is_open(name: str) -> None:
+    model = with_output(None, name)
+    model.graph.node.remove(model.graph.node[-1])
+    model.graph.node.extend(
+        [  # The zero comes from the video, so that nothing knows the length before the run.
+            helper.make_node("Cast", ["above"], ["zeros"], to=TensorProto.INT64),
+            helper.make_node("ReduceMax", ["zeros"], ["zero"], keepdims=0),
+            helper.make_node("Add", ["most", "zero"], ["shape"]),
+            helper.make_node("Expand", ["one", "shape"], [name]),
+        ]
+    )
+    for key, value in (("most", np.array([1, 1_000_001])), ("one", np.ones((1, 1), np.float32))):
+        model.graph.initializer.append(numpy_helper.from_array(value, key))
+    classifier = load(model)
+    message = refusal(lambda: classifier.classify(FRAMES_OF_A_VIDEO, outputs=[name]))
+    assert f"its {name} have 1000001 values; it must be 1 to 1000000" in message
+
+
+def greedy(*_arguments: Any, **_options: Any) -> Any:
+    return bytearray(1 << 60)
+
+
+def test_too_little_memory_says_for_what(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = TinyGraph(metadata=own_metadata()).proto()
+    classifier = load(model)
+    monkeypatch.setattr(Session, "run", greedy)
+    message = refusal(lambda: classifier(FRAMES_OF_A_VIDEO), NotEnoughMemoryError)
+    assert message.startswith("there is not enough memory for a run of the model's bytes; end")
+    monkeypatch.setattr(Session, "_start", greedy)
+    message = refusal(lambda: load(model), NotEnoughMemoryError)
+    assert message.startswith("there is not enough memory for loading the model's bytes; end")
+
+
 # --- What takes too long -------------------------------------------------------------------------
 
 
@@ -212,7 +247,7 @@ def test_a_model_that_never_ends(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     classifier = load(endless(), limits=ONE_SECOND)
     message = refusal(lambda: classifier(FRAMES_OF_A_VIDEO), InferenceTimeoutError)
     assert "one run of the model is not done after" in message
-    assert "allow more with max_seconds" in message
+    assert "allow more with `max_seconds`" in message
     (outcome,) = classifier.batch([FRAMES_OF_A_VIDEO])
     assert isinstance(outcome.error, InferenceTimeoutError)
     video = write_video(tmp_path / "video.mp4", FRAMES_OF_A_VIDEO)

@@ -106,13 +106,13 @@ def test_dtype_that_is_not_there_says_what_is(tmp_path: Path) -> None:
 
 def test_dtype_that_does_not_exist(tmp_path: Path) -> None:
     message = refusal(write_exported_model(tmp_path), InvalidOptionError, dtype="int4")
-    assert message.startswith("dtype is 'int4'; it must be one of fp32, fp16, int8")
+    assert message.startswith("`dtype` is 'int4'; it must be one of fp32, fp16, int8")
 
 
 def test_a_choice_that_is_not_obvious_must_be_made(tmp_path: Path) -> None:
     write_exported_model(tmp_path, ("q4", "uint8"))
     message = refusal(tmp_path, InvalidOptionError)
-    assert message == f"{tmp_path}: it has uint8, q4; choose one by dtype"
+    assert message == f"{tmp_path}: it has uint8, q4; choose one by `dtype`"
 
 
 def test_graph_at_the_root_of_the_folder(tmp_path: Path) -> None:
@@ -324,7 +324,9 @@ def test_dtype_of_a_single_file(tmp_path: Path) -> None:
     graph = tmp_path / "onnx" / "model_int8.onnx"
     assert opened(graph).dtype == "int8"
     assert opened(graph, dtype="int8").dtype == "int8"
-    assert "is one given file: leave dtype out" in refusal(graph, InvalidOptionError, dtype="fp32")
+    assert "is one given file: leave `dtype` out" in refusal(
+        graph, InvalidOptionError, dtype="fp32"
+    )
     named = TinyGraph(metadata=own_metadata(dtype="fp16")).save(tmp_path / "mine.onnx")
     assert opened(named).dtype == "fp16"  # what the file says of itself
 
@@ -332,7 +334,7 @@ def test_dtype_of_a_single_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("option", [{"revision": "main"}])
 def test_options_of_the_hub_for_a_local_model(tmp_path: Path, option: dict[str, str]) -> None:
     message = refusal(write_exported_model(tmp_path), InvalidOptionError, **option)
-    assert message == f"revision is 'main', but {tmp_path} is not a Hub id: leave revision out"
+    assert message == f"`revision` is 'main', but {tmp_path} is not a Hub id: leave `revision` out"
 
 
 @pytest.mark.parametrize(

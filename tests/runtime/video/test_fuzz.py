@@ -36,6 +36,10 @@ def test_damage_depends_on_its_number_only() -> None:
     ("program", "finding"),
     [
         ("import os; input(); os.abort()", "a 1: the process ended with code -6"),
+        (
+            "input(); raise MemoryError('no room')",
+            "a 1: the process ended with code 1 (MemoryError: no room)",
+        ),
         ("import time; input(); time.sleep(60)", "a 1: no end within 1 s"),
         (f"input(); print('{ANSWER.replace('read', 'KeyError()')}')", "a 1: KeyError()"),
         (f"input(); print('{ANSWER.replace('0.1', '99')}')", "a 1: took 99.0 s"),

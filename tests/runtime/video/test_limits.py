@@ -120,13 +120,13 @@ def test_a_tiny_file_with_an_enormous_frame(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"max_pixels": 0}, "max_pixels is 0; it must be an integer of at least 1"),
-        ({"max_packets": 1.5}, "max_packets is 1.5"),
-        ({"max_bytes": True}, "max_bytes is True"),
-        ({"max_pipe_bytes": 0}, "max_pipe_bytes is 0"),
-        ({"max_seconds": 0}, "max_seconds is 0; it must be a number above 0"),
-        ({"max_seconds": math.nan}, "max_seconds is nan"),
-        ({"max_seconds": "5"}, "max_seconds is '5'"),
+        ({"max_pixels": 0}, "`max_pixels` is 0; it must be an integer of at least 1"),
+        ({"max_packets": 1.5}, "`max_packets` is 1.5"),
+        ({"max_bytes": True}, "`max_bytes` is True"),
+        ({"max_pipe_bytes": 0}, "`max_pipe_bytes` is 0"),
+        ({"max_seconds": 0}, "`max_seconds` is 0; it must be a number above 0"),
+        ({"max_seconds": math.nan}, "`max_seconds` is nan"),
+        ({"max_seconds": "5"}, "`max_seconds` is '5'"),
     ],
 )
 def test_invalid_limits(options: dict[str, Any], message: str) -> None:

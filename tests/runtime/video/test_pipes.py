@@ -56,7 +56,7 @@ def pipe(request: pytest.FixtureRequest) -> Iterator[BinaryIO]:
 
 @pytest.mark.parametrize("pipe", [(ENDLESS, True), (ENDLESS, False)], indirect=True)
 def test_a_pipe_has_a_limit_of_bytes(pipe: BinaryIO) -> None:
-    message = r"cannot seek and has more than 3000000 bytes, .*; give .* or raise max_pipe_bytes"
+    message = r"cannot seek and has more than 3000000 bytes, .*; give .* or raise `max_pipe_bytes`"
     with pytest.raises(VideoLimitError, match=message):
         read_clip(pipe, first, limits=DecodeLimits(max_pipe_bytes=3_000_000))
 

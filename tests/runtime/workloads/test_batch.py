@@ -183,9 +183,9 @@ def test_wrong_arguments_are_told_before_any_work(
     folder: Path, classifier: VideoClassifier
 ) -> None:
     for workers in (0, 1000, True, "2"):
-        with pytest.raises(InvalidOptionError, match=f"workers is {workers!r}; it must be"):
+        with pytest.raises(InvalidOptionError, match=f"`workers` is {workers!r}; it must be"):
             classifier.batch([], workers=workers)  # type: ignore[arg-type]
-    with pytest.raises(InvalidOptionError, match="top_k is 0"):
+    with pytest.raises(InvalidOptionError, match="`top_k` is 0"):
         classifier.batch([], top_k=0)
     headless = TinyGraph(output="features", metadata=own_metadata(task="feature-extraction"))
     headless.save(folder / "headless.onnx")
@@ -430,7 +430,7 @@ def test_interrupt(folder: Path, tmp_path: Path) -> None:
         (["shots", "--output", "r.jsonl"], "shots has no file that is named like a video"),
         (["clips", "--output", "no/r.jsonl"], f"no/r.jsonl: {os.strerror(errno.ENOENT)}"),
         (["clips", "--output", "clips/broken.mp4"], "line 1 is not a result of this command"),
-        (["clips", "--output", "r.jsonl", "--workers", 999], "workers is 999; it must be"),
+        (["clips", "--output", "r.jsonl", "--workers", 999], "--workers is 999; it must be"),
         (["-", "--output", "r.jsonl"], "no video was named"),
         (["clips", "--output", "-"], "results cannot go to standard output"),
         (["clips", "--output", "/dev/stdout"], "/dev/stdout is not a regular file"),

@@ -157,7 +157,7 @@ def test_the_time_limit_of_a_file_holds_after_its_packets_are_read(folder: Path)
     def pause(_: LiveResult) -> None:
         time.sleep(0.1)  # 11 times; all 110 frames fit into what may wait
 
-    with pytest.raises(VideoLimitError, match=r"longer than 0\.5 seconds .* raise max_seconds"):
+    with pytest.raises(VideoLimitError, match=r"longer than 0\.5 seconds .* raise `max_seconds`"):
         list(map(pause, results))
 
 
@@ -232,20 +232,20 @@ def test_seconds_are_those_since_the_result_before(classifier: VideoClassifier) 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"timeout": 5.0}, "timeout is for live sources, and .*clip.mp4 is a file"),
-        ({"reconnect": 3}, "reconnect is for live sources"),
-        ({"rtsp_transport": "tcp"}, "rtsp_transport is for live sources"),
-        ({"timeout": 0.0}, "timeout is 0.0; it must be"),
-        ({"timeout": float("nan")}, "timeout is nan; it must be"),
-        ({"timeout": float("inf")}, "timeout is inf; it must be"),
-        ({"timeout": "3"}, "timeout is '3'; it must be"),
-        ({"reconnect": -1}, "reconnect is -1; it must be"),
-        ({"reconnect": 1.5}, "reconnect is 1.5; it must be"),
-        ({"drop": "no"}, "drop is 'no'; it must be"),
-        ({"format": 5}, "format is 5; it must be"),
-        ({"window": 0.0}, "window is 0.0 seconds"),
-        ({"stride": float("nan")}, "stride is nan seconds"),
-        ({"top_k": 0}, "top_k is 0"),
+        ({"timeout": 5.0}, "`timeout` is for live sources, and .*clip.mp4 is a file"),
+        ({"reconnect": 3}, "`reconnect` is for live sources"),
+        ({"rtsp_transport": "tcp"}, "`rtsp_transport` is for live sources"),
+        ({"timeout": 0.0}, "`timeout` is 0.0; it must be"),
+        ({"timeout": float("nan")}, "`timeout` is nan; it must be"),
+        ({"timeout": float("inf")}, "`timeout` is inf; it must be"),
+        ({"timeout": "3"}, "`timeout` is '3'; it must be"),
+        ({"reconnect": -1}, "`reconnect` is -1; it must be"),
+        ({"reconnect": 1.5}, "`reconnect` is 1.5; it must be"),
+        ({"drop": "no"}, "`drop` is 'no'; it must be"),
+        ({"format": 5}, "`format` is 5; it must be"),
+        ({"window": 0.0}, "`window` is 0.0 seconds"),
+        ({"stride": float("nan")}, "`stride` is nan seconds"),
+        ({"top_k": 0}, "`top_k` is 0"),
         ({"function_to_apply": "cosh"}, "'cosh'; it must be one of"),
     ],
 )

@@ -244,11 +244,11 @@ def test_errors(folder: Path, tmp_path: Path, classifier: VideoClassifier) -> No
     (tmp_path / "text.mp4").write_text("no video")
     with pytest.raises(InvalidVideoError, match="cannot be opened as a video"):
         next(classifier.timeline(tmp_path / "text.mp4"))
-    with pytest.raises(InvalidOptionError, match="window is 0 seconds"):
+    with pytest.raises(InvalidOptionError, match="`window` is 0 seconds"):
         classifier.timeline(folder / "long.mp4", window=0)
-    with pytest.raises(InvalidOptionError, match="workers is 0; it must be"):
+    with pytest.raises(InvalidOptionError, match="`workers` is 0; it must be"):
         classifier.timeline(folder / "long.mp4", workers=0)
-    with pytest.raises(InvalidOptionError, match="top_k is 0"):
+    with pytest.raises(InvalidOptionError, match="`top_k` is 0"):
         classifier.timeline(folder / "long.mp4", top_k=0)
     headless = VideoClassifier.from_pretrained(folder / "headless.onnx", device="cpu")
     with pytest.raises(LookupError, match="it has no output 'logits'"):

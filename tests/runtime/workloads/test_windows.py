@@ -226,11 +226,11 @@ def test_a_window_shorter_than_a_frame() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"length": 0}, "window is 0 seconds; it must be 0.001 to 1000000"),
-        ({"stride": -1.0}, "stride is -1.0 seconds"),
-        ({"stride": math.nan}, "stride is nan seconds"),
+        ({"length": 0}, "`window` is 0 seconds; it must be 0.001 to 1000000"),
+        ({"stride": -1.0}, "`stride` is -1.0 seconds"),
+        ({"stride": math.nan}, "`stride` is nan seconds"),
         ({"length": 60, "stride": 0.05}, "for windows of 60 it must be at least 0.06"),
-        ({"length": "4s"}, "window is '4s'; it must be a number of seconds"),
+        ({"length": "4s"}, "`window` is '4s'; it must be a number of seconds"),
     ],
 )
 def test_settings_that_make_no_windows(settings: dict[str, float], message: str) -> None:

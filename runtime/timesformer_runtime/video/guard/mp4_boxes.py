@@ -66,7 +66,7 @@ def find_boxes(video_file: VideoFile, kinds: Collection[bytes]) -> Iterator[Box]
             if count > limit:
                 raise VideoLimitError(
                     f"{video_file.name} has more than {limit} boxes, {_BOXES_PER_PACKET} times as "
-                    "many as packets are allowed; give a shorter video, or raise max_packets"
+                    "many as packets are allowed; give a shorter video, or raise `max_packets`"
                 )
             yield box
 

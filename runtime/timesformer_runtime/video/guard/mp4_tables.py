@@ -59,7 +59,7 @@ def check_sample_tables(video_file: VideoFile) -> None:
         raise VideoLimitError(
             f"{video_file.name} has edit lists by which its packets may become {repeated}, more "
             f"than {_EDITS_FACTOR} times the limit of {limit}; write its edits into a new file, or "
-            "raise max_packets"
+            "raise `max_packets`"
         )
 
 

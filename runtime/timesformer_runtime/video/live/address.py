@@ -88,7 +88,7 @@ def live_address(
         if format is None:
             raise InvalidVideoError(
                 f"{shown(target)} is not a URL; give one, a video file, or a device with its "
-                "format, such as v4l2"
+                "`format`, such as v4l2"
             )
         scheme, protocols, formats = "", "file", format
     else:
@@ -119,7 +119,7 @@ def _check_format(name: str | None) -> None:
         readable = False
     if not readable:
         raise InvalidOptionError(
-            f"format is {name!r}; it must be the name of an FFmpeg format or device that can be "
+            f"`format` is {name!r}; it must be the name of an FFmpeg format or device that can be "
             "read here, such as v4l2, hls, mpegts or mjpeg"
         )
 
@@ -128,11 +128,11 @@ def _transport(scheme: str, name: str | None) -> dict[str, str]:
     if scheme in {"rtsp", "rtsps"}:
         if name not in {None, *RTSP_TRANSPORTS}:
             raise InvalidOptionError(
-                f"rtsp_transport is {name!r}; it must be one of {', '.join(RTSP_TRANSPORTS)}"
+                f"`rtsp_transport` is {name!r}; it must be one of {', '.join(RTSP_TRANSPORTS)}"
             )
         return {"rtsp_transport": name or RTSP_TRANSPORTS[0]}
     if name is not None:
         raise InvalidOptionError(
-            f"rtsp_transport is {name!r}, but this is not an RTSP address; leave it out"
+            f"`rtsp_transport` is {name!r}, but this is not an RTSP address; leave it out"
         )
     return {}

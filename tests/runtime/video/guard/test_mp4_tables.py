@@ -211,7 +211,7 @@ def test_announced_packets_are_counted_before_there_is_room_for_them(
     monkeypatch.setattr(av, "open", None)
     for source in (path, io.BytesIO(path.read_bytes())):
         with pytest.raises(
-            VideoLimitError, match=r"more than 100 packets; .* or raise max_packets"
+            VideoLimitError, match=r"more than 100 packets; .* or raise `max_packets`"
         ):
             read_clip(source, first_and_last, limits=LIMITS)
 
