@@ -307,15 +307,9 @@ class Session:
         """Checks that ONNX Runtime started all providers: it leaves out those that do not start."""
         missing = [name for name in self.device.providers if name not in self.providers]
         if missing:
-            given = ", ".join(
-                f"{key}={value!r}"
-                for name, options in zip(self.device.providers, self.device.options, strict=True)
-                for key, value in options.items()
-                if name in missing
-            )
-            options = f", perhaps because of its options {given}" if given else ""
             raise DeviceError(
-                f"{self._name}: the session runs without {', '.join(missing)}{options} "
+                f"{self._name}: the session runs without {', '.join(missing)}"
+                f"{self._perhaps_because_of(missing)} "
                 f"(it has {', '.join(self.providers)}); use device 'cpu' or other providers"
             )
 
@@ -340,10 +334,26 @@ class Session:
         if found.on_cpu and not self.device.allows_cpu_nodes:
             raise DeviceError(
                 f"{self._name}: {self.device.name} leaves {len(found.on_cpu)} of its {found.total} "
-                f"nodes to the CPU: {found.describe()}; {_remedy(self.metadata)}, or accept these "
+                f"nodes to the CPU{self._perhaps_because_of(self.device.providers)}: "
+                f"{found.describe()}; {_remedy(self.metadata)}, or accept these "
                 "nodes with `allow_cpu_nodes=True`"
             )
         return found
+
+    def _perhaps_because_of(self, names: Sequence[str]) -> str:
+        """Names the user's options for some providers, for a message; empty without any.
+
+        ONNX Runtime itself says only in its log why a provider does not start.
+        """
+        given = ", ".join(
+            f"{key}={value!r}"
+            for name, options in zip(
+                self.device.providers, self._settings.provider_options or (), strict=False
+            )
+            for key, value in options.items()
+            if name in names
+        )
+        return f" (perhaps because of its options {given})" if given else ""
 
     def _provider_options(self) -> list[dict[str, Any]]:
         return [

@@ -152,6 +152,12 @@ def test_nodes_that_would_silently_run_on_the_cpu_are_an_error() -> None:
     assert "ReduceMean" in message
     assert "timesformer-export --target portable" in message
     assert "allow_cpu_nodes=True" in message
+    settings = SessionSettings(providers=[CPU], provider_options=[{"device_id": "9"}])
+    with pytest.raises(DeviceError, match="perhaps because of its options device_id='9'"):
+        Session(tiny(), other(device_id="9"), settings)
+    with pytest.raises(DeviceError) as caught:  # of options that the user did not give
+        Session(tiny(), other(use_tf32="0"), SETTINGS)
+    assert "use_tf32" not in str(caught.value)
     with pytest.raises(DeviceError) as caught:
         Session(tiny(target="portable"), other(), SETTINGS)
     assert "timesformer-export" not in str(caught.value)
@@ -255,9 +261,12 @@ def test_a_provider_that_does_not_start_names_its_options() -> None:
     wanted = Device("other", ("NoneExecutionProvider",), ({"device_type": "GPU"},))
     made_up = Session.__new__(Session)
     made_up.device, made_up.providers, made_up._name = wanted, (CPU,), "model.onnx"
+    made_up._settings = SessionSettings(
+        providers=wanted.providers, provider_options=wanted.options, threads=1
+    )
     with pytest.raises(
         DeviceError,
-        match=r"runs without NoneExecutionProvider, perhaps because of its options device_type='G",
+        match=r"runs without NoneExecutionProvider \(perhaps because of its options device_type='G",
     ):
         made_up._check_providers()
 
