@@ -22,7 +22,7 @@ DEMO := demo/shot-transitions-divided-onnx
 SAMPLES := runtime/timesformer_runtime/sample_clips
 
 .PHONY: help setup lock demo test test-versions lint bench bench-peers bench-video bench-guards accuracy \
-  fuzz fuzz-models check-without-vnni train train-divided train-joint train-space clean
+  fuzz fuzz-models check-without-vnni check-openvino train train-divided train-joint train-space clean
 .DELETE_ON_ERROR:
 
 help:
@@ -41,6 +41,7 @@ help:
 	@echo "make bench-guards  hostile videos: memory and time with the guards, and without"
 	@echo "make accuracy     what int8, fp16 and q4 cost over 2,700 held-out clips"
 	@echo "make check-without-vnni  int8 on an emulated CPU without VNNI (needs qemu-user)"
+	@echo "make check-openvino  portable models on OpenVINO's execution provider"
 	@echo "make fuzz    damaged videos for ten minutes"
 	@echo "make fuzz-models  damaged models and checkpoints, and a lying Hub, for ten minutes"
 	@echo "make docs    the documentation as HTML, in build/docs"
@@ -160,6 +161,22 @@ accuracy: setup
 
 check-without-vnni: setup
 	$(BIN)/python -m tests.end_to_end.check_without_vnni
+
+# ONNX Runtime with OpenVINO takes the place of the plain one, so it needs its own environment. This
+# version refuses the Attention operator, which the tests rely on.
+OPENVINO_VENV := .venv-openvino
+OPENVINO := onnxruntime-openvino==1.24.1
+
+$(OPENVINO_VENV)/.installed: pyproject.toml Makefile
+	$(check_python)
+	$(PYTHON) -m venv --clear $(OPENVINO_VENV)
+	$(OPENVINO_VENV)/bin/pip install --quiet "setuptools>=77"
+	$(OPENVINO_VENV)/bin/pip install --quiet --no-build-isolation $(OPENVINO) -e .
+	@touch $@
+
+check-openvino: setup $(OPENVINO_VENV)/.installed
+	TIMESFORMER_OPENVINO_PYTHON=$(OPENVINO_VENV)/bin/python \
+	  $(BIN)/pytest tests/end_to_end/test_openvino.py $(PYTEST_ARGS)
 
 MINUTES ?= 10
 

@@ -33,11 +33,13 @@ from timesformer_runtime.errors import TimesformerError, printable
 
 from timesformer_exporter.options import (
     DEFAULT_OPSET,
+    DEFAULT_PORTABLE_OPSET,
     OPSETS,
     Dtype,
     ExportOptions,
     Input,
     Int8Target,
+    Target,
     Task,
 )
 from timesformer_exporter.summary import failure, summary
@@ -169,11 +171,19 @@ class _Command(click.Command):
     help="Accept int8, fp16 and q4 however far they are from PyTorch.",
 )
 @click.option(
+    "--target",
+    type=click.Choice(get_args(Target)),
+    default="onnxruntime",
+    show_default=True,
+    help="What runs the graph. onnxruntime: the operators that are the fastest on ONNX Runtime's "
+    "CPU provider. portable: older standard operators, for other execution providers, such as "
+    "OpenVINO's, TensorRT's and QNN's.",
+)
+@click.option(
     "--opset",
     type=click.IntRange(OPSETS[0], OPSETS[-1]),
-    default=DEFAULT_OPSET,
-    show_default=True,
-    help="ONNX operator set; 23 has the Attention operator, the fastest.",
+    help="ONNX operator set; 23 has the Attention operator, the fastest.  [default: "
+    f"{DEFAULT_OPSET}; with --target portable {DEFAULT_PORTABLE_OPSET}]",
 )
 @click.option("--output-hidden-states", is_flag=True, help="Add the hidden states of all layers.")
 @click.option("--output-attentions", is_flag=True, help="Add the attentions of all layers.")

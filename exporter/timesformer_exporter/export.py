@@ -352,13 +352,13 @@ def _write_graph(
     steps: _Steps,
 ) -> Path:
     """Traces the model and writes the float32 graph with its metadata; returns its path."""
-    with steps.step("trace", f"Tracing to ONNX (opset {options.opset})"):
+    with steps.step("trace", f"Tracing to ONNX (opset {options.operator_set})"):
         program = trace(
             _module_to_trace(model, Preprocessing.from_dict(checkpoint.preprocessing), options),
             model.config,
             input_name=options.input,
             output_names=_graph_outputs(options).names(model.config),
-            opset=options.opset,
+            opset=options.operator_set,
         )
     with steps.step("write", "Writing the files"):
         output = _main_output(options)
@@ -367,6 +367,7 @@ def _write_graph(
             preprocessing=checkpoint.preprocessing,
             task=options.task,
             input_name=options.input,
+            target=options.target,
             source=checkpoint.source,
             golden=golden_check(reference.frames[0].shape, output, reference.outputs[output][0]),
         )
@@ -392,7 +393,7 @@ def _module_to_trace(
         model,
         options.task,
         frames_input,
-        attention_operator=options.opset >= ATTENTION_OPSET,
+        attention_operator=options.operator_set >= ATTENTION_OPSET,
     )
 
 

@@ -19,9 +19,13 @@ Input = Literal["pixel_values", "frames"]
 Dtype = Literal["fp32", "int8", "fp16", "q4"]
 Int8Target = Literal["vnni", "avx2"]
 Weights = Literal["raw", "ema"]
+Target = Literal["onnxruntime", "portable"]
 
 OPSETS = range(18, 24)
 DEFAULT_OPSET = OPSETS[-1]  # the first with the Attention operator, the fastest on a CPU
+# Other devices than the CPU run Attention in their newest versions only, and with limits.
+PORTABLE_OPSETS = OPSETS[:-1]
+DEFAULT_PORTABLE_OPSET = 20  # the first with Gelu, and old enough for most providers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +56,11 @@ class ExportOptions:
         int8_target: ``vnni`` (weights of 8 bits) or ``avx2`` (weights of 7 bits, whose products do
             not overflow on any processor); None means ``vnni``.
         gate: Reject variants in reduced precision that miss their thresholds.
-        opset: The ONNX operator set, 18 to 23.
+        target: ``onnxruntime`` for the operators that are the fastest on ONNX Runtime's CPU
+            provider; ``portable`` for older standard operators, so that other execution providers
+            take the whole graph.
+        opset: The ONNX operator set, from 18 to 23 (``portable``: to 22); None for 23
+            (``portable``: 20).
         output_hidden_states: Add the outputs ``hidden_states.{i}``.
         output_attentions: Add the outputs ``spatial_attentions.{i}`` and
             ``temporal_attentions.{i}`` (divided), ``spatial_attentions.{i}`` (space-only) or
@@ -83,7 +91,8 @@ class ExportOptions:
     calibration_videos: tuple[Path, ...] = ()
     int8_target: Int8Target | None = None
     gate: bool = True
-    opset: int = DEFAULT_OPSET
+    target: Target = "onnxruntime"
+    opset: int | None = None
     output_hidden_states: bool = False
     output_attentions: bool = False
     atol: float = 1e-5
@@ -112,10 +121,11 @@ class ExportOptions:
         if self.weights is not None:
             _check_choice("weights", self.weights, get_args(Weights))
         self._check_dtypes()
-        if self.opset not in OPSETS:
+        if self.opset is not None and self.opset not in OPSETS:
             raise InvalidOptionError(
                 f"opset is {self.opset}; it must be from {OPSETS[0]} to {OPSETS[-1]}"
             )
+        self._check_target()
         if not 0 <= self.atol < float("inf"):
             raise InvalidOptionError(f"atol is {self.atol}; it must be a number of at least 0")
         self._check_push()
@@ -138,6 +148,26 @@ class ExportOptions:
                 f"dtypes are {self.dtypes}; give at least one, and each only once"
             )
 
+    def _check_target(self) -> None:
+        _check_choice("target", self.target, get_args(Target))
+        if self.target == "onnxruntime":
+            return
+        if self.operator_set not in PORTABLE_OPSETS:
+            raise InvalidOptionError(
+                f"opset is {self.opset}; for `target=portable` it must be from "
+                f"{PORTABLE_OPSETS[0]} to {PORTABLE_OPSETS[-1]}, without the Attention operator"
+            )
+        if self.input == "frames":
+            raise InvalidOptionError(
+                "`target=portable` cannot resize frames in the graph, because other execution "
+                "providers leave an antialiased resize to the CPU; use `input=pixel_values`"
+            )
+        if "q4" in self.dtypes:
+            raise InvalidOptionError(
+                "`target=portable` has only standard operators, and q4 needs one of ONNX Runtime's "
+                "own; leave q4 out of `dtypes`"
+            )
+
     def _check_push(self) -> None:
         if self.push_to_hub is None:
             for name in ("private", "push_revision"):
@@ -152,6 +182,13 @@ class ExportOptions:
             raise InvalidOptionError(
                 "`push_to_hub` needs the network, which `local_files_only` forbids; leave one out"
             )
+
+    @property
+    def operator_set(self) -> int:
+        """The ONNX operator set: ``opset``, or the default of the target."""
+        if self.opset is not None:
+            return self.opset
+        return DEFAULT_PORTABLE_OPSET if self.target == "portable" else DEFAULT_OPSET
 
     @property
     def folder(self) -> Path:

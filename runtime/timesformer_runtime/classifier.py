@@ -75,6 +75,7 @@ class VideoClassifier(Pipeline):
         threads: int | None = None,
         providers: Sequence[str] | None = None,
         provider_options: Sequence[Mapping[str, Any]] | None = None,
+        allow_cpu_nodes: bool = False,
         session_options: Mapping[str, str] | None = None,
         revision: str | None = None,
         local_files_only: bool = False,
@@ -86,15 +87,19 @@ class VideoClassifier(Pipeline):
         Args:
             model: An exported model's folder, one ``.onnx`` file, the bytes of one, or a Hub id.
                 A path that exists is never looked up on the Hub.
-            device: ``auto``, ``cpu`` or ``cuda``. ``cuda`` is an error where it is not available;
-                ``auto`` then takes the CPU and says why in ``device_reason``.
+            device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1`` (the second GPU). ``cuda`` is an error
+                where it is not available; ``auto`` then takes the CPU and says why in
+                ``device_reason``.
             dtype: The variant to load: ``fp32``, ``fp16``, ``int8``, ``q4``, ``uint8``, ``q8``,
                 ``q4f16`` or ``bnb4``. By default ``int8`` on the CPU and ``fp16`` on CUDA where
                 the model has them, else ``fp32``.
             threads: CPU threads for one clip; by default as many as affinity and the container's
                 quota grant.
-            providers: ONNX Runtime execution providers in place of ``device``.
+            providers: ONNX Runtime execution providers in place of ``device``, such as
+                ``OpenVINOExecutionProvider`` or, in short, ``openvino``.
             provider_options: For each of ``providers`` its options.
+            allow_cpu_nodes: True where a device that you name may leave nodes of the graph to the
+                CPU; ``notes`` then names them. Otherwise that is an error.
             session_options: ONNX Runtime's session configuration entries and switches; see
                 ``SessionSettings``.
             revision: Branch, tag or commit of a Hub id.
@@ -107,7 +112,7 @@ class VideoClassifier(Pipeline):
             ModelNotFoundError: The model does not exist, or does not have that variant.
             InvalidModelError: The model is broken, or is not a video model.
             InvalidOptionError: An argument is not valid, or does not apply to this model.
-            DeviceError: The device is not available.
+            DeviceError: The device is not available, or does not take the whole graph.
             HubError: The Hub cannot be reached or refuses access.
             MissingDependencyError: A library is missing; the message has the pip command.
         """
@@ -119,6 +124,7 @@ class VideoClassifier(Pipeline):
             threads=threads,
             providers=providers,
             provider_options=provider_options,
+            allow_cpu_nodes=allow_cpu_nodes,
             session_options=dict(session_options or {}),
         )
         # Any other type reaches ``find_model``, whose error says what is accepted.
@@ -133,6 +139,7 @@ class VideoClassifier(Pipeline):
             "threads": threads,
             "providers": providers,
             "provider_options": provider_options,
+            "allow_cpu_nodes": allow_cpu_nodes,
             "session_options": session_options,
             "revision": revision,
             "local_files_only": local_files_only,
@@ -153,7 +160,7 @@ class VideoClassifier(Pipeline):
 
     @property
     def device(self) -> str:
-        """``cpu``, ``cuda``, or another provider's name in lower case."""
+        """``cpu``, ``cuda``, ``cuda:1``, or another provider's name in lower case."""
         return self.model.session.device.name
 
     @property
@@ -198,7 +205,7 @@ class VideoClassifier(Pipeline):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """A sentence for each thing about the model's files that the user may not expect."""
+        """A sentence for each thing about the model that the user may not expect."""
         return self.model.notes
 
     def __reduce__(self) -> tuple[Any, ...]:

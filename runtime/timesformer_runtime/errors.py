@@ -123,7 +123,7 @@ class OutputError(TimesformerError, OSError):
 
 
 class DeviceError(TimesformerError, RuntimeError):
-    """The device that was asked for is not available."""
+    """A device is not available, or does not take the graph."""
 
 
 class MissingOutputError(TimesformerError, LookupError):

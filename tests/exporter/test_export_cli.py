@@ -64,6 +64,11 @@ def test_an_export_shows_its_proof_its_files_and_the_next_command(tmp_path: Path
     ("arguments", "message"),
     [
         (["--model", "x", "--opset", "17"], "'--opset'"),
+        (["--model", "x", "--target", "gpu"], "'--target'"),
+        (
+            ["--model", "x", "--target", "portable", "--opset", "23"],
+            "for --target portable it must be from 18 to 22",
+        ),
         (["--model", "x", "--task", "detection"], "'--task'"),
         (["--model", "x", "--input", "video"], "'--input'"),
         (["--model", "x", "--image-size", "224x"], "'224x' is not a size in pixels; give 224"),
@@ -139,6 +144,7 @@ def test_help_names_every_option() -> None:
         "--calibration-videos",
         "--int8-target",
         "--no-gate",
+        "--target",
         "--opset",
         "--output-hidden-states",
         "--output-attentions",

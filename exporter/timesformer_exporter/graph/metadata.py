@@ -40,14 +40,16 @@ def metadata(
     preprocessing: Mapping[str, Any],
     task: str,
     input_name: str,
+    target: str,
     source: Source,
     golden: Mapping[str, Any],
 ) -> dict[str, str]:
-    """The ``metadata_props`` of a file; all values but format, task and input are JSON."""
+    """The ``metadata_props`` of a file; all values are JSON, but for the first four."""
     return {
         "timesformer_onnx.format": FORMAT,
         "task": task,
         "input": input_name,
+        "target": target,
         "config": to_json(config.to_dict()),
         "preprocessor_config": to_json(preprocessing),
         "frame_sampling": to_json({"method": "uniform", "num_frames": config.num_frames}),

@@ -28,7 +28,6 @@ import copy
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from timesformer_exporter.graph.frames_input import FramesInput
 from timesformer_exporter.model.config import TimesformerConfig
@@ -210,7 +209,8 @@ class _AttentionOfQueries(nn.Module):
         query, key, value = (
             torch.unflatten(x, -1, (heads, -1)).transpose(1, 2) for x in (query, key, value)
         )
-        context = functional.scaled_dot_product_attention(query, key, value, scale=1.0)
+        # torch.onnx would compute shapes for PyTorch's own function at run time.
+        context = (query @ key.transpose(2, 3)).softmax(dim=3) @ value
         return context.transpose(1, 2).flatten(2)
 
     def forward(self, tokens: Tensor, frames: int | None = None) -> Tensor:

@@ -50,11 +50,20 @@ def model_card(
         f"## How it was checked\n\n{_checked(proof)}\n",
         f"## How to run it\n\n{_usage(name, options, config)}\n" if proof.passed else "",
         f"## Which file for what\n\n{_files(options)}\n" if proof.variants else "",
-        f"{_operators(own_operators)}, opset {options.opset}. The batch axis is dynamic; the "
-        "number of frames is not. Each `.onnx` file carries its configuration, labels, "
+        f"{_operators(own_operators)}, opset {options.operator_set}. The batch axis is dynamic; "
+        "the number of frames is not. Each `.onnx` file carries its configuration, labels, "
         "preprocessing and a golden check in its metadata, so one file is enough.\n",
+        _PORTABLE if options.target == "portable" else "",
     ]
     return "\n".join(part for part in parts if part)
+
+
+_PORTABLE = """\
+Exported with `--target portable`: all operators are standard ONNX and not the newest, and attention
+is made of matrix products and softmax. So execution providers that do not know the newest operators
+take the whole graph, such as OpenVINO's: `timesformer classify ... --provider openvino`. On ONNX
+Runtime's CPU provider the files of the default target are faster.
+"""
 
 
 def _operators(own: Mapping[str, Sequence[str]]) -> str:

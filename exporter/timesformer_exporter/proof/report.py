@@ -64,7 +64,8 @@ def export_report(
             key: value
             for key, value in dataclasses.asdict(options).items()
             if key not in _NOT_REPORTED
-        },
+        }
+        | {"opset": options.operator_set},
         "notes": list(checkpoint.notes),
         "files": {
             f"onnx/{file.name}": {"bytes": file.stat().st_size, "sha256": sha256(file)}

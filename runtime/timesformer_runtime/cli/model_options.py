@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from timesformer_runtime.cli.output import name_options, say
-from timesformer_runtime.model.settings import DEVICES
+from timesformer_runtime.errors import InvalidOptionError
+from timesformer_runtime.model.settings import DEVICES, check_device
 
 if TYPE_CHECKING:
     from timesformer_runtime.classifier import VideoClassifier
     from timesformer_runtime.input.views import Views
     from timesformer_runtime.video.limits import DecodeLimits
+
+_OF_PROVIDER = "'--provider-option'"
 
 
 def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -41,11 +44,34 @@ def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "[default: int8 on a CPU, fp16 on CUDA, else fp32]",
         ),
         click.option(
+            "--allow-cpu-nodes",
+            is_flag=True,
+            help="Let the named device or provider leave nodes of the graph to the CPU.",
+        ),
+        click.option(
+            "--provider-option",
+            "provider_options",
+            metavar="KEY=VALUE",
+            multiple=True,
+            help="An option of the provider (repeatable), such as device_type=GPU; "
+            "NAME:KEY=VALUE where there are several providers.",
+        ),
+        click.option(
+            "--provider",
+            "providers",
+            metavar="NAME",
+            multiple=True,
+            help="An execution provider of ONNX Runtime in place of --device, such as openvino "
+            "(repeatable, the most wanted first).",
+        ),
+        click.option(
             "--device",
-            type=click.Choice(DEVICES),
+            metavar="|".join(DEVICES),
+            callback=_read_device,
             default="auto",
             show_default=True,
-            help="Where the model runs; auto: on CUDA where it works, else on the CPU.",
+            help="Where the model runs; auto: on CUDA where it works, else on the CPU; cuda:N: on "
+            "the GPU of number N, from 0.",
         ),
         click.option(
             "--threads",
@@ -75,6 +101,52 @@ def top_k_option(default: int, of: str) -> Callable[[Callable[..., Any]], Callab
     )
 
 
+def _read_device(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    try:
+        check_device(value)
+    except InvalidOptionError as error:
+        raise click.BadParameter(str(error)) from error
+    return value
+
+
+def options_of_providers(
+    providers: Sequence[str], options: Sequence[str]
+) -> list[dict[str, str]] | None:
+    """Gives each provider its options.
+
+    Args:
+        providers: Names of providers, as given.
+        options: ``KEY=VALUE`` for the only provider, or ``NAME:KEY=VALUE``.
+
+    Returns:
+        For each provider its options; None where there are no options at all.
+
+    Raises:
+        click.BadParameter: An option is not of that form, or belongs to none of the providers.
+    """
+    if not options:
+        return None
+    if not providers:
+        raise click.BadParameter("name a provider with --provider too", param_hint=_OF_PROVIDER)
+    found: list[dict[str, str]] = [{} for _ in providers]
+    for option in options:
+        key, equals, value = option.partition("=")
+        provider, colon, rest = key.partition(":")
+        if not equals:
+            raise click.BadParameter(f"{option!r} is not KEY=VALUE", param_hint=_OF_PROVIDER)
+        if colon and provider in providers:
+            found[providers.index(provider)][rest] = value
+        elif len(providers) > 1 or colon:
+            raise click.BadParameter(
+                f"{option!r} does not say of which provider; give one of "
+                f"{', '.join(f'{name}:{rest or key}={value}' for name in providers)}",
+                param_hint=_OF_PROVIDER,
+            )
+        else:
+            found[0][key] = value
+    return found
+
+
 def _read_session_options(
     _context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
 ) -> dict[str, str]:
@@ -91,6 +163,9 @@ def load(  # noqa: PLR0913 (the options of the command, by name)
     model: str,
     *,
     device: str,
+    providers: Sequence[str] = (),
+    provider_options: Sequence[str] = (),
+    allow_cpu_nodes: bool = False,
     dtype: str | None,
     threads: int | None,
     revision: str | None,
@@ -111,6 +186,9 @@ def load(  # noqa: PLR0913 (the options of the command, by name)
     classifier = VideoClassifier.from_pretrained(
         model,
         device=device,
+        providers=providers or None,
+        provider_options=options_of_providers(providers, provider_options),
+        allow_cpu_nodes=allow_cpu_nodes,
         dtype=dtype,
         threads=threads,
         revision=revision,

@@ -16,15 +16,22 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from timesformer_runtime.errors import DeviceError, MissingDependencyError, printable
+from timesformer_runtime.errors import (
+    DeviceError,
+    InvalidOptionError,
+    MissingDependencyError,
+    printable,
+)
 from timesformer_runtime.model.settings import SessionSettings
 
 _CPU = "CPUExecutionProvider"
 _CUDA = "CUDAExecutionProvider"
+_SUFFIX = "executionprovider"
 # Severities of ONNX Runtime's logs.
 _WARNINGS = 2
 FATAL = 4
 _LONGEST_REASON = 600  # characters
+_BEGINNING = 200
 
 # The smallest ONNX model, y = Identity(x) for a float32 [1]. Starting it shows if a provider really
 # works, before a large file is chosen for that provider.
@@ -41,17 +48,24 @@ class Device:
     """The device that was chosen to run on.
 
     Attributes:
-        name: ``cpu``, ``cuda``, or another provider's name without ``ExecutionProvider``, in
-            lower case.
+        name: ``cpu``, ``cuda``, ``cuda:N``, or another provider's name without
+            ``ExecutionProvider``, in lower case.
         providers: ONNX Runtime's names of the providers that the session must have.
         options: For each provider its options.
         reason: Why ``auto`` chose this device; empty where the user named it.
+        allows_cpu_nodes: False where the device must not leave nodes of a graph to the CPU.
     """
 
     name: str
     providers: tuple[str, ...]
     options: tuple[Mapping[str, Any], ...]
     reason: str = ""
+    allows_cpu_nodes: bool = True
+
+    @property
+    def kind(self) -> str:
+        """The name without the number of the GPU."""
+        return self.name.partition(":")[0]
 
 
 def load_onnxruntime() -> Any:
@@ -97,13 +111,22 @@ def choose_device(settings: SessionSettings) -> Device:
         return _named_providers(onnxruntime, settings)
     if settings.device == "cpu":
         return Device("cpu", (_CPU,), ({},))
-    problem = cuda_problem()
+    name, is_chosen_here = settings.device, settings.device == "auto"
+    number = int(name.partition(":")[2] or 0)
+    problem = cuda_problem(number)
     if problem is None:
-        reason = "CUDA works" if settings.device == "auto" else ""
         # Full float32 products: TF32 would keep 10 bits of the mantissa.
-        return Device("cuda", (_CUDA, _CPU), ({"use_tf32": "0"}, {}), reason)
-    if settings.device == "cuda":
-        raise DeviceError(f"device 'cuda' is not available: {problem}; or use `device=cpu`")
+        options = {"use_tf32": "0", "device_id": str(number)}
+        return Device(
+            "cuda" if is_chosen_here else name,
+            (_CUDA, _CPU),
+            (options, {}),
+            "CUDA works" if is_chosen_here else "",
+            # Where the user asked for CUDA, a slow mixture of both would be a surprise.
+            allows_cpu_nodes=is_chosen_here or settings.allow_cpu_nodes,
+        )
+    if not is_chosen_here:
+        raise DeviceError(f"device {name!r} is not available: {problem}; or use `device=cpu`")
     if _CUDA not in onnxruntime.get_available_providers():
         return Device("cpu", (_CPU,), ({},), "this ONNX Runtime is built without CUDA")
     _log.warning("running on the CPU: %s", problem)
@@ -111,8 +134,11 @@ def choose_device(settings: SessionSettings) -> Device:
 
 
 @functools.cache
-def cuda_problem() -> str | None:
+def cuda_problem(number: int = 0) -> str | None:
     """Says why CUDA cannot be used, with the remedy; None where a session starts on it.
+
+    Args:
+        number: The number of the GPU, from 0.
 
     ONNX Runtime lists the provider as available even where its libraries cannot load, and then
     silently uses the CPU; so this starts a session. The answer is kept for the life of the process.
@@ -135,7 +161,11 @@ def cuda_problem() -> str | None:
     try:
         with quiet(onnxruntime):
             session = onnxruntime.InferenceSession(
-                _PROBE, quiet_options(onnxruntime), providers=[_CUDA, _CPU], enable_fallback=0
+                _PROBE,
+                quiet_options(onnxruntime),
+                providers=[_CUDA, _CPU],
+                provider_options=[{"device_id": str(number)}, {}],
+                enable_fallback=0,
             )
     except ort_errors() as error:
         return f"{one_line(error)} ({remedy})"
@@ -154,20 +184,45 @@ def installed_wheels() -> dict[str, str]:
 
 
 def _named_providers(onnxruntime: Any, settings: SessionSettings) -> Device:
-    wanted = tuple(settings.providers or ())
-    available = onnxruntime.get_available_providers()
-    for name in wanted:
-        if name not in available:
-            raise DeviceError(
-                f"provider {name!r} is not in ONNX Runtime {onnxruntime.__version__} as "
-                f"installed; it has {', '.join(available)}"
-            )
-    problem = cuda_problem() if _CUDA in wanted else None
-    if problem is not None:
-        raise DeviceError(f"provider {_CUDA!r} is not available: {problem}")
-    options = settings.provider_options or [{}] * len(wanted)
-    name = wanted[0].removesuffix("ExecutionProvider").lower()
-    return Device(name, wanted, tuple(options))
+    wanted = tuple(_full_name(onnxruntime, name) for name in settings.providers or ())
+    if len(set(wanted)) < len(wanted):
+        raise InvalidOptionError(f"providers are {', '.join(wanted)}; name each only once")
+    options = tuple(settings.provider_options or [{}] * len(wanted))
+    if _CUDA in wanted:
+        problem = cuda_problem(_gpu_number(options[wanted.index(_CUDA)]))
+        if problem is not None:
+            raise DeviceError(f"provider {_CUDA!r} is not available: {problem}")
+    return Device(
+        _short_name(wanted[0]),
+        wanted,
+        options,
+        # Who names the CPU's provider as well wants what the others leave to run there.
+        allows_cpu_nodes=settings.allow_cpu_nodes or _CPU in wanted,
+    )
+
+
+def _full_name(onnxruntime: Any, name: str) -> str:
+    """Finds the provider that a name stands for, such as ``openvino``."""
+    available: list[str] = onnxruntime.get_available_providers()
+    found = [full for full in available if _short_name(full) == _short_name(name)]
+    if found:
+        return found[0]
+    raise DeviceError(
+        f"provider {name!r} is not in ONNX Runtime {onnxruntime.__version__} as installed; it has "
+        f"{', '.join(available)}: name one of these, or install the build of ONNX Runtime that "
+        "has the provider, such as onnxruntime-openvino, in place of this one"
+    )
+
+
+def _short_name(provider: str) -> str:
+    return provider.lower().removesuffix(_SUFFIX)
+
+
+def _gpu_number(options: Mapping[str, Any]) -> int:
+    number = str(options.get("device_id", 0))
+    if not number.isdecimal():
+        raise InvalidOptionError(f"device_id is {number!r}; it must be a number from 0")
+    return int(number)
 
 
 def _library_problem(onnxruntime: Any, notes: str) -> str:
@@ -215,9 +270,16 @@ def ort_errors() -> tuple[type[Exception], ...]:
 
 
 def one_line(message: object) -> str:
-    """Shortens an error's message to one line, without ONNX Runtime's numeric prefix."""
+    """Shortens an error's message to one line, without ONNX Runtime's numeric prefix.
+
+    Of a long message the beginning and the end stay: some providers name lines of their source
+    code first, and the reason last.
+    """
     text = " ".join(str(message).split())
     prefix, _, rest = text.partition(" : ")
     if prefix == "[ONNXRuntimeError]":
         text = rest.split(" : ", 2)[-1]
-    return printable(text)[:_LONGEST_REASON].rstrip(" .")
+    text = printable(text)
+    if len(text) > _LONGEST_REASON:
+        text = f"{text[:_BEGINNING]} ... {text[_BEGINNING + 5 - _LONGEST_REASON :]}"
+    return text.rstrip(" .")

@@ -131,8 +131,8 @@ class LoadedModel:
         problem_type: As in Hugging Face's configuration.
         golden: The golden check, where the file has one.
         metadata: The file's own metadata, strings.
-        notes: A sentence for each thing about the files beside the graph that the user may not
-            expect.
+        notes: A sentence for each thing about the files, or about how the graph runs, that the
+            user may not expect.
     """
 
     name: str
@@ -166,7 +166,7 @@ def load_model(
     device = choose_device(settings)
     files = find_model(
         model,
-        device=device.name,
+        device=device.kind,
         dtype=dtype,
         revision=revision,
         local_files_only=local_files_only,
@@ -210,7 +210,17 @@ def _describe(files: ModelFiles, session: Session) -> LoadedModel:
         problem_type=_read_problem_type(config),
         golden=golden,
         metadata=metadata,
-        notes=notes,
+        notes=notes + _note_on_cpu_nodes(session),
+    )
+
+
+def _note_on_cpu_nodes(session: Session) -> tuple[str, ...]:
+    placement = session.placement
+    if not placement.on_cpu:
+        return ()
+    return (
+        f"{len(placement.on_cpu)} of its {placement.total} nodes run on the CPU, not on "
+        f"{session.device.name}: {placement.describe()}",
     )
 
 

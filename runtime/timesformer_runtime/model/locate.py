@@ -98,7 +98,7 @@ def find_model(
     Args:
         model: A folder, one ``.onnx`` file, a Hub id such as ``owner/name``, or the contents of
             an ``.onnx`` file.
-        device: Name of the device on which the model will run; decides the default variant.
+        device: Kind of the device on which the model will run; decides the default variant.
         dtype: One of ``DTYPES``. By default on the CPU ``int8``, on CUDA ``fp16``, else ``fp32``.
         revision: Branch, tag or commit of a Hub id.
         local_files_only: True to use only files that were downloaded before.

@@ -38,6 +38,13 @@ from timesformer_runtime.model.graph_file import (
     source_of_bytes,
     source_of_file,
 )
+from timesformer_runtime.model.graph_outline import GraphOutline, outline
+from timesformer_runtime.model.placement import (
+    RECORD_PLACEMENT,
+    Placement,
+    can_tell,
+    find_placement,
+)
 from timesformer_runtime.model.settings import SWITCHES, SessionSettings
 from timesformer_runtime.model.watchdog import time_limit
 
@@ -47,6 +54,11 @@ _SPINNING = "session.intra_op.allow_spinning"
 _MEMORY_PATTERN = "enable_mem_pattern"
 _INT8_PRECISION = "session.x64quantprecision"
 _PARALLEL_PACKING = "session.prepack.enable_parallel"
+_CPU = "CPUExecutionProvider"
+# Providers that do not take the session's number of threads, and their option for it.
+_THREADS_OPTIONS = {"OpenVINOExecutionProvider": "num_of_threads"}
+# Their drivers do not work in a process that was forked after they were started.
+_WITHOUT_FORK = ("CUDAExecutionProvider", "TensorrtExecutionProvider")
 _ATTEMPTS = 5  # to load a model that is replaced again and again
 _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 
@@ -76,6 +88,8 @@ class Session:
         threads: CPU threads that one run uses.
         inputs: The inputs of the graph.
         outputs: The outputs of the graph.
+        placement: The nodes that another device than the CPU leaves to the CPU, but for arithmetic
+            on shapes.
         metadata: The file's ``metadata_props``.
         files: The versions of the graph's file and of its weights' files that were loaded; for a
             graph that was given as bytes only its weights' files.
@@ -84,7 +98,8 @@ class Session:
 
     Raises:
         InvalidModelError: The graph is not an ONNX model that this ONNX Runtime can load.
-        DeviceError: The session started without a provider that it must have.
+        DeviceError: The device does not take the graph, or not all of it; or the session started
+            without a provider that it must have.
         MissingDependencyError: ONNX Runtime is not installed.
     """
 
@@ -103,12 +118,7 @@ class Session:
             # A forked process may load the graph again from another working directory.
             self._graph = graph.absolute()
         self.providers: tuple[str, ...] = tuple(session.get_providers())
-        missing = [name for name in device.providers if name not in self.providers]
-        if missing:
-            raise DeviceError(
-                f"{self._name}: the session runs without {', '.join(missing)} "
-                f"(it has {', '.join(self.providers)}); use `device=cpu` or other providers"
-            )
+        self._check_providers()
         try:
             self.inputs = tuple(_tensor_info(node) for node in session.get_inputs())
             self.outputs = tuple(_tensor_info(node) for node in session.get_outputs())
@@ -118,6 +128,7 @@ class Session:
                 f"{self._name}: its metadata, or a name in it, is not text in UTF-8 "
                 f"({error.reason}); export it again"
             ) from error
+        self.placement = self._placement(session)
         # Weights of 7 bits cannot overflow: ONNX Runtime leaves them as they are.
         self.wide_products = (
             self._entries.get(_INT8_PRECISION) == "1" and self.metadata.get("int8_target") != "avx2"
@@ -192,7 +203,7 @@ class Session:
         """The session of a forked process, started when the process first runs the graph."""
         with self._lock:
             if self._session is None:
-                if self.device.name == "cuda":
+                if any(name in self.providers for name in _WITHOUT_FORK):
                     raise DeviceError(
                         f"{self._name}: CUDA does not work in a process that is forked after the "
                         "model was loaded; load it after the fork, or start processes by 'spawn'"
@@ -214,7 +225,7 @@ class Session:
             source = self._source(copies=attempt > 0)
             try:
                 session = self._start(source)
-            except InvalidModelError:
+            except (InvalidModelError, DeviceError):
                 if not source.was_replaced():
                     raise
                 continue
@@ -240,12 +251,18 @@ class Session:
     def _start(self, source: GraphSource) -> Any:
         """Starts a session of ONNX Runtime; stops loading after ``_LOAD_SECONDS``."""
         onnxruntime = load_onnxruntime()
-        entries = self._entries
+        entries, facts = self._entries, GraphOutline()
+        if self.device.name != "cpu":
+            entries = {**entries, RECORD_PLACEMENT: "1"}
+            facts = outline(source.model)
         if source.is_mapped:
             # Weights that are not mapped would all be kept until the last of them is packed.
             entries = {_PARALLEL_PACKING: "1", **entries, _WEIGHTS_FOLDER: str(source.folder)}
         model = source.model
         options = self._options(onnxruntime, entries)
+        if facts.batch_axis is not None:
+            # Clips run one by one. Some providers take only static shapes, others are faster then.
+            options.add_free_dimension_override_by_name(facts.batch_axis, 1)
         cancel = options.set_load_cancellation_flag
         with quiet(onnxruntime), time_limit(_LOAD_SECONDS, lambda: cancel(True)) as alarm:
             try:
@@ -253,7 +270,7 @@ class Session:
                     str(model) if isinstance(model, Path) else model,
                     options,
                     providers=list(self.device.providers),
-                    provider_options=[dict(options) for options in self.device.options],
+                    provider_options=self._provider_options(),
                     enable_fallback=0,
                 )
             except ort_errors() as error:
@@ -263,11 +280,88 @@ class Session:
                         f"{self._name}: cannot load it: {reason}; do not trust it, or export it "
                         "again"
                     ) from error
+                if self.device.name != "cpu":
+                    self._check_on_cpu(one_line(error))
                 raise InvalidModelError(
                     f"{self._name}: ONNX Runtime {onnxruntime.__version__} cannot load it "
                     f"on {self.device.name} ({one_line(error)}); give a complete file, or export "
                     "it again"
                 ) from error
+
+    def _check_on_cpu(self, reason: str) -> None:
+        """Loads the graph on the CPU, to learn if the graph or the device is the problem.
+
+        Raises:
+            DeviceError: The graph loads there.
+        """
+        on_cpu = Device("cpu", (_CPU,), ({},))
+        try:
+            session = Session(self._graph, on_cpu, self._settings)
+        except InvalidModelError:
+            return
+        raise DeviceError(
+            f"{self._name}: {self.device.name} refuses it, though it loads on the CPU ({reason}); "
+            f"{_remedy(session.metadata)}, or correct the options of the provider"
+        )
+
+    def _check_providers(self) -> None:
+        """Checks that ONNX Runtime started all providers: it leaves out those that do not start."""
+        missing = [name for name in self.device.providers if name not in self.providers]
+        if missing:
+            raise DeviceError(
+                f"{self._name}: the session runs without {', '.join(missing)}"
+                f"{self._perhaps_because_of(missing)} "
+                f"(it has {', '.join(self.providers)}); use `device=cpu` or other providers"
+            )
+
+    def _placement(self, session: Any) -> Placement:
+        """Finds the nodes that the device leaves to the CPU.
+
+        Raises:
+            DeviceError: There are some, and the device must not leave any.
+        """
+        if self.device.name == "cpu":
+            return Placement()
+        if not can_tell(session):
+            if self.device.allows_cpu_nodes:
+                return Placement()
+            raise DeviceError(
+                f"{self._name}: ONNX Runtime {load_onnxruntime().__version__} cannot tell which "
+                f"nodes {self.device.name} leaves to the CPU: install 1.24 or newer, or accept "
+                "such nodes with `allow_cpu_nodes=True`"
+            )
+        facts = outline(self._graph)
+        found = find_placement(session, facts.shape_arithmetic)
+        if found.on_cpu and not self.device.allows_cpu_nodes:
+            raise DeviceError(
+                f"{self._name}: {self.device.name} leaves {len(found.on_cpu)} of its {found.total} "
+                f"nodes to the CPU{self._perhaps_because_of(self.device.providers)}: "
+                f"{found.describe()}; {_remedy(self.metadata)}, or accept these "
+                "nodes with `allow_cpu_nodes=True`"
+            )
+        return found
+
+    def _perhaps_because_of(self, names: Sequence[str]) -> str:
+        """Names the user's options for some providers, for a message; empty without any.
+
+        ONNX Runtime itself says only in its log why a provider does not start.
+        """
+        given = ", ".join(
+            f"{key}={value!r}"
+            for name, options in zip(
+                self.device.providers, self._settings.provider_options or (), strict=False
+            )
+            for key, value in options.items()
+            if name in names
+        )
+        return f" (perhaps because of its options {given})" if given else ""
+
+    def _provider_options(self) -> list[dict[str, Any]]:
+        return [
+            ({_THREADS_OPTIONS[name]: str(self.threads)} if name in _THREADS_OPTIONS else {})
+            | dict(options)
+            for name, options in zip(self.device.providers, self.device.options, strict=True)
+        ]
 
     def _options(self, onnxruntime: Any, entries: Mapping[str, str]) -> Any:
         options = quiet_options(onnxruntime)
@@ -298,6 +392,16 @@ def _config_entries(settings: SessionSettings) -> dict[str, str]:
     if cpu.saturates_int8():
         entries[_INT8_PRECISION] = "1"
     return {**entries, **settings.session_options}
+
+
+def _remedy(metadata: Mapping[str, str]) -> str:
+    """Says what may help where a device does not take a graph, or not all of it."""
+    if metadata.get("target") == "portable":
+        return "use `device=cpu` for it"
+    return (
+        "export it with timesformer-export --target portable, which writes only operators that "
+        "most devices take"
+    )
 
 
 def _give_back_freed_memory() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from timesformer_runtime.errors import InvalidOptionError
 
-DEVICES = ("auto", "cpu", "cuda")
+DEVICES = ("auto", "cpu", "cuda", "cuda:N")
+_DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,3})?")
 
 _CONFIG_PREFIXES = ("session.", "optimization.", "ep.", "mlas.", "memory.")
 _MAX_THREADS = 1024
@@ -38,11 +40,16 @@ class SessionSettings:
     """Options of a session: the device, its threads, and options of ONNX Runtime.
 
     Attributes:
-        device: ``auto`` (CUDA where it works, else the CPU), ``cpu`` or ``cuda``.
+        device: ``auto`` (CUDA where it works, else the CPU), ``cpu``, ``cuda`` or ``cuda:N``, the
+            GPU of number N, from 0.
         threads: CPU threads for one clip; None for as many as affinity and the quota grant.
         providers: Names of ONNX Runtime execution providers, most wanted first, in place of
-            ``device``; each must be available.
+            ``device``; each must be available. ``openvino`` is short for
+            ``OpenVINOExecutionProvider``.
         provider_options: For each of ``providers`` its options, as ONNX Runtime takes them.
+        allow_cpu_nodes: True to let a device that is named by ``device`` or ``providers`` leave
+            nodes of the graph to the CPU. Otherwise that is an error, unless ``providers`` names
+            the CPU's provider, too.
         session_options: ONNX Runtime's session configuration entries and the switches
             ``enable_cpu_mem_arena`` and ``enable_mem_pattern``, all by name, with strings as
             values. The defaults are measured, and differ from ONNX Runtime's: waiting threads do
@@ -64,16 +71,19 @@ class SessionSettings:
     threads: int | None = None
     providers: Sequence[str] | None = None
     provider_options: Sequence[Mapping[str, Any]] | None = None
+    allow_cpu_nodes: bool = False
     session_options: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.device not in DEVICES:
-            raise InvalidOptionError(
-                f"`device` is {self.device!r}; it must be one of {', '.join(DEVICES)}"
-            )
+        check_device(self.device)
         if self.threads is not None:
             _check_threads(self.threads)
         self._check_providers()
+        if self.allow_cpu_nodes and self.providers is None and self.device in ("auto", "cpu"):
+            raise InvalidOptionError(
+                f"`allow_cpu_nodes` is for another device than {self.device!r}: name one with "
+                "`device` or `providers`"
+            )
         for key, value in self.session_options.items():
             _check_session_option(key, value)
 
@@ -86,7 +96,11 @@ class SessionSettings:
             raise InvalidOptionError(
                 f"`device={self.device}` and providers contradict each other: give one of them"
             )
-        if isinstance(self.providers, str) or not self.providers:
+        if (
+            isinstance(self.providers, str)
+            or not self.providers
+            or not all(isinstance(name, str) for name in self.providers)
+        ):
             raise InvalidOptionError(
                 f"providers is {self.providers!r}; it must be a list of names, "
                 "such as 'CPUExecutionProvider'"
@@ -97,6 +111,19 @@ class SessionSettings:
                 f"provider_options has {len(options)} entries for {len(self.providers)} "
                 "providers; give one mapping for each"
             )
+
+
+def check_device(device: object) -> None:
+    """Checks the name of a device; only loading a model shows if the device is available.
+
+    Raises:
+        InvalidOptionError: There is no device of that name.
+    """
+    if not isinstance(device, str) or not _DEVICE.fullmatch(device):
+        raise InvalidOptionError(
+            f"`device` is {device!r}; it must be one of {', '.join(DEVICES)} (N is the GPU's "
+            "number); for other devices name one of ONNX Runtime's execution providers"
+        )
 
 
 def _check_session_option(key: object, value: object) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from timesformer_runtime import VideoClassifier, cli
+from timesformer_runtime.cli.model_options import options_of_providers
 from timesformer_runtime.input.preprocess import Preprocessing
 from timesformer_runtime.input.sampling import uniform
 from timesformer_runtime.model.golden import GENERATOR, golden_frames
@@ -338,6 +339,42 @@ def test_cuda_that_cannot_be_had(folder: Path) -> None:
         pytest.skip("CUDA works here")
     result = timesformer(folder, "classify", "shots", "a.mp4", "--device", "cuda")
     assert_bad_input(result, "device 'cuda' is not available: ")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--device cuda:x", "'--device': device is 'cuda:x'; it must be one of auto, cpu, cuda"),
+        ("--device cpu --allow-cpu-nodes", "--allow-cpu-nodes is for another device than 'cpu'"),
+        ("--device cpu --provider cpu", "contradict each other"),
+        ("--provider tpu", "provider 'tpu' is not in ONNX Runtime"),
+        ("--provider cpu --provider CPUExecutionProvider", "name each only once"),
+        ("--provider-option a=1", "name a provider with --provider too"),
+        ("--provider cpu --provider-option a", "'a' is not KEY=VALUE"),
+        ("--provider cpu --provider-option gpu:a=1", "give one of cpu:a=1"),
+        ("--provider tpu --provider cpu --provider-option a=1", "give one of tpu:a=1, cpu:a=1"),
+    ],
+)
+def test_devices_and_providers_that_are_not_valid(folder: Path, options: str, message: str) -> None:
+    result = timesformer(folder, "classify", "shots", "a.mp4", *options.split())
+    assert_bad_input(result, message)
+
+
+@pytest.mark.parametrize("option", ["arena_extend_strategy", "cpu:arena_extend_strategy"])
+def test_a_provider_with_an_option(folder: Path, option: str) -> None:
+    given = ("--provider", "cpu", "--provider-option", f"{option}=kSameAsRequested")
+    result = timesformer(folder, "classify", "shots", "a.mp4", "--threads", 1, *given)
+    assert result.returncode == 0
+    assert result.stderr == "shots: fp32, device cpu, 1 thread\n"
+
+
+def test_options_reach_the_providers_that_they_name() -> None:
+    assert options_of_providers(["a", "b"], ["b:x=1", "a:y=2=3", "b:z:w="]) == [
+        {"y": "2=3"},
+        {"x": "1", "z:w": ""},
+    ]
+    assert options_of_providers(["a"], ["x=1", "a:y=2"]) == [{"x": "1", "y": "2"}]
+    assert options_of_providers(["a"], []) is None
 
 
 @pytest.mark.skipif("TIMESFORMER_TEST_CLIPS" not in os.environ, reason="no folder of real clips")
