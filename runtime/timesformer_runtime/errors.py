@@ -122,6 +122,10 @@ class DeviceError(TimesformerError, RuntimeError):
     """The device that was asked for is not available."""
 
 
+class ClosedError(TimesformerError, ValueError):
+    """An object is used after it was closed, or in a process that was forked from its own."""
+
+
 class MissingOutputError(TimesformerError, LookupError):
     """The model does not have the output that was asked for."""
 
