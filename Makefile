@@ -22,7 +22,7 @@ DEMO := demo/shot-transitions-divided-onnx
 SAMPLES := runtime/timesformer_runtime/sample_clips
 
 .PHONY: help setup lock demo test test-versions lint bench bench-peers bench-video bench-guards accuracy \
-  fuzz fuzz-models check-without-vnni train train-divided train-joint train-space clean
+  fuzz fuzz-models check-without-vnni check-cpp soak train train-divided train-joint train-space clean
 .DELETE_ON_ERROR:
 
 help:
@@ -41,6 +41,8 @@ help:
 	@echo "make bench-guards  hostile videos: memory and time with the guards, and without"
 	@echo "make accuracy     what int8, fp16 and q4 cost over 2,700 held-out clips"
 	@echo "make check-without-vnni  int8 on an emulated CPU without VNNI (needs qemu-user)"
+	@echo "make check-cpp  compile examples/cpp, and compare its answers with Python's"
+	@echo "make soak    10,000 classifications: memory, threads and open files must not grow"
 	@echo "make fuzz    damaged videos for ten minutes"
 	@echo "make fuzz-models  damaged models and checkpoints, and a lying Hub, for ten minutes"
 	@echo "make docs    the documentation as HTML, in build/docs"
@@ -160,6 +162,16 @@ accuracy: setup
 
 check-without-vnni: setup
 	$(BIN)/python -m tests.end_to_end.check_without_vnni
+
+# Compiles examples/cpp against the headers that ONNXRUNTIME_INCLUDE names, else Debian's.
+check-cpp: setup
+	$(BIN)/python -m tests.end_to_end.check_cpp
+
+# Arguments such as SOAK_ARGS="--number 2000".
+SOAK_ARGS ?=
+
+soak: demo
+	$(BIN)/python -m tests.benchmarks.soak $(DEMO) $(SOAK_ARGS)
 
 MINUTES ?= 10
 

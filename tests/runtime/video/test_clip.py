@@ -594,7 +594,7 @@ def test_after_close_what_is_known_stays_readable_and_decoding_is_refused(tmp_pa
     decoder.close()  # once more does nothing
     assert (len(decoder), decoder.times, decoder.problems) == known
     for use in (lambda: decoder.frames([0]), lambda: decoder.frames([3]), decoder.__enter__):
-        with pytest.raises(ClosedError, match="clip.mp4: the decoder is closed; open the video"):
+        with pytest.raises(ClosedError, match="the decoder is closed; open the video again"):
             use()
 
 
