@@ -73,9 +73,10 @@ def compile_example(folder: Path) -> Path:
     (folder / _LIBRARY).unlink(missing_ok=True)
     (folder / _LIBRARY).symlink_to(library)
     source, program = REPOSITORY / "examples" / "cpp" / "classify.cpp", folder / "classify"
-    flags = ["-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-isystem", include]
-    linked = [folder / _LIBRARY, f"-Wl,-rpath,{folder.absolute()}"]
-    subprocess.run(["g++", *flags, source, *linked, "-o", program], check=True)
+    command: list[str | Path] = ["g++", "-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror"]
+    command += ["-isystem", include, source, folder / _LIBRARY]
+    command += [f"-Wl,-rpath,{folder.absolute()}", "-o", program]
+    subprocess.run(command, check=True)
     return program
 
 
