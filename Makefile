@@ -22,7 +22,7 @@ DEMO := demo/shot-transitions-divided-onnx
 SAMPLES := runtime/timesformer_runtime/sample_clips
 
 .PHONY: help setup lock demo test test-versions lint bench bench-peers bench-video bench-guards accuracy \
-  fuzz fuzz-models check-without-vnni check-cpp soak train train-divided train-joint train-space clean
+  fuzz fuzz-models check-without-vnni check-cpp check-gunicorn soak train train-divided train-joint train-space clean
 .DELETE_ON_ERROR:
 
 help:
@@ -42,6 +42,7 @@ help:
 	@echo "make accuracy     what int8, fp16 and q4 cost over 2,700 held-out clips"
 	@echo "make check-without-vnni  int8 on an emulated CPU without VNNI (needs qemu-user)"
 	@echo "make check-cpp  compile examples/cpp, and compare its answers with Python's"
+	@echo "make check-gunicorn  serve the sample clips with workers that fork after loading"
 	@echo "make soak    10,000 classifications: memory, threads and open files must not grow"
 	@echo "make fuzz    damaged videos for ten minutes"
 	@echo "make fuzz-models  damaged models and checkpoints, and a lying Hub, for ten minutes"
@@ -166,6 +167,9 @@ check-without-vnni: setup
 # Compiles examples/cpp against the headers that ONNXRUNTIME_INCLUDE names, else Debian's.
 check-cpp: setup
 	$(BIN)/python -m tests.end_to_end.check_cpp
+
+check-gunicorn: demo
+	$(BIN)/python -m tests.end_to_end.check_gunicorn $(DEMO)
 
 # Arguments such as SOAK_ARGS="--number 2000".
 SOAK_ARGS ?=

@@ -152,7 +152,6 @@ def soak(
         used: What to do with the classifier.
         show: Called with some of the readings.
     """
-    count = max(1, number // _READINGS)
     readings: list[Reading] = []
 
     def load() -> VideoClassifier:
@@ -164,14 +163,15 @@ def soak(
             with contextlib.suppress(TimesformerError):  # of broken videos
                 one(classifier)
 
-        for number_of_reading in range(_READINGS):
-            list(pool.map(use, itertools.islice(used, count)))
+        done = 0
+        for part in range(1, _READINGS + 1):
+            before, done = done, number * part // _READINGS
+            list(pool.map(use, itertools.islice(used, done - before)))
             with load() as another:
                 use(lambda _, another=another: another(moving_pictures(8)))  # type: ignore[misc]
-            readings.append(read_resources((number_of_reading + 1) * count))
-            if number_of_reading % (_READINGS // _TABLE_ROWS) == 0:
+            readings.append(read_resources(done))
+            if part % (_READINGS // _TABLE_ROWS) == 0:
                 show(readings[-1])
-    show(readings[-1])
     return readings
 
 

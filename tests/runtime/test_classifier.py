@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib.util
 import io
@@ -496,7 +497,7 @@ def test_closing_frees_the_model(video: Path) -> None:
         lambda classifier, video: list(classifier.stream(video)),
         lambda classifier, video: classifier.read(video),
         lambda classifier, _: classifier.verify(),
-        lambda classifier, _: classifier.__enter__(),
+        lambda classifier, _: contextlib.ExitStack().enter_context(classifier),
     ],
 )
 @pytest.mark.parametrize("isolated", [False, True])
