@@ -5,26 +5,22 @@ from __future__ import annotations
 import ctypes
 import os
 import weakref
-from typing import Protocol
+from collections.abc import Callable
+
+_methods: set[weakref.WeakMethod[Callable[[], None]]] = set()
 
 
-class Inherited(Protocol):
-    """An object that works only in the process that made it."""
+def call_in_forks(method: Callable[[], None]) -> None:
+    """Makes each process that is forked later call a method of its copy of an object.
 
-    def leave_to_parent(self) -> None:
-        """Gives up, in a forked process, what only the parent can use or end."""
+    The call comes before anything else runs in the new process. The method gives up what only the
+    parent can use or end. It must not wait for a lock: another thread of the parent may have held
+    the lock when the process was forked.
 
-
-_inherited: weakref.WeakSet[Inherited] = weakref.WeakSet()
-
-
-def tell_of_forks(thing: Inherited) -> None:
-    """Makes each process that is forked later call ``leave_to_parent`` of its copy of an object.
-
-    The call comes before anything else runs in the new process. It must not wait for a lock:
-    another thread of the parent may have held the lock when the process was forked.
+    Args:
+        method: A bound method. This module does not keep its object alive.
     """
-    _inherited.add(thing)
+    _methods.add(weakref.WeakMethod(method, _methods.discard))
 
 
 def keep_forever(thing: object) -> None:
@@ -35,10 +31,12 @@ def keep_forever(thing: object) -> None:
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
-def _leave_all_to_parent() -> None:
-    for thing in tuple(_inherited):
-        thing.leave_to_parent()
+def _call_all() -> None:
+    for reference in _methods.copy():  # a collected object leaves the set at any moment
+        method = reference()
+        if method is not None:
+            method()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_leave_all_to_parent)
+    os.register_at_fork(after_in_child=_call_all)

@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterator
 from typing import Any
 
 from timesformer_runtime.errors import InvalidVideoError, VideoLimitError
-from timesformer_runtime.forks import tell_of_forks
+from timesformer_runtime.forks import call_in_forks
 from timesformer_runtime.isolation.handover import Handover, handed_over
 from timesformer_runtime.isolation.process import AccidentError, Job, ReaderProcess, Task
 from timesformer_runtime.video.limits import DecodeLimits, time_limit_error
@@ -39,7 +39,7 @@ class Readers:
         self._busy: set[ReaderProcess] = set()
         self._is_closed = False
         weakref.finalize(self, _end, self._free)
-        tell_of_forks(self)
+        call_in_forks(self._leave_to_parent)
 
     def single_answer(self, job: Job, video: Source, *, threads: int) -> Any:
         """Does a job that has one answer.
@@ -104,7 +104,7 @@ class Readers:
             process.kill()
         _end(self._free)
 
-    def leave_to_parent(self) -> None:
+    def _leave_to_parent(self) -> None:
         """Forgets the processes, in a forked process: they are the parent's."""
         for process in self._busy:
             atexit.unregister(process.kill)

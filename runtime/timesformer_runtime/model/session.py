@@ -21,7 +21,7 @@ from timesformer_runtime.errors import (
     InvalidModelError,
     named,
 )
-from timesformer_runtime.forks import keep_forever, tell_of_forks
+from timesformer_runtime.forks import call_in_forks, keep_forever
 from timesformer_runtime.model import cpu
 from timesformer_runtime.model.device import (
     FATAL,
@@ -124,7 +124,7 @@ class Session:
             self._entries.get(_INT8_PRECISION) == "1" and self.metadata.get("int8_target") != "avx2"
         )
         self._session = session
-        tell_of_forks(self)
+        call_in_forks(self._leave_to_parent)
 
     def run(
         self,
@@ -188,7 +188,7 @@ class Session:
             self._is_closed = True
             self._session = None
 
-    def leave_to_parent(self) -> None:
+    def _leave_to_parent(self) -> None:
         """Gives up the parent's session in a forked process, which lacks the session's threads.
 
         A session of one CPU thread needs no other threads: the child keeps it, so that both

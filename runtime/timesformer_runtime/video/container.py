@@ -17,7 +17,7 @@ import av.container
 import av.stream
 
 from timesformer_runtime.errors import InvalidVideoError, unreadable
-from timesformer_runtime.forks import keep_forever, tell_of_forks
+from timesformer_runtime.forks import call_in_forks, keep_forever
 from timesformer_runtime.video.file import VideoFile
 from timesformer_runtime.video.guard.nal_units import GuardedFile, check_packet
 from timesformer_runtime.video.limits import DecodeLimits, Watch
@@ -130,14 +130,14 @@ class _Closing:
 
     def __init__(self, container: InputContainer) -> None:
         self._container: InputContainer | None = container
-        tell_of_forks(self)
+        call_in_forks(self._leave_to_parent)
 
     def close(self) -> None:
         """Closes the container."""
         if self._container is not None:
             self._container.close()
 
-    def leave_to_parent(self) -> None:
+    def _leave_to_parent(self) -> None:
         """Gives up the container, in a forked process."""
         if self._container is not None:
             keep_forever(self._container)

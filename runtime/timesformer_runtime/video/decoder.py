@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from timesformer_runtime.errors import ClosedError, InvalidOptionError, InvalidVideoError
-from timesformer_runtime.forks import keep_forever, tell_of_forks
+from timesformer_runtime.forks import call_in_forks, keep_forever
 from timesformer_runtime.video.container import OpenVideo, open_video
 from timesformer_runtime.video.decoding import (
     CACHE_PIXELS,
@@ -134,7 +134,7 @@ class VideoDecoder:
         self._unused_packets = self._scan.cached_packets  # None once the open decoder took them
         self._latest: Decoded | None = None  # the result of the last decoding
         self._whole: Decoded | None = None  # the result of decoding the whole file
-        tell_of_forks(self)
+        call_in_forks(self._leave_to_parent)
 
     def __len__(self) -> int:
         """Counts the frames that decode; decodes the whole file where its packets do not tell."""
@@ -156,7 +156,7 @@ class VideoDecoder:
             self._reason = "the decoder is closed; open the video again"
             self._video = self._unused_packets = None
 
-    def leave_to_parent(self) -> None:
+    def _leave_to_parent(self) -> None:
         """Gives up the decoder, in a forked process: threads and file offset are the parent's."""
         if self._video is not None:
             keep_forever(self._video)

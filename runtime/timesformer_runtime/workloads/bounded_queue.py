@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Generator, Iterator
 from typing import Generic, TypeVar
 
-from timesformer_runtime.forks import tell_of_forks
+from timesformer_runtime.forks import call_in_forks
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ class BoundedQueue(Generic[T]):
         self._error: BaseException | None = None
         self._interpreter_ends = False
         self._at_exit: Callable[[], None] | None = None
-        tell_of_forks(self)
+        call_in_forks(self._leave_to_parent)
 
     @property
     def closed(self) -> threading.Event:
@@ -122,7 +122,7 @@ class BoundedQueue(Generic[T]):
             self._waiting = 0
             self._changed.notify_all()
 
-    def leave_to_parent(self) -> None:
+    def _leave_to_parent(self) -> None:
         """Forgets the thread, in a forked process, which does not have it."""
         if self._at_exit is not None:
             atexit.unregister(self._at_exit)

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, TypeVar, overload
 
 from timesformer_runtime.errors import ClosedError
-from timesformer_runtime.forks import keep_forever, tell_of_forks
+from timesformer_runtime.forks import call_in_forks, keep_forever
 
 T = TypeVar("T")
 
@@ -32,7 +32,7 @@ class SharedGenerator(Generator[T, None, None]):
         self._items = items
         self._name = name
         self._lock = threading.RLock()
-        tell_of_forks(self)
+        call_in_forks(self._leave_to_parent)
 
     def send(self, value: None, /) -> T:
         """Gives the next item."""
@@ -63,7 +63,7 @@ class SharedGenerator(Generator[T, None, None]):
         with self._lock:
             self._items.close()
 
-    def leave_to_parent(self) -> None:
+    def _leave_to_parent(self) -> None:
         """Gives up a generator that has begun, in a forked process."""
         self._lock = threading.RLock()
         if inspect.getgeneratorstate(self._items) in {inspect.GEN_SUSPENDED, inspect.GEN_RUNNING}:

@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from timesformer_runtime.errors import InvalidOptionError
-from timesformer_runtime.forks import tell_of_forks
+from timesformer_runtime.forks import call_in_forks
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -40,7 +40,7 @@ class Workers:
         self._threads: list[threading.Thread] = []
         self._is_closed = False
         self._lock = threading.Lock()
-        tell_of_forks(self)
+        call_in_forks(self._leave_to_parent)
 
     def start(self, function: Callable[[T], R], item: T) -> Future[R]:
         """Calls a function with an item as soon as a thread is free.
@@ -78,7 +78,7 @@ class Workers:
                 thread.join()
             atexit.unregister(self.close)
 
-    def leave_to_parent(self) -> None:
+    def _leave_to_parent(self) -> None:
         """Forgets the threads, in a forked process, which does not have them."""
         atexit.unregister(self.close)
 
