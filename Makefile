@@ -22,7 +22,8 @@ DEMO := demo/shot-transitions-divided-onnx
 SAMPLES := runtime/timesformer_runtime/sample_clips
 
 .PHONY: help setup lock demo test test-versions lint bench bench-peers bench-video bench-guards accuracy \
-  fuzz fuzz-models check-without-vnni check-openvino train train-divided train-joint train-space clean
+  fuzz fuzz-models check-without-vnni check-openvino check-cpp \
+  check-gunicorn soak train train-divided train-joint train-space clean
 .DELETE_ON_ERROR:
 
 help:
@@ -42,6 +43,9 @@ help:
 	@echo "make accuracy     what int8, fp16 and q4 cost over 2,700 held-out clips"
 	@echo "make check-without-vnni  int8 on an emulated CPU without VNNI (needs qemu-user)"
 	@echo "make check-openvino  portable models on OpenVINO's execution provider"
+	@echo "make check-cpp  compile examples/cpp, and compare its answers with Python's"
+	@echo "make check-gunicorn  serve the sample clips with workers that fork after loading"
+	@echo "make soak    10,000 classifications: memory, threads and open files must not grow"
 	@echo "make fuzz    damaged videos for ten minutes"
 	@echo "make fuzz-models  damaged models and checkpoints, and a lying Hub, for ten minutes"
 	@echo "make docs    the documentation as HTML, in build/docs"
@@ -177,6 +181,19 @@ $(OPENVINO_VENV)/.installed: pyproject.toml Makefile
 check-openvino: setup $(OPENVINO_VENV)/.installed
 	TIMESFORMER_OPENVINO_PYTHON=$(OPENVINO_VENV)/bin/python \
 	  $(BIN)/pytest tests/end_to_end/test_openvino.py $(PYTEST_ARGS)
+
+# Compiles examples/cpp against the headers that ONNXRUNTIME_INCLUDE names, else Debian's.
+check-cpp: setup
+	$(BIN)/python -m tests.end_to_end.check_cpp
+
+check-gunicorn: demo
+	$(BIN)/python -m tests.end_to_end.check_gunicorn $(DEMO)
+
+# Arguments such as SOAK_ARGS="--number 2000".
+SOAK_ARGS ?=
+
+soak: demo
+	$(BIN)/python -m tests.benchmarks.soak $(DEMO) $(SOAK_ARGS)
 
 MINUTES ?= 10
 

@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 from timesformer_runtime.errors import (
+    ClosedError,
     DeviceError,
     HubError,
     InferenceTimeoutError,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "ClosedError",
     "DecodeLimits",
     "DecodedFrames",
     "DeviceError",

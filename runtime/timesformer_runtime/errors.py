@@ -126,6 +126,10 @@ class DeviceError(TimesformerError, RuntimeError):
     """A device is not available, or does not take the graph."""
 
 
+class ClosedError(TimesformerError, ValueError):
+    """An object is used after it was closed, or in a process that was forked from its own."""
+
+
 class MissingOutputError(TimesformerError, LookupError):
     """The model does not have the output that was asked for."""
 

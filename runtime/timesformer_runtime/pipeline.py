@@ -7,7 +7,7 @@ import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from os import PathLike
-from typing import TYPE_CHECKING, Any, BinaryIO, Generic, ParamSpec, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Generic, ParamSpec, Self, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -100,7 +100,8 @@ class Reading:
 class Pipeline:
     """Reads the frames of a video, runs a loaded model on them, and ranks its labels.
 
-    Several threads may call the methods at once.
+    Several threads may call the methods at once. After ``close`` each of them raises
+    ``ClosedError``.
 
     Args:
         model: The loaded model.
@@ -124,6 +125,31 @@ class Pipeline:
         self.limits = limits
         self._readers = self.new_readers()
 
+    def __enter__(self) -> Self:
+        self.check_open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Frees the model's memory, and ends the processes that read videos.
+
+        Does not wait: a run of the model that is going on in another thread ends with its result,
+        and then frees the memory. Closing again does nothing.
+        """
+        self.model.session.close()
+        if self._readers is not None:
+            self._readers.close()
+
+    def check_open(self) -> None:
+        """Makes sure that this object is not closed.
+
+        Raises:
+            ClosedError: This object is closed.
+        """
+        self.model.session.check_open()
+
     def new_readers(self) -> Readers | None:
         """Makes reader processes that the caller closes; None unless ``limits.isolated`` is set."""
         if not self.limits.isolated:
@@ -133,13 +159,15 @@ class Pipeline:
         return Readers(self.limits, __name__)
 
     def check_outputs(self, outputs: Sequence[str]) -> None:
-        """Makes sure, before any work, that the model has these outputs.
+        """Makes sure, before any work, that the model is there and has these outputs.
 
         Raises:
+            ClosedError: This object is closed.
             MissingOutputError: The model does not have an output; the message has the command that
                 exports it.
             InvalidOptionError: There are several views, and an output cannot be averaged over them.
         """
+        self.check_open()
         for output in outputs:
             if output not in self.model.outputs:
                 raise MissingOutputError(self._without_output(output))
@@ -162,9 +190,11 @@ class Pipeline:
                 this object.
 
         Raises:
+            ClosedError: This object is closed.
             VideoNotFoundError: There is no such file.
             InvalidVideoError: The video cannot be decoded, or the array does not hold frames.
         """
+        self.check_open()
         if isinstance(video, np.ndarray):
             return _read_array(video, self.input)
         if isinstance(video, list | tuple) or hasattr(video, "__array__"):
@@ -180,7 +210,11 @@ class Pipeline:
             (read,) = job(video)
             return read
         start = time.perf_counter()
-        reading: Reading = readers.single_answer(job, video, threads=threads)
+        try:
+            reading: Reading = readers.single_answer(job, video, threads=threads)
+        except InvalidVideoError:
+            self.check_open()  # closing ends the processes, too
+            raise
         decode = time.perf_counter() - start - reading.preprocess
         return dataclasses.replace(reading, decode=decode)
 
@@ -258,6 +292,7 @@ class Pipeline:
             finite: True to check that the values are finite.
 
         Raises:
+            ClosedError: This object is closed.
             InvalidModelError: The values are not finite, or do not have the shape for one clip.
             InferenceTimeoutError: The model takes longer than ``seconds``.
             NotEnoughMemoryError: The outputs do not fit into memory.

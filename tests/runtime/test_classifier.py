@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import io
 import json
 import pickle
 import shutil
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,6 +21,8 @@ import numpy.typing as npt
 import pytest
 from onnx import TensorProto
 from timesformer_runtime import (
+    ClosedError,
+    DecodeLimits,
     InvalidModelError,
     InvalidOptionError,
     InvalidVideoError,
@@ -463,6 +470,90 @@ def test_threads_may_share_a_classifier(classifier: VideoClassifier, video: Path
     expected = [classifier(clip) for clip in clips]
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(classifier, clips * 4)) == expected * 4
+
+
+# --- Closing -------------------------------------------------------------------------------------
+
+
+def test_closing_frees_the_model(video: Path) -> None:
+    with load() as classifier:
+        assert classifier(video)
+        session = weakref.ref(classifier.model.session._session)
+    gc.collect()
+    assert session() is None
+    classifier.close()  # once more does nothing
+
+
+def enter(classifier: VideoClassifier) -> None:
+    with classifier:
+        pass
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda classifier, video: classifier(video),
+        lambda classifier, _: classifier(moving_frames(FRAMES)),
+        lambda classifier, video: classifier.classify(video, outputs=["logits"]),
+        lambda classifier, video: classifier.logits([video]),
+        lambda classifier, video: list(classifier.batch([video])),
+        lambda classifier, video: list(classifier.timeline(video)),
+        lambda classifier, video: list(classifier.stream(video)),
+        lambda classifier, video: classifier.read(video),
+        lambda classifier, _: classifier.verify(),
+        lambda classifier, _: enter(classifier),
+    ],
+)
+@pytest.mark.parametrize("isolated", [False, True])
+def test_use_after_close_is_one_error(
+    video: Path, use: Callable[[VideoClassifier, Path], object], isolated: bool
+) -> None:
+    if isolated and sys.platform != "linux":
+        pytest.skip("isolated needs Linux")
+    entries = {"golden": golden(golden_logits())}
+    classifier = load(entries, limits=DecodeLimits(isolated=isolated))
+    classifier.close()
+    with pytest.raises(ClosedError, match="closed; load it again"):
+        use(classifier, video)
+    assert pickle.loads(pickle.dumps(classifier))(video)  # loaded again
+
+
+@pytest.mark.parametrize("kind", ["batch", "timeline", "stream"])
+def test_closing_while_results_are_awaited(video: Path, kind: str) -> None:
+    classifier = load()
+    results: Iterator[Any] = {
+        "batch": lambda: classifier.batch([video] * 50, workers=1),
+        "timeline": lambda: classifier.timeline(video, 0.2, 0.02),
+        "stream": lambda: classifier.stream(video, window=0.2, stride=0.02),
+    }[kind]()
+    next(results)
+    classifier.close()
+    with pytest.raises(ClosedError):
+        list(results)
+    names = [thread.name for thread in threading.enumerate()]
+    assert not [name for name in names if name.startswith(kind)]
+
+
+def test_a_run_that_goes_on_while_it_is_closed_gives_its_result() -> None:
+    classifier = load()
+    frames = moving_frames(FRAMES)
+    expected = classifier(frames)
+    session = classifier.model.session
+    real, begun, closed = session._session, threading.Event(), threading.Event()
+
+    class Slow:
+        def run(self, *arguments: Any) -> Any:
+            begun.set()
+            closed.wait()
+            return real.run(*arguments)
+
+    session._session = Slow()
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(classifier, frames)
+        begun.wait()
+        classifier.close()
+        closed.set()
+        assert answer.result() == expected
 
 
 # --- The golden check ----------------------------------------------------------------------------

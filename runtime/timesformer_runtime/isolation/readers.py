@@ -10,6 +10,7 @@ from collections.abc import Generator, Iterator
 from typing import Any
 
 from timesformer_runtime.errors import InvalidVideoError, VideoLimitError
+from timesformer_runtime.forks import call_in_forks
 from timesformer_runtime.isolation.handover import Handover, handed_over
 from timesformer_runtime.isolation.process import AccidentError, Job, ReaderProcess, Task
 from timesformer_runtime.video.limits import DecodeLimits, time_limit_error
@@ -38,6 +39,7 @@ class Readers:
         self._busy: set[ReaderProcess] = set()
         self._is_closed = False
         weakref.finalize(self, _end, self._free)
+        call_in_forks(self._leave_to_parent)
 
     def single_answer(self, job: Job, video: Source, *, threads: int) -> Any:
         """Does a job that has one answer.
@@ -101,6 +103,13 @@ class Readers:
         for process in list(self._busy):
             process.kill()
         _end(self._free)
+
+    def _leave_to_parent(self) -> None:
+        """Forgets the processes, in a forked process: they are the parent's."""
+        for process in self._busy:
+            atexit.unregister(process.kill)
+        self._busy = set()
+        self._free.clear()
 
     def _answers(
         self, process: ReaderProcess, job: Job, handover: Handover, threads: int

@@ -7,7 +7,6 @@ import dataclasses
 import math
 import os
 import threading
-import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from timesformer_runtime.errors import (
+    ClosedError,
     DeviceError,
     InferenceTimeoutError,
     InvalidModelError,
     named,
 )
+from timesformer_runtime.forks import call_in_forks, keep_forever
 from timesformer_runtime.model import cpu
 from timesformer_runtime.model.device import (
     FATAL,
@@ -111,6 +112,7 @@ class Session:
         self._name = str(graph) if isinstance(graph, Path) else "the model's bytes"
         self._entries = _config_entries(settings)
         self._lock = threading.Lock()  # held while a forked process loads the graph again
+        self._is_closed = False
         self._runs: set[Any] = set()  # the options of runs that are going on
         source, session = self._load()
         self.files: tuple[FileVersion, ...] = source.files
@@ -134,7 +136,7 @@ class Session:
             self._entries.get(_INT8_PRECISION) == "1" and self.metadata.get("int8_target") != "avx2"
         )
         self._session = session
-        _sessions.add(self)
+        call_in_forks(self._leave_to_parent)
 
     def run(
         self,
@@ -150,6 +152,7 @@ class Session:
             seconds: How long the run may take; a single operation is not interrupted.
 
         Raises:
+            ClosedError: The session is closed.
             InvalidModelError: The graph failed on the CPU.
             DeviceError: The graph failed on another device.
             InferenceTimeoutError: The graph was not done in time.
@@ -183,7 +186,22 @@ class Session:
             "check that config.json and preprocessor_config.json belong to this graph"
         )
 
-    def leave_to_parent(self) -> None:
+    def check_open(self) -> None:
+        """Makes sure that the session is not closed.
+
+        Raises:
+            ClosedError: The session is closed.
+        """
+        if self._is_closed:
+            raise ClosedError(f"{self._name}: the model is closed; load it again")
+
+    def close(self) -> None:
+        """Frees the graph's memory, or leaves that to the last run that is going on."""
+        with self._lock:
+            self._is_closed = True
+            self._session = None
+
+    def _leave_to_parent(self) -> None:
         """Gives up the parent's session in a forked process, which lacks the session's threads.
 
         A session of one CPU thread needs no other threads: the child keeps it, so that both
@@ -195,13 +213,13 @@ class Session:
             return
         self._runs.clear()
         if self._session is not None:
-            # The session's destructor would wait for the missing threads: it must never run.
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._session))
+            keep_forever(self._session)
             self._session = None
 
     def _session_after_fork(self) -> Any:
         """The session of a forked process, started when the process first runs the graph."""
         with self._lock:
+            self.check_open()
             if self._session is None:
                 if any(name in self.providers for name in _WITHOUT_FORK):
                     raise DeviceError(
@@ -372,18 +390,6 @@ class Session:
             else:
                 options.add_session_config_entry(key, value)
         return options
-
-
-_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
-
-
-def _leave_all_to_parent() -> None:
-    for session in tuple(_sessions):
-        session.leave_to_parent()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_leave_all_to_parent)
 
 
 def _config_entries(settings: SessionSettings) -> dict[str, str]:

@@ -17,6 +17,7 @@ import av.container
 import av.stream
 
 from timesformer_runtime.errors import InvalidVideoError, unreadable
+from timesformer_runtime.forks import call_in_forks, keep_forever
 from timesformer_runtime.video.file import VideoFile
 from timesformer_runtime.video.guard.nal_units import GuardedFile, check_packet
 from timesformer_runtime.video.limits import DecodeLimits, Watch
@@ -109,13 +110,38 @@ def open_streams(video_file: VideoFile) -> Iterator[tuple[InputContainer, Guarde
             container, file = open_container(video_file, target)
         except OSError as error:  # the file was removed or became unreadable meanwhile
             raise unreadable(video_file.name, error) from error
-        stack.enter_context(container)
+        stack.callback(_Closing(container).close)
         try:
             yield container, file
         except Exception:
             file.raise_error()
             raise
         file.raise_error()
+
+
+class _Closing:
+    """Closes a container, but not in a process that was forked since it was opened.
+
+    The decoder waits at its end for its threads, which a forked process does not have.
+
+    Args:
+        container: The open container.
+    """
+
+    def __init__(self, container: InputContainer) -> None:
+        self._container: InputContainer | None = container
+        call_in_forks(self._leave_to_parent)
+
+    def close(self) -> None:
+        """Closes the container."""
+        if self._container is not None:
+            self._container.close()
+
+    def _leave_to_parent(self) -> None:
+        """Gives up the container, in a forked process."""
+        if self._container is not None:
+            keep_forever(self._container)
+            self._container = None
 
 
 def open_decoder(

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Self, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from timesformer_runtime.errors import InvalidOptionError, InvalidVideoError
+from timesformer_runtime.errors import ClosedError, InvalidOptionError, InvalidVideoError
+from timesformer_runtime.forks import call_in_forks, keep_forever
 from timesformer_runtime.video.container import OpenVideo, open_video
 from timesformer_runtime.video.decoding import (
     CACHE_PIXELS,
@@ -72,7 +73,9 @@ class VideoDecoder:
     Files may come from strangers: the decoder opens only plain video containers, follows no
     reference to other files or to the network, and stays within ``limits``.
 
-    Use a decoder in one thread at a time.
+    Use a decoder in one thread at a time, and in the process that made it. After ``close``, and in
+    a process that is forked later, decoding raises ``ClosedError``; the count, times and problems
+    that are known stay readable.
 
     Args:
         source: Path or binary file object of a video.
@@ -118,16 +121,20 @@ class VideoDecoder:
         self._rendering = Rendering(convert, scale_to, square_pixels)
         with contextlib.ExitStack() as stack:
             self._video_file = stack.enter_context(locate(source, limits))
-            self._video = stack.enter_context(open_video(self._video_file, threads=threads))
-            self._stated = read_stated_metadata(self._video_file, self._video)
-            self._scan = scan(self._video)
+            video = stack.enter_context(open_video(self._video_file, threads=threads))
+            self._stated = read_stated_metadata(self._video_file, video)
+            self._scan = scan(video)
             self._resources = stack.pop_all()
-        self.rate = frame_rate(self._video.stream)
+        self._video: OpenVideo | None = video
+        self._reason = ""  # why there is no open video any more
+        self._time_base = video.stream.time_base
+        self.rate = frame_rate(video.stream)
         self.duration = self._stated.seconds
         self._index = self._scan.index
         self._unused_packets = self._scan.cached_packets  # None once the open decoder took them
         self._latest: Decoded | None = None  # the result of the last decoding
         self._whole: Decoded | None = None  # the result of decoding the whole file
+        call_in_forks(self._leave_to_parent)
 
     def __len__(self) -> int:
         """Counts the frames that decode; decodes the whole file where its packets do not tell."""
@@ -136,14 +143,27 @@ class VideoDecoder:
         return self.likely_count
 
     def __enter__(self) -> Self:
+        self._opened()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """Closes the file; a file object of the caller stays open."""
+        """Closes the file; a file object of the caller stays open. Closing again does nothing."""
         self._resources.close()
+        if self._video is not None:
+            self._reason = "the decoder is closed; open the video again"
+            self._video = self._unused_packets = None
+
+    def _leave_to_parent(self) -> None:
+        """Gives up the decoder, in a forked process: threads and file offset are the parent's."""
+        if self._video is not None:
+            keep_forever(self._video)
+            self._reason = (
+                "this process was forked after the decoder was opened; open the video in it"
+            )
+            self._video = self._unused_packets = None
 
     @property
     def likely_count(self) -> int:
@@ -153,7 +173,7 @@ class VideoDecoder:
     @property
     def times(self) -> tuple[float, ...]:
         """When each frame is shown, in seconds from the first; decodes as ``len`` does."""
-        time_base = self._video.stream.time_base
+        time_base = self._time_base
         if self._index is not None and time_base is not None:
             pts = self._index.pts[self._index.packet_of_frame] - self._index.start
             return tuple(float(time * time_base) for time in pts.tolist())
@@ -173,7 +193,13 @@ class VideoDecoder:
         return self.verdict().problems
 
     def verdict(self) -> Verdict:
-        """Tells the file's problems, and whether its end is missing."""
+        """Tells the file's problems, and whether its end is missing.
+
+        Raises:
+            ClosedError: The decoder is closed, and its file was a copy of a pipe.
+        """
+        if getattr(self._video_file.target, "closed", False):
+            self._opened()
         decoded = self._latest or Decoded(self._scan.expected_frames)
         return judge(self._video_file, self._stated, self._scan.extent, decoded)
 
@@ -184,6 +210,7 @@ class VideoDecoder:
             indices: Indices of frames, counted from 0, in any order; they may repeat.
 
         Raises:
+            ClosedError: The decoder is closed.
             InvalidOptionError: There is no frame with such an index.
             InvalidVideoError: The file does not decode, or FFmpeg does not convert its colours.
             VideoLimitError: Reading costs more than a limit allows.
@@ -204,9 +231,11 @@ class VideoDecoder:
             The frames; None where the file does not have all of them after all.
 
         Raises:
+            ClosedError: The decoder is closed.
             InvalidVideoError: As for ``frames``.
             VideoLimitError: As for ``frames``.
         """
+        self._opened()
         indices = tuple(int(index) for index in indices)
         decoded = self._decode_selected(indices)
         if decoded is None:
@@ -222,13 +251,18 @@ class VideoDecoder:
             interlaced=decoded.interlaced,
         )
 
+    def _opened(self) -> OpenVideo:
+        if self._video is None:
+            raise ClosedError(f"{self._video_file.name}: {self._reason}")
+        return self._video
+
     def _decode_selected(self, indices: tuple[int, ...]) -> Decoded | None:
         """Decodes only what the frames need; None if the index is missing or wrong."""
         if self._index is None:
             return None
         wanted = sorted({index for index in indices if 0 <= index < self._scan.expected_frames})
         packets = self._scan.cached_packets
-        decoded = decode_selected(self._video, self._index, wanted, self._rendering, packets)
+        decoded = decode_selected(self._opened(), self._index, wanted, self._rendering, packets)
         if decoded is None:  # the frames are not those that the index lists
             self._index = self._unused_packets = None
         return decoded
@@ -250,9 +284,10 @@ class VideoDecoder:
         return decoded
 
     def _decode_file(self, wanted: Collection[int], threads: int) -> Decoded:
+        opened = self._opened()
         if self._unused_packets is not None:
             packets, self._unused_packets = self._unused_packets, None
-            return self._decode_packets(self._video, wanted, packets)
+            return self._decode_packets(opened, wanted, packets)
         with open_video(self._video_file, threads=threads) as video:
             return self._decode_packets(video, wanted, None)
 
@@ -279,7 +314,7 @@ class VideoDecoder:
         if not missing <= decoded.cached.keys():
             return False
         collector = FrameCollector(
-            self._video.stream, self._video_file.watch, self._rendering, decoded
+            self._opened().stream, self._video_file.watch, self._rendering, decoded
         )
         for index in sorted(missing):
             collector.add(index, decoded.cached.pop(index))

@@ -9,9 +9,10 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from typing import TYPE_CHECKING
 
-from timesformer_runtime.errors import NotEnoughMemoryError, reason_of
+from timesformer_runtime.errors import ClosedError, NotEnoughMemoryError, reason_of
 from timesformer_runtime.pipeline import Pipeline, Video
 from timesformer_runtime.results import Ranking, VideoResult
+from timesformer_runtime.workloads.shared_generator import SharedGenerator
 from timesformer_runtime.workloads.workers import Workers, check_workers, usual_workers
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ def classify_all(
             reading = read(video, threads=1)
             with free_runs:
                 answer = pipeline.predict(reading.frames, ranking, spent=reading.seconds)
+        except ClosedError:  # no other video can be classified, either
+            raise
         except MemoryError as error:  # a MemoryError often has no message
             return Outcome(video, error=NotEnoughMemoryError(reason_of(error)))
         except Exception as error:  # an error of one video, of any kind, does not end the others
@@ -59,7 +62,9 @@ def classify_all(
         return Outcome(video, reading.result(answer))
 
     outcomes = _as_they_are_done(classify, videos, workers)
-    return outcomes if readers is None else _with_readers(outcomes, readers)
+    return SharedGenerator(
+        outcomes if readers is None else _with_readers(outcomes, readers), "batch"
+    )
 
 
 def _with_readers(

@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable, Generator, Iterator
 from typing import Generic, TypeVar
 
+from timesformer_runtime.forks import call_in_forks
+
 T = TypeVar("T")
 
 
@@ -35,6 +37,8 @@ class BoundedQueue(Generic[T]):
         self._closed = threading.Event()
         self._error: BaseException | None = None
         self._interpreter_ends = False
+        self._at_exit: Callable[[], None] | None = None
+        call_in_forks(self._leave_to_parent)
 
     @property
     def closed(self) -> threading.Event:
@@ -61,7 +65,7 @@ class BoundedQueue(Generic[T]):
             atexit.unregister(end)
 
         thread = threading.Thread(target=fill, name=name, daemon=True)
-        atexit.register(end)
+        self._at_exit = atexit.register(end)
         thread.start()
         return thread
 
@@ -117,6 +121,11 @@ class BoundedQueue(Generic[T]):
             self._items.clear()
             self._waiting = 0
             self._changed.notify_all()
+
+    def _leave_to_parent(self) -> None:
+        """Forgets the thread, in a forked process, which does not have it."""
+        if self._at_exit is not None:
+            atexit.unregister(self._at_exit)
 
     def _has_room(self, item: T) -> bool:
         return not self._items or self._waiting + self._size(item) <= self._capacity

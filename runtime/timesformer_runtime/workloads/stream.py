@@ -29,6 +29,7 @@ from timesformer_runtime.video.live.address import is_url, live_address
 from timesformer_runtime.video.live.source import Connection, LiveFrame, LiveSource
 from timesformer_runtime.video.playback import play
 from timesformer_runtime.workloads.bounded_queue import BoundedQueue
+from timesformer_runtime.workloads.shared_generator import SharedGenerator
 from timesformer_runtime.workloads.stream_windows import LiveWindow, LiveWindows
 from timesformer_runtime.workloads.timeline import (
     WindowReader,
@@ -120,6 +121,19 @@ def stream(
     notify: Callable[[str], None] | None = None,
 ) -> Generator[LiveResult, None, None]:
     """Classifies the windows of a stream as they come; see ``VideoClassifier.stream``."""
+    results = _results(pipeline, source, windows, settings, ranking, notify or _logger.warning)
+    return SharedGenerator(results, "stream")
+
+
+def _results(
+    pipeline: Pipeline,
+    source: str | os.PathLike[str],
+    windows: WindowSettings,
+    settings: LiveSettings,
+    ranking: Ranking,
+    notify: Callable[[str], None],
+) -> Generator[LiveResult, None, None]:
+    """Checks the options, and chooses how to read the source."""
     pipeline.check_outputs(["logits"])
     if not isinstance(source, str | os.PathLike):
         raise InvalidVideoError(
@@ -127,7 +141,6 @@ def stream(
         )
     if not os.fspath(source):
         raise InvalidVideoError("the source is empty; give a URL, a device or a path")
-    notify = notify or _logger.warning
     if is_live(source, settings.format):
         if pipeline.limits.isolated:
             raise InvalidOptionError("`isolated` is for files; this source is live: leave it out")

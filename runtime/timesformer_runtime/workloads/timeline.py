@@ -27,6 +27,7 @@ from timesformer_runtime.video.pixels import ConvertedFrame
 from timesformer_runtime.video.playback import IndexMismatchError, Playback, PlayedFrame, play
 from timesformer_runtime.video.source import Source
 from timesformer_runtime.workloads.bounded_queue import BoundedQueue
+from timesformer_runtime.workloads.shared_generator import SharedGenerator
 from timesformer_runtime.workloads.windows import SlidingWindows, Window, WindowSettings
 from timesformer_runtime.workloads.workers import Workers, check_workers
 
@@ -52,7 +53,8 @@ class Timeline(Iterator[Segment]):
     """The segments of a video, each as soon as the model is done with it.
 
     Nothing is read before the first segment is asked for. The threads end when the timeline is
-    closed or deleted.
+    closed or deleted. Any thread may close it, also while another one waits for a segment. A
+    process that is forked after the first segment gets ``ClosedError`` for the next one.
 
     Args:
         pipeline: The model.
@@ -81,7 +83,8 @@ class Timeline(Iterator[Segment]):
         check_workers(workers)
         # The threads hold the reader, which is an object apart: they must not keep this one alive.
         self._reading = WindowReader(pipeline, video, settings, workers)
-        self._segments = _segments(self._reading, ranking, merge=merge)
+        segments = _segments(self._reading, ranking, merge=merge)
+        self._segments = SharedGenerator(segments, "timeline")
 
     @property
     def duration(self) -> float | None:

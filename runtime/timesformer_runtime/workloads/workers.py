@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from timesformer_runtime.errors import InvalidOptionError
+from timesformer_runtime.forks import call_in_forks
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -39,6 +40,7 @@ class Workers:
         self._threads: list[threading.Thread] = []
         self._is_closed = False
         self._lock = threading.Lock()
+        call_in_forks(self._leave_to_parent)
 
     def start(self, function: Callable[[T], R], item: T) -> Future[R]:
         """Calls a function with an item as soon as a thread is free.
@@ -75,6 +77,10 @@ class Workers:
             for thread in self._threads:
                 thread.join()
             atexit.unregister(self.close)
+
+    def _leave_to_parent(self) -> None:
+        """Forgets the threads, in a forked process, which does not have them."""
+        atexit.unregister(self.close)
 
     def _add_thread(self) -> None:
         """Starts one more thread, unless the system allows no more."""

@@ -14,16 +14,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny_graphs import TinyGraph, own_metadata
+from tests.tiny_graphs import TinyGraph, moving_frames, own_metadata, write_video
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows does not fork")
 
 BEGIN = """
     import multiprocessing, os, signal, sys, threading, time
     import numpy as np
-    from timesformer_runtime import InvalidModelError, VideoClassifier
+    from timesformer_runtime import ClosedError, InvalidModelError, VideoClassifier, VideoDecoder
 
     model, threads = sys.argv[1], int(sys.argv[2])
+    video = os.path.join(os.path.dirname(model), "video.mp4")
     frames = np.arange(8 * 32 * 32 * 3, dtype=np.uint8).reshape(8, 32, 32, 3)
 
     def load():
@@ -39,10 +40,13 @@ def graph(tmp_path: Path) -> Path:
     return TinyGraph(metadata=own_metadata()).save(tmp_path / "model.onnx")
 
 
-def run(code: str, graph: Path, threads: int) -> str:
-    source = textwrap.dedent(BEGIN) + textwrap.dedent(code)
+def run(code: str, graph: Path, threads: int, *arguments: str) -> str:
+    """Runs code in a process of its own: from a file, as a spawned worker imports it."""
+    program = graph.parent / "program.py"
+    program.write_text(textwrap.dedent(BEGIN) + textwrap.dedent(code))
+    options = ["-W", "ignore::DeprecationWarning"]
     process = subprocess.Popen(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", source, graph, str(threads)],
+        [sys.executable, *options, program, graph, str(threads), *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -226,3 +230,108 @@ def test_onnxruntime_starts_no_thread_that_a_child_would_wait_for(graph: Path) -
         assert code_of(child) == 7
     """
     run(code, graph, 2)
+
+
+# How a forked process meets what its parent began: it goes on with it, closes it, deletes it, or
+# only ends. Each of them would wait for threads that the process does not have.
+MEETINGS = {
+    "goes on": "print(refusal(lambda: go_on(thing)))",
+    "closes": "thing.close(); thing.close()",
+    "deletes": "del thing; gc.collect()",
+    "ends": "",
+}
+HALFWAY = {
+    "timeline": "classifier.timeline(video, 0.2, 0.1)",
+    "timeline of several": "classifier.timeline(video, 0.2, 0.1, workers=2)",
+    "batch": "classifier.batch([video] * 20)",
+    "stream": "classifier.stream(video, window=0.2, stride=0.1)",
+    "stream that drops": "classifier.stream(video, window=0.2, stride=0.1, drop=True)",
+    "decoder": "VideoDecoder(video, threads=2)",
+}
+
+
+@pytest.mark.parametrize("meeting", MEETINGS)
+@pytest.mark.parametrize("thing", HALFWAY)
+def test_what_the_parent_began_is_left_to_it(graph: Path, thing: str, meeting: str) -> None:
+    code = f"""
+        import gc
+
+        def go_on(thing):
+            if isinstance(thing, VideoDecoder):
+                return thing.frames([3, 5]).indices
+            return next(thing)
+
+        def refusal(use):
+            try:
+                return use()
+            except ClosedError as error:
+                return f"refused: {{error}}"
+
+        classifier = load()
+        thing = {HALFWAY[thing]}
+        go_on(thing)
+        sys.stdout.flush()
+        child = os.fork()
+        if not child:
+            {MEETINGS[meeting]}
+            assert classifier(video)  # another use in this process works
+            sys.exit(7)
+        assert code_of(child) == 7
+        assert go_on(thing)  # the parent goes on
+        thing.close()
+        assert [thread.name for thread in threading.enumerate()] == ["MainThread", "watchdog"]
+    """
+    write_video(graph.parent / "video.mp4", moving_frames(40))
+    output = run(code, graph, 2)
+    assert output.startswith("refused: ") == (meeting == "goes on")
+
+
+def test_a_timeline_that_has_not_begun_belongs_to_each_process(graph: Path) -> None:
+    code = """
+        classifier = load()
+        timeline = classifier.timeline(video, 0.4, 0.2)
+        child = os.fork()
+        count = len(list(timeline))
+        if not child:
+            sys.exit(count)
+        assert code_of(child) == count > 5
+    """
+    write_video(graph.parent / "video.mp4", moving_frames(40))
+    run(code, graph, 2)
+
+
+def test_a_closed_classifier_is_closed_in_a_fork(graph: Path) -> None:
+    code = """
+        classifier = load()
+        classifier.close()
+        child = os.fork()
+        if not child:
+            try:
+                classifier(frames)
+            except ClosedError:
+                sys.exit(7)
+        assert code_of(child) == 7
+    """
+    run(code, graph, 2)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_workers_of_every_start_method(graph: Path, method: str) -> None:
+    """Each of them gets a classifier that its parent has used already."""
+    code = """
+        import concurrent.futures
+        from timesformer_runtime import VideoClassifier
+
+        if __name__ == "__main__":
+            method, model = sys.argv[3], sys.argv[1]
+            classifier = VideoClassifier.from_pretrained(model, device="cpu", threads=2)
+            expected = classifier(frames)
+            context = multiprocessing.get_context(method)
+            with concurrent.futures.ProcessPoolExecutor(2, mp_context=context) as pool:
+                assert list(pool.map(classifier, [frames] * 4)) == [expected] * 4
+            worker = context.Process(target=classifier, args=(frames,))
+            worker.start()
+            worker.join()
+            assert worker.exitcode == 0
+    """
+    run(code, graph, 2, method)

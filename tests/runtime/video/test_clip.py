@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from timesformer_runtime.errors import (
+    ClosedError,
     InvalidOptionError,
     InvalidVideoError,
     TimesformerError,
@@ -25,7 +26,7 @@ from timesformer_runtime.errors import (
 from timesformer_runtime.input.preprocess import Preprocessing
 from timesformer_runtime.input.sampling import uniform
 from timesformer_runtime.pipeline import check_array
-from timesformer_runtime.video import DecodeLimits, pixels
+from timesformer_runtime.video import DecodeLimits, VideoDecoder, pixels
 
 from tests.video_files import (
     RATE,
@@ -583,6 +584,31 @@ def test_errors_of_the_reader_stay_as_they_are(tmp_path: Path) -> None:
 
     with pytest.raises(OSError, match="of the caller"):
         read_clip(path, choose)
+
+
+def test_after_close_what_is_known_stays_readable_and_decoding_is_refused(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "clip.mp4", FRAMES)
+    with VideoDecoder(path) as decoder:
+        decoder.frames([0])
+        known = (len(decoder), decoder.times, decoder.problems)
+    decoder.close()  # once more does nothing
+    assert (len(decoder), decoder.times, decoder.problems) == known
+    for use in (lambda: decoder.frames([0]), lambda: decoder.frames([3]), decoder.__enter__):
+        with pytest.raises(ClosedError, match="the decoder is closed; open the video again"):
+            use()
+
+
+def test_the_copy_of_a_pipe_is_gone_after_close(tmp_path: Path) -> None:
+    data = write_video(tmp_path / "clip.mkv", FRAMES).read_bytes()
+
+    class Unseekable(io.BytesIO):
+        def seekable(self) -> bool:
+            return False
+
+    with VideoDecoder(Unseekable(data)) as decoder:
+        decoder.frames([0])
+    with pytest.raises(ClosedError, match="the decoder is closed"):
+        decoder.verdict()
 
 
 def test_large_frames_are_refused(tmp_path: Path) -> None:
