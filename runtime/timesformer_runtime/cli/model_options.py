@@ -101,11 +101,11 @@ def top_k_option(default: int, of: str) -> Callable[[Callable[..., Any]], Callab
     )
 
 
-def _read_device(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+def _read_device(context: click.Context, _parameter: click.Parameter, value: str) -> str:
     try:
         check_device(value)
     except InvalidOptionError as error:
-        raise click.BadParameter(str(error)) from error
+        raise click.BadParameter(name_options(str(error), context.command)) from error
     return value
 
 

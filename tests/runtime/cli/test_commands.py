@@ -344,7 +344,7 @@ def test_cuda_that_cannot_be_had(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("--device cuda:x", "'--device': device is 'cuda:x'; it must be one of auto, cpu, cuda"),
+        ("--device cuda:x", "'--device': --device is 'cuda:x'; it must be one of auto, cpu, cuda"),
         ("--device cpu --allow-cpu-nodes", "--allow-cpu-nodes is for another device than 'cpu'"),
         ("--device cpu --provider cpu", "contradict each other"),
         ("--provider tpu", "provider 'tpu' is not in ONNX Runtime"),

@@ -252,7 +252,7 @@ def test_a_device_that_refuses_the_graph(refusing: None) -> None:
     assert "timesformer-export --target portable" in message
     with pytest.raises(DeviceError) as caught:
         Session(tiny(target="portable"), wanted, SETTINGS)
-    assert "use device 'cpu'" in str(caught.value)
+    assert "use `device=cpu`" in str(caught.value)
     with pytest.raises(InvalidModelError, match="cannot load it on other"):
         Session(b"not a model", wanted, SETTINGS)
 
@@ -275,7 +275,7 @@ def test_a_provider_that_does_not_start_names_its_options() -> None:
 def test_cuda_is_not_started_again_after_a_fork(provider: str) -> None:
     forked = Session(tiny(), choose_device(SessionSettings(device="cpu")), SETTINGS)
     forked.providers = (provider, CPU)
-    forked.leave_to_parent()
+    forked._leave_to_parent()
     clip = np.zeros((1, 4, 3, 24, 24), dtype=np.float32)
     with pytest.raises(DeviceError, match="CUDA does not work in a process that is forked"):
         forked.run(["logits"], {"pixel_values": clip})
