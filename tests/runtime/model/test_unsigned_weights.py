@@ -78,7 +78,8 @@ def signed_answer(weight: npt.NDArray[Any] = WEIGHTS) -> npt.NDArray[np.int64]:
     scale = (high - low) / np.float32(255)
     zero = np.clip(np.rint(-low / scale), 0, 255)
     quantized = np.clip(np.rint(x / scale) + zero, 0, 255).astype(np.int64) - int(zero)
-    return quantized @ weight.astype(np.int64)
+    products: npt.NDArray[np.int64] = quantized @ weight.astype(np.int64)
+    return products
 
 
 @pytest.mark.parametrize("zeros", [*ZEROS, "left out"])
