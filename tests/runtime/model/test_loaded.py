@@ -702,8 +702,8 @@ def test_products_that_are_not_of_8_bits_are_announced(
         said = capsys.readouterr().err
         assert f": {dtype}" in said
         assert ("in 16-bit products" in said) == (saturates and dtype == "int8")
-    model = TinyGraph(metadata=own_metadata(dtype="int8", int8_target="avx2"))
-    model.save(tmp_path / "seven" / "model_int8.onnx")
+    seven = TinyGraph(metadata=own_metadata(dtype="int8", int8_target="avx2"))
+    seven.save(tmp_path / "seven" / "model_int8.onnx")
     load(
         str(tmp_path / "seven"),
         **options | {"dtype": "int8"},
