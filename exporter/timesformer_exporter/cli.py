@@ -158,9 +158,11 @@ class _Command(click.Command):
 @click.option(
     "--int8-target",
     type=click.Choice(get_args(Int8Target)),
+    multiple=True,
     help="vnni: weights of 8 bits, for ARM and for x86 with VNNI or AMX; on other x86 CPUs the "
     "runtime computes more slowly. avx2: weights of 7 bits, right and fast on any CPU, a little "
-    "less accurate.  [default: vnni]",
+    "less accurate. Give the option twice for both files: the runtime takes the one for its CPU.  "
+    "[default: vnni]",
 )
 @click.option(
     "--no-gate",
@@ -211,6 +213,7 @@ def command(**options: Any) -> int:
     Exit codes: 0 the files agree with PyTorch; 1 they do not; 2 bad input; 141 the export is done,
     but nobody read the output to its end.
     """
+    options["int8_target"] = options["int8_target"] or None
     parsed = ExportOptions(**options)
     with _progress() as progress:
         from timesformer_exporter import export  # noqa: PLC0415 (needs torch)

@@ -259,7 +259,11 @@ def _write_files(
         seconds=steps.seconds,
     )
     write_json(folder / REPORT, report)
-    operators = {v.dtype: own_operators(_variant_of(graph, v.dtype)) for v in proof.variants}
+    operators = {
+        variant.name: own_operators(graph.with_name(variant.file))
+        for variant in options.variants
+        if proof.variants and variant.dtype != "fp32"
+    }
     source = source_dict(checkpoint.source)
     card = model_card(options, config, source, proof, operators, checkpoint.notes)
     write_text(folder / "README.md", card)
@@ -406,15 +410,19 @@ def _write_variants(
     """
     measured = []
     integer_products = None
-    for dtype in options.dtypes:
-        if dtype == "fp32":
+    for variant in options.variants:
+        if variant.dtype == "fp32":
             continue
-        with steps.step(dtype, f"Making and measuring {dtype}"):
-            path = _variant_of(graph, dtype)
+        with steps.step(variant.name, f"Making and measuring {variant.name}"):
+            path = graph.with_name(variant.file)
             clips = gate.inputs(options.input, mirrored=True)
-            products = write_variant(graph, path, dtype, options.int8_target or "vnni", clips)
+            products = write_variant(
+                graph, path, variant.dtype, variant.int8_target or "vnni", clips
+            )
             integer_products = integer_products or products
-            measured.append(check_variant(path, dtype, options.input, _main_output(options), gate))
+            measured.append(
+                check_variant(path, variant, options.input, _main_output(options), gate)
+            )
     if "fp32" not in options.dtypes:
         for file in graph.parent.glob("model.onnx*"):
             file.unlink()
@@ -428,10 +436,6 @@ def _graph_outputs(options: ExportOptions) -> GraphOutputs:
 def _main_output(options: ExportOptions) -> str:
     """The name of the task's main output."""
     return "logits" if options.task == "video-classification" else "features"
-
-
-def _variant_of(graph: Path, dtype: str) -> Path:
-    return graph.with_name(f"model_{dtype}.onnx")
 
 
 def _rejected(output: Path) -> Path:

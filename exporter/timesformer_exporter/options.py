@@ -6,6 +6,7 @@ This module does not import torch, so that the command refuses a wrong option at
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -21,11 +22,33 @@ Int8Target = Literal["vnni", "avx2"]
 Weights = Literal["raw", "ema"]
 Target = Literal["onnxruntime", "portable"]
 
+_AVX2_FILE = "int8_avx2"  # beside a file for VNNI
+
 OPSETS = range(18, 24)
 DEFAULT_OPSET = OPSETS[-1]  # the first with the Attention operator, the fastest on a CPU
 # Other devices than the CPU run Attention in their newest versions only, and with limits.
 PORTABLE_OPSETS = OPSETS[:-1]
 DEFAULT_PORTABLE_OPSET = 20  # the first with Gelu, and old enough for most providers
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """A file to write.
+
+    Attributes:
+        name: The variant's name in tables and in its file's name.
+        dtype: Its precision.
+        int8_target: Of int8, the processors that it is for.
+    """
+
+    name: str
+    dtype: Dtype
+    int8_target: Int8Target | None = None
+
+    @property
+    def file(self) -> str:
+        """The name of the file."""
+        return "model.onnx" if self.dtype == "fp32" else f"model_{self.name}.onnx"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +77,8 @@ class ExportOptions:
         calibration_videos: Videos, and folders of videos. The export prepares int8 and q4 for them,
             and compares the variants with PyTorch on them.
         int8_target: ``vnni`` (weights of 8 bits) or ``avx2`` (weights of 7 bits, whose products do
-            not overflow on any processor); None means ``vnni``.
+            not overflow on any processor); None means ``vnni``. Both in a sequence write two files,
+            of which the runtime takes the one for its processor.
         gate: Reject variants in reduced precision that miss their thresholds.
         target: ``onnxruntime`` for the operators that are the fastest on ONNX Runtime's CPU
             provider; ``portable`` for older standard operators, so that other execution providers
@@ -89,7 +113,7 @@ class ExportOptions:
     weights: Weights | None = None
     dtypes: tuple[Dtype, ...] = ("fp32",)
     calibration_videos: tuple[Path, ...] = ()
-    int8_target: Int8Target | None = None
+    int8_target: Int8Target | Sequence[Int8Target] | None = None
     gate: bool = True
     target: Target = "onnxruntime"
     opset: int | None = None
@@ -141,8 +165,7 @@ class ExportOptions:
                 raise InvalidOptionError(f"{name} is for int8, fp16 and q4; give one with `dtypes`")
         if self.int8_target is not None and "int8" not in self.dtypes:
             raise InvalidOptionError("`int8_target` is for int8; give it with `dtypes=int8`")
-        if self.int8_target is not None:
-            _check_choice("int8_target", self.int8_target, get_args(Int8Target))
+        self._check_int8_targets()
         if not self.dtypes or len(set(self.dtypes)) < len(self.dtypes):
             raise InvalidOptionError(
                 f"dtypes are {self.dtypes}; give at least one, and each only once"
@@ -168,6 +191,19 @@ class ExportOptions:
                 "own; leave q4 out of `dtypes`"
             )
 
+    def _check_int8_targets(self) -> None:
+        if self.int8_target is None or isinstance(self.int8_target, str):
+            targets = self.int8_targets
+        else:
+            targets = tuple(self.int8_target)
+            if not targets or len(set(targets)) < len(targets):
+                raise InvalidOptionError(
+                    f"int8_target is {targets}; give at least one, and each only once"
+                )
+            object.__setattr__(self, "int8_target", targets if len(targets) > 1 else targets[0])
+        for target in targets:
+            _check_choice("int8_target", target, get_args(Int8Target))
+
     def _check_push(self) -> None:
         if self.push_to_hub is None:
             for name in ("private", "push_revision"):
@@ -189,6 +225,27 @@ class ExportOptions:
         if self.opset is not None:
             return self.opset
         return DEFAULT_PORTABLE_OPSET if self.target == "portable" else DEFAULT_OPSET
+
+    @property
+    def int8_targets(self) -> tuple[Int8Target, ...]:
+        """The processors that int8 files are for."""
+        if self.int8_target is None or isinstance(self.int8_target, str):
+            return (self.int8_target or "vnni",)
+        return tuple(self.int8_target)
+
+    @property
+    def variants(self) -> tuple[Variant, ...]:
+        """The files to write, one for each precision; for int8 one for each target."""
+        found = []
+        for dtype in self.dtypes:
+            if dtype != "int8":
+                found.append(Variant(dtype, dtype))
+                continue
+            for target in self.int8_targets:
+                both = len(self.int8_targets) > 1
+                name = _AVX2_FILE if both and target == "avx2" else dtype
+                found.append(Variant(name, dtype, target))
+        return tuple(found)
 
     @property
     def folder(self) -> Path:

@@ -78,9 +78,10 @@ def failure(result: ExportResult) -> str:
         reason = worst.problem or f"differs by {worst.max_abs:.1e}, limit {worst.limit:.1e}"
         return f"{worst.output} at batch {worst.batch} {reason}"
     variant = next(variant for variant in result.proof.variants if not variant.passed)
+    option = f"--dtype {variant.dtype}" if variant.name == variant.dtype else "--int8-target avx2"
     return (
-        f"{variant.dtype}: {'; '.join(variant.missed)}: leave out --dtype {variant.dtype}, give "
-        "(other) --calibration-videos, or keep it all the same with --no-gate"
+        f"{variant.name}: {'; '.join(variant.missed)}: leave out {option}, give (other) "
+        "--calibration-videos, or keep it all the same with --no-gate"
     )
 
 
@@ -109,7 +110,7 @@ def _variants(result: ExportResult) -> Table:
         table.add_column(column, justify="left" if column in ("dtype", "") else "right")
     for v in result.proof.variants:
         table.add_row(
-            v.dtype,
+            v.name,
             f"{v.cosine:.5f}",
             f"{v.max_abs:.1e}",
             "-" if v.top1 is None else f"{v.top1:.0%}",

@@ -35,10 +35,11 @@ def hardware() -> dict[str, Any]:
 
 
 def slug(machine: dict[str, Any]) -> str:
-    """A file name for a machine: ``intel-xeon-amx-2-threads``."""
+    """A file name for a machine: ``intel-xeon-amx-2-threads``, or ``...-avx2-...`` without VNNI."""
     name = re.sub(r"\((R|TM)\)|Processor|CPU|@.*", "", machine["cpu"], flags=re.IGNORECASE)
     sets = machine["instruction_sets"] or ()
-    kind = "amx" if "amx_int8" in sets else "vnni" if "avx512_vnni" in sets else ""
+    kinds = {"amx_int8": "amx", "avx512_vnni": "vnni", "avx_vnni": "vnni", "avx2": "avx2"}
+    kind = next((word for name, word in kinds.items() if name in sets), "")
     words = [name, kind, f"{machine['threads']} threads"]
     return re.sub(r"[^a-z0-9]+", "-", " ".join(filter(None, words)).lower()).strip("-")
 

@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from tests import tiny_graphs
-from tests.benchmarks import guards, markdown, plot, results_file, tables
+from tests.benchmarks import guards, markdown, plot, results_file, speed, tables
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.competitors import Competitor
 from tests.benchmarks.contest import Entry, contest
@@ -125,12 +125,46 @@ def test_the_versions_of_the_peers_are_those_that_are_installed() -> None:
     assert all(re.fullmatch(r"[\d.]+", version) for version in versions.values())
 
 
+def test_processors_without_vnni_have_goals_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = dataclasses.replace(_entry(2, 2), load_seconds=[1.0], load_mb=[100.0], run_mb=[200.0])
+    entries = {
+        name: dataclasses.replace(entry, cpu_seconds=cpu)
+        for name, cpu in {
+            "int8": 3.0,
+            "int8, weights of 8 bits": 3.5,
+            "fp32": 5.0,
+            "plain int8": 4.0,
+            "plain fp32": 6.25,
+            "PyTorch fp32": 8.0,
+        }.items()
+    }
+    monkeypatch.setattr(speed, "saturates_int8", lambda: True)
+    rows = speed.rows(entries)
+    found = {
+        (row.measure, row.ours, row.against): (row.value, row.wanted)
+        for row in rows
+        if row.wanted is not None and row.measure != "file"
+    }
+    assert found == {
+        ("processor time of a clip", "int8", "plain int8"): (0.75, 0.88),
+        ("processor time of a clip", "int8", "PyTorch fp32"): (0.375, 0.55),
+        ("processor time of a clip", "fp32", "plain fp32"): (0.8, 0.82),
+        ("loading", "int8", "plain int8"): (1.0, 0.5),
+        ("loading", "int8, weights of 8 bits", "plain int8"): (1.0, 1.0),
+        ("memory after a run", "int8", ""): (200.0, 260.0),
+        ("memory after a run", "int8, weights of 8 bits", ""): (200.0, 260.0),
+    }
+    monkeypatch.setattr(speed, "saturates_int8", lambda: False)
+    assert "processor time of a clip" not in {row.measure for row in speed.rows(entries)}
+
+
 @pytest.mark.parametrize(
     ("cpu", "sets", "expected"),
     [
         ("Intel(R) Xeon(R) Platinum 8488C CPU @ 2.40GHz", ["amx_int8", "avx512_vnni"],
          "intel-xeon-platinum-8488c-amx-4-threads"),
         ("AMD EPYC 9R14", ["avx512_vnni"], "amd-epyc-9r14-vnni-4-threads"),
+        ("AMD EPYC 7R13", ["avx2"], "amd-epyc-7r13-avx2-4-threads"),
         ("aarch64", None, "aarch64-4-threads"),
     ],
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Quantizes weights to 4 bits with GPTQ (arXiv 2210.17323).
+"""Rounds weights to few bits with GPTQ (arXiv 2210.17323).
 
 If each weight were rounded to the nearest value, the errors would add up. GPTQ rounds the weights
 of a column one after the other. After each, it changes the weights that are not rounded yet so that
@@ -7,7 +7,8 @@ they make up for the error, as far as the model's activations on real clips allo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +17,12 @@ import onnxruntime
 
 Matrix = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
+_Rows = npt.NDArray[np.float64]
+# From a row's number and weights to integers, and to the weights that the integers stand for.
+_Rounding: TypeAlias = Callable[[int, _Rows], tuple[_Rows, _Rows]]
 
 _LEVELS = 15  # the largest value of 4 bits
+_COLUMN_BLOCK = 128  # rows; changes only the speed where a whole column shares a scale
 # Share of the Gram matrix's mean diagonal that is added to its diagonal. It keeps the corrections
 # small in directions that the activations of no clip have.
 _DAMPING = 0.01
@@ -55,7 +60,7 @@ def activation_grams(
         for name, values in zip(inputs, products_of_clip, strict=True):
             sums[name] = sums[name] + values if name in sums else values
     if not sums:
-        raise ValueError("weights of 4 bits are fit to clips; give at least one")
+        raise ValueError("weights are fit to clips; give at least one")
     grams: dict[str, Matrix] = {}
     for node in products:  # several products may share a weight
         found = sums[node.input[0]]
@@ -88,24 +93,81 @@ def quantize_block_wise(weight: Matrix, gram: Matrix, block: int) -> tuple[Bytes
         Values from 0 to 15 [K, N], scales [K / block, N] and zero points [K / block, N]. The
         quantized weight is (value - zero point) * scale.
     """
-    rest = weight.astype(np.float64)
-    values = np.empty(weight.shape, np.uint8)
     blocks = len(weight) // block
     scales = np.empty((blocks, weight.shape[1]))
     zeros = np.empty((blocks, weight.shape[1]))
+
+    def start(number: int, rest: _Rows) -> _Rounding:
+        scale, zero = scales[number], zeros[number] = _scale_and_zero_point(rest)
+
+        def nearest(_row: int, weights: _Rows) -> tuple[_Rows, _Rows]:
+            values = np.clip(np.round(weights / scale) + zero, 0, _LEVELS)
+            return values, (values - zero) * scale
+
+        return nearest
+
+    values = _round_in_turn(weight, gram, block, start)
+    return values.astype(np.uint8), scales.astype(np.float32), zeros.astype(np.uint8)
+
+
+def round_columns(weight: Matrix, gram: Matrix, largest: int) -> Matrix:
+    """Rounds a matrix to multiples of a scale for each column, from -largest to largest.
+
+    The largest weight of a column sets the scale. It becomes the largest multiple, so that a
+    quantizer finds the scale again and keeps the rounded weights.
+
+    Args:
+        weight: float32 [K, N].
+        gram: The Gram matrix [K, K] from ``activation_grams``.
+        largest: The largest integer.
+
+    Returns:
+        The rounded weights, float32 [K, N].
+    """
+    peaks = np.abs(weight).argmax(axis=0)
+    extremes = np.take_along_axis(weight, peaks[None], axis=0)[0].astype(np.float64)
+    scale = np.abs(extremes) / largest
+    scale[scale == 0] = 1.0
+
+    def nearest(row: int, weights: _Rows) -> tuple[_Rows, _Rows]:
+        values = np.clip(np.round(weights / scale), -largest, largest)
+        values = np.where(peaks == row, np.round(extremes / scale), values)
+        return values, values * scale
+
+    values = _round_in_turn(weight, gram, _COLUMN_BLOCK, lambda _number, _rest: nearest)
+    rounded: Matrix = (values * scale).astype(np.float32)
+    return rounded
+
+
+def _round_in_turn(
+    weight: Matrix, gram: Matrix, block: int, start: Callable[[int, _Rows], _Rounding]
+) -> _Rows:
+    """Rounds the rows of a matrix one after the other; the later rows make up for the errors.
+
+    Args:
+        weight: float32 [K, N].
+        gram: The Gram matrix [K, K].
+        block: The number of rows after which the errors reach the rows of later blocks.
+        start: Gets the number of a block and its rows, with all corrections of earlier blocks;
+            returns the function that rounds a row of the block.
+
+    Returns:
+        The integers of all rows [K, N].
+    """
+    rest = weight.astype(np.float64)
+    values = np.empty_like(rest)
     corrections = _corrections(gram)
-    for number in range(blocks):
-        start, end = number * block, (number + 1) * block
-        scale, zero = _scale_and_zero_point(rest[start:end])
-        errors = np.empty((block, weight.shape[1]))
-        for row in range(start, end):
-            values[row] = np.clip(np.round(rest[row] / scale) + zero, 0, _LEVELS)
-            error = (rest[row] - (values[row] - zero) * scale) / corrections[row, row]
+    for number, begin in enumerate(range(0, len(rest), block)):
+        end = min(begin + block, len(rest))
+        rounded = start(number, rest[begin:end])
+        errors = np.empty((end - begin, weight.shape[1]))
+        for row in range(begin, end):
+            values[row], found = rounded(row, rest[row])
+            error = (rest[row] - found) / corrections[row, row]
             rest[row + 1 : end] -= np.outer(corrections[row, row + 1 : end], error)
-            errors[row - start] = error
-        rest[end:] -= corrections[start:end, end:].T @ errors
-        scales[number], zeros[number] = scale, zero
-    return values, scales.astype(np.float32), zeros.astype(np.uint8)
+            errors[row - begin] = error
+        rest[end:] -= corrections[begin:end, end:].T @ errors
+    return values
 
 
 def pack(nibbles: Bytes) -> Bytes:

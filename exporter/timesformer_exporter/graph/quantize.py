@@ -11,6 +11,7 @@ the classifier stay in float.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -24,6 +25,7 @@ from timesformer_runtime.model.agreement import Array
 from timesformer_exporter.folder import writing
 from timesformer_exporter.graph.flash_attention import use_flash_attention
 from timesformer_exporter.graph.four_bits import with_four_bits
+from timesformer_exporter.graph.gptq import activation_grams, round_columns
 from timesformer_exporter.graph.integer_products import (
     IntegerProducts,
     check_against_overflow,
@@ -33,6 +35,7 @@ from timesformer_exporter.graph.integer_products import (
 from timesformer_exporter.graph.trace import save_graph
 
 _WEIGHT_BITS = {"vnni": 8, "avx2": 7}
+_LARGEST_OF_7_BITS = 64  # of the quantizer's reduce_range
 
 
 def write_variant(
@@ -50,8 +53,9 @@ def write_variant(
         dtype: ``int8``, ``fp16`` or ``q4``.
         int8_target: Only for int8: ``vnni`` for weights of 8 bits, ``avx2`` for weights of 7 bits;
             also written into the metadata.
-        clips: Only for q4: the clips that the weights are fit to. Each is the graph's input for one
-            clip, without the batch axis.
+        clips: Only for q4, and for int8 with weights of 7 bits: the clips that the weights are fit
+            to. Each is the graph's input for one clip, without the batch axis. Without clips, the
+            weights of 7 bits are rounded to the nearest.
 
     Returns:
         For int8, the matrix products that ONNX Runtime computes in integers; else None.
@@ -67,7 +71,11 @@ def write_variant(
     with _quiet():
         if dtype == "int8":
             metadata["int8_target"] = int8_target
-            graph = _int8(graph, _WEIGHT_BITS[int8_target])
+            bits = _WEIGHT_BITS[int8_target]
+            first = next(iterator := iter(clips), None) if bits == 7 else None
+            if first is not None:
+                _fit_to_7_bits(graph, itertools.chain([first], iterator))
+            graph = _int8(graph, bits)
         elif dtype == "q4":
             graph = with_four_bits(graph, clips)
         else:
@@ -111,6 +119,16 @@ def _int8(graph: onnx.ModelProto, bits: int) -> onnx.ModelProto:
             extra_options={"MatMulConstBOnly": True},
         )
         return onnx.load(path)
+
+
+def _fit_to_7_bits(graph: onnx.ModelProto, clips: Iterable[Array]) -> None:
+    """Rounds the weights in place to those that the quantizer can write without a further error."""
+    grams = activation_grams(graph, clips)
+    for tensor in graph.graph.initializer:
+        if tensor.name in grams and not is_float_on_purpose(tensor.name):
+            weight = onnx.numpy_helper.to_array(tensor)
+            rounded = round_columns(weight, grams[tensor.name], _LARGEST_OF_7_BITS)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(rounded, tensor.name))
 
 
 def _fp16(graph: onnx.ModelProto) -> onnx.ModelProto:

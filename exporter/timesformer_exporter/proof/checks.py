@@ -14,6 +14,7 @@ from timesformer_runtime.model.device import choose_device
 from timesformer_runtime.model.session import Session
 from timesformer_runtime.model.settings import SessionSettings
 
+from timesformer_exporter.options import Variant
 from timesformer_exporter.proof.fidelity import Fidelity, Outputs, compare, failure
 from timesformer_exporter.proof.gate import VariantFidelity, measure
 from timesformer_exporter.proof.gate_clips import GateReference
@@ -103,20 +104,23 @@ def _compare_all(
 
 
 def check_variant(
-    path: Path, dtype: str, input_name: str, output: str, reference: GateReference
+    path: Path, variant: Variant, input_name: str, output: str, reference: GateReference
 ) -> VariantFidelity:
     """Measures a variant in reduced precision, one clip a run, as the runtime does.
 
     Args:
         path: The graph.
-        dtype: The variant's precision.
+        variant: The variant.
         input_name: ``pixel_values`` or ``frames``.
         output: The main output, ``logits`` or ``features``.
         reference: The clips, and PyTorch's outputs for them.
     """
     run = _runner(path, input_name)
     found = [run(clip[None])[output] for clip in reference.inputs(input_name)]
-    return measure(dtype, reference.outputs, np.concatenate(found), logits=output == "logits")
+    measured = measure(
+        variant.dtype, reference.outputs, np.concatenate(found), logits=output == "logits"
+    )
+    return dataclasses.replace(measured, name=variant.name)
 
 
 def _inputs(reference: Reference, input_name: str) -> tuple[Array, ...]:

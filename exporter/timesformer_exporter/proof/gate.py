@@ -62,6 +62,7 @@ class VariantFidelity:
             PyTorch's fifth label leads the sixth by more than twice the typical error. 1 if
             PyTorch decides no clip clearly; None for features.
         score_change: Mean absolute change of the first label's softmax score; None for features.
+        name: The variant's name, as in its file's name; of several int8 files each has its own.
     """
 
     dtype: str
@@ -75,6 +76,7 @@ class VariantFidelity:
     top5: float | None = None
     decided_top5: float | None = None
     score_change: float | None = None
+    name: str = ""
 
     @property
     def threshold(self) -> Threshold:

@@ -30,7 +30,7 @@ def model_card(
         config: The model's configuration.
         source: The description of the checkpoint, as in the metadata.
         proof: How the files compare with PyTorch.
-        own_operators: The names of ONNX Runtime's own operators in each variant, by its dtype.
+        own_operators: The names of ONNX Runtime's own operators in each variant, by its name.
         notes: One sentence for each thing that was assumed.
     """
     name = options.push_to_hub or options.folder.name
@@ -67,7 +67,7 @@ Runtime's CPU provider the files of the default target are faster.
 
 
 def _operators(own: Mapping[str, Sequence[str]]) -> str:
-    exceptions = [f"{dtype} (`{'`, `'.join(names)}`)" for dtype, names in own.items() if names]
+    exceptions = [f"{name} (`{'`, `'.join(names)}`)" for name, names in own.items() if names]
     if not exceptions:
         return "Standard ONNX"
     return f"Standard ONNX, but for ONNX Runtime's own operators in {' and '.join(exceptions)}"
@@ -105,7 +105,7 @@ def _variants(proof: Proof) -> str:
     if not proof.variants:
         return ""
     rows = [
-        f"| {v.dtype} | {v.cosine:.5f} | {v.max_abs:.2e} | {v.typical_error:.2e} | "
+        f"| {v.name} | {v.cosine:.5f} | {v.max_abs:.2e} | {v.typical_error:.2e} | "
         + (
             "- | - | - |"
             if v.top1 is None
@@ -131,10 +131,11 @@ def _variants(proof: Proof) -> str:
 
 
 _PURPOSES = {
-    "fp32": ("model.onnx", "the reference; any device"),
-    "int8": ("model_int8.onnx", "CPUs: the fastest there (x86 with VNNI or AMX, ARM)"),
-    "fp16": ("model_fp16.onnx", "CUDA"),
-    "q4": ("model_q4.onnx", "the smallest; on a CPU no faster than float32"),
+    "fp32": "the reference; any device",
+    "int8": "CPUs: the fastest there (x86 with VNNI or AMX, ARM)",
+    "int8_avx2": "CPUs of x86 without VNNI or AMX: the fastest there",
+    "fp16": "CUDA",
+    "q4": "the smallest; on a CPU no faster than float32",
 }
 _INT8 = """\
 Give the int8 file **one clip a run**, as `timesformer` does: its activations are quantized with one
@@ -147,13 +148,20 @@ On x86 without VNNI its products saturate: there `timesformer` sets ONNX Runtime
 It was made for x86 without VNNI: with weights of 7 bits its products saturate on no processor.""",
 }
 
+_BOTH_INT8_TARGETS = """\
+On x86 without VNNI or AMX the products of `model_int8.onnx` saturate: run `model_int8_avx2.onnx`
+there, whose weights have 7 bits. `timesformer` takes the file for its processor."""
+
 
 def _files(options: ExportOptions) -> str:
-    rows = [f"| `onnx/{_PURPOSES[dtype][0]}` | {_PURPOSES[dtype][1]} |" for dtype in options.dtypes]
+    variants = options.variants
+    rows = [f"| `onnx/{variant.file}` | {_PURPOSES[variant.name]} |" for variant in variants]
     table = "| file | for |\n|---|---|\n" + "\n".join(rows)
     if "int8" not in options.dtypes:
         return table
-    return f"{table}\n\n{_INT8}{_INT8_TARGETS[options.int8_target or 'vnni']}"
+    if len(options.int8_targets) > 1:
+        return f"{table}\n\n{_INT8}{_BOTH_INT8_TARGETS}"
+    return f"{table}\n\n{_INT8}{_INT8_TARGETS[options.int8_targets[0]]}"
 
 
 def _usage(name: str, options: ExportOptions, config: TimesformerConfig) -> str:

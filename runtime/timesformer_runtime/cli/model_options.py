@@ -205,13 +205,19 @@ def load(  # noqa: PLR0913 (the options of the command, by name)
     if used != classifier.threads:
         threads_used += f", {classifier.threads} for each run"
     seen = f", {classifier.views.describe()}" if classifier.views != Views() else ""
-    wide = " in 16-bit products (8-bit ones overflow on this CPU)"
     say(
-        f"{classifier.name}: {classifier.dtype or 'dtype as stored'}"
-        f"{wide if classifier.wide_products else ''}, "
+        f"{classifier.name}: {classifier.dtype or 'dtype as stored'}{_products(classifier)}, "
         f"device {classifier.device}{reason}, {threads_used}{seen}"
     )
     return classifier
+
+
+def _products(classifier: VideoClassifier) -> str:
+    """Says how an int8 model computes where that is not the usual way."""
+    if classifier.wide_products:
+        return " in 16-bit products (8-bit ones overflow on this CPU)"
+    seven_bits = classifier.metadata.get("int8_target") == "avx2"
+    return " with weights of 7 bits (for CPUs where those of 8 overflow)" if seven_bits else ""
 
 
 def load_to_share(*, threads: int | None, **options: Any) -> tuple[VideoClassifier, int]:

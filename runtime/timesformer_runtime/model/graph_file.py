@@ -16,6 +16,7 @@ import dataclasses
 import math
 import mmap
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NamedTuple, Self
@@ -108,13 +109,21 @@ class GraphSource:
             that hold all of their weights.
         files: The files that were read, the ``.onnx`` file first; for contents that the user gave,
             only the files of weights.
-        is_mapped: True if the contents refer to the ``.onnx`` file for the large weights.
+        is_mapped: True if the contents refer to a file, the ``.onnx`` file or a temporary one, for
+            the large weights.
+        temporary: The folder of a temporary file; None without such a file.
     """
 
     model: Path | bytes
     folder: Path | None = None
     files: tuple[FileVersion, ...] = ()
     is_mapped: bool = False
+    temporary: tempfile.TemporaryDirectory[str] | None = None
+
+    def clean_up(self) -> None:
+        """Removes the temporary file, once the model is loaded."""
+        if self.temporary is not None:
+            self.temporary.cleanup()
 
     def was_replaced(self) -> bool:
         """True if ONNX Runtime may have opened other files than this module read."""
@@ -155,13 +164,16 @@ def source_of_bytes(graph: bytes, folder: Path | None, name: str) -> GraphSource
         return GraphSource(graph, folder, tuple(map(FileVersion.of, files)))
 
 
-def source_of_file(graph: Path, name: str, *, maps: bool, copies: bool = False) -> GraphSource:
+def source_of_file(
+    graph: Path, name: str, *, maps: bool, unsigned: bool = False, copies: bool = False
+) -> GraphSource:
     """Checks a graph in a file; opens the file only once.
 
     Args:
         graph: The path of the file.
         name: The model's name, for errors.
         maps: True to leave large weights in the file; see ``map_weights``.
+        unsigned: With ``maps``, True to make weights unsigned whose products could overflow.
         copies: True to take the contents instead of the path, unless weights are in other files.
 
     Raises:
@@ -185,10 +197,10 @@ def source_of_file(graph: Path, name: str, *, maps: bool, copies: bool = False) 
                 if FileVersion.of(graph, os.fstat(file.fileno())).contents != version.contents:
                     raise being_written(name)
                 return GraphSource(contents, None, (version,))
-            mapped = map_weights(graph, MessageReader(data)) if maps else None
+            mapped = map_weights(graph, MessageReader(data), unsigned=unsigned) if maps else None
     if mapped is None:
         return GraphSource(graph, None, (version,))
-    return GraphSource(mapped.graph, mapped.folder, (version,), is_mapped=True)
+    return GraphSource(mapped.graph, mapped.folder, (version,), True, mapped.temporary)
 
 
 def being_written(name: str) -> InvalidModelError:

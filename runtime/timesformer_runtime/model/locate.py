@@ -21,7 +21,7 @@ from timesformer_runtime.input.preprocessor_files import (
     choose_preprocessor,
 )
 from timesformer_runtime.json_object import read_json_object
-from timesformer_runtime.model import hub
+from timesformer_runtime.model import cpu, hub
 from timesformer_runtime.model.graph_file import linked_paths
 from timesformer_runtime.source_names import shown
 
@@ -36,6 +36,9 @@ DTYPES: Mapping[str, str] = {
     "q4f16": "model_q4f16.onnx",
     "bnb4": "model_bnb4.onnx",
 }
+
+# The int8 file of weights of 7 bits, beside that of 8 bits: fast where products of 8 bits overflow.
+INT8_OF_7_BITS = "model_int8_avx2.onnx"
 
 _GRAPH_FOLDERS = ("onnx", "")  # "" is the root; the first one wins
 _EXTERNAL_DATA = ("_data", ".data")  # suffixes that exporters append to the graph's name
@@ -239,6 +242,9 @@ def _choose_graph(
         for path in [_in_graph_folders(names, file)]
         if path is not None
     }
+    seven_bits = _in_graph_folders(names, INT8_OF_7_BITS)
+    if seven_bits is not None and ("int8" not in variants or _wants_7_bits(device)):
+        variants["int8"] = seven_bits
     if dtype is not None:
         if dtype in variants:
             return variants[dtype], dtype
@@ -256,6 +262,10 @@ def _choose_graph(
     if len(graphs) != 1:
         raise ModelNotFoundError(f"{model}: no onnx/model.onnx; {_what_it_has(names, model)}")
     return graphs[0], None
+
+
+def _wants_7_bits(device: str) -> bool:
+    return device == "cpu" and cpu.saturates_int8()
 
 
 def _preferences(device: str) -> tuple[str, ...]:
@@ -298,6 +308,8 @@ def _export_remedy(model: str) -> str:
 
 
 def _dtype_of(file: str) -> str | None:
+    if file == INT8_OF_7_BITS:
+        return "int8"
     return next((dtype for dtype, name in DTYPES.items() if name == file), None)
 
 

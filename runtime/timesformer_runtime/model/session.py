@@ -94,8 +94,8 @@ class Session:
         metadata: The file's ``metadata_props``.
         files: The versions of the graph's file and of its weights' files that were loaded; for a
             graph that was given as bytes only its weights' files.
-        wide_products: True if the signed 8-bit weights of an int8 file are computed in 16 bits,
-            because 8-bit products overflow on this processor. 16 bits are slower, but right.
+        wide_products: True if products of signed 8-bit weights are computed in 16 bits, because
+            8-bit products overflow on this processor. 16 bits are slower, but right.
 
     Raises:
         InvalidModelError: The graph is not an ONNX model that this ONNX Runtime can load.
@@ -247,6 +247,8 @@ class Session:
                 if not source.was_replaced():
                     raise
                 continue
+            finally:
+                source.clean_up()
             if not source.was_replaced():
                 _give_back_freed_memory()
                 return source, session
@@ -263,8 +265,13 @@ class Session:
             raise InvalidModelError(
                 f"{self._graph!a}: ONNX Runtime opens only paths in UTF-8; rename it"
             ) from error
-        maps = self.device.name == "cpu"
-        return source_of_file(self._graph, self._name, maps=maps, copies=copies)
+        return source_of_file(
+            self._graph,
+            self._name,
+            maps=self.device.name == "cpu",
+            unsigned=self._entries.get(_INT8_PRECISION) == "1",
+            copies=copies,
+        )
 
     def _start(self, source: GraphSource) -> Any:
         """Starts a session of ONNX Runtime; stops loading after ``_LOAD_SECONDS``."""

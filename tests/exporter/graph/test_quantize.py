@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
 import json
 import logging
 from collections import Counter
@@ -10,19 +12,23 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from timesformer_exporter.errors import InvalidOptionError, UnquantizedWeightError
 from timesformer_exporter.export import ExportResult, export
 from timesformer_exporter.graph import flash_attention, quantize
 from timesformer_exporter.graph.integer_products import IntegerProducts
 from timesformer_exporter.model.config import TimesformerConfig
-from timesformer_exporter.options import ExportOptions
-from timesformer_exporter.proof.gate import THRESHOLDS, Threshold
+from timesformer_exporter.options import ExportOptions, Variant
+from timesformer_exporter.proof.gate import THRESHOLDS, Threshold, VariantFidelity
+from timesformer_exporter.summary import failure
 from timesformer_runtime import VideoClassifier
 from timesformer_runtime.input.preprocess import Preprocessing
+from timesformer_runtime.model import cpu
 
 from tests.tiny_models import tiny_config, write_checkpoint
 
+export_module = importlib.import_module("timesformer_exporter.export")  # not the function
 ALL = ("fp32", "int8", "fp16", "q4")
 # Matrices of a layer: queries, keys, values, output, twice the MLP; divided: a second attention.
 MATRICES = {"divided_space_time": 10, "joint_space_time": 6, "space_only": 6}
@@ -174,11 +180,76 @@ def test_weights_of_7_bits_for_processors_whose_products_saturate(tmp_path: Path
     assert 2 * 255 * largest["avx2"] < 1 << 15 <= 2 * 255 * largest["vnni"]
 
 
+def test_weights_of_7_bits_make_up_for_each_others_errors(tmp_path: Path) -> None:
+    """Fit to clips, they differ from PyTorch less than the nearest weights of 7 bits."""
+    options: dict[str, Any] = {"dtypes": ("fp32", "int8"), "int8_target": "avx2", "gate": False}
+    result = _export(tmp_path, tiny_config(hidden_size=96, intermediate_size=192), **options)
+    source, fitted = (result.folder / "onnx" / f"model{name}.onnx" for name in ("", "_int8"))
+    quantize.write_variant(source, tmp_path / "nearest.onnx", "int8", "avx2")
+    clips = np.random.default_rng(0).normal(size=(8, 3, 3, 32, 32)).astype(np.float32)
+    expected, *found = (
+        np.concatenate(
+            [
+                onnxruntime.InferenceSession(path).run(["logits"], {"pixel_values": clip[None]})[0]
+                for clip in clips
+            ]
+        )
+        for path in (source, fitted, tmp_path / "nearest.onnx")
+    )
+    errors = [np.square(logits - expected).mean() for logits in found]
+    assert errors[0] < errors[1]
+    graph = onnx.load(fitted).graph
+    for weight in _weights(graph):
+        assert (np.abs(weight.astype(int)).max(axis=0) == 64).all()
+
+
+def test_files_for_both_kinds_of_processors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"dtypes": ("int8", "fp16"), "int8_target": ("vnni", "avx2")}
+    result = _export(tmp_path, tiny_config(), **options)
+    graphs = {Path(name).name for name in result.files if name.startswith("onnx/")}
+    assert graphs == {"model_int8.onnx", "model_int8_avx2.onnx", "model_fp16.onnx"}
+    found = [(v.name, v.dtype, v.clips) for v in result.proof.variants]
+    assert found == [("int8", "int8", 16), ("int8_avx2", "int8", 16), ("fp16", "fp16", 16)]
+    report = json.loads((result.folder / "export_report.json").read_text())
+    assert [variant["name"] for variant in report["variants"]] == ["int8", "int8_avx2", "fp16"]
+    assert report["options"]["int8_target"] == ["vnni", "avx2"]
+    assert {"int8", "int8_avx2"} <= report["seconds"].keys()
+    card = (result.folder / "README.md").read_text()
+    assert "| int8_avx2 | 0.9" in card
+    assert "| `onnx/model_int8_avx2.onnx` | CPUs of x86 without VNNI" in card
+    for saturates, target in ((False, "vnni"), (True, "avx2")):
+        monkeypatch.setattr(cpu, "saturates_int8", lambda answer=saturates: answer)
+        classifier = VideoClassifier.from_pretrained(result.folder, device="cpu")
+        assert (classifier.dtype, classifier.metadata["int8_target"]) == ("int8", target)
+        assert not classifier.wide_products
+
+
+def test_each_int8_file_must_pass_the_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second file misses a limit that the first one reaches."""
+    original = export_module.check_variant
+
+    def check(path: Path, variant: Variant, *arguments: Any) -> VariantFidelity:
+        measured: VariantFidelity = original(path, variant, *arguments)
+        return dataclasses.replace(measured, cosine=0.5 if variant.name != "int8" else 1.0)
+
+    monkeypatch.setattr(export_module, "check_variant", check)
+    options: dict[str, Any] = {"dtypes": ("int8",), "int8_target": ("vnni", "avx2")}
+    result = _export(tmp_path, tiny_config("space_only"), **options)
+    assert not result.passed
+    assert failure(result).startswith("int8_avx2: cosine is 0.5 (at least 0.99): leave out --int8-")
+    assert len(list((result.folder / "onnx").glob("*.rejected"))) == 2
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"dtypes": ("fp16",), "int8_target": "avx2"}, "`int8_target` is for int8"),
         ({"dtypes": ("int8",), "int8_target": "sse"}, "must be one of vnni, avx2"),
+        ({"dtypes": ("int8",), "int8_target": ("vnni", "sse")}, "must be one of vnni, avx2"),
+        ({"dtypes": ("int8",), "int8_target": ()}, "give at least one, and each only once"),
+        ({"dtypes": ("int8",), "int8_target": ("avx2", "avx2")}, "and each only once"),
         ({"calibration_videos": ("a.mp4",)}, "`calibration_videos` is for int8, fp16 and q4"),
         ({"gate": False}, "`gate=False` is for int8, fp16 and q4"),
     ],
@@ -186,6 +257,13 @@ def test_weights_of_7_bits_for_processors_whose_products_saturate(tmp_path: Path
 def test_options_that_would_do_nothing(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidOptionError, match=message):
         ExportOptions("model", **options)
+
+
+@pytest.mark.parametrize("target", [("avx2",), ["avx2"], "avx2"])
+def test_one_target_is_written_as_before(target: Any) -> None:
+    options = ExportOptions("model", dtypes=("int8",), int8_target=target)
+    assert options.int8_target == "avx2"
+    assert [variant.file for variant in options.variants] == ["model_int8.onnx"]
 
 
 @pytest.mark.parametrize("dtypes", [("int4",), (), ("int8", "int8")])

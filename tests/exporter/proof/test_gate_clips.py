@@ -7,6 +7,7 @@ import shutil
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,7 @@ import pytest
 from onnx import numpy_helper
 from timesformer_exporter.export import export
 from timesformer_exporter.graph.trace import GraphOutputs, TracedModel
-from timesformer_exporter.options import ExportOptions
+from timesformer_exporter.options import Dtype, ExportOptions, Variant
 from timesformer_exporter.proof.checks import check_variant
 from timesformer_exporter.proof.gate import VariantFidelity
 from timesformer_exporter.proof.gate_clips import (
@@ -123,7 +124,9 @@ def _verdict(
 ) -> VariantFidelity:
     path = folder / "variant.onnx"
     onnx.save(graph, path)
-    return check_variant(path, dtype, "pixel_values", "logits", reference)
+    return check_variant(
+        path, Variant(dtype, cast(Dtype, dtype)), "pixel_values", "logits", reference
+    )
 
 
 @pytest.mark.parametrize(("dtype", "most_missed"), [("int8", 0), ("fp16", 0), ("q4", 1)])

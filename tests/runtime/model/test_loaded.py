@@ -89,6 +89,47 @@ def test_default_dtype(tmp_path: Path, dtypes: tuple[str, ...], device: str, cho
     assert find_model(write_exported_model(tmp_path, dtypes), device=device).dtype == chosen
 
 
+@pytest.mark.parametrize("dtype", [None, "int8"])
+@pytest.mark.parametrize(
+    ("saturates", "device", "files", "chosen"),
+    [
+        (False, "cpu", ("int8", "int8_avx2"), "model_int8.onnx"),
+        (True, "cpu", ("int8", "int8_avx2"), "model_int8_avx2.onnx"),
+        (True, "cuda", ("int8", "int8_avx2"), "model_int8.onnx"),
+        (True, "cpu", ("int8",), "model_int8.onnx"),
+        (False, "cpu", ("int8_avx2",), "model_int8_avx2.onnx"),
+    ],
+)
+def test_of_two_int8_files_the_one_for_this_processor_is_taken(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    dtype: str | None,
+    saturates: bool,
+    device: str,
+    files: tuple[str, ...],
+    chosen: str,
+) -> None:
+    """On the Hub, the other one is not downloaded."""
+    monkeypatch.setattr(cpu, "saturates_int8", lambda: saturates)
+    write_exported_model(tmp_path, files)
+    found = find_model(tmp_path, device=device, dtype=dtype)
+    assert (found.graph, found.dtype) == (tmp_path / "onnx" / chosen, "int8")
+    single = find_model(tmp_path / "onnx" / chosen, device=device, dtype=dtype)
+    assert single.dtype == "int8"
+
+    names = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*")]
+    downloaded = []
+
+    def download(_: str, name: str, **__: object) -> Path:
+        downloaded.append(name)
+        return tmp_path / name
+
+    monkeypatch.setattr(hub, "list_files", lambda *_, **__: names)
+    monkeypatch.setattr(hub, "download", download)
+    assert find_model("someone/shots", device=device, dtype=dtype).dtype == "int8"
+    assert [name for name in downloaded if "onnx" in name] == [f"onnx/{chosen}"]
+
+
 def test_dtype_picks_the_file(tmp_path: Path) -> None:
     write_exported_model(tmp_path, ("fp32", "fp16", "quantized"))
     answers = {dtype: logits_at_one(opened(tmp_path, dtype=dtype)) for dtype in ("fp32", "fp16")}
@@ -663,4 +704,15 @@ def test_products_that_are_not_of_8_bits_are_announced(
         said = capsys.readouterr().err
         assert f": {dtype}" in said
         assert ("in 16-bit products" in said) == (saturates and dtype == "int8")
+    seven = TinyGraph(metadata=own_metadata(dtype="int8", int8_target="avx2"))
+    seven.save(tmp_path / "seven" / "model_int8.onnx")
+    load(
+        str(tmp_path / "seven"),
+        **options | {"dtype": "int8"},
+        session_options={},
+        local_files_only=True,
+    )
+    said = capsys.readouterr().err
+    assert ": int8 with weights of 7 bits" in said
+    assert "in 16-bit products" not in said
     assert ("--int8-target avx2" in diagnose().facts["int8"]) == saturates

@@ -1,0 +1,232 @@
+"""Unsigned copies of s8 weights, for processors where u8 x s8 overflows."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from timesformer_runtime.model import cpu, graph_file
+from timesformer_runtime.model.device import choose_device
+from timesformer_runtime.model.mapped_weights import MappedModel, map_weights
+from timesformer_runtime.model.session import Session
+from timesformer_runtime.model.settings import SessionSettings
+from timesformer_runtime.model.wire_format import MessageReader
+
+ROWS, COLUMNS = 300, 280
+SWITCH = "session.x64quantprecision"
+WEIGHTS = np.random.default_rng(0).integers(-127, 128, (ROWS, COLUMNS)).astype(np.int8)
+# ONNX's helper writes integers as varints, numpy_helper as bytes.
+ZEROS = {
+    "for each column": numpy_helper.from_array(np.zeros(COLUMNS, np.int8), "zero"),
+    "as varints": helper.make_tensor("zero", TensorProto.INT8, [COLUMNS], [0] * COLUMNS),
+    "one for all": numpy_helper.from_array(np.zeros((), np.int8), "zero"),
+}
+
+
+def save(
+    path: Path,
+    initializers: Sequence[onnx.TensorProto],
+    nodes: Sequence[onnx.NodeProto],
+    values: Sequence[onnx.ValueInfoProto] = (),
+) -> Path:
+    """From ``x`` float32 [batch, 300], quantized to ``a`` (u8), to ``y`` int32 [batch, 280]."""
+    graph = helper.make_graph(
+        [helper.make_node("DynamicQuantizeLinear", ["x"], ["a", "scale", "a_zero"]), *nodes],
+        "products",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", ROWS])],
+        [helper.make_tensor_value_info("y", TensorProto.INT32, ["batch", COLUMNS])],
+        list(initializers),
+        value_info=list(values),
+    )
+    opsets = [helper.make_opsetid("", 20)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), path)
+    return path
+
+
+def product(*inputs: str, output: str = "y") -> onnx.NodeProto:
+    return helper.make_node("MatMulInteger", list(inputs), [output])
+
+
+def weights(values: npt.NDArray[Any] = WEIGHTS, name: str = "w") -> onnx.TensorProto:
+    return numpy_helper.from_array(values, name)
+
+
+def mapped(path: Path) -> MappedModel:
+    found = map_weights(path, MessageReader(path.read_bytes()), unsigned=True)
+    assert found is not None
+    return found
+
+
+def answer(path: Path, **entries: str) -> npt.NDArray[np.int32]:
+    settings = SessionSettings(device="cpu", threads=1, session_options={SWITCH: "1"} | entries)
+    x = np.random.default_rng(1).normal(size=(3, ROWS)).astype(np.float32)
+    (found,) = Session(path, choose_device(settings), settings).run(["y"], {"x": x})
+    return found
+
+
+def signed_answer(weight: npt.NDArray[Any] = WEIGHTS) -> npt.NDArray[np.int64]:
+    """By hand: ONNX's dynamic quantization, and the product of the signed integers."""
+    x = np.random.default_rng(1).normal(size=(3, ROWS)).astype(np.float32)
+    low, high = min(x.min(), np.float32(0)), max(x.max(), np.float32(0))
+    scale = (high - low) / np.float32(255)
+    zero = np.clip(np.rint(-low / scale), 0, 255)
+    quantized = np.clip(np.rint(x / scale) + zero, 0, 255).astype(np.int64) - int(zero)
+    products: npt.NDArray[np.int64] = quantized @ weight.astype(np.int64)
+    return products
+
+
+@pytest.mark.parametrize("zeros", [*ZEROS, "left out"])
+def test_the_products_stay_equal(tmp_path: Path, zeros: str) -> None:
+    tensors = [weights(), *([ZEROS[zeros]] if zeros in ZEROS else [])]
+    inputs = ["a", "w", "a_zero", *(["zero"] if zeros in ZEROS else [])]
+    stated = helper.make_tensor_value_info("w", TensorProto.INT8, [ROWS, COLUMNS])
+    path = save(tmp_path / "ö.onnx", tensors, [product(*inputs)], [stated])
+    found = mapped(path)
+    assert found.temporary is not None
+    graph = onnx.load_from_string(found.graph)
+    onnx.load_external_data_for_model(graph, str(found.folder))
+    tensor = next(tensor for tensor in graph.graph.initializer if tensor.name == "w")
+    unsigned = numpy_helper.to_array(tensor)
+    assert unsigned.dtype == np.uint8
+    np.testing.assert_array_equal(unsigned.astype(int) - 128, WEIGHTS)
+    found.temporary.cleanup()
+    np.testing.assert_array_equal(answer(path), signed_answer())
+    np.testing.assert_array_equal(
+        answer(path, **{"session.disable_prepacking": "1"}), signed_answer()
+    )
+
+
+def test_a_product_without_any_zero_point_and_two_products_of_one_weight(tmp_path: Path) -> None:
+    nodes = [
+        product("a", "w", output="without"),
+        product("a", "w", "a_zero", output="with"),
+        helper.make_node("Sub", ["with", "without"], ["offset"]),
+        helper.make_node("Add", ["without", "offset"], ["y"]),
+    ]
+    path = save(tmp_path / "m.onnx", [weights()], nodes)
+    found = mapped(path)
+    assert found.temporary is not None
+    found.temporary.cleanup()
+    np.testing.assert_array_equal(answer(path), signed_answer())
+
+
+def test_weights_that_are_left_in_their_file(tmp_path: Path) -> None:
+    """ONNX Runtime's own switch computes these without overflow, or they need none."""
+    seven_bits = (WEIGHTS.astype(int) // 2).astype(np.int8)
+    shifted = numpy_helper.from_array(np.array(3, np.int8), "zero")
+    scales = numpy_helper.from_array(np.ones(COLUMNS, np.float32), "scales")
+    plain = product("a", "w", "a_zero")
+    cast = helper.make_node("Cast", ["w"], ["floats"], to=TensorProto.FLOAT)
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["one"], ["also"])],
+        "body",
+        [],
+        [helper.make_tensor_value_info("also", TensorProto.INT32, None)],
+    )
+    branch = helper.make_node("If", ["yes"], ["b"], then_branch=body, else_branch=body)
+    one = numpy_helper.from_array(np.array(1, np.int32), "one")
+    yes = numpy_helper.from_array(np.array(True), "yes")
+    sums = helper.make_node("Mul", ["p", "b"], ["y"])
+    operators = [
+        helper.make_node("DequantizeLinear", ["w", "scales"], ["floats"], axis=1),
+        helper.make_node("MatMul", ["x", "floats"], ["f"]),
+        helper.make_node("Cast", ["f"], ["y"], to=TensorProto.INT32),
+    ]
+    signed_activations = [
+        helper.make_node("Cast", ["x"], ["s"], to=TensorProto.INT8),
+        product("s", "w"),
+    ]
+    cases: dict[str, Path] = {
+        name: save(tmp_path / f"{name}.onnx", tensors, nodes)
+        for name, (tensors, nodes) in {
+            "seven": ([weights(seven_bits)], [plain]),
+            "shifted": ([weights(), shifted], [product("a", "w", "a_zero", "zero")]),
+            "also-float": ([weights()], [plain, cast]),
+            "operators": ([weights(), scales], operators),
+            "branch": (
+                [weights(), one, yes],
+                [product("a", "w", "a_zero", output="p"), branch, sums],
+            ),
+            "signed": ([weights()], signed_activations),
+            "own": (
+                [weights()],
+                [
+                    helper.make_node(
+                        "MatMulInteger", ["a", "w", "a_zero"], ["y"], domain="some.other"
+                    )
+                ],
+            ),
+        }.items()
+    }
+    for name, path in cases.items():
+        found = mapped(path)
+        assert (found.temporary, found.folder) == (None, tmp_path), name
+        assert found == map_weights(path, MessageReader(path.read_bytes())), name
+    np.testing.assert_array_equal(answer(cases["seven"]), signed_answer(seven_bits))
+    for name in ("also-float", "branch"):
+        np.testing.assert_array_equal(answer(cases[name]), signed_answer())
+    np.testing.assert_array_equal(
+        answer(cases["shifted"]), signed_answer(WEIGHTS.astype(np.int64) - 3)
+    )
+
+
+def test_the_weights_of_other_types_move_with_them(tmp_path: Path) -> None:
+    """transformers.js writes u8 weights: one file with both kinds."""
+    other = (WEIGHTS.astype(int) + 128).astype(np.uint8)
+    middle = numpy_helper.from_array(np.array(128, np.uint8), "middle")
+    nodes = [
+        product("a", "w", "a_zero", output="signed"),
+        product("a", "u", "a_zero", "middle", output="unsigned"),
+        helper.make_node("Add", ["signed", "unsigned"], ["y"]),
+    ]
+    path = save(tmp_path / "m.onnx", [weights(), weights(other, "u"), middle], nodes)
+    np.testing.assert_array_equal(answer(path), 2 * signed_answer())
+
+
+def test_the_temporary_file_goes_and_is_not_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save(tmp_path / "m.onnx", [weights()], [product("a", "w", "a_zero")])
+    folder = tmp_path / "temporary"
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    np.testing.assert_array_equal(answer(path), signed_answer())  # there is no such folder
+    assert mapped(path).temporary is None
+    folder.mkdir()
+    np.testing.assert_array_equal(answer(path), signed_answer())
+    assert not list(folder.iterdir())
+    path.write_bytes(path.read_bytes().replace(b"DynamicQuantizeLinear", b"DynamicQuantizeLinea!"))
+    with pytest.raises(Exception, match="cannot load it"):
+        answer(path)
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("saturates", "entries", "wanted"),
+    [(True, {}, True), (True, {SWITCH: "0"}, False), (False, {}, False)],
+)
+def test_only_where_products_overflow(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    saturates: bool,
+    entries: dict[str, str],
+    wanted: bool,
+) -> None:
+    monkeypatch.setattr(cpu, "saturates_int8", lambda: saturates)
+    path = save(tmp_path / "m.onnx", [weights()], [product("a", "w", "a_zero")])
+    asked = []
+
+    def asked_for(*arguments: Any, unsigned: bool) -> MappedModel | None:
+        asked.append(unsigned)
+        return map_weights(*arguments, unsigned=unsigned)
+
+    monkeypatch.setattr(graph_file, "map_weights", asked_for)
+    settings = SessionSettings(device="cpu", threads=1, session_options=entries)
+    assert Session(path, choose_device(settings), settings).wide_products == wanted
+    assert asked == [wanted]
