@@ -12,6 +12,7 @@ from typing import Any
 
 from timesformer_runtime.errors import TimesformerError
 from timesformer_runtime.input.preprocess import Preprocessing
+from timesformer_runtime.model.gate import VariantFidelity
 from torch import nn
 
 from timesformer_exporter.checkpoints import Checkpoint, build_model, load_checkpoint
@@ -48,7 +49,6 @@ from timesformer_exporter.model.timesformer import TimesformerForVideoClassifica
 from timesformer_exporter.options import ExportOptions
 from timesformer_exporter.proof.checks import Proof, check_graph, check_variant
 from timesformer_exporter.proof.fidelity import BATCHES
-from timesformer_exporter.proof.gate import VariantFidelity
 from timesformer_exporter.proof.gate_clips import (
     CALIBRATION,
     GateReference,

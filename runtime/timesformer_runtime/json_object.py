@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 import stat
 from pathlib import Path
 from typing import Any
@@ -90,6 +92,14 @@ def parse_json(text: str, name: str) -> Any:
 def whole_number(value: object) -> object:
     """Turns a float such as 8.0 into an integer; returns every other value as it is."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def json_fields(values: Any) -> dict[str, Any]:
+    """A dataclass's fields for JSON: numbers that are not finite become null."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in dataclasses.asdict(values).items()
+    }
 
 
 def _integer(digits: str) -> int | float:

@@ -17,9 +17,9 @@ from timesformer_exporter.graph import flash_attention, quantize
 from timesformer_exporter.graph.integer_products import IntegerProducts
 from timesformer_exporter.model.config import TimesformerConfig
 from timesformer_exporter.options import ExportOptions
-from timesformer_exporter.proof.gate import THRESHOLDS, Threshold
 from timesformer_runtime import VideoClassifier
 from timesformer_runtime.input.preprocess import Preprocessing
+from timesformer_runtime.model.gate import THRESHOLDS, Threshold
 
 from tests.tiny_models import tiny_config, write_checkpoint
 
