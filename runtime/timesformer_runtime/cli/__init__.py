@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from timesformer_runtime.cli.batch import batch
+from timesformer_runtime.cli.bench import bench
 from timesformer_runtime.cli.classify import classify
 from timesformer_runtime.cli.doctor import doctor
 from timesformer_runtime.cli.output import (
@@ -70,7 +71,7 @@ def command() -> None:
     """
 
 
-for _subcommand in (classify, timeline, batch, stream, verify, doctor):
+for _subcommand in (classify, timeline, batch, stream, verify, bench, doctor):
     command.add_command(_subcommand)
 
 

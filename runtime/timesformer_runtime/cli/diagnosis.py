@@ -57,6 +57,12 @@ def diagnose() -> Diagnosis:
     return Diagnosis(facts, tuple(problems))
 
 
+def versions() -> dict[str, str]:
+    """The versions of this package and of the libraries that it runs with."""
+    wheels = installed_wheels()
+    return {package: _version(package) for package in _PACKAGES} | wheels
+
+
 def _version(package: str) -> str:
     try:
         return importlib.metadata.version(package)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -16,49 +17,77 @@ if TYPE_CHECKING:
     from timesformer_runtime.video.limits import DecodeLimits
 
 
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
 def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Adds the options of a model; the command passes them on to ``load``."""
-    for decorate in (
-        click.option(
-            "--session-option",
-            "session_options",
-            metavar="KEY=VALUE",
-            multiple=True,
-            callback=_read_session_options,
-            help="An option of ONNX Runtime's session (repeatable), such as "
-            "session.intra_op.allow_spinning=1 or enable_cpu_mem_arena=0.",
-        ),
-        click.option(
-            "--local-files-only",
-            is_flag=True,
-            help="Never use the network: take files of the Hub from its cache.",
-        ),
-        click.option("--revision", help="Branch, tag or commit on the Hub."),
-        click.option(
-            "--dtype",
-            metavar="NAME",
-            help="Which file of the model, by its precision: fp32, fp16, int8, q4, ...  "
-            "[default: int8 on a CPU, fp16 on CUDA, else fp32]",
-        ),
-        click.option(
-            "--device",
-            type=click.Choice(DEVICES),
-            default="auto",
-            show_default=True,
-            help="Where the model runs; auto: on CUDA where it works, else on the CPU.",
-        ),
+    return combined(
+        session_option(),
+        *hub_options(),
+        dtype_option(),
+        device_option(),
         click.option(
             "--threads",
             type=click.IntRange(min=1),
             metavar="N",
             help="CPU threads.  [default: as many as CPU affinity and the container's quota grant]",
         ),
-    ):
-        function = decorate(function)
-    return function
+    )(function)
 
 
-def top_k_option(default: int, of: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def session_option() -> Decorator:
+    """Adds ``--session-option``."""
+    return click.option(
+        "--session-option",
+        "session_options",
+        metavar="KEY=VALUE",
+        multiple=True,
+        callback=_read_session_options,
+        help="An option of ONNX Runtime's session (repeatable), such as "
+        "session.intra_op.allow_spinning=1 or enable_cpu_mem_arena=0.",
+    )
+
+
+def hub_options() -> tuple[Decorator, Decorator]:
+    """Adds ``--local-files-only`` and ``--revision``."""
+    return (
+        click.option(
+            "--local-files-only",
+            is_flag=True,
+            help="Never use the network: take files of the Hub from its cache.",
+        ),
+        click.option("--revision", help="Branch, tag or commit on the Hub."),
+    )
+
+
+def dtype_option(default: str = "int8 on a CPU, fp16 on CUDA, else fp32") -> Decorator:
+    """Adds ``--dtype``, whose default the help text describes."""
+    return click.option(
+        "--dtype",
+        metavar="NAME",
+        help="Which file of the model, by its precision: fp32, fp16, int8, q4, ...  "
+        f"[default: {default}]",
+    )
+
+
+def device_option() -> Decorator:
+    """Adds ``--device``."""
+    return click.option(
+        "--device",
+        type=click.Choice(DEVICES),
+        default="auto",
+        show_default=True,
+        help="Where the model runs; auto: on CUDA where it works, else on the CPU.",
+    )
+
+
+def combined(*decorators: Decorator) -> Decorator:
+    """Joins decorators; the help text shows the last one first."""
+    return lambda function: functools.reduce(lambda f, decorate: decorate(f), decorators, function)
+
+
+def top_k_option(default: int, of: str) -> Decorator:
     """Adds ``--top-k``: how many labels to print.
 
     Args:
