@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -96,10 +97,16 @@ def whole_number(value: object) -> object:
 
 def json_fields(values: Any) -> dict[str, Any]:
     """A dataclass's fields for JSON: numbers that are not finite become null."""
-    return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in dataclasses.asdict(values).items()
-    }
+    return {key: finite(value) for key, value in dataclasses.asdict(values).items()}
+
+
+def finite(value: Any) -> Any:
+    """Replaces numbers that are not finite by None, which JSON can write, also in lists and maps."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    return [finite(item) for item in value] if isinstance(value, list) else value
 
 
 def _integer(digits: str) -> int | float:

@@ -16,7 +16,7 @@ from typing import Any, Self
 import numpy as np
 
 from timesformer_runtime.child_process import ChildError, ChildProcess
-from timesformer_runtime.errors import TimesformerError
+from timesformer_runtime.errors import InvalidOptionError, TimesformerError
 from timesformer_runtime.model.agreement import incomparable
 from timesformer_runtime.model.gate import VariantFidelity
 from timesformer_runtime.model.gate import measure as compare
@@ -25,6 +25,7 @@ from timesformer_runtime.model.locate import ModelFiles
 from timesformer_runtime.model.memory import machine_memory
 
 LEAST_ROUNDS, MOST_ROUNDS = 5, 15
+MOST_SECONDS = 24 * 3600.0
 _CHILD = "timesformer_runtime.bench.child:serve"
 _BURST = 0.1  # seconds; a run that takes less is repeated
 _LONGEST_ANSWER = 1800.0  # seconds; loading alone may take 600
@@ -74,6 +75,9 @@ class Plan:
         seconds: How long the measurement may take, about.
         device: ``cpu`` or ``cuda``.
         session_options: Options of ONNX Runtime's sessions.
+
+    Raises:
+        InvalidOptionError: The time is not a number in its range.
     """
 
     variants: Sequence[Variant]
@@ -82,6 +86,12 @@ class Plan:
     seconds: float
     device: str = "cpu"
     session_options: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seconds <= MOST_SECONDS:
+            raise InvalidOptionError(
+                f"seconds is {self.seconds}; it must be a number from 0 to {MOST_SECONDS:g}"
+            )
 
     def cases(self) -> list[Case]:
         """Every variant with every number of threads."""

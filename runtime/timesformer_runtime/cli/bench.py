@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from timesformer_runtime.bench.measure import Failure, Measured, Plan
     from timesformer_runtime.bench.verdict import Verdict
 
-_MOST_SECONDS = 24 * 3600.0
-
 
 @click.command()
 @click.argument("model")
@@ -45,7 +43,7 @@ _MOST_SECONDS = 24 * 3600.0
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(0, _MOST_SECONDS),
+    type=float,
     default=60.0,
     show_default=True,
     metavar="S",
