@@ -101,7 +101,7 @@ def json_fields(values: Any) -> dict[str, Any]:
 
 
 def finite(value: Any) -> Any:
-    """Replaces numbers that are not finite by None, which JSON can write, also in lists and maps."""
+    """Replaces numbers that are not finite by None, which JSON can write, at any depth."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
