@@ -71,11 +71,9 @@ def bench(as_json: bool, **options: Any) -> None:
     check_output()
     plan = _plan(**options)
     dtypes = ", ".join(printable(variant.dtype) for variant in plan.variants)
-    threads = " or ".join(map(str, plan.threads))
     say(
-        f"{options['model']}: measuring {dtypes} on {plan.device}"
-        f"{f' with {threads} threads' if plan.device == 'cpu' else ''}, "
-        f"about {plan.seconds:g} seconds"
+        f"{options['model']}: measuring {dtypes}, device {plan.device}, with "
+        f"{' or '.join(map(str, plan.threads))} threads, for about {plan.seconds:g} seconds"
     )
     with ProgressBar(None, "measurements") as progress:
 

@@ -85,6 +85,8 @@ def _onnxruntime(
     onnxruntime: Any, facts: dict[str, Fact], wheels: Mapping[str, str]
 ) -> Iterator[str]:
     """Fills in the facts about ONNX Runtime; gives its problems."""
+    if not wheels:  # a package of another name, such as onnxruntime-openvino
+        facts["onnxruntime"] = _same(f"{onnxruntime.__version__}, from a package of another name")
     providers = onnxruntime.get_available_providers()
     facts["providers"] = Fact(", ".join(providers), list(providers))
     problem = cuda_problem()

@@ -22,6 +22,7 @@ _MODELS = Path(timesformer_runtime.__file__).parent / "probe_models"
 # The opsets of the files that models/probe_models.py writes: the one of an ordinary export, and one
 # of older operators, which more providers take.
 _USUAL, _OLDER = 23, 18
+_LONGEST_REASON = 300  # characters
 _SECONDS = 120.0  # some providers compile a graph for a minute
 _RECORD_NODES = "session.record_ep_graph_assignment_info"
 
@@ -36,7 +37,7 @@ class ProviderCheck:
         max_abs: The largest difference from PyTorch's values; None if the model did not run.
         nodes: Number of nodes that each provider of the session ran; None if it is not known.
         opset: The opset of the model that ran, or None.
-        reason: The reason why the usual model did not run; empty if it did.
+        reason: The reason why the model of the usual opset did not run; empty if it did.
     """
 
     works: bool
@@ -52,7 +53,7 @@ class ProviderCheck:
         if self.is_wrong:
             return f"computes wrong values (they differ from PyTorch's by {self.max_abs:.2g})"
         if self.max_abs is None:
-            return f"does not run a TimeSformer: {self.reason}"
+            return f"does not run a TimeSformer: {self.reason[:_LONGEST_REASON]}"
         if not self.works:
             return "runs no node of a TimeSformer: all are left to the CPU"
         text = f"works (differs from PyTorch by {self.max_abs:.2g})"
@@ -60,7 +61,10 @@ class ProviderCheck:
         if on_cpu and len(self.nodes or {}) > 1:
             text += f", with {on_cpu} of {sum((self.nodes or {}).values())} nodes on the CPU"
         if self.reason:
-            text += f", with opset {self.opset} or older only: {self.reason}"
+            text += (
+                f" for a graph of opset {self.opset}, and refuses one of opset {_USUAL}: export "
+                f"with --opset {self.opset}"
+            )
         return text
 
 

@@ -661,4 +661,4 @@ def test_products_that_are_not_of_8_bits_are_announced(
         said = capsys.readouterr().err
         assert f": {dtype}" in said
         assert ("in 16-bit products" in said) == (saturates and dtype == "int8")
-    assert ("--int8-target avx2" in diagnose().facts["int8"]) == saturates
+    assert ("--int8-target avx2" in diagnose().facts["int8"].text) == saturates
