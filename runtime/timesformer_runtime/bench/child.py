@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,8 +10,8 @@ from typing import Any
 
 import numpy.typing as npt
 
+from timesformer_runtime.bench.clips import generated_frame
 from timesformer_runtime.classifier import VideoClassifier
-from timesformer_runtime.model.golden import golden_frame
 from timesformer_runtime.model.memory import peak_of_this_process
 
 _CHUNK = 1 << 20
@@ -101,7 +100,7 @@ def _throughput(
         return repeats * runs / (time.perf_counter() - start)
 
 
-def _clip(classifier: VideoClassifier, seed: int) -> npt.NDArray[Any]:
+def _clip(classifier: VideoClassifier, number: int) -> npt.NDArray[Any]:
     """Generates a clip of the size that the model sees, preprocessed: a batch of one."""
     model = classifier.model
     size = _USUAL_SIZE
@@ -109,9 +108,12 @@ def _clip(classifier: VideoClassifier, seed: int) -> npt.NDArray[Any]:
         size = model.golden.shape[1:3]
     elif model.preprocessing is not None:
         size = model.preprocessing.output_size or size
-    frames = (golden_frame(seed, number, (*size, 3)) for number in itertools.count())
-    converted = [classifier.input.convert(next(frames)) for _ in range(classifier.num_frames)]
-    (view,) = classifier.input.views(converted)
+    (view,) = classifier.input.views(
+        [
+            classifier.input.convert(generated_frame(number, frame, size))
+            for frame in range(classifier.num_frames)
+        ]
+    )
     return view
 
 

@@ -11,6 +11,9 @@ from timesformer_runtime.bench.measure import Measured, counted
 # A case is faster than another one if it was so in at least this share of the rounds, and by at
 # least this factor in the median round. Smaller differences count as noise.
 _SURE_SHARE, _SURE_FACTOR = 0.75, 1.02
+# Instead of the fastest case another one is taken only if it is slower by no more than this factor,
+# even where the noise is larger.
+_CLOSE = 1.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,8 +35,8 @@ def verdict(measured: Sequence[Measured]) -> Verdict:
     """Chooses among the measured cases.
 
     A variant that disagrees with fp32 beyond the gate's limits is never chosen. Among cases that
-    are equally fast within the noise, the variant that is nearest to fp32 is chosen, and of one
-    variant the case with the fewest threads.
+    are nearly as fast as the fastest one, within the noise, the variant that is nearest to fp32 is
+    chosen, and of one variant the case with the fewest threads.
 
     Args:
         measured: The measurements of all cases.
@@ -67,9 +70,11 @@ def _best(
     cases: Sequence[Measured], times: Callable[[Measured], Sequence[float]]
 ) -> tuple[Measured, list[Measured]]:
     """Finds the case to take, and the others that are as fast as the fastest one."""
-    fastest = min(cases, key=lambda one: statistics.median(times(one)))
+    medians = {id(one): statistics.median(times(one)) for one in cases}
+    fastest = min(cases, key=lambda one: medians[id(one)])
     equal = [one for one in cases if not _is_faster(times(fastest), times(one))]
-    best = min(equal, key=lambda one: (_distance(one), one.threads))
+    close = [one for one in equal if medians[id(one)] <= _CLOSE * medians[id(fastest)]]
+    best = min(close, key=lambda one: (_distance(one), one.threads))
     return best, [one for one in equal if one is not best]
 
 

@@ -115,6 +115,13 @@ def test_a_small_but_sure_difference_counts() -> None:
     assert chosen(case("fp32", 1, drifting), case("int8", 1, hardly))[:2] == ("fp32", 1)
 
 
+def test_a_large_difference_counts_in_the_choice_also_where_it_is_not_sure() -> None:
+    wild = [2.0, 0.3, 2.1, 2.2, 0.4, 2.0]
+    cases = (case("fp32", 1, wild), case("int8", 1, 1.0))
+    assert chosen(*cases)[:2] == ("int8", 1)
+    assert "fp32 is as fast within the noise" in verdict(cases).sentence
+
+
 def test_without_fp32_the_sentence_says_so() -> None:
     cases = (case("int8", 1, 1.0, difference=None), case("int8", 2, 0.5, difference=None))
     assert chosen(*cases)[:2] == ("int8", 2)
