@@ -71,9 +71,10 @@ def bench(as_json: bool, **options: Any) -> None:
     check_output()
     plan = _plan(**options)
     dtypes = ", ".join(printable(variant.dtype) for variant in plan.variants)
+    threads = f"{' or '.join(map(str, plan.threads))} thread{'s' * (plan.threads[-1] > 1)}"
     say(
-        f"{options['model']}: measuring {dtypes}, device {plan.device}, with "
-        f"{' or '.join(map(str, plan.threads))} threads, for about {plan.seconds:g} seconds"
+        f"{options['model']}: measuring {dtypes}, device {plan.device}, {threads}, for about "
+        f"{plan.seconds:g} seconds"
     )
     with ProgressBar(None, "measurements") as progress:
 
