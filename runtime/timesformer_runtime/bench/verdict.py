@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 
 from timesformer_runtime.bench.measure import Measured, counted
 
-# A case is faster than another one if it was so in at least this share of the rounds, and by at
-# least this factor in the median round. Smaller differences count as noise.
+# A case is faster than another one if its fastest run was so in at least this share of the rounds,
+# and by at least this factor in the median round. Smaller differences count as noise.
 _SURE_SHARE, _SURE_FACTOR = 0.75, 1.02
 # Instead of the fastest case another one is taken only if it is slower by no more than this factor,
 # even where the noise is larger.
@@ -44,7 +44,7 @@ def verdict(measured: Sequence[Measured]) -> Verdict:
     allowed = [one for one in measured if _agrees(one)]
     if not allowed:
         return Verdict(None, None, f"No variant can be recommended{_rejected(measured)}.")
-    one_clip, equal = _best(allowed, lambda one: one.medians)
+    one_clip, equal = _best(allowed, lambda one: one.fastest)
     many_clips, _ = _best(allowed, lambda one: [1 / rate for rate in one.rates])
     sentence = (
         f"Use {one_clip.dtype} with {counted(one_clip.threads, 'thread')}: "
@@ -53,6 +53,11 @@ def verdict(measured: Sequence[Measured]) -> Verdict:
         f"{_throughput(one_clip, many_clips)}{_rejected(measured)}."
     )
     return Verdict(one_clip, many_clips, sentence)
+
+
+def disturbance(measured: Sequence[Measured]) -> float:
+    """How many times longer a typical run took than the fastest runs; about 1 on a quiet machine."""
+    return statistics.median(one.median / statistics.median(one.fastest) for one in measured)
 
 
 def milliseconds(seconds: float) -> str:
@@ -95,10 +100,10 @@ def _gain(chosen: Measured, allowed: Sequence[Measured]) -> str:
     others = [one for one in allowed if one.dtype == "fp32"]
     if chosen.dtype == "fp32" or not others:
         others = [one for one in allowed if one.dtype == chosen.dtype and one.threads == 1]
-    other = min(others, key=lambda one: one.median, default=chosen)
-    if other is chosen or not _is_faster(chosen.medians, other.medians):
+    other = min(others, key=lambda one: statistics.median(one.fastest), default=chosen)
+    if other is chosen or not _is_faster(chosen.fastest, other.fastest):
         return ""
-    factor = statistics.median(b / a for a, b in zip(chosen.medians, other.medians, strict=False))
+    factor = statistics.median(b / a for a, b in zip(chosen.fastest, other.fastest, strict=False))
     name = other.dtype if other.dtype != chosen.dtype else ""
     rival = " with ".join(filter(None, (name, counted(other.threads, "thread"))))
     return f", {factor:.2g} times as fast as {rival}"

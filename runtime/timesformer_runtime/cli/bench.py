@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from timesformer_runtime.bench.verdict import Verdict
 
 
+_BUSY = 1.3  # disturbance from which the command warns
+
+
 @click.command()
 @click.argument("model")
 @click.option(
@@ -61,11 +64,12 @@ def bench(as_json: bool, **options: Any) -> None:
     and the agreement with fp32: the cosine of the outputs, and FAILED where the variant misses the
     limits of timesformer-export. Decoding of videos is not included.
 
-    The last line is a recommendation. A difference counts if it shows in three of four rounds and
-    is at least 2 %. A variant that disagrees with fp32 is never recommended.
+    The last line is a recommendation. It compares the fastest run of each round, because other
+    programs only add time; a difference counts if it shows in three of four rounds and is at least
+    2 %. A variant that disagrees with fp32 is never recommended.
     """
     from timesformer_runtime.bench.measure import measure  # noqa: PLC0415
-    from timesformer_runtime.bench.verdict import verdict  # noqa: PLC0415
+    from timesformer_runtime.bench.verdict import disturbance, verdict  # noqa: PLC0415
     from timesformer_runtime.cli.progress import ProgressBar  # noqa: PLC0415
 
     check_output()
@@ -88,6 +92,11 @@ def bench(as_json: bool, **options: Any) -> None:
         fail("no variant could be measured", BAD_INPUT)
     if any(one.wide_products for one in measured):
         say("int8 runs in 16-bit products here, because 8-bit ones overflow on this CPU")
+    if disturbance(measured) > _BUSY:
+        say(
+            f"the machine is busy with other work: a typical run took {disturbance(measured):.1f} "
+            "times as long as the fastest ones; measure again when it is quiet"
+        )
     found = verdict(measured)
     if as_json:
         echo(json.dumps(_json(options["model"], plan, measured, failures, found)))
@@ -172,6 +181,7 @@ def _json(
     found: Verdict,
 ) -> dict[str, Any]:
     """The measurements and the recommendation, for JSON; times are in seconds, sizes in bytes."""
+    from timesformer_runtime.bench.verdict import disturbance  # noqa: PLC0415
     from timesformer_runtime.cli.diagnosis import versions  # noqa: PLC0415
     from timesformer_runtime.model.cpu import instruction_sets  # noqa: PLC0415
 
@@ -185,6 +195,7 @@ def _json(
         "instructions": instruction_sets(),
         "versions": versions(),
         "measurements": [one.to_dict() for one in measured],
+        "disturbance": disturbance(measured),
         "failures": [
             {"dtype": f.case.variant.dtype, "threads": f.case.threads, "error": f.reason}
             for f in failures

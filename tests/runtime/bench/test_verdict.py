@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from timesformer_runtime.bench.measure import Measured
-from timesformer_runtime.bench.verdict import verdict
+from timesformer_runtime.bench.verdict import disturbance, verdict
 from timesformer_runtime.model.gate import VariantFidelity, measure
 
 LOGITS = np.random.default_rng(0).normal(size=(6, 9))
@@ -120,6 +120,20 @@ def test_a_large_difference_counts_in_the_choice_also_where_it_is_not_sure() -> 
     cases = (case("fp32", 1, wild), case("int8", 1, 1.0))
     assert chosen(*cases)[:2] == ("int8", 1)
     assert "fp32 is as fast within the noise" in verdict(cases).sentence
+
+
+def test_a_busy_machine_is_noticed() -> None:
+    quiet, busy = case("fp32", 1, 1.0), case("int8", 1, 1.0)
+    busy.latencies = [[1.0, 2.0, 2.0]] * 5
+    assert disturbance([quiet]) == 1.0
+    assert disturbance([busy]) == 2.0
+
+
+def test_runs_that_others_slowed_down_do_not_decide() -> None:
+    """The fastest run of a round counts."""
+    slowed = case("int8", 1, 1.0)
+    slowed.latencies = [[0.5, 9.0, 9.0]] * 6
+    assert chosen(case("fp32", 1, 1.0), slowed)[:2] == ("int8", 1)
 
 
 def test_without_fp32_the_sentence_says_so() -> None:
