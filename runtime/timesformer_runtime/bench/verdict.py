@@ -56,7 +56,7 @@ def verdict(measured: Sequence[Measured]) -> Verdict:
 
 
 def disturbance(measured: Sequence[Measured]) -> float:
-    """How many times longer a typical run took than the fastest runs; about 1 on a quiet machine."""
+    """How many times as long a typical run took as the fastest ones; 1 on a quiet machine."""
     return statistics.median(one.median / statistics.median(one.fastest) for one in measured)
 
 
