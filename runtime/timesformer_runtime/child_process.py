@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 from timesformer_runtime import errors
-from timesformer_runtime.errors import TimesformerError
+from timesformer_runtime.errors import ChildError, TimesformerError
 from timesformer_runtime.model.watchdog import time_limit
 
 _START = (
@@ -26,10 +26,6 @@ _START = (
     "from timesformer_runtime.child_process import main; main(sys.argv[1])"
 )
 _END_SECONDS = 3.0  # to wait, after the last answer, until the process has ended
-
-
-class ChildError(TimesformerError, RuntimeError):
-    """A child process ended without an answer; the message says how it ended."""
 
 
 class ChildProcess:

@@ -128,3 +128,7 @@ class MissingOutputError(TimesformerError, LookupError):
 
 class InferenceTimeoutError(TimesformerError, TimeoutError):
     """The model took longer for a video than the limits allow."""
+
+
+class ChildError(TimesformerError, RuntimeError):
+    """Another process of this package ended without an answer; the message says how it ended."""

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from timesformer_runtime.child_process import ChildError, ChildProcess
-from timesformer_runtime.errors import InvalidModelError
+from timesformer_runtime.child_process import ChildProcess
+from timesformer_runtime.errors import ChildError, InvalidModelError
 
 PATIENCE = 120.0  # seconds; machines that run tests can be busy
 

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from timesformer_runtime.child_process import ChildError, ChildProcess
+from timesformer_runtime.child_process import ChildProcess
 from timesformer_runtime.errors import InvalidOptionError, TimesformerError
 from timesformer_runtime.model.agreement import incomparable
 from timesformer_runtime.model.gate import VariantFidelity
@@ -254,7 +254,7 @@ def _measure_together(
         progress(f"{verb} {case}", next(steps), total)
         try:
             action()
-        except (ChildError, TimesformerError) as error:  # the other cases go on
+        except TimesformerError as error:  # the other cases go on
             children.pop(case, None)
             measured.pop(case, None)
             failures.append(Failure(case, str(error)))

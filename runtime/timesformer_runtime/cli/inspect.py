@@ -48,7 +48,8 @@ def inspect(model: str, as_json: bool, **options: Any) -> None:
 
 def _facts(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Gives the name and the text of each fact."""
-    yield "file", f"{found['file']} ({found['dtype'] or 'dtype not stated'})"
+    target = f" for {_text(found['int8_target'])}" if found["int8_target"] else ""
+    yield "file", f"{found['file']} ({found['dtype'] or 'dtype not stated'}{target})"
     yield "problem", f"cannot run here: {found['problem']}" if found["problem"] else ""
     yield "task", _text(found["task"])
     yield "architecture", _architecture(found["architecture"] or {})

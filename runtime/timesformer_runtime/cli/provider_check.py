@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import timesformer_runtime
-from timesformer_runtime.child_process import ChildError, ChildProcess
+from timesformer_runtime.child_process import ChildProcess
 from timesformer_runtime.errors import TimesformerError
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
@@ -86,7 +86,7 @@ def _check(name: str, opset: int) -> ProviderCheck:
     try:
         with ChildProcess(f"{__name__}:serve") as child:
             return ProviderCheck(**child.ask(request, _SECONDS), opset=opset)
-    except (ChildError, TimesformerError) as error:
+    except TimesformerError as error:
         return ProviderCheck(works=False, reason=str(error))
 
 

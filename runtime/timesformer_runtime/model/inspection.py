@@ -73,6 +73,7 @@ def inspect_model(
         "model": model,
         "file": str(graph),
         "dtype": description.dtype if description else files.dtype,
+        "int8_target": facts.metadata.get("int8_target"),
         "problem": problem,
         "task": facts.metadata.get("task"),
         "architecture": {key: config[key] for key in _ARCHITECTURE if key in config} or None,

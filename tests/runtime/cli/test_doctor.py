@@ -10,11 +10,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from timesformer_runtime.child_process import ChildError, ChildProcess
+from timesformer_runtime.child_process import ChildProcess
 from timesformer_runtime.cli import diagnosis, provider_check
 from timesformer_runtime.cli.nvidia_libraries import nvidia_libraries
 from timesformer_runtime.cli.provider_check import CPU, ProviderCheck, check_provider
-from timesformer_runtime.errors import InvalidModelError
+from timesformer_runtime.errors import ChildError, InvalidModelError
 from timesformer_runtime.model.inspection import inspect_model
 from timesformer_runtime.model.memory import Memory
 
