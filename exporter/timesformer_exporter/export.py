@@ -12,6 +12,7 @@ from typing import Any
 
 from timesformer_runtime.errors import TimesformerError, explained_memory_errors
 from timesformer_runtime.input.preprocess import Preprocessing
+from timesformer_runtime.model.gate import VariantFidelity
 from timesformer_runtime.source_names import shown
 from torch import nn
 
@@ -49,7 +50,6 @@ from timesformer_exporter.model.timesformer import TimesformerForVideoClassifica
 from timesformer_exporter.options import ExportOptions
 from timesformer_exporter.proof.checks import Proof, check_graph, check_variant
 from timesformer_exporter.proof.fidelity import BATCHES
-from timesformer_exporter.proof.gate import VariantFidelity
 from timesformer_exporter.proof.gate_clips import (
     CALIBRATION,
     GateReference,

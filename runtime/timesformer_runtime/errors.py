@@ -155,3 +155,7 @@ def explained_memory_errors(need_and_remedy: str) -> Iterator[None]:
 
 class InferenceTimeoutError(TimesformerError, TimeoutError):
     """The model took longer for a video than the limits allow."""
+
+
+class ChildError(TimesformerError, RuntimeError):
+    """Another process of this package ended without an answer; the message says how it ended."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +93,20 @@ def parse_json(text: str, name: str) -> Any:
 def whole_number(value: object) -> object:
     """Turns a float such as 8.0 into an integer; returns every other value as it is."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def json_fields(values: Any) -> dict[str, Any]:
+    """A dataclass's fields for JSON: numbers that are not finite become null."""
+    return {key: finite(value) for key, value in dataclasses.asdict(values).items()}
+
+
+def finite(value: Any) -> Any:
+    """Replaces numbers that are not finite by None, which JSON can write, at any depth."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    return [finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _integer(digits: str) -> int | float:

@@ -177,7 +177,7 @@ def test_a_variant_that_is_too_far_off_says_what_to_do(tmp_path: Path) -> None:
     _write(tmp_path / "model")
     impossible = (
         "import dataclasses, sys; from timesformer_exporter import cli; "
-        "from timesformer_exporter.proof import gate; "
+        "from timesformer_runtime.model import gate; "
         "gate.THRESHOLDS['int8'] = dataclasses.replace(gate.THRESHOLDS['int8'], relative=0.0); "
         "sys.argv = ['timesformer-export', '--model', 'model', '--dtype', 'int8']; cli.main()"
     )

@@ -11,12 +11,12 @@ import numpy as np
 from timesformer_runtime.errors import InvalidModelError
 from timesformer_runtime.model.agreement import Array
 from timesformer_runtime.model.device import choose_device
+from timesformer_runtime.model.gate import VariantFidelity, measure
 from timesformer_runtime.model.session import Session
 from timesformer_runtime.model.settings import SessionSettings
 
 from timesformer_exporter.options import Variant
 from timesformer_exporter.proof.fidelity import Fidelity, Outputs, compare, failure
-from timesformer_exporter.proof.gate import VariantFidelity, measure
 from timesformer_exporter.proof.gate_clips import GateReference
 from timesformer_exporter.proof.reference import Reference
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from timesformer_runtime.json_object import json_fields
 from timesformer_runtime.model.agreement import Agreement, Array, incomparable
 
 Outputs = Mapping[str, Array]
@@ -84,14 +84,6 @@ class Fidelity:
             for comparison in self.comparisons
         ]
         return {"passed": self.passed, "comparisons": rows}
-
-
-def json_fields(values: Any) -> dict[str, Any]:
-    """A dataclass's fields for JSON: numbers that are not finite become null."""
-    return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in dataclasses.asdict(values).items()
-    }
 
 
 def compare(

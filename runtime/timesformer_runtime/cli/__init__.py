@@ -14,8 +14,10 @@ from typing import Any
 import click
 
 from timesformer_runtime.cli.batch import batch
+from timesformer_runtime.cli.bench import bench
 from timesformer_runtime.cli.classify import classify
 from timesformer_runtime.cli.doctor import doctor
+from timesformer_runtime.cli.inspect import inspect
 from timesformer_runtime.cli.output import (
     BAD_INPUT,
     BROKEN_PIPE,
@@ -70,7 +72,7 @@ def command() -> None:
     """
 
 
-for _subcommand in (classify, timeline, batch, stream, verify, doctor):
+for _subcommand in (classify, timeline, batch, stream, verify, inspect, bench, doctor):
     command.add_command(_subcommand)
 
 

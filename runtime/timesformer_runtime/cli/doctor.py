@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 import click
@@ -11,19 +12,24 @@ from timesformer_runtime.errors import printable
 
 
 @click.command()
-def doctor() -> None:
-    """Check the installation: show versions, providers, instruction sets and threads.
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def doctor(as_json: bool) -> None:
+    """Check the installation: versions, providers, NVIDIA's libraries, processor, memory, FFmpeg.
 
-    Where something is wrong, the command says what to do, and the exit code is 1.
+    The command runs a tiny TimeSformer on each of ONNX Runtime's providers, and compares the
+    values with PyTorch's. Where something is wrong, it says what to do, and the exit code is 1.
     """
     from timesformer_runtime.cli.diagnosis import diagnose  # noqa: PLC0415
 
     check_output()
     diagnosis = diagnose()
-    width = max(len(name) for name in diagnosis.facts)
-    for name, fact in diagnosis.facts.items():
-        echo(f"{name:{width}}  {printable(fact)}")
-    for problem in diagnosis.problems:
-        echo(f"problem: {printable(problem)}")
+    if as_json:
+        echo(json.dumps(diagnosis.to_dict()))
+    else:
+        width = max(len(name) for name in diagnosis.facts)
+        for name, fact in diagnosis.facts.items():
+            echo(f"{name:{width}}  {printable(fact.text)}")
+        for problem in diagnosis.problems:
+            echo(f"problem: {printable(problem)}")
     if diagnosis.problems:
         sys.exit(CHECK_FAILED)

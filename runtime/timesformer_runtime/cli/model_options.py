@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,31 +19,77 @@ if TYPE_CHECKING:
 
 _OF_PROVIDER = "'--provider-option'"
 
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
 
 def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Adds the options of a model; the command passes them on to ``load``."""
-    for decorate in (
+    return combined(
+        session_option(),
+        *hub_options(),
+        dtype_option(),
+        *provider_options(),
+        device_option(),
         click.option(
-            "--session-option",
-            "session_options",
-            metavar="KEY=VALUE",
-            multiple=True,
-            callback=_read_session_options,
-            help="An option of ONNX Runtime's session (repeatable), such as "
-            "session.intra_op.allow_spinning=1 or enable_cpu_mem_arena=0.",
+            "--threads",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="CPU threads.  [default: as many as CPU affinity and the container's quota grant]",
         ),
+    )(function)
+
+
+def session_option() -> Decorator:
+    """Adds ``--session-option``."""
+    return click.option(
+        "--session-option",
+        "session_options",
+        metavar="KEY=VALUE",
+        multiple=True,
+        callback=_read_session_options,
+        help="An option of ONNX Runtime's session (repeatable), such as "
+        "session.intra_op.allow_spinning=1 or enable_cpu_mem_arena=0.",
+    )
+
+
+def hub_options() -> tuple[Decorator, Decorator]:
+    """Adds ``--local-files-only`` and ``--revision``."""
+    return (
         click.option(
             "--local-files-only",
             is_flag=True,
             help="Never use the network: take files of the Hub from its cache.",
         ),
         click.option("--revision", help="Branch, tag or commit on the Hub."),
-        click.option(
-            "--dtype",
-            metavar="NAME",
-            help="Which file of the model, by its precision: fp32, fp16, int8, q4, ...  "
-            "[default: int8 on a CPU, fp16 on CUDA, else fp32]",
-        ),
+    )
+
+
+def dtype_option(default: str = "int8 on a CPU, fp16 on CUDA, else fp32") -> Decorator:
+    """Adds ``--dtype``, whose default the help text describes."""
+    return click.option(
+        "--dtype",
+        metavar="NAME",
+        help="Which file of the model, by its precision: fp32, fp16, int8, q4, ...  "
+        f"[default: {default}]",
+    )
+
+
+def device_option() -> Decorator:
+    """Adds ``--device``."""
+    return click.option(
+        "--device",
+        metavar="|".join(DEVICES),
+        callback=_read_device,
+        default="auto",
+        show_default=True,
+        help="Where the model runs; auto: on CUDA where it works, else on the CPU; cuda:N: on the "
+        "GPU of number N, from 0.",
+    )
+
+
+def provider_options() -> tuple[Decorator, ...]:
+    """Adds ``--allow-cpu-nodes``, ``--provider-option`` and ``--provider``."""
+    return (
         click.option(
             "--allow-cpu-nodes",
             is_flag=True,
@@ -64,27 +111,15 @@ def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
             help="An execution provider of ONNX Runtime in place of --device, such as openvino "
             "(repeatable, the most wanted first).",
         ),
-        click.option(
-            "--device",
-            metavar="|".join(DEVICES),
-            callback=_read_device,
-            default="auto",
-            show_default=True,
-            help="Where the model runs; auto: on CUDA where it works, else on the CPU; cuda:N: on "
-            "the GPU of number N, from 0.",
-        ),
-        click.option(
-            "--threads",
-            type=click.IntRange(min=1),
-            metavar="N",
-            help="CPU threads.  [default: as many as CPU affinity and the container's quota grant]",
-        ),
-    ):
-        function = decorate(function)
-    return function
+    )
 
 
-def top_k_option(default: int, of: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def combined(*decorators: Decorator) -> Decorator:
+    """Joins decorators; the help text shows the last one first."""
+    return lambda function: functools.reduce(lambda f, decorate: decorate(f), decorators, function)
+
+
+def top_k_option(default: int, of: str) -> Decorator:
     """Adds ``--top-k``: how many labels to print.
 
     Args:

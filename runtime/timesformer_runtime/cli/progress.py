@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from timesformer_runtime.cli.output import echo, safe_to_print, say
+from timesformer_runtime.errors import printable
 
 
 class ProgressBar:
@@ -45,14 +46,13 @@ class ProgressBar:
         if not self._progress.disable:
             self._progress.stop()
 
-    def advance_to(self, done: float, total: float | None) -> None:
-        """Moves the bar to ``done`` of ``total`` units."""
+    def advance_to(self, done: float, total: float | None, doing: str = "") -> None:
+        """Moves the bar to ``done`` of ``total`` units, and says what the command is doing."""
         task = self._progress.tasks[0]
         of = "" if total is None else f" of {total:.0f}"
         speed = f", {task.speed:.2f} a second" if task.speed else ""
-        self._progress.update(
-            self._task, completed=done, total=total, facts=f"{done:.0f}{of} {self._unit}{speed}"
-        )
+        facts = f"{done:.0f}{of} {self._unit}{speed}{f': {printable(doing)}' if doing else ''}"
+        self._progress.update(self._task, completed=done, total=total, facts=facts)
 
     def echo(self, line: str) -> None:
         """Prints a line on stdout, above the bar where both share a terminal."""

@@ -1,4 +1,4 @@
-"""The table that ``timesformer classify`` prints: aligned columns, one video after the other."""
+"""Tables of aligned columns: one that grows, for ``timesformer classify``, and whole ones."""
 
 from __future__ import annotations
 
@@ -67,6 +67,23 @@ class PredictionTable:
         line.append(f"{_GAP}{seconds:>7}", style="dim" if style != "bold" else style)
         line.rstrip()
         self._console.print(line)
+
+
+def aligned(rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
+    """Lays out a table whose rows are all known; returns its lines.
+
+    Args:
+        rows: The cells of each row, as many in each.
+        left: How many columns stand at the left of their width; the others stand at the right.
+    """
+    widths = [_width(column) for column in zip(*rows, strict=True)]
+    return [
+        _GAP.join(
+            _pad(cell, width) if column < left else " " * (width - cell_len(cell)) + cell
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
 
 
 def _width(texts: Sequence[str]) -> int:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from timesformer_runtime.model.control_groups import control_groups, read
 from timesformer_runtime.model.device import load_onnxruntime, quiet_options
 
 # The names in /proc/cpuinfo of the integer dot products that make int8 models fast.
 _INT8_FEATURES = ("avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm")
 _OTHER_FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimdhp", "bf16", "sve")
-_V1_MOUNTS = ("cpu", "cpu,cpuacct", "cpuacct,cpu")
 
 # An ONNX model, y = MatMulInteger(a, b) for a uint8 [2, 16] and b int8 [16, 16].
 _PRODUCT = bytes.fromhex(
@@ -40,7 +40,7 @@ def granted_threads(root: Path = Path("/")) -> int:
 
 def cpu_quota(root: Path = Path("/")) -> float | None:
     """The smallest CPU quota of this process's control groups, in CPUs; None without a quota."""
-    limits = [limit for directory in _control_groups(root) for limit in _limits(directory)]
+    limits = [limit for directory in control_groups("cpu", root) for limit in _limits(directory)]
     return min(limits, default=None)
 
 
@@ -81,30 +81,12 @@ def _affinity() -> int:
     return os.cpu_count() or 1
 
 
-def _control_groups(root: Path) -> Iterator[Path]:
-    """Gives directories that may limit the CPU: this process's groups and all above them."""
-    mount = root / "sys" / "fs" / "cgroup"
-    for line in _read(root / "proc" / "self" / "cgroup").splitlines():
-        number, _, rest = line.partition(":")
-        controllers, _, group = rest.partition(":")
-        if number == "0":
-            bases = [mount, mount / "unified"]
-        elif "cpu" in controllers.split(","):
-            bases = [mount / name for name in _V1_MOUNTS]
-        else:
-            continue
-        relative = Path(group.lstrip("/"))
-        # A container may see its own group as the mount's root, whatever its path says.
-        for base in bases:
-            yield from (base / part for part in (relative, *relative.parents))
-
-
 def _limits(directory: Path) -> Iterator[float]:
     """Reads the quota of one group in CPUs, from version 2's file and from version 1's."""
-    quota, _, period = _read(directory / "cpu.max").strip().partition(" ")
+    quota, _, period = read(directory / "cpu.max").strip().partition(" ")
     yield from _ratio(quota, period)
-    quota = _read(directory / "cpu.cfs_quota_us").strip()
-    yield from _ratio(quota, _read(directory / "cpu.cfs_period_us").strip())
+    quota = read(directory / "cpu.cfs_quota_us").strip()
+    yield from _ratio(quota, read(directory / "cpu.cfs_period_us").strip())
 
 
 def _ratio(quota: str, period: str) -> Iterator[float]:
@@ -114,15 +96,8 @@ def _ratio(quota: str, period: str) -> Iterator[float]:
 
 
 def _cpu_flags(root: Path) -> frozenset[str] | None:
-    for line in _read(root / "proc" / "cpuinfo").splitlines():
+    for line in read(root / "proc" / "cpuinfo").splitlines():
         key, _, value = line.partition(":")
         if key.strip() in {"flags", "Features"}:  # x86, ARM
             return frozenset(value.split())
     return None
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""  # not Linux, or a file that is hidden from this process

@@ -48,6 +48,28 @@ def count_nodes(reader: MessageReader) -> float:
     return sum(_size(calls, sizes) for calls in graphs)
 
 
+def count_operators(reader: MessageReader) -> Mapping[tuple[str, str], int]:
+    """Counts the nodes of each operator, in all graphs and in the bodies of all functions.
+
+    Returns:
+        The numbers of nodes, by domain (empty for ONNX's own) and name.
+
+    Raises:
+        ValueError, IndexError: The file is not a model.
+    """
+    counts: collections.Counter[tuple[str, str]] = collections.Counter()
+    for number, nodes in ((_MODEL_GRAPH, _GRAPH_NODE), (_MODEL_FUNCTION, _FUNCTION_NODE)):
+        for body in reader.messages(None, number):
+            for (domain, name, _overload), count in _calls(reader, body, nodes).items():
+                counts[text(domain), text(name)] += count
+    return counts
+
+
+def text(contents: bytes) -> str:
+    """Decodes a text of a file; bytes that are not UTF-8 become surrogates."""
+    return contents.decode(errors="surrogateescape")
+
+
 def _name(reader: MessageReader, message: Field, *numbers: int) -> _Name:
     texts = dict.fromkeys(numbers, b"")
     for field in reader.fields(message):

@@ -82,6 +82,11 @@ class FileVersion(NamedTuple):
         contents = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
         return cls(path.absolute(), contents, status.st_ctime_ns)
 
+    @property
+    def size(self) -> int:
+        """The size of the file, in bytes."""
+        return self.contents[2]
+
     def read(self, take: Callable[[bytes], object]) -> None:
         """Reads the contents, and hands each chunk to ``take``.
 

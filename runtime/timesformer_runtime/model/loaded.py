@@ -10,7 +10,7 @@ import dataclasses
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -114,15 +114,30 @@ class Golden:
             ) from error
 
 
-@dataclasses.dataclass(frozen=True)
-class LoadedModel:
-    """A loaded model and everything that is known about it.
+class Graph(Protocol):
+    """The facts about a graph that a session and ``GraphFacts`` both have."""
+
+    @property
+    def inputs(self) -> tuple[TensorInfo, ...]:
+        """The inputs of the graph."""
+
+    @property
+    def outputs(self) -> tuple[TensorInfo, ...]:
+        """The outputs of the graph."""
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The file's ``metadata_props``."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelDescription:
+    """Everything that this package knows about a model before it runs.
 
     Attributes:
         name: The model as it was asked for.
         graph: The ``.onnx`` file, or its contents.
-        dtype: The variant that was loaded, such as ``int8``; None where it is unknown.
-        session: The loaded graph.
+        dtype: The variant, such as ``int8``; None where it is unknown.
         input: The input of the graph.
         preprocessing: Turns frames into the input; None where the graph does the preprocessing.
         outputs: Maps the names used here, ``logits``, ``features``, ..., to the names in the
@@ -138,7 +153,6 @@ class LoadedModel:
     name: str
     graph: Path | bytes
     dtype: str | None
-    session: Session
     input: GraphInput
     preprocessing: Preprocessing | None
     outputs: Mapping[str, str]
@@ -147,6 +161,17 @@ class LoadedModel:
     golden: Golden | None
     metadata: Mapping[str, str]
     notes: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LoadedModel(ModelDescription):
+    """A loaded model and everything that is known about it.
+
+    Attributes:
+        session: The loaded graph.
+    """
+
+    session: Session
 
 
 def load_model(
@@ -174,18 +199,28 @@ def load_model(
     with explained_memory_errors(f"loading {files.name}; {LESS_MEMORY}"):
         session = Session(files.graph, device, settings)
         try:
-            return _describe(files, session)
+            stated = vars(describe(files, session))
+            notes = (*stated.pop("notes"), *_note_on_cpu_nodes(session))
+            return LoadedModel(**stated, notes=notes, session=session)
         except InvalidModelError as error:
             graph = files.graph if isinstance(files.graph, Path) else files.name
             raise InvalidModelError(f"{graph}: {error}") from error
 
 
-def _describe(files: ModelFiles, session: Session) -> LoadedModel:
-    """Reads and checks what the metadata and files of a model state about the graph."""
-    metadata = _own_metadata(session.metadata)
+def describe(files: ModelFiles, graph: Graph) -> ModelDescription:
+    """Reads and checks what the metadata and files of a model state about the graph.
+
+    Args:
+        files: The files of the model.
+        graph: A session, or what its file states.
+
+    Raises:
+        InvalidModelError: The model is not a video model, or its files contradict each other.
+    """
+    metadata = _own_metadata(graph.metadata)
     config = _json_entry(metadata, "config") or files.config or {}
     _check_sampling(metadata)
-    tensor = _only_input(session)
+    tensor = _only_input(graph)
     graph_input = _read_input(tensor, config)
     preprocessing: Preprocessing | None = None
     notes: tuple[str, ...] = ()
@@ -193,24 +228,23 @@ def _describe(files: ModelFiles, session: Session) -> LoadedModel:
         preprocessing, notes = _read_preprocessing(metadata, files)
         _check_preprocessing(preprocessing, tensor, config)
         preprocessing.check_clip(graph_input.num_frames)
-    outputs = _read_outputs(session)
+    outputs = _read_outputs(graph)
     entry = _json_entry(metadata, "golden")
     golden = None if entry is None else Golden.from_dict(entry)
     if golden is not None and golden.output not in outputs:
         raise InvalidModelError(f"its golden check is of {golden.output}, which it does not give")
-    return LoadedModel(
+    return ModelDescription(
         name=files.name,
         graph=files.graph,
         dtype=_read_dtype(metadata) or files.dtype,
-        session=session,
         input=graph_input,
         preprocessing=preprocessing,
         outputs=outputs,
-        labels=_read_labels(config, session, outputs),
+        labels=_read_labels(config, graph, outputs),
         problem_type=_read_problem_type(config),
         golden=golden,
         metadata=metadata,
-        notes=notes + _note_on_cpu_nodes(session),
+        notes=notes,
     )
 
 
@@ -261,17 +295,17 @@ def _read_dtype(metadata: Mapping[str, str]) -> str | None:
     return dtype
 
 
-def _only_input(session: Session) -> TensorInfo:
+def _only_input(graph: Graph) -> TensorInfo:
     """Checks that the graph has one input, of 5 dimensions; returns the input."""
-    if len(session.inputs) != 1 or len(session.inputs[0].shape) != 5:
+    if len(graph.inputs) != 1 or len(graph.inputs[0].shape) != 5:
         found = "; ".join(
-            f"{named(node.name)} {quoted(list(node.shape))}" for node in session.inputs[:10]
+            f"{named(node.name)} {quoted(list(node.shape))}" for node in graph.inputs[:10]
         )
         raise InvalidModelError(
             f"its inputs are {found or 'none'}; a video model has one, with 5 dimensions "
             "[batch, frames, channels, height, width]"
         )
-    tensor = session.inputs[0]
+    tensor = graph.inputs[0]
     if tensor.shape[0] != 1 and isinstance(tensor.shape[0], int):
         raise InvalidModelError(
             f"its batch size is fixed at {tensor.shape[0]}; clips run one by one: export it with "
@@ -364,22 +398,22 @@ def _check_preprocessing(
             )
 
 
-def _read_outputs(session: Session) -> Mapping[str, str]:
+def _read_outputs(graph: Graph) -> Mapping[str, str]:
     """Maps the names of outputs that this package uses to their names in the graph."""
-    outputs = {node.name: node.name for node in session.outputs if node.type in _NUMBER_TYPES}
-    others = [node for node in session.outputs if node.name not in outputs]
+    outputs = {node.name: node.name for node in graph.outputs if node.type in _NUMBER_TYPES}
+    others = [node for node in graph.outputs if node.name not in outputs]
     if not outputs or any(node.name in _MAIN_OUTPUTS for node in others):
         found = "; ".join(f"{named(node.name)}, a {named(node.type)}" for node in others[:2])
         raise InvalidModelError(
             f"its outputs are {found or 'none'}; a video model gives tensors of numbers: export "
             "it with timesformer-export"
         )
-    if len(session.outputs) == 1 and len(session.outputs[0].shape) == 2:
-        name = session.outputs[0].name
+    if len(graph.outputs) == 1 and len(graph.outputs[0].shape) == 2:
+        name = graph.outputs[0].name
         if name not in _MAIN_OUTPUTS:
             outputs = {"logits": name}  # other exporters name the only output as they like
     for answer in _MAIN_OUTPUTS:
-        length = _length(session, outputs[answer]) if answer in outputs else None
+        length = _length(graph, outputs[answer]) if answer in outputs else None
         if length is not None and not 1 <= length <= MOST_CLASSES:
             raise InvalidModelError(
                 f"its {answer} have {length} values; it must be 1 to {MOST_CLASSES}"
@@ -387,18 +421,18 @@ def _read_outputs(session: Session) -> Mapping[str, str]:
     return outputs
 
 
-def _length(session: Session, output: str) -> int | None:
+def _length(graph: Graph, output: str) -> int | None:
     """Gives the last dimension of an output; None where the graph leaves it open."""
-    shape = next(node.shape for node in session.outputs if node.name == output)
+    shape = next(node.shape for node in graph.outputs if node.name == output)
     return shape[-1] if shape and isinstance(shape[-1], int) else None
 
 
 def _read_labels(
-    config: Mapping[str, Any], session: Session, outputs: Mapping[str, str]
+    config: Mapping[str, Any], graph: Graph, outputs: Mapping[str, str]
 ) -> tuple[str, ...] | None:
     if "logits" not in outputs:
         return None
-    classes = _length(session, outputs["logits"])
+    classes = _length(graph, outputs["logits"])
     labels = class_names(config)
     if labels is None:
         return None if classes is None else tuple(f"LABEL_{i}" for i in range(classes))

@@ -147,6 +147,36 @@ def find_model(
     )
 
 
+def list_dtypes(
+    model: str | Path, *, revision: str | None = None, local_files_only: bool = False
+) -> tuple[str, ...]:
+    """Lists the variants of a model that ``find_model`` would find; downloads none of them.
+
+    Args:
+        model: As for ``find_model``.
+        revision: As for ``find_model``.
+        local_files_only: As for ``find_model``.
+
+    Returns:
+        The dtypes; nothing for one ``.onnx`` file, and for a folder without files of these names.
+
+    Raises:
+        ModelNotFoundError: The model does not exist.
+        HubError: The Hub cannot be reached or refuses access.
+        MissingDependencyError: The model is on the Hub and ``huggingface_hub`` is not installed.
+    """
+    path = Path(model)
+    if _exists(path):
+        return tuple(_variants(_names_in(path, str(model)), "cpu")) if path.is_dir() else ()
+    if not hub.looks_like_hub_id(str(model)):
+        return ()
+    is_path = revision is None and path.parent.is_dir()
+    names = hub.list_files(
+        str(model), revision=revision, local_files_only=local_files_only or is_path
+    )
+    return tuple(_variants(names, "cpu"))
+
+
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
@@ -177,8 +207,16 @@ def _one_file(path: Path, name: str, dtype: str | None) -> ModelFiles:
 
 def _in_folder(folder: Path, name: str, device: str, dtype: str | None) -> ModelFiles:
     """Chooses the graph in a folder, and finds the files beside the graph."""
+    names = _names_in(folder, name)
+    graph, found = _choose_graph(names, name, device, dtype)
+    folders = ((folder / graph).parent, folder)
+    return ModelFiles(name, folder / graph, found, *_beside(folders))
+
+
+def _names_in(folder: Path, name: str) -> list[str]:
+    """Lists the files in a folder that may be graphs, as paths with forward slashes."""
     try:
-        names = [
+        return [
             path.relative_to(folder).as_posix()
             for part in _GRAPH_FOLDERS
             if (folder / part).is_dir()
@@ -187,9 +225,6 @@ def _in_folder(folder: Path, name: str, device: str, dtype: str | None) -> Model
         ]
     except OSError as error:
         raise ModelNotFoundError(f"{name}: cannot be read ({error.strerror})") from error
-    graph, found = _choose_graph(names, name, device, dtype)
-    folders = ((folder / graph).parent, folder)
-    return ModelFiles(name, folder / graph, found, *_beside(folders))
 
 
 def _in_cache(name: str, device: str, dtype: str | None) -> ModelFiles:
@@ -236,15 +271,7 @@ def _choose_graph(
     names: Sequence[str], model: str, device: str, dtype: str | None
 ) -> tuple[str, str | None]:
     """Chooses the graph among a model's files; returns its path in the model and its dtype."""
-    variants = {
-        known: path
-        for known, file in DTYPES.items()
-        for path in [_in_graph_folders(names, file)]
-        if path is not None
-    }
-    seven_bits = _in_graph_folders(names, INT8_OF_7_BITS)
-    if seven_bits is not None and ("int8" not in variants or _wants_7_bits(device)):
-        variants["int8"] = seven_bits
+    variants = _variants(names, device)
     if dtype is not None:
         if dtype in variants:
             return variants[dtype], dtype
@@ -262,6 +289,20 @@ def _choose_graph(
     if len(graphs) != 1:
         raise ModelNotFoundError(f"{model}: no onnx/model.onnx; {_what_it_has(names, model)}")
     return graphs[0], None
+
+
+def _variants(names: Sequence[str], device: str) -> dict[str, str]:
+    """Finds the variants among a model's files: their paths in the model, by dtype."""
+    variants = {
+        dtype: path
+        for dtype, file in DTYPES.items()
+        for path in [_in_graph_folders(names, file)]
+        if path is not None
+    }
+    seven_bits = _in_graph_folders(names, INT8_OF_7_BITS)
+    if seven_bits is not None and ("int8" not in variants or _wants_7_bits(device)):
+        variants["int8"] = seven_bits
+    return variants
 
 
 def _wants_7_bits(device: str) -> bool:

@@ -20,11 +20,11 @@ from timesformer_exporter.graph import flash_attention, quantize
 from timesformer_exporter.graph.integer_products import IntegerProducts
 from timesformer_exporter.model.config import TimesformerConfig
 from timesformer_exporter.options import ExportOptions, Variant
-from timesformer_exporter.proof.gate import THRESHOLDS, Threshold, VariantFidelity
 from timesformer_exporter.summary import failure
 from timesformer_runtime import VideoClassifier
 from timesformer_runtime.input.preprocess import Preprocessing
 from timesformer_runtime.model import cpu
+from timesformer_runtime.model.gate import THRESHOLDS, Threshold, VariantFidelity
 
 from tests.tiny_models import tiny_config, write_checkpoint
 

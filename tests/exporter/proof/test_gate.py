@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from timesformer_exporter.proof.checks import Proof
 from timesformer_exporter.proof.fidelity import Comparison, Fidelity
-from timesformer_exporter.proof.gate import THRESHOLDS, Threshold, VariantFidelity, measure
+from timesformer_runtime.model.gate import THRESHOLDS, Threshold, VariantFidelity, measure
 
 RANDOM = np.random.default_rng(0)
 LOGITS = RANDOM.normal(size=(16, 7))

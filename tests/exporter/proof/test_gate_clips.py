@@ -18,7 +18,6 @@ from timesformer_exporter.export import export
 from timesformer_exporter.graph.trace import GraphOutputs, TracedModel
 from timesformer_exporter.options import Dtype, ExportOptions, Variant
 from timesformer_exporter.proof.checks import check_variant
-from timesformer_exporter.proof.gate import VariantFidelity
 from timesformer_exporter.proof.gate_clips import (
     GateClip,
     GateReference,
@@ -26,6 +25,7 @@ from timesformer_exporter.proof.gate_clips import (
     gate_reference,
 )
 from timesformer_runtime.input.preprocess import Preprocessing
+from timesformer_runtime.model.gate import VariantFidelity
 
 from models.shot_transitions.checkpoint import load_model, preprocessing
 from tests.tiny_models import random_model, tiny_config

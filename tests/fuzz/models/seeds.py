@@ -18,8 +18,8 @@ from safetensors.torch import save_file
 from timesformer_exporter.export import export
 from timesformer_exporter.model.config import TimesformerConfig
 from timesformer_exporter.options import Dtype, ExportOptions
-from timesformer_exporter.proof.gate import THRESHOLDS, Threshold
 from timesformer_runtime.input.preprocess import Preprocessing
+from timesformer_runtime.model.gate import THRESHOLDS, Threshold
 from timesformer_runtime.model.golden import GENERATOR
 
 from tests import checkpoint_samples, tiny_models

@@ -497,7 +497,16 @@ def test_doctor(folder: Path) -> None:
 
 def test_help_and_version(folder: Path) -> None:
     assert timesformer(folder, "--version").stdout.startswith("timesformer-onnx ")
-    for command in ("classify", "timeline", "batch", "stream", "verify", "doctor"):
+    for command in (
+        "classify",
+        "timeline",
+        "batch",
+        "stream",
+        "verify",
+        "inspect",
+        "bench",
+        "doctor",
+    ):
         text = timesformer(folder, command, "--help").stdout
         assert text.startswith(f"Usage: timesformer {command}")
     assert "MODEL VIDEO..." in timesformer(folder, "classify", "-h").stdout
@@ -568,6 +577,8 @@ COMMANDS = [
     ["classify", "shots", "a.mp4"],
     ["timeline", "shots", "a.mp4", "--csv"],
     ["stream", "shots", "a.mp4", "--json"],
+    ["inspect", "shots"],
+    ["bench", "shots", "--seconds", "0", "--threads", "1"],
 ]
 
 

@@ -715,4 +715,4 @@ def test_products_that_are_not_of_8_bits_are_announced(
     said = capsys.readouterr().err
     assert ": int8 with weights of 7 bits" in said
     assert "in 16-bit products" not in said
-    assert ("--int8-target avx2" in diagnose().facts["int8"]) == saturates
+    assert ("--int8-target avx2" in diagnose().facts["int8"].text) == saturates

@@ -9,9 +9,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from timesformer_runtime.json_object import json_fields
 from timesformer_runtime.model.agreement import Agreement, Array
-
-from timesformer_exporter.proof.fidelity import json_fields
 
 
 @dataclasses.dataclass(frozen=True)

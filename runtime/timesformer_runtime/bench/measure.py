@@ -1,0 +1,327 @@
+"""Measures variants in turn, each in a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import itertools
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from timesformer_runtime.child_process import ChildProcess
+from timesformer_runtime.errors import InvalidOptionError, TimesformerError
+from timesformer_runtime.model.agreement import incomparable
+from timesformer_runtime.model.gate import VariantFidelity
+from timesformer_runtime.model.gate import measure as compare
+from timesformer_runtime.model.graph_file import source_of_file
+from timesformer_runtime.model.locate import ModelFiles
+from timesformer_runtime.model.memory import machine_memory
+
+LEAST_ROUNDS, MOST_ROUNDS = 5, 15
+MOST_SECONDS = 24 * 3600.0
+_CHILD = "timesformer_runtime.bench.child:serve"
+_BURST = 0.1  # seconds; a run that takes less is repeated
+_LONGEST_ANSWER = 1800.0  # seconds; loading alone may take 600
+_LIKE = {"uint8": "int8", "q8": "int8", "q4f16": "q4", "bnb4": "q4"}  # whose limits a dtype takes
+
+# A process with a model takes about twice the model's files, and this for Python and its libraries.
+_MEMORY_OF_PYTHON = 200_000_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """A variant to measure.
+
+    Attributes:
+        dtype: Its precision, or the name of its file where that is not known.
+        graph: The ``.onnx`` file.
+        files: The file, and those that hold its weights.
+        size: The bytes of all of these files.
+    """
+
+    dtype: str
+    graph: Path
+    files: tuple[Path, ...]
+    size: int
+
+    @classmethod
+    def of(cls, files: ModelFiles) -> Self:
+        """Finds all files of a variant, and their size.
+
+        Raises:
+            InvalidModelError: The graph is damaged, or names files outside of its folder.
+        """
+        graph = Path(os.fsdecode(files.graph))
+        versions = source_of_file(graph, str(graph), maps=False).files
+        size = sum(version.size for version in versions)
+        return cls(files.dtype or graph.name, graph, tuple(file.path for file in versions), size)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The things to measure, and how.
+
+    Attributes:
+        variants: The variants.
+        threads: The numbers of threads for one clip.
+        cores: How many threads may run at once in all.
+        seconds: How long the measurement may take, about.
+        device: ``cpu`` or ``cuda``.
+        session_options: Options of ONNX Runtime's sessions.
+
+    Raises:
+        InvalidOptionError: The time is not a number in its range.
+    """
+
+    variants: Sequence[Variant]
+    threads: Sequence[int]
+    cores: int
+    seconds: float
+    device: str = "cpu"
+    session_options: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seconds <= MOST_SECONDS:
+            raise InvalidOptionError(
+                f"seconds is {self.seconds}; it must be a number from 0 to {MOST_SECONDS:g}"
+            )
+
+    def cases(self) -> list[Case]:
+        """Every variant with every number of threads."""
+        return [Case(variant, threads) for variant in self.variants for threads in self.threads]
+
+    def runs_at_once(self, case: Case) -> int:
+        """How many clips keep all cores busy."""
+        return max(1, self.cores // case.threads) if self.device == "cpu" else 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A variant with a number of threads for one clip."""
+
+    variant: Variant
+    threads: int
+
+    def __str__(self) -> str:
+        return f"{self.variant.dtype}, {counted(self.threads, 'thread')}"
+
+
+@dataclasses.dataclass
+class Measured:
+    """The measurements of one variant with one number of threads.
+
+    Attributes:
+        dtype: The variant.
+        threads: CPU threads for one clip.
+        runs_at_once: How many clips ran at once for ``clips_a_second``.
+        load: Seconds that loading took.
+        memory: The most memory that the process held with one clip at a time, in bytes; None where
+            the system does not tell.
+        wide_products: True if an int8 file is computed in 16 bits here.
+        latencies: Seconds of each run, for each round.
+        rates: Clips a second on all cores, for each round.
+        agreement: How the variant compares with fp32; None for fp32 itself, and where fp32 was not
+            measured.
+        incomparable: The reason why the output cannot be compared with fp32's; None where it can.
+        values: The output for each clip.
+        output: The name of the output.
+    """
+
+    dtype: str
+    threads: int
+    runs_at_once: int
+    load: float
+    memory: int | None
+    wide_products: bool
+    output: str
+    latencies: list[list[float]] = dataclasses.field(default_factory=list)
+    rates: list[float] = dataclasses.field(default_factory=list)
+    values: list[list[float]] = dataclasses.field(default_factory=list)
+    agreement: VariantFidelity | None = None
+    incomparable: str | None = None
+
+    @property
+    def fastest(self) -> list[float]:
+        """The seconds of the fastest run of each round: other programs only add time to a run."""
+        return [min(times) for times in self.latencies]
+
+    @property
+    def median(self) -> float:
+        """The median seconds of all runs."""
+        return statistics.median(itertools.chain(*self.latencies))
+
+    @property
+    def p95(self) -> float:
+        """The seconds within which 95 % of all runs were done."""
+        return float(np.percentile([*itertools.chain(*self.latencies)], 95))
+
+    @property
+    def clips_a_second(self) -> float:
+        """The median over the rounds of the clips that all cores do in a second."""
+        return statistics.median(self.rates)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The measurements for JSON: times in seconds, memory in bytes."""
+        return {
+            "dtype": self.dtype,
+            "threads": self.threads,
+            "median": self.median,
+            "p95": self.p95,
+            "runs": sum(map(len, self.latencies)),
+            "rounds": len(self.latencies),
+            "clips_a_second": self.clips_a_second,
+            "clips_at_once": self.runs_at_once,
+            "load": self.load,
+            "memory": self.memory,
+            "wide_products": self.wide_products,
+            "agreement": None if self.agreement is None else self.agreement.to_dict(),
+            "incomparable": self.incomparable,
+        }
+
+    def add(self, answer: Mapping[str, Any]) -> None:
+        """Adds the answer of the process in one round."""
+        self.latencies.append(answer["seconds"])
+        rate = answer["clips_a_second"]
+        self.rates.append(1 / statistics.median(answer["seconds"]) if rate is None else rate)
+        self.values.append(answer["values"])
+        if self.runs_at_once == 1 or len(self.latencies) == 1:
+            self.memory = answer["memory"]  # later several clips at once have counted
+
+
+@dataclasses.dataclass(frozen=True)
+class Failure:
+    """A case that could not be measured, and the reason."""
+
+    case: Case
+    reason: str
+
+
+Progress = Callable[[str, int, int | None], None]
+
+
+def measure(plan: Plan, progress: Progress) -> tuple[list[Measured], list[Failure]]:
+    """Measures all cases of a plan.
+
+    All processes are there at once, and take turns: what slows the machine down for a while slows
+    all of them. Where the memory does not suffice for that, one case is measured after the other.
+
+    Args:
+        plan: The cases, and how to measure them.
+        progress: Called before each step with its description, the number of steps that are done,
+            and the number of all steps, or None while that is not known.
+
+    Returns:
+        The measurements, in the order of the plan, and the cases that failed.
+    """
+    measured: list[Measured] = []
+    failures: list[Failure] = []
+    groups = _groups(plan.cases())
+    for group in groups:
+        done, failed = _measure_together(plan, group, plan.seconds / len(groups), progress)
+        measured += done
+        failures += failed
+    _compare_with_fp32(measured)
+    return measured, failures
+
+
+def _groups(cases: Sequence[Case]) -> list[list[Case]]:
+    """Divides the cases into groups whose processes fit into memory together."""
+    needs = [2 * case.variant.size + _MEMORY_OF_PYTHON for case in cases]
+    usable = machine_memory().usable
+    if usable is None or sum(needs) <= usable:
+        return [list(cases)]
+    return [[case] for case in cases]
+
+
+def _measure_together(
+    plan: Plan, cases: Sequence[Case], seconds: float, progress: Progress
+) -> tuple[list[Measured], list[Failure]]:
+    """Measures cases whose processes are there at once, in about so many seconds."""
+    start = time.perf_counter()
+    steps = itertools.count()
+    children: dict[Case, ChildProcess] = {}
+    measured: dict[Case, Measured] = {}
+    failures: list[Failure] = []
+
+    def step(verb: str, case: Case, total: int | None, action: Callable[[], None]) -> None:
+        progress(f"{verb} {case}", next(steps), total)
+        try:
+            action()
+        except TimesformerError as error:  # the other cases go on
+            children.pop(case, None)
+            measured.pop(case, None)
+            failures.append(Failure(case, str(error)))
+
+    with contextlib.ExitStack() as stack:
+
+        def load(case: Case) -> None:
+            child = stack.enter_context(ChildProcess(_CHILD))
+            answer = child.ask(_loading(plan, case), _LONGEST_ANSWER)
+            runs = plan.runs_at_once(case)
+            measured[case] = Measured(case.variant.dtype, case.threads, runs, **answer)
+            children[case] = child
+
+        def run(case: Case, clip: int) -> None:
+            question = {"clip": clip, "seconds": _BURST, "runs": plan.runs_at_once(case)}
+            measured[case].add(children[case].ask(question, _LONGEST_ANSWER))
+
+        for case in cases:
+            step("loading", case, None, functools.partial(load, case))
+        begin = time.perf_counter()
+        total = None
+        for number in range(MOST_ROUNDS):
+            # Each other round goes the other way, so that no case is always after the same one.
+            for case in list(children)[:: 1 if number % 2 == 0 else -1]:
+                step("running", case, total, functools.partial(run, case, number))
+            now = time.perf_counter()
+            rounds = _rounds(number + 1, now - begin, seconds - (now - start))
+            if number + 1 >= rounds:
+                break
+            total = len(cases) + rounds * len(children)
+    return list(measured.values()), failures
+
+
+def _rounds(done: int, seconds: float, left: float) -> int:
+    """How many rounds there shall be, if ``done`` of them took so many seconds."""
+    return min(max(done + int(left / (seconds / done)), LEAST_ROUNDS), MOST_ROUNDS)
+
+
+def _loading(plan: Plan, case: Case) -> dict[str, Any]:
+    """The first request to a process."""
+    return {
+        "graph": str(case.variant.graph),
+        "files": [str(file) for file in case.variant.files],
+        "device": plan.device,
+        "threads": case.threads,
+        "session_options": dict(plan.session_options),
+    }
+
+
+def _compare_with_fp32(measured: Sequence[Measured]) -> None:
+    """Fills in the agreement of each variant with fp32, on the clips that both have seen."""
+    reference = next((one for one in measured if one.dtype == "fp32"), None)
+    if reference is None:
+        return
+    for one in measured:
+        if one.dtype == "fp32":
+            continue
+        clips = min(len(one.values), len(reference.values))
+        expected, found = (
+            np.array(values[:clips], dtype=np.float32) for values in (reference.values, one.values)
+        )
+        one.incomparable = incomparable(expected, found)
+        if one.incomparable is None:
+            limits = _LIKE.get(one.dtype, one.dtype)
+            one.agreement = compare(limits, expected, found, logits=one.output == "logits")
+
+
+def counted(number: int, noun: str) -> str:
+    """Writes a number with its noun: ``1 thread``, ``2 threads``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
