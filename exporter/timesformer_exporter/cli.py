@@ -34,6 +34,7 @@ from timesformer_runtime.errors import TimesformerError, printable
 from timesformer_exporter.options import (
     DEFAULT_OPSET,
     OPSETS,
+    WEB_DTYPES,
     Dtype,
     ExportOptions,
     Input,
@@ -118,10 +119,8 @@ class _Command(click.Command):
 @click.option(
     "--input",
     type=click.Choice(get_args(Input)),
-    default="pixel_values",
-    show_default=True,
     help="pixel_values: float32, preprocessed. frames: uint8 RGB of any size, with resize, crop "
-    "and normalisation in the graph.",
+    "and normalisation in the graph.  [default: pixel_values; with --web frames]",
 )
 @click.option("--num-frames", type=click.IntRange(min=1), help="Frames in a clip.")
 @click.option("--image-size", type=_ImageSize(), help="Size of a frame, in pixels.")
@@ -141,9 +140,8 @@ class _Command(click.Command):
     "dtypes",
     type=click.Choice(get_args(Dtype)),
     multiple=True,
-    default=["fp32"],
-    show_default=True,
-    help="Precision of a file to write; give the option once for each file.",
+    help="Precision of a file to write; give the option once for each file.  [default: fp32; with "
+    f"--web {' and '.join(WEB_DTYPES)}]",
 )
 @click.option(
     "--calibration-videos",
@@ -175,6 +173,12 @@ class _Command(click.Command):
     show_default=True,
     help="ONNX operator set; 23 has the Attention operator, the fastest.",
 )
+@click.option(
+    "--web",
+    is_flag=True,
+    help="For JavaScript, in browsers and Node: also write web.json, with the labels, the frame "
+    "sampling, and which file is for which device.",
+)
 @click.option("--output-hidden-states", is_flag=True, help="Add the hidden states of all layers.")
 @click.option("--output-attentions", is_flag=True, help="Add the attentions of all layers.")
 @click.option(
@@ -201,7 +205,7 @@ def command(**options: Any) -> int:
     Exit codes: 0 the files agree with PyTorch; 1 they do not; 2 bad input; 141 the export is done,
     but nobody read the output to its end.
     """
-    parsed = ExportOptions(**options)
+    parsed = ExportOptions(**{**options, "dtypes": options["dtypes"] or None})
     with _progress() as progress:
         from timesformer_exporter import export  # noqa: PLC0415 (needs torch)
 

@@ -21,6 +21,8 @@ Weights = Literal["raw", "ema"]
 
 OPSETS = range(18, 24)
 DEFAULT_OPSET = OPSETS[-1]  # the first with the Attention operator, the fastest on a CPU
+# The fastest where a browser runs models: on WebAssembly int8, on a GPU (WebGPU) fp16.
+WEB_DTYPES: tuple[Dtype, ...] = ("int8", "fp16")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +37,8 @@ class ExportOptions:
         labels: A file with the labels of the classes, one a line or JSON.
         task: ``video-classification`` (logits) or ``feature-extraction`` (last_hidden_state and
             features).
-        input: ``pixel_values`` (float32, preprocessed) or ``frames`` (uint8 RGB of any size).
+        input: ``pixel_values`` (float32, preprocessed) or ``frames`` (uint8 RGB of any size). Left
+            out: ``pixel_values``; with ``web``, ``frames``.
         num_frames: Frames in a clip; None for the checkpoint's own number.
         image_size: Height and width in pixels, or one number for both; None for the
             checkpoint's own.
@@ -45,13 +48,15 @@ class ExportOptions:
         weights: The weights to take from a checkpoint that holds two sets: ``raw``, or ``ema``,
             their average over training steps; None for the set that the trainer saved as the model.
         dtypes: The precisions of the files to write: ``fp32``, ``int8``, ``fp16``, ``q4``, each at
-            most once.
+            most once. Left out: ``fp32``; with ``web``, ``WEB_DTYPES``.
         calibration_videos: Videos, and folders of videos. The export prepares int8 and q4 for them,
             and compares the variants with PyTorch on them.
         int8_target: ``vnni`` (weights of 8 bits) or ``avx2`` (weights of 7 bits, whose products do
             not overflow on any processor); None means ``vnni``.
         gate: Reject variants in reduced precision that miss their thresholds.
         opset: The ONNX operator set, 18 to 23.
+        web: Also write ``web.json``, which tells a JavaScript program what it cannot read from the
+            graph: labels, frame sampling, the golden check, and which file is for which device.
         output_hidden_states: Add the outputs ``hidden_states.{i}``.
         output_attentions: Add the outputs ``spatial_attentions.{i}`` and
             ``temporal_attentions.{i}`` (divided), ``spatial_attentions.{i}`` (space-only) or
@@ -73,16 +78,17 @@ class ExportOptions:
     local_files_only: bool = False
     labels: Path | None = None
     task: Task = "video-classification"
-    input: Input = "pixel_values"
+    input: Input = None  # type: ignore[assignment]  # __post_init__ sets it
     num_frames: int | None = None
     image_size: int | tuple[int, int] | None = None
     attention_heads: int | None = None
     weights: Weights | None = None
-    dtypes: tuple[Dtype, ...] = ("fp32",)
+    dtypes: tuple[Dtype, ...] = None  # type: ignore[assignment]  # __post_init__ sets it
     calibration_videos: tuple[Path, ...] = ()
     int8_target: Int8Target | None = None
     gate: bool = True
     opset: int = DEFAULT_OPSET
+    web: bool = False
     output_hidden_states: bool = False
     output_attentions: bool = False
     atol: float = 1e-5
@@ -92,13 +98,7 @@ class ExportOptions:
     push_revision: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("output", "labels"):
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, Path(getattr(self, name)))
-        object.__setattr__(self, "dtypes", tuple(self.dtypes))
-        object.__setattr__(
-            self, "calibration_videos", tuple(Path(path) for path in self.calibration_videos)
-        )
+        self._fill_in()
         if not isinstance(self.model, str | Path):
             raise InvalidOptionError(
                 f"model is a {type(self.model).__name__}; give a Hub id, a folder or a checkpoint "
@@ -110,6 +110,11 @@ class ExportOptions:
         _check_choice("input", self.input, get_args(Input))
         if self.weights is not None:
             _check_choice("weights", self.weights, get_args(Weights))
+        if self.web and self.input != "frames":
+            raise InvalidOptionError(
+                f"`web` needs `input=frames`, not `input={self.input}`: preprocessing is in the "
+                "graph there; leave `input` out"
+            )
         self._check_dtypes()
         if self.opset not in OPSETS:
             raise InvalidOptionError(
@@ -118,6 +123,20 @@ class ExportOptions:
         if not 0 <= self.atol < float("inf"):
             raise InvalidOptionError(f"atol is {self.atol}; it must be a number of at least 0")
         self._check_push()
+
+    def _fill_in(self) -> None:
+        """Sets the fields that were left out, and gives the others their types."""
+        for name in ("output", "labels"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, Path(getattr(self, name)))
+        if self.input is None:
+            object.__setattr__(self, "input", "frames" if self.web else "pixel_values")
+        if self.dtypes is None:
+            object.__setattr__(self, "dtypes", WEB_DTYPES if self.web else ("fp32",))
+        object.__setattr__(self, "dtypes", tuple(self.dtypes))
+        object.__setattr__(
+            self, "calibration_videos", tuple(Path(path) for path in self.calibration_videos)
+        )
 
     def _check_dtypes(self) -> None:
         for dtype in self.dtypes:
