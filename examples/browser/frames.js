@@ -17,7 +17,7 @@ export class VideoError extends Error {}
 export async function openVideo(file) {
   const input = new Input({ source: new BlobSource(file), formats: ALL_FORMATS });
   const track = await attempt(() => input.getPrimaryVideoTrack(), "the file is not a video");
-  if (!track) throw new VideoError("the file has no video; drop one of MP4, WebM, MKV, MOV or TS");
+  if (!track) throw new VideoError("the file has no video, or is not whole; give MP4, WebM, MKV, MOV or TS");
   if (!(await track.canDecode())) {
     throw new VideoError(
       `this browser does not decode ${(await track.getCodec()) ?? "this codec"}; convert the ` +
