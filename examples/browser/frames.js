@@ -66,7 +66,8 @@ async function attempt(action, problem) {
   try {
     return await action();
   } catch (error) {
-    throw new VideoError(`${problem} (${String(error.message ?? error).split("\n")[0]})`);
+    const reason = String(error.message ?? error).split("\n")[0].replace(/\.$/, "");
+    throw new VideoError(`${problem} (${reason})`);
   }
 }
 

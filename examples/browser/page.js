@@ -11,7 +11,7 @@ const device = element("device");
 let worker;
 let timer;
 let waiting; // a file that was dropped while the model was being loaded
-let facts = []; // of the video: name and duration
+let current; // the video: its name and, once it is known, its duration
 let colours = new Map(); // by label
 
 const handlers = {
@@ -30,7 +30,7 @@ const handlers = {
     element("facts").textContent = `${clock(duration)} long`;
     element("labels").replaceChildren(...predictions.map(prediction));
     element("result").hidden = false;
-    facts = { duration };
+    current.duration = duration;
   },
   thumbnail({ bitmap, seconds }) {
     const canvas = document.createElement("canvas");
@@ -42,15 +42,11 @@ const handlers = {
   },
   window({ start, end, predictions }) {
     element("timeline").hidden = false;
-    element("length").textContent = clock(facts.duration);
+    element("length").textContent = clock(current.duration);
     addWindow(start, end, predictions[0]);
   },
-  done() {
-    show("done");
-  },
-  error({ message }) {
-    fail(message);
-  },
+  done: () => show("done"),
+  error: ({ message }) => fail(message),
 };
 
 /** Starts a worker, which loads the model. */
@@ -61,7 +57,7 @@ function start() {
     watch();
     handlers[type](values);
   };
-  worker.onerror = (event) => fail(`the page's program failed: ${event.message ?? "not loaded"}`);
+  worker.onerror = (event) => fail(`a part of the page did not run: ${event.message ?? "not loaded"}`);
   element("model").textContent = "";
   show("loading");
   handlers.progress({ text: "Loading the model" });
@@ -73,16 +69,14 @@ function start() {
 function classify(file) {
   const { state } = document.body.dataset;
   waiting = file;
-  if (state === "loading") {
-    element("name").textContent = file.name;
-    return;
-  }
+  if (state === "loading") return;
   if (state === "busy" || state === "broken") {
     start(); // ends what the worker does
     return;
   }
   waiting = undefined;
-  clear(file.name);
+  current = { name: file.name };
+  clear();
   show("busy");
   worker.postMessage({ classify: { file } });
   watch();
@@ -100,7 +94,7 @@ function watch() {
     fail(
       state === "loading"
         ? `the model did not load within ${seconds} s; reload the page`
-        : `nothing happened for ${seconds} s: the video may be damaged; drop another one`,
+        : `nothing happened for ${seconds} s: ${current.name} may be damaged; drop another video`,
     );
   }, seconds * 1000);
 }
@@ -108,7 +102,8 @@ function watch() {
 function fail(message) {
   const isBroken = ["loading", "broken"].includes(document.body.dataset.state);
   show(isBroken ? "broken" : "error");
-  element("status-text").textContent = `${message[0].toUpperCase()}${message.slice(1)}.`;
+  const about = current && !isBroken ? `${current.name}: ` : "";
+  element("status-text").textContent = `${about}${message}`;
 }
 
 /** Shows a state: loading, ready, busy, done, error (of a video) or broken (no worker or model). */
@@ -118,8 +113,8 @@ function show(state) {
   element("status-text").textContent = "";
 }
 
-function clear(name) {
-  element("name").textContent = name;
+function clear() {
+  element("name").textContent = current.name;
   element("facts").textContent = "";
   for (const id of ["labels", "frames", "strip", "legend", "rows"]) element(id).replaceChildren();
   for (const id of ["result", "timeline"]) element(id).hidden = true;
@@ -128,9 +123,9 @@ function clear(name) {
 
 function prediction({ label, score }) {
   const item = document.createElement("li");
-  const bar = document.createElement("meter");
-  bar.value = score;
-  bar.setAttribute("aria-hidden", "true");
+  const bar = span("bar", "");
+  bar.append(span("filled", ""));
+  bar.firstChild.style.width = `${score * 100}%`;
   item.append(span("label", label), bar, span("score", percent(score)));
   return item;
 }
@@ -147,7 +142,7 @@ function addWindow(start, end, { label, score }) {
   const before = element("strip").lastElementChild;
   if (before) before.style.flexGrow = start - Number(before.dataset.start);
   cell.dataset.start = start;
-  cell.style.flexGrow = facts.duration - start;
+  cell.style.flexGrow = current.duration - start;
   element("strip").append(cell);
   if (isNew) {
     const item = document.createElement("li");
@@ -173,8 +168,8 @@ function percent(score) {
 
 function clock(seconds) {
   const tenths = Math.round(seconds * 10);
-  const minutes = Math.floor(tenths / 600);
-  return `${minutes}:${((tenths % 600) / 10).toFixed(1).padStart(4, "0")}`;
+  if (tenths < 600) return `${(tenths / 10).toFixed(1)} s`;
+  return `${Math.floor(tenths / 600)}:${((tenths % 600) / 10).toFixed(1).padStart(4, "0")}`;
 }
 
 element("file").addEventListener("change", ({ target }) => {
