@@ -8,7 +8,7 @@ import {
   VideoSampleSink,
 } from "./lib/mediabunny.mjs";
 
-const MOST_PIXELS = 1 << 23; // of a frame; eight frames of 4K take 200 MB of RGB
+const MOST_PIXELS = 4096 * 2304; // of a frame: eight frames of 4K take 200 MB as RGB
 
 /** A file that is damaged, or that this browser does not decode. */
 export class VideoError extends Error {}
@@ -76,8 +76,8 @@ async function rgbOf(sample, matrix) {
   const frame = sample.toVideoFrame();
   try {
     const { width, height } = frame.visibleRect;
-    if (width * height > MOST_PIXELS * 1.1) {
-      throw new VideoError(`the frames have ${width}x${height} pixels; convert them to 1920x1080`);
+    if (width * height > MOST_PIXELS) {
+      throw new VideoError(`the frames have ${width}x${height} pixels, more than 4096x2304; make them smaller`);
     }
     const layout = planesOf(frame.format);
     let pixels;

@@ -13,7 +13,7 @@ HEADERS = {
     "Cross-Origin-Embedder-Policy": "require-corp",
     # The browser itself refuses to send anything to another host.
     "Content-Security-Policy": "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; "
-    "worker-src 'self'; connect-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "worker-src 'self' blob:; connect-src 'self'; style-src 'self'; img-src 'self' data:; "
     "base-uri 'none'; form-action 'none'",
     "Cache-Control": "no-cache",
 }

@@ -149,6 +149,7 @@ def _other_formats(folder: Path, frames: npt.NDArray[np.uint8]) -> list[Path]:
     write = video_files.write_video
     return [
         write(folder / "vp9.webm", frames, codec="libvpx-vp9", rate=_RATE),
+        write(folder / "alpha.webm", frames, codec="libvpx-vp9", pixels="yuva420p", rate=_RATE),
         write(folder / "ten-bits.mkv", frames, pixels="yuv420p10le", rate=_RATE),
         write(folder / "full-chroma.mp4", frames, pixels="yuv444p", rate=_RATE),
     ]
