@@ -19,12 +19,15 @@ HEADERS = {
 }
 
 
+# Some systems name other types for these, with which browsers refuse to run the files.
+TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "application/wasm"}
+
+
 class Handler(http.server.SimpleHTTPRequestHandler):
-    extensions_map = {**http.server.SimpleHTTPRequestHandler.extensions_map}  # noqa: RUF012
-    extensions_map |= {".js": "text/javascript", ".mjs": "text/javascript"}
-    extensions_map |= {".wasm": "application/wasm"}
+    """Serves files, each with the headers."""
 
     def end_headers(self) -> None:
+        """Adds the headers to those of the file."""
         for name, value in HEADERS.items():
             self.send_header(name, value)
         super().end_headers()
@@ -32,6 +35,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 
 if __name__ == "__main__":
     folder, port = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 8000
+    Handler.extensions_map.update(TYPES)
     handler = functools.partial(Handler, directory=folder)
     with http.server.ThreadingHTTPServer(("127.0.0.1", port), handler) as server:
         print(f"http://localhost:{server.server_port}", flush=True)

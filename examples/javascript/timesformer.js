@@ -2,8 +2,7 @@
  * Runs an exported TimeSformer on RGB frames, in Node and in browsers.
  *
  * The model comes from `timesformer-export --web`: its graph takes uint8 frames of any size, and
- * web.json, beside the graph, holds the labels and the sampling. The module imports nothing: give
- * it onnxruntime-node or onnxruntime-web as `ort`.
+ * web.json holds labels and sampling. Give onnxruntime-node or onnxruntime-web as `ort`.
  */
 
 const FORMAT = "1";
@@ -74,11 +73,9 @@ export class VideoClassifier {
   }
 
   /**
-   * Compares this machine's output for generated frames with PyTorch's: a device or a browser that
-   * computes wrongly is found out before its first answer.
+   * Compares this machine's output for generated frames with PyTorch's.
    *
-   * @returns {Promise<number>} The cosine of the two outputs, 1 where they agree; below 0.98 the
-   *   result is wrong.
+   * @returns {Promise<number>} The cosine of the two outputs; below 0.98 the machine is wrong.
    */
   async verify() {
     const { seed, shape, values } = this.web.golden;
@@ -162,11 +159,10 @@ export function cosine(a, b) {
   return dot(a, b) / Math.sqrt(dot(a, a) * dot(b, b));
 }
 
-/** Generates the frames of the golden check, as its definition in docs/reference says. */
+/** Generates the frames of the golden check, as docs/reference/file-formats.md defines them. */
 export function goldenFrames(seed, [count, height, width, channels]) {
   const frames = new Uint8Array(count * height * width * channels);
-  const squares = mix(mix(BigInt(seed)));
-  const noise = mix(mix(BigInt(seed)) + 1n);
+  const [squares, noise] = [0n, 1n].map((kind) => mix(mix(BigInt(seed)) + kind));
   const down = (state, ...path) => path.reduce((z, step) => mix(z + BigInt(step)), state);
   const byte = (state) => Number(state >> 56n);
   let i = 0;

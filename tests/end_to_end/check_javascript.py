@@ -21,6 +21,7 @@ import click
 import numpy as np
 import numpy.typing as npt
 from timesformer_exporter import ExportOptions, export
+from timesformer_exporter.options import Dtype
 from timesformer_runtime import VideoClassifier, VideoDecoder
 
 from tests import video_files
@@ -29,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 SAMPLES = ROOT / "runtime" / "timesformer_runtime" / "sample_clips"
 _WORK = ROOT / "build" / "javascript"
 _EXAMPLES = ("examples/javascript", "examples/browser", "tests/javascript")
-_DTYPES = ("fp32", "int8", "fp16")
+_DTYPES: tuple[Dtype, ...] = ("fp32", "int8", "fp16")
 _RATE = 24  # of the sample clips
 _PATIENCE = 600  # seconds for a command
 
@@ -41,15 +42,9 @@ def main() -> None:
     for name in _EXAMPLES:
         _install(name)
     model, clips = _WORK / "model", _WORK / "clips"
-    if not export(
-        ExportOptions(
-            ROOT / "models" / "shot-transitions-divided",
-            output=model,
-            web=True,
-            dtypes=_DTYPES,
-            force=True,
-        )
-    ).passed:
+    checkpoint = ROOT / "models" / "shot-transitions-divided"
+    options = ExportOptions(checkpoint, output=model, web=True, dtypes=_DTYPES, force=True)
+    if not export(options).passed:
         raise click.ClickException("the export did not pass its checks")
     shutil.rmtree(clips, ignore_errors=True)
     clips.mkdir()
@@ -91,9 +86,7 @@ def _install(name: str) -> None:
         raise click.ClickException(f"{name}/package-lock.json names a registry's address")
     installed = copy / "node_modules" / ".package-lock.json"
     is_current = installed.exists() and (copy / "package-lock.json").read_bytes() == lock
-    shutil.copytree(
-        source, copy, dirs_exist_ok=True, ignore=shutil.ignore_patterns("node_modules")
-    )
+    shutil.copytree(source, copy, dirs_exist_ok=True, ignore=shutil.ignore_patterns("node_modules"))
     if not is_current:
         _run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], copy)
 
