@@ -37,6 +37,20 @@ for (const dtype of Object.keys(web.files)) {
   });
 }
 
+test("verify finds a machine that computes other numbers than PyTorch", async () => {
+  const golden = { ...web.golden, values: [...web.golden.values].reverse() };
+  const path = join(MODEL, web.files.int8.path);
+  const classifier = await VideoClassifier.load(ort, { ...web, golden }, path);
+  assert.ok((await classifier.verify()) < 0.98);
+  await classifier.close();
+});
+
+test("a web.json of another format is refused", async () => {
+  const load = (values) => VideoClassifier.load(ort, { ...web, ...values }, "absent.onnx");
+  await assert.rejects(load({ format: "2" }), /format 2; this module reads 1/);
+  await assert.rejects(load({ frame_sampling: { method: "dense" } }), /sampling is dense/);
+});
+
 test("the command reads a file and a pipe", () => {
   for (const { label, raw, width, height } of expected.clips.slice(0, 2)) {
     const options = [COMMAND, MODEL, "--size", `${width}x${height}`];

@@ -24,6 +24,12 @@ const FLAGS = [
   "--disable-component-update",
   "--disable-sync",
 ];
+const SOFTWARE_GPU = [
+  "--enable-unsafe-webgpu",
+  "--enable-unsafe-swiftshader",
+  "--use-webgpu-adapter=swiftshader",
+  "--enable-features=Vulkan",
+];
 const profile = mkdtempSync(join(tmpdir(), "check-javascript-"));
 const problems = [];
 let server, address, context, page;
@@ -159,6 +165,23 @@ test("a GPU that is not there is an error that says so", async () => {
   assert.match(await page.textContent("#status-text"), /no WebGPU here; use the CPU/);
   await page.selectOption("#device", "wasm");
   await state("ready");
+});
+
+test("a GPU without the feature that a file needs is refused before it computes", async () => {
+  const args = [...FLAGS.filter((flag) => flag !== "--disable-gpu"), ...SOFTWARE_GPU];
+  const browser = await chromium.launch({ executablePath: CHROMIUM, args, headless: true });
+  try {
+    const other = await browser.newPage();
+    const web = JSON.parse(readFileSync(join(WORK, "model/web.json"), "utf8"));
+    web.devices.webgpu = [{ dtype: "fp16", feature: "a-feature-that-no-gpu-has" }];
+    await other.route("**/web.json", (route) => route.fulfill({ json: web }));
+    await other.goto(address);
+    await other.selectOption("#device", "webgpu");
+    await other.waitForFunction(() => document.body.dataset.state === "broken");
+    assert.match(await other.textContent("#status-text"), /--dtype fp32 too/);
+  } finally {
+    await browser.close();
+  }
 });
 
 test("nothing leaves the machine", async () => {
