@@ -16,7 +16,8 @@ let colours = new Map(); // by label
 
 const handlers = {
   progress({ text, share }) {
-    element("status-text").textContent = text;
+    const isBusy = document.body.dataset.state === "busy";
+    element("status-text").textContent = isBusy ? `${text}: ${current.name}` : text;
     if (share === undefined) element("progress").removeAttribute("value");
     else element("progress").value = share;
   },

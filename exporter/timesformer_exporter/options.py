@@ -55,8 +55,6 @@ class ExportOptions:
             not overflow on any processor); None means ``vnni``.
         gate: Reject variants in reduced precision that miss their thresholds.
         opset: The ONNX operator set, 18 to 23.
-        web: Also write ``web.json``, which tells a JavaScript program what it cannot read from the
-            graph: labels, frame sampling, the golden check, and which file is for which device.
         output_hidden_states: Add the outputs ``hidden_states.{i}``.
         output_attentions: Add the outputs ``spatial_attentions.{i}`` and
             ``temporal_attentions.{i}`` (divided), ``spatial_attentions.{i}`` (space-only) or
@@ -67,6 +65,8 @@ class ExportOptions:
             checks is uploaded; None for no upload.
         private: Make the repository of ``push_to_hub`` private if it is new.
         push_revision: The branch of that repository that gets the export; None for ``main``.
+        web: Also write ``web.json``, which tells a JavaScript program what it cannot read from the
+            graph: labels, frame sampling, the golden check, and which file is for which device.
 
     Raises:
         InvalidOptionError: An option has a value that is not allowed.
@@ -88,7 +88,6 @@ class ExportOptions:
     int8_target: Int8Target | None = None
     gate: bool = True
     opset: int = DEFAULT_OPSET
-    web: bool = False
     output_hidden_states: bool = False
     output_attentions: bool = False
     atol: float = 1e-5
@@ -96,6 +95,7 @@ class ExportOptions:
     push_to_hub: str | None = None
     private: bool = False
     push_revision: str | None = None
+    web: bool = False
 
     def __post_init__(self) -> None:
         self._fill_in()
