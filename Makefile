@@ -41,6 +41,7 @@ help:
 	@echo "make bench-video  decoding, timeline, batch, stream and isolated reading"
 	@echo "make bench-guards  hostile videos: memory and time with the guards, and without"
 	@echo "make accuracy     what int8, fp16 and q4 cost over 2,700 held-out clips"
+	@echo "make check-javascript  the JavaScript examples, in Node and in headless Chromium"
 	@echo "make check-without-vnni  int8 on an emulated CPU without VNNI (needs qemu-user)"
 	@echo "make check-openvino  portable models on OpenVINO's execution provider"
 	@echo "make check-cpp  compile examples/cpp, and compare its answers with Python's"
@@ -162,6 +163,11 @@ accuracy: setup
 	for kind in divided joint space; do \
 	  $(SHOTS).accuracy --model models/shot-transitions-$$kind --renders build/held-out --write-card \
 	    || exit 1; done
+
+# Needs Node, npm and Chromium; says which of them is missing.
+.PHONY: check-javascript
+check-javascript: setup
+	$(BIN)/python -m tests.end_to_end.check_javascript
 
 check-without-vnni: setup
 	$(BIN)/python -m tests.end_to_end.check_without_vnni

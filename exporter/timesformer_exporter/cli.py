@@ -35,6 +35,7 @@ from timesformer_exporter.options import (
     DEFAULT_OPSET,
     DEFAULT_PORTABLE_OPSET,
     OPSETS,
+    WEB_DTYPES,
     Dtype,
     ExportOptions,
     Input,
@@ -120,10 +121,8 @@ class _Command(click.Command):
 @click.option(
     "--input",
     type=click.Choice(get_args(Input)),
-    default="pixel_values",
-    show_default=True,
     help="pixel_values: float32, preprocessed. frames: uint8 RGB of any size, with resize, crop "
-    "and normalisation in the graph.",
+    "and normalisation in the graph.  [default: pixel_values; with --web frames]",
 )
 @click.option("--num-frames", type=click.IntRange(min=1), help="Frames in a clip.")
 @click.option("--image-size", type=_ImageSize(), help="Size of a frame, in pixels.")
@@ -143,9 +142,8 @@ class _Command(click.Command):
     "dtypes",
     type=click.Choice(get_args(Dtype)),
     multiple=True,
-    default=["fp32"],
-    show_default=True,
-    help="Precision of a file to write; give the option once for each file.",
+    help="Precision of a file to write; give the option once for each file.  [default: fp32; with "
+    f"--web {' and '.join(WEB_DTYPES)}]",
 )
 @click.option(
     "--calibration-videos",
@@ -187,6 +185,12 @@ class _Command(click.Command):
     help="ONNX operator set; 23 has the Attention operator, the fastest.  [default: "
     f"{DEFAULT_OPSET}; with --target portable {DEFAULT_PORTABLE_OPSET}]",
 )
+@click.option(
+    "--web",
+    is_flag=True,
+    help="For JavaScript, in browsers and Node: also write web.json, with the labels, the frame "
+    "sampling, and which file is for which device.",
+)
 @click.option("--output-hidden-states", is_flag=True, help="Add the hidden states of all layers.")
 @click.option("--output-attentions", is_flag=True, help="Add the attentions of all layers.")
 @click.option(
@@ -213,8 +217,8 @@ def command(**options: Any) -> int:
     Exit codes: 0 the files agree with PyTorch; 1 they do not; 2 bad input; 141 the export is done,
     but nobody read the output to its end.
     """
-    options["int8_target"] = options["int8_target"] or None
-    parsed = ExportOptions(**options)
+    unset = {name: options[name] or None for name in ("dtypes", "int8_target")}
+    parsed = ExportOptions(**options | unset)
     with _progress() as progress:
         from timesformer_exporter import export  # noqa: PLC0415 (needs torch)
 

@@ -65,6 +65,7 @@ from timesformer_exporter.proof.reference import (
 )
 from timesformer_exporter.proof.report import export_report
 from timesformer_exporter.push import check_push, push
+from timesformer_exporter.web import WEB, web_description
 
 _log = logging.getLogger("timesformer_exporter")
 
@@ -237,7 +238,9 @@ def _write_files(
             gate, calibration = _gate_reference(model, preprocessing, videos, options, steps)
 
     # The float32 graph, then the variants that are made from it.
-    graph = _write_graph(folder, model, checkpoint, reference, calibration, options, steps)
+    output = reference.outputs[_main_output(options)][0]
+    golden = golden_check(reference.frames[0].shape, _main_output(options), output)
+    graph = _write_graph(folder, model, checkpoint, golden, calibration, options, steps)
     write_json(folder / "config.json", config.to_dict())
     write_json(folder / "preprocessor_config.json", checkpoint.preprocessing)
     with steps.step("check", "Checking the file against PyTorch with ONNX Runtime"):
@@ -246,6 +249,8 @@ def _write_files(
     if fidelity.passed and gate is not None:
         variants, products = _write_variants(graph, gate, options, steps)
         proof = dataclasses.replace(proof, variants=variants, gate_clips=gate.kinds)
+    if options.web and proof.passed:
+        write_json(folder / WEB, web_description(folder, checkpoint, options, golden))
 
     checkpoint = dataclasses.replace(checkpoint, notes=tuple(notes))
     report = export_report(
@@ -350,7 +355,7 @@ def _write_graph(
     folder: Path,
     model: TimesformerForVideoClassification,
     checkpoint: Checkpoint,
-    reference: Reference,
+    golden: dict[str, Any],
     calibration: dict[str, Any] | None,
     options: ExportOptions,
     steps: _Steps,
@@ -365,7 +370,6 @@ def _write_graph(
             opset=options.operator_set,
         )
     with steps.step("write", "Writing the files"):
-        output = _main_output(options)
         entries = metadata(
             config=checkpoint.config,
             preprocessing=checkpoint.preprocessing,
@@ -373,7 +377,7 @@ def _write_graph(
             input_name=options.input,
             target=options.target,
             source=checkpoint.source,
-            golden=golden_check(reference.frames[0].shape, output, reference.outputs[output][0]),
+            golden=golden,
         )
         if calibration is not None:
             entries["calibration"] = to_json(calibration)

@@ -29,6 +29,8 @@ DEFAULT_OPSET = OPSETS[-1]  # the first with the Attention operator, the fastest
 # Other devices than the CPU run Attention in their newest versions only, and with limits.
 PORTABLE_OPSETS = OPSETS[:-1]
 DEFAULT_PORTABLE_OPSET = 20  # the first with Gelu, and old enough for most providers
+# The fastest where a browser runs models: on WebAssembly int8, on a GPU (WebGPU) fp16.
+WEB_DTYPES: tuple[Dtype, ...] = ("int8", "fp16")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +65,8 @@ class ExportOptions:
         labels: A file with the labels of the classes, one a line or JSON.
         task: ``video-classification`` (logits) or ``feature-extraction`` (last_hidden_state and
             features).
-        input: ``pixel_values`` (float32, preprocessed) or ``frames`` (uint8 RGB of any size).
+        input: ``pixel_values`` (float32, preprocessed) or ``frames`` (uint8 RGB of any size). Left
+            out: ``pixel_values``; with ``web``, ``frames``.
         num_frames: Frames in a clip; None for the checkpoint's own number.
         image_size: Height and width in pixels, or one number for both; None for the
             checkpoint's own.
@@ -73,7 +76,7 @@ class ExportOptions:
         weights: The weights to take from a checkpoint that holds two sets: ``raw``, or ``ema``,
             their average over training steps; None for the set that the trainer saved as the model.
         dtypes: The precisions of the files to write: ``fp32``, ``int8``, ``fp16``, ``q4``, each at
-            most once.
+            most once. Left out: ``fp32``; with ``web``, ``WEB_DTYPES``.
         calibration_videos: Videos, and folders of videos. The export prepares int8 and q4 for them,
             and compares the variants with PyTorch on them.
         int8_target: ``vnni`` (weights of 8 bits) or ``avx2`` (weights of 7 bits, whose products do
@@ -95,6 +98,8 @@ class ExportOptions:
             checks is uploaded; None for no upload.
         private: Make the repository of ``push_to_hub`` private if it is new.
         push_revision: The branch of that repository that gets the export; None for ``main``.
+        web: Also write ``web.json``, which tells a JavaScript program what it cannot read from the
+            graph: labels, frame sampling, the golden check, and which file is for which device.
 
     Raises:
         InvalidOptionError: An option has a value that is not allowed.
@@ -106,12 +111,12 @@ class ExportOptions:
     local_files_only: bool = False
     labels: Path | None = None
     task: Task = "video-classification"
-    input: Input = "pixel_values"
+    input: Input = None  # type: ignore[assignment]  # __post_init__ sets it
     num_frames: int | None = None
     image_size: int | tuple[int, int] | None = None
     attention_heads: int | None = None
     weights: Weights | None = None
-    dtypes: tuple[Dtype, ...] = ("fp32",)
+    dtypes: tuple[Dtype, ...] = None  # type: ignore[assignment]  # __post_init__ sets it
     calibration_videos: tuple[Path, ...] = ()
     int8_target: Int8Target | Sequence[Int8Target] | None = None
     gate: bool = True
@@ -124,15 +129,10 @@ class ExportOptions:
     push_to_hub: str | None = None
     private: bool = False
     push_revision: str | None = None
+    web: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("output", "labels"):
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, Path(getattr(self, name)))
-        object.__setattr__(self, "dtypes", tuple(self.dtypes))
-        object.__setattr__(
-            self, "calibration_videos", tuple(Path(path) for path in self.calibration_videos)
-        )
+        self._fill_in()
         if not isinstance(self.model, str | Path):
             raise InvalidOptionError(
                 f"model is a {type(self.model).__name__}; give a Hub id, a folder or a checkpoint "
@@ -144,6 +144,11 @@ class ExportOptions:
         _check_choice("input", self.input, get_args(Input))
         if self.weights is not None:
             _check_choice("weights", self.weights, get_args(Weights))
+        if self.web and self.input != "frames":
+            raise InvalidOptionError(
+                f"`web` needs `input=frames`, not `input={self.input}`: preprocessing is in the "
+                "graph there; leave `input` out"
+            )
         self._check_dtypes()
         if self.opset is not None and self.opset not in OPSETS:
             raise InvalidOptionError(
@@ -153,6 +158,20 @@ class ExportOptions:
         if not 0 <= self.atol < float("inf"):
             raise InvalidOptionError(f"atol is {self.atol}; it must be a number of at least 0")
         self._check_push()
+
+    def _fill_in(self) -> None:
+        """Sets the fields that were left out, and gives the others their types."""
+        for name in ("output", "labels"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, Path(getattr(self, name)))
+        if self.input is None:
+            object.__setattr__(self, "input", "frames" if self.web else "pixel_values")
+        if self.dtypes is None:
+            object.__setattr__(self, "dtypes", WEB_DTYPES if self.web else ("fp32",))
+        object.__setattr__(self, "dtypes", tuple(self.dtypes))
+        object.__setattr__(
+            self, "calibration_videos", tuple(Path(path) for path in self.calibration_videos)
+        )
 
     def _check_dtypes(self) -> None:
         for dtype in self.dtypes:

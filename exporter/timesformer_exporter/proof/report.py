@@ -16,6 +16,7 @@ from timesformer_exporter.graph.metadata import made_with, source_dict
 from timesformer_exporter.graph.multiply_adds import MultiplyAdds
 from timesformer_exporter.options import ExportOptions
 from timesformer_exporter.proof.checks import Proof
+from timesformer_exporter.web import WEB
 
 # Options that the report leaves out: paths on this machine, which are private, and those that the
 # entry "source" already has.
@@ -68,8 +69,11 @@ def export_report(
         | {"opset": options.operator_set},
         "notes": list(checkpoint.notes),
         "files": {
-            f"onnx/{file.name}": {"bytes": file.stat().st_size, "sha256": sha256(file)}
-            for file in sorted((folder / "onnx").iterdir())
+            file.relative_to(folder).as_posix(): {
+                "bytes": file.stat().st_size,
+                "sha256": sha256(file),
+            }
+            for file in (*sorted((folder / "onnx").iterdir()), *folder.glob(WEB))
         },
         **proof.to_dict(),
         "multiply_adds": dataclasses.asdict(multiply_adds),
