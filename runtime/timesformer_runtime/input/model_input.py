@@ -15,9 +15,8 @@ from timesformer_runtime.input.facebook import FacebookPreprocessing
 from timesformer_runtime.input.preprocess import MAX_CLIP_BYTES, Frame, Preprocessing
 from timesformer_runtime.input.sampling import FrameIndices
 from timesformer_runtime.input.views import Views
-from timesformer_runtime.video.decoder import stack_frames
 from timesformer_runtime.video.limits import DecodeLimits
-from timesformer_runtime.video.pixels import ConvertedFrame, Rendering
+from timesformer_runtime.video.pixels import ConvertedFrame, Rendering, stack_frames
 
 _MAX_SCALED_SIDE = 8192  # pixels; of frames that become larger, ``convert`` resizes only the crop
 
