@@ -20,6 +20,7 @@ import venv
 from pathlib import Path
 
 MEGABYTE = 1_000_000
+_BLOCK = 512  # bytes; the unit of st_blocks
 
 # The runtime's modules are imported once, which also writes the bytecode of all that they need: a
 # container with a read-only root cannot write it later.
@@ -41,23 +42,23 @@ def install(folder: Path, purpose: str, package: str, pip_options: list[str]) ->
         package: ``timesformer-onnx``, or the path of its wheel.
         pip_options: Options for ``pip install``, such as a constraints file.
     """
-    venv.create(folder, with_pip=False)
+    venv.create(folder, with_pip=False, symlinks=True)
     python = folder / "bin" / "python"
     if purpose == "video":
         wanted = [f"{package}[cpu]"]
     else:  # pip has no other way to leave out a dependency
         wanted = ["--no-deps", package, "numpy", "onnxruntime", "click"]
     pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"]
-    subprocess.run([*pip, "--no-compile", *pip_options, *wanted], check=True)  # noqa: S603
+    _run([*pip, "--no-compile", *pip_options, *wanted])
     (site_packages,) = folder.glob("lib/python*/site-packages")
     return site_packages
 
 
 def leave_out(site_packages: Path, purpose: str) -> None:
-    """Removes and strips what the list names; says how much each line of the list saved."""
+    """Applies the lines of the list, and says how much each of them saved."""
     with Path(__file__).with_name("leave_out.toml").open("rb") as file:
         rules = tomllib.load(file)
-    for action, apply in (("leave_out", _remove), ("strip", _strip)):
+    for action, apply in (("leave_out", _remove), ("strip", _strip), ("holes", _dig)):
         for rule in rules[action]:
             if rule.get("only", purpose) != purpose:
                 continue
@@ -80,23 +81,39 @@ def _remove(paths: list[Path]) -> None:
 
 
 def _strip(paths: list[Path]) -> None:
-    subprocess.run(["strip", "--strip-unneeded", *paths], check=True)  # noqa: S603, S607
+    _run(["strip", "--strip-unneeded", *map(str, paths)])
+
+
+def _dig(paths: list[Path]) -> None:
+    """Makes holes of the blocks that hold only zeros; the content stays."""
+    for path in paths:
+        copy = path.with_name(f"{path.name}.copy")
+        _run(["cp", "--sparse=always", "--preserve=all", str(path), str(copy)])
+        copy.replace(path)
+
+
+def _run(command: list[str]) -> None:
+    """Runs a command, which prints its own errors."""
+    code = subprocess.run(command, env=_environment(), check=False).returncode  # noqa: S603
+    if code:
+        sys.exit(f"minimal_install: {' '.join(command)}: exit code {code}")
+
+
+def _environment() -> dict[str, str]:
+    """Gives the variables of this process, without those that lead Python to other packages."""
+    hidden = {"PYTHONDONTWRITEBYTECODE", "PYTHONPATH"}
+    return {name: value for name, value in os.environ.items() if name not in hidden}
 
 
 def try_out(folder: Path, purpose: str) -> None:
     """Imports what the environment is for, and asks it to describe itself."""
     imports = _IMPORT_ALL if purpose == "video" else _IMPORT_FOR_FRAMES
-    variables = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in {"PYTHONDONTWRITEBYTECODE", "PYTHONPATH"}
-    }
     python = str(folder / "bin" / "python")
     for arguments in (["-c", imports], ["-m", "timesformer_runtime", "doctor"]):
         done = subprocess.run(  # noqa: S603
             [python, *arguments],
             cwd=folder,
-            env=variables,
+            env=_environment(),
             capture_output=True,
             text=True,
             check=False,
@@ -107,15 +124,21 @@ def try_out(folder: Path, purpose: str) -> None:
 
 
 def size(folder: Path) -> int:
-    """Adds up the bytes of all files in a folder; links count nothing."""
-    files = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
-    return sum(path.stat().st_size for path in files)
+    """Adds up the bytes that the files of a folder take on the disk, in whole blocks."""
+    return sum(path.lstat().st_blocks * _BLOCK for path in folder.rglob("*"))
+
+
+def _new_folder(path: str) -> Path:
+    folder = Path(path).absolute()  # commands run in other folders, too
+    if folder.exists():
+        raise argparse.ArgumentTypeError(f"{folder} exists; name a new folder")
+    return folder
 
 
 def main() -> None:
-    """Makes the environment, and prints its size in MB, line by line."""
+    """Makes the environment, and prints its size on the disk in MB, line by line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("folder", type=Path, help="the new environment")
+    parser.add_argument("folder", type=_new_folder, help="the new environment")
     parser.add_argument(
         "--for", dest="purpose", choices=("video", "frames"), default="video", help="what it reads"
     )
@@ -124,18 +147,24 @@ def main() -> None:
     arguments = parser.parse_args()
     if shutil.which("strip") is None:
         parser.error("strip is not installed; on Debian: apt install binutils")
-    if arguments.folder.exists():
-        parser.error(f"{arguments.folder} exists; name a new folder")
     options = ["--constraint", arguments.constraint] if arguments.constraint else []
-    site_packages = install(arguments.folder, arguments.purpose, arguments.package, options)
-    installed = size(site_packages)
-    print(f"{installed / MEGABYTE:8.1f} MB as pip installs it")
-    leave_out(site_packages, arguments.purpose)
+    try:
+        make(arguments.folder, arguments.purpose, arguments.package, options)
+    except BaseException:
+        shutil.rmtree(arguments.folder, ignore_errors=True)  # rather none than half of it
+        raise
+
+
+def make(folder: Path, purpose: str, package: str, pip_options: list[str]) -> None:
+    """Makes the environment, and prints what makes its size; arguments as for ``install``."""
+    site_packages = install(folder, purpose, package, pip_options)
+    print(f"{size(site_packages) / MEGABYTE:8.1f} MB as pip installs it", flush=True)
+    leave_out(site_packages, purpose)
     left = size(site_packages)
-    try_out(arguments.folder, arguments.purpose)
-    total = size(arguments.folder)
+    try_out(folder, purpose)
+    total = size(folder)
     print(f"{(total - left) / MEGABYTE:+8.1f} bytecode of the modules that are imported, scripts")
-    print(f"{total / MEGABYTE:8.1f} MB in {arguments.folder}")
+    print(f"{total / MEGABYTE:8.1f} MB in {folder}")
 
 
 if __name__ == "__main__":
