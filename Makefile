@@ -36,6 +36,7 @@ help:
 	@echo "make coverage  all tests, and which lines they reach, in build/coverage"
 	@echo "make check-wheel  build wheel and sdist, and run them in an empty environment"
 	@echo "make sizes   make and run the smallest installations, and print their sizes"
+	@echo "make check-containers  build and run the container images (root, buildah, mmdebstrap)"
 	@echo "make bench   speed and memory against the plain recipe and PyTorch (an hour, 6 GB)"
 	@echo "make bench-peers  the same, and against all others, in an environment of their own"
 	@echo "make bench-video  decoding, timeline, batch, stream and isolated reading"
@@ -108,7 +109,7 @@ lint: setup
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-.PHONY: docs coverage check-wheel sizes
+.PHONY: docs coverage check-wheel sizes check-containers
 
 # The pages of docs/ as HTML. A broken link, anchor or reference fails.
 docs: $(VENV)/.docs-installed
@@ -133,6 +134,9 @@ check-wheel: demo
 # The smallest installations with PyAV and without it: made from the wheel, run, and their sizes.
 sizes: demo
 	$(BIN)/python -m tests.end_to_end.check_sizes $(DEMO) $(CONSTRAINTS:%=--constraint %)
+
+check-containers: demo
+	$(BIN)/python -m tests.end_to_end.check_containers $(DEMO)
 
 # Arguments of the benchmarks, such as BENCH_ARGS=--help.
 BENCH_ARGS ?=
