@@ -22,6 +22,7 @@ from tests.end_to_end.check_wheel import CLASSIFY, ROOT, build, check_labels, en
 
 TOOLS = ("buildah", "mmdebstrap", "strip", "unshare")
 SUITE = "trixie"
+_BASE = "localhost/debian-from-packages"
 _RECIPE = ROOT / "examples" / "containers"
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 _USER = 10001  # as in the recipe
@@ -91,20 +92,20 @@ class _Images:
         run(["mmdebstrap", "--quiet", "--variant=minbase", *excluded, SUITE, root], ROOT)
         container = self._run("from", "scratch")
         self._run("add", container, root, "/")
-        self._run("commit", container, "debian")
+        self._run("commit", container, _BASE)
         root.unlink()
 
     def build(self, context: Path, purpose: str, wheel: str) -> Path:
         """Builds an image; returns the folder in which its root is mounted."""
         # pip in the build trusts those whom this machine trusts.
         settings = self._work / "pip.conf"
-        settings.write_text("[global]\ncert = /run/certificates.crt\n")
+        settings.write_text("[global]\ncert = /etc/certificates.crt\n")
         image = f"timesformer-{purpose}"
-        arguments = {"BASE": "localhost/debian", "PURPOSE": purpose, "PACKAGE": f"/build/{wheel}"}
+        arguments = {"BASE": _BASE, "PURPOSE": purpose, "PACKAGE": f"/build/{wheel}"}
         options = [f"--build-arg={key}={value}" for key, value in arguments.items()]
         options += [f"--volume={settings}:/etc/pip.conf:ro"]
         if _CERTIFICATES.exists():
-            options += [f"--volume={_CERTIFICATES}:/run/certificates.crt:ro"]
+            options += [f"--volume={_CERTIFICATES}:/etc/certificates.crt:ro"]
         options += ["--isolation=chroot", "--network=host", "--layers", f"--tag={image}"]
         log = self._run("build", *options, context)
         click.echo("\n".join(line for line in log.splitlines() if " MB " in line))
