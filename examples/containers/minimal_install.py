@@ -11,6 +11,7 @@ needs pip 22.3 or newer, and ``strip`` (Debian: binutils).
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
@@ -22,15 +23,19 @@ from pathlib import Path
 MEGABYTE = 1_000_000
 _BLOCK = 512  # bytes; the unit of st_blocks
 
-# The runtime's modules are imported once, which also writes the bytecode of all that they need: a
-# container with a read-only root cannot write it later.
+# Imports every module of the runtime, and prints those that cannot be imported with their errors:
+# some need extras that are not installed. The imports also write the bytecode of all that is
+# imported: a container with a read-only root cannot write it later.
 _IMPORT_ALL = """
-import importlib, pkgutil, timesformer_runtime
+import importlib, json, pkgutil, timesformer_runtime
+errors = {}
 for module in pkgutil.walk_packages(timesformer_runtime.__path__, "timesformer_runtime."):
-    if not module.name.endswith("__main__"):
+    try:
         importlib.import_module(module.name)
+    except ImportError as error:
+        errors[module.name] = str(error)
+print(json.dumps(errors))
 """
-_IMPORT_FOR_FRAMES = "import timesformer_runtime.classifier, timesformer_runtime.workloads.batch"
 
 
 def install(folder: Path, purpose: str, package: str, pip_options: list[str]) -> Path:
@@ -105,22 +110,39 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in hidden}
 
 
-def try_out(folder: Path, purpose: str) -> None:
-    """Imports what the environment is for, and asks it to describe itself."""
-    imports = _IMPORT_ALL if purpose == "video" else _IMPORT_FOR_FRAMES
-    python = str(folder / "bin" / "python")
-    for arguments in (["-c", imports], ["-m", "timesformer_runtime", "doctor"]):
-        done = subprocess.run(  # noqa: S603
-            [python, *arguments],
-            cwd=folder,
-            env=_environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            last = (done.stderr or done.stdout).strip().splitlines()[-1]
-            sys.exit(f"minimal_install: {last}; leave_out.toml names a file that is needed")
+def import_errors(folder: Path, *options: str) -> dict[str, str]:
+    """Imports the runtime's modules in an environment.
+
+    Args:
+        folder: The environment.
+        options: Options for Python.
+
+    Returns:
+        For each module that cannot be imported, the error.
+    """
+    errors: dict[str, str] = json.loads(_output(folder, *options, "-c", _IMPORT_ALL))
+    return errors
+
+
+def _output(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(  # noqa: S603
+        [str(folder / "bin" / "python"), *arguments],
+        cwd=folder,
+        env=_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        last = (done.stderr or done.stdout).strip().splitlines()[-1]
+        sys.exit(f"minimal_install: {last}; leave_out.toml may name a file that is needed")
+    return done.stdout
+
+
+def check_imports(before: dict[str, str], after: dict[str, str]) -> None:
+    """Ends the program where a module could be imported before the leaving out, and not after."""
+    for name in sorted(after.keys() - before.keys()):
+        sys.exit(f"minimal_install: {name}: {after[name]}; leave_out.toml names what it needs")
 
 
 def size(folder: Path) -> int:
@@ -159,9 +181,11 @@ def make(folder: Path, purpose: str, package: str, pip_options: list[str]) -> No
     """Makes the environment, and prints what makes its size; arguments as for ``install``."""
     site_packages = install(folder, purpose, package, pip_options)
     print(f"{size(site_packages) / MEGABYTE:8.1f} MB as pip installs it", flush=True)
+    before = import_errors(folder, "-B")
     leave_out(site_packages, purpose)
     left = size(site_packages)
-    try_out(folder, purpose)
+    check_imports(before, import_errors(folder))
+    _output(folder, "-m", "timesformer_runtime", "doctor")  # which imports ONNX Runtime
     total = size(folder)
     print(f"{(total - left) / MEGABYTE:+8.1f} bytecode of the modules that are imported, scripts")
     print(f"{total / MEGABYTE:8.1f} MB in {folder}")
