@@ -32,7 +32,7 @@ root=$1 model=$2; shift 2
 mount --bind "$root" "$root" && mount -o remount,ro,bind "$root" || exit 125
 mount --bind /proc "$root/proc" && mount --bind /dev "$root/dev" || exit 125
 mount --bind "$model" "$root/mnt" && mount -o remount,ro,bind "$root/mnt" || exit 125
-exec env -i PATH=/opt/timesformer/bin:/usr/bin:/bin \
+exec env -i PATH=/opt/timesformer/bin:/usr/sbin:/usr/bin \
   chroot --userspec={_USER}:{_USER} "$root" "$@"
 """
 _CANNOT_WRITE = """
@@ -108,7 +108,8 @@ class _Images:
             options += [f"--volume={_CERTIFICATES}:/etc/certificates.crt:ro"]
         options += ["--isolation=chroot", "--network=host", "--layers", f"--tag={image}"]
         log = self._run("build", *options, context)
-        click.echo("\n".join(line for line in log.splitlines() if " MB " in line))
+        sizes = (line for line in log.splitlines() if line.startswith(" ") and " MB " in line)
+        click.echo("\n".join(sizes))
         return Path(self._run("mount", self._run("from", image)))
 
     def _run(self, *arguments: str | Path) -> str:
