@@ -36,6 +36,8 @@ help:
 	@echo "make lint    ruff and mypy"
 	@echo "make coverage  all tests, and which lines they reach, in build/coverage"
 	@echo "make check-wheel  build wheel and sdist, and run them in an empty environment"
+	@echo "make sizes   make and run the smallest installations, and print their sizes"
+	@echo "make check-containers  build and run the container images (root, buildah, mmdebstrap)"
 	@echo "make bench   speed and memory against the plain recipe and PyTorch (an hour, 6 GB)"
 	@echo "make bench-peers  the same, and against all others, in an environment of their own"
 	@echo "make bench-video  decoding, timeline, batch, stream and isolated reading"
@@ -113,7 +115,7 @@ lint: setup
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-.PHONY: docs coverage check-wheel
+.PHONY: docs coverage check-wheel sizes check-containers
 
 # The pages of docs/ as HTML. A broken link, anchor or reference fails.
 docs: $(VENV)/.docs-installed
@@ -134,6 +136,13 @@ $(VENV)/.%-installed: $(VENV)/.installed
 # The wheel and the sdist, in an empty environment outside this folder.
 check-wheel: demo
 	$(BIN)/python -m tests.end_to_end.check_wheel $(DEMO)
+
+# The smallest installations with PyAV and without it: made from the wheel, run, and their sizes.
+sizes: demo
+	$(BIN)/python -m tests.end_to_end.check_sizes $(DEMO) $(CONSTRAINTS:%=--constraint %)
+
+check-containers: demo
+	$(BIN)/python -m tests.end_to_end.check_containers $(DEMO)
 
 # Arguments of the benchmarks, such as BENCH_ARGS=--help.
 BENCH_ARGS ?=

@@ -12,7 +12,7 @@ import av.video.stream
 import numpy as np
 import numpy.typing as npt
 from timesformer_runtime.video import DecodeLimits, VideoDecoder
-from timesformer_runtime.video.decoder import stack_frames
+from timesformer_runtime.video.pixels import stack_frames
 from timesformer_runtime.video.source import Source
 
 RATE = 25

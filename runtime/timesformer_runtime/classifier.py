@@ -21,7 +21,7 @@ from timesformer_runtime.model.loaded import LoadedModel, load_model
 from timesformer_runtime.model.settings import SessionSettings
 from timesformer_runtime.pipeline import Pipeline, Video
 from timesformer_runtime.results import GoldenCheck, Prediction, Ranking, VideoResult
-from timesformer_runtime.video import DecodeLimits
+from timesformer_runtime.video.limits import DecodeLimits
 from timesformer_runtime.video.pixels import ConvertedFrame
 
 if TYPE_CHECKING:  # the methods import these classes, so that one video starts sooner
@@ -38,6 +38,7 @@ class VideoClassifier(Pipeline):
     """Runs one exported video model. Make it with ``from_pretrained``.
 
     A video is a path, a binary file object, or an array of its frames: uint8, RGB, [T, H, W, 3].
+    Only files need PyAV.
     The model sees frames that are spread evenly over the whole video or array, the first and the
     last frame included. A video with fewer frames than the model needs repeats some. ``Views``
     chooses other frames, or several views of them.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from os import PathLike
-from typing import TYPE_CHECKING, Any, BinaryIO, Generic, ParamSpec, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -26,75 +26,21 @@ from timesformer_runtime.input.views import Views
 from timesformer_runtime.json_object import parse_json_object
 from timesformer_runtime.model.loaded import LESS_MEMORY, MOST_CLASSES, LoadedModel
 from timesformer_runtime.model.session import as_float32
-from timesformer_runtime.results import Answer, Prediction, Ranking, Seconds, VideoResult, View
-from timesformer_runtime.video import DecodedFrames, DecodeLimits, VideoDecoder
+from timesformer_runtime.reading import Reading, read_array
+from timesformer_runtime.results import Answer, Prediction, Ranking
+from timesformer_runtime.video.limits import DecodeLimits
 from timesformer_runtime.video.pixels import ConvertedFrame
 
 if TYPE_CHECKING:
     from timesformer_runtime.isolation.readers import Readers
 
-ARRAY_RATE = 30.0  # frames per second that arrays of frames count as
-
 Video: TypeAlias = str | PathLike[str] | BinaryIO | npt.NDArray[np.uint8]
 Outputs = dict[str, npt.NDArray[np.float32]]
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 # Outputs [batch, n]; for a batch of one clip the result is the only row. Other outputs stay as the
 # graph gives them: their first axis may hold frames or patches.
 _ONE_ROW = ("logits", "features")
 _MOST_LISTED = 100  # outputs in a message: a model may give the hidden states of each layer
-
-
-@dataclasses.dataclass(frozen=True)
-class Reading:
-    """The frames that were read of a video, and the facts about the video that reading found.
-
-    Attributes:
-        frames: The frames of all clips, one clip after the other, converted by ``ModelInput``.
-        views: The frames and the crop of each view.
-        count: Number of frames that the video has.
-        failed_packets: Number of its packets that did not decode.
-        problems: A short sentence for each thing that is wrong with the file.
-        truncated: True if the file ends earlier than it states.
-        interlaced: True if a frame consists of two fields.
-        decode: Seconds that the reading and decoding took.
-        preprocess: Seconds that the conversion took.
-    """
-
-    frames: tuple[ConvertedFrame, ...]
-    views: tuple[View, ...]
-    count: int
-    decode: float
-    preprocess: float
-    failed_packets: int = 0
-    problems: tuple[str, ...] = ()
-    truncated: bool = False
-    interlaced: bool = False
-
-    @property
-    def seconds(self) -> float:
-        """Seconds that reading and conversion took together."""
-        return self.decode + self.preprocess
-
-    def result(self, answer: Answer) -> VideoResult:
-        """The result of the video, once the model has answered."""
-        return VideoResult(
-            predictions=answer.predictions,
-            views=self.views,
-            count=self.count,
-            failed_packets=self.failed_packets,
-            problems=self.problems,
-            truncated=self.truncated,
-            interlaced=self.interlaced,
-            seconds=Seconds(
-                decode=self.decode,
-                preprocess=self.preprocess + answer.preprocess,
-                inference=answer.inference,
-            ),
-            outputs=answer.outputs,
-        )
 
 
 class Pipeline:
@@ -156,7 +102,7 @@ class Pipeline:
             return None
         from timesformer_runtime.isolation.readers import Readers  # noqa: PLC0415
 
-        return Readers(self.limits, __name__)
+        return Readers(self.limits, "timesformer_runtime.file_reading")
 
     def check_outputs(self, outputs: Sequence[str]) -> None:
         """Makes sure, before any work, that the model is there and has these outputs.
@@ -193,19 +139,23 @@ class Pipeline:
             ClosedError: This object is closed.
             VideoNotFoundError: There is no such file.
             InvalidVideoError: The video cannot be decoded, or the array does not hold frames.
+            MissingDependencyError: The video is a file, and PyAV is not installed.
         """
         self.check_open()
         if isinstance(video, np.ndarray):
-            return _read_array(video, self.input)
+            return read_array(video, self.input)
         if isinstance(video, list | tuple) or hasattr(video, "__array__"):
             raise InvalidVideoError(
                 f"a video cannot be a {type(video).__name__}; give its frames as one array, uint8 "
                 "RGB [T, height, width, 3], such as numpy.stack(frames), a path, or a binary file "
                 "object"
             )
+        # The import is here because it needs PyAV, and arrays do not.
+        from timesformer_runtime.file_reading import read_file  # noqa: PLC0415
+
         threads = self.model.session.threads if threads is None else threads
         limits, readers = self.limits.in_reader_process(), readers or self._readers
-        job = functools.partial(_read_file, model_input=self.input, threads=threads, limits=limits)
+        job = functools.partial(read_file, model_input=self.input, threads=threads, limits=limits)
         if readers is None:
             (read,) = job(video)
             return read
@@ -366,117 +316,3 @@ def _export_option(output: str) -> str:
     if "attentions" in output:
         return "--output-attentions"
     return f"--task {'video-classification' if output == 'logits' else 'feature-extraction'}"
-
-
-class Timed(Generic[P, R]):
-    """Calls a function and adds up the wall time of the calls, which come from one thread.
-
-    Args:
-        function: The function.
-
-    Attributes:
-        seconds: Wall time of all calls so far.
-    """
-
-    def __init__(self, function: Callable[P, R]) -> None:
-        self.seconds = 0.0
-        self._function = function
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Calls the function."""
-        start = time.perf_counter()
-        try:
-            return self._function(*args, **kwargs)
-        finally:
-            self.seconds += time.perf_counter() - start
-
-
-def _read_file(
-    video: str | PathLike[str] | BinaryIO,
-    model_input: ModelInput,
-    *,
-    threads: int,
-    limits: DecodeLimits,
-) -> Iterator[Reading]:
-    """Gives one reading: the frames of a file, each converted as soon as it is decoded.
-
-    A generator, as ``Readers`` expect of the work that they do in another process.
-    """
-    convert = Timed(model_input.convert)
-    start = time.perf_counter()
-    rendering = model_input.rendering(convert)
-    with VideoDecoder(
-        video,
-        threads=threads,
-        limits=limits,
-        convert=rendering.convert,
-        scale_to=rendering.scale_to,
-        square_pixels=rendering.square_pixels,
-    ) as decoder:
-        frames = _chosen_frames(decoder, model_input)
-        verdict = decoder.verdict()
-        seconds = time.perf_counter() - start
-        yield Reading(
-            frames=frames.pixels,
-            views=_views_of(frames.indices, frames.times, model_input),
-            count=len(decoder),
-            decode=seconds - convert.seconds,
-            preprocess=convert.seconds,
-            failed_packets=decoder.failed_packets,
-            problems=verdict.problems,
-            truncated=verdict.truncated,
-            interlaced=frames.interlaced,
-        )
-
-
-def _chosen_frames(decoder: VideoDecoder, model_input: ModelInput) -> DecodedFrames:
-    """Decodes the frames that the model needs; chooses again if decoding corrects the count."""
-    count = decoder.likely_count
-    # A file in which no packet seems to hold a frame may have frames all the same.
-    frames = decoder.frames_if_there(model_input.choose(max(count, 1), decoder.rate))
-    if frames is None or decoder.likely_count != count:
-        frames = decoder.frames(model_input.choose(decoder.likely_count, decoder.rate))
-    return frames
-
-
-def _read_array(video: npt.NDArray[np.uint8], model_input: ModelInput) -> Reading:
-    check_array(video)
-    start = time.perf_counter()
-    indices = model_input.choose(len(video), ARRAY_RATE).tolist()
-    converted = {index: model_input.convert(video[index]) for index in set(indices)}
-    return Reading(
-        frames=tuple(converted[index] for index in indices),
-        views=_views_of(tuple(indices), None, model_input),
-        count=len(video),
-        decode=0.0,
-        preprocess=time.perf_counter() - start,
-    )
-
-
-def check_array(video: npt.NDArray[np.uint8]) -> None:
-    """Makes sure that an array is a video.
-
-    Raises:
-        InvalidVideoError: The array is not uint8 RGB [T, H, W, 3], or has no frames.
-    """
-    if video.dtype != np.uint8:
-        raise InvalidVideoError(
-            f"the video is an array of {video.dtype}; give uint8 RGB frames [T, height, width, 3]"
-        )
-    if video.ndim != 4 or video.shape[3] != 3 or 0 in video.shape:
-        hint = ": one frame, so that numpy.stack(frames) is a video" if video.ndim == 3 else ""
-        raise InvalidVideoError(
-            f"the video is an array of shape {video.shape}{hint}; "
-            "give uint8 RGB frames [T, height, width, 3]"
-        )
-
-
-def _views_of(
-    indices: tuple[int, ...], times: tuple[float, ...] | None, model_input: ModelInput
-) -> tuple[View, ...]:
-    views = []
-    for start in range(0, len(indices), model_input.num_frames):
-        part = slice(start, start + model_input.num_frames)
-        shown = None if times is None else times[part]
-        views += [View(crop, indices[part], shown) for crop in model_input.crops]
-    return tuple(views)

@@ -14,28 +14,26 @@ from urllib.parse import unquote
 
 _HIDDEN = "***"
 _MOST_ENCODINGS = 5  # times that a part of a URL may be percent-encoded
-_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{1,31}):[/\\]+")  # one letter: a drive of Windows
-_IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{1,31}:[/\\]{2}[^\s'\"<>]*[^\s'\"<>:;,.)]")
+# Patterns that few videos need: ``re`` compiles each of them at its first use.
+_URL = r"([A-Za-z][A-Za-z0-9+.-]{1,31}):[/\\]+"  # one letter: a drive of Windows
+_IN_TEXT = r"[A-Za-z][A-Za-z0-9+.-]{1,31}:[/\\]{2}[^\s'\"<>]*[^\s'\"<>:;,.)]"
 # Text in front of "@" that may be user information, after a mistyped scheme or without a scheme. A
 # path may look like this too.
-_MISTYPED = re.compile(
-    r"\W{0,9}(?:rtsps?|rtp|rtmps?|srt|udp|tcp|tls|https?|ftp)\W{0,3}//", re.IGNORECASE
-)
-_WITHOUT_SCHEME = re.compile(r"//[^/@]*:")
-_USER = re.compile(r"[^/\s@]*:[^/@]*")
-_HOST_FOLLOWS = re.compile(r"[^/@\s]+[/:]")
-_HOST = re.compile(r"(?:[\w.-]*|\[[0-9A-Fa-f:.]+(?:%[\w.-]+)?\])(?::\d{1,5})?")
+_MISTYPED = r"(?i)\W{0,9}(?:rtsps?|rtp|rtmps?|srt|udp|tcp|tls|https?|ftp)\W{0,3}//"
+_WITHOUT_SCHEME = r"//[^/@]*:"
+_USER = r"[^/\s@]*:[^/@]*"
+_HOST_FOLLOWS = r"[^/@\s]+[/:]"
+_HOST = r"(?:[\w.-]*|\[[0-9A-Fa-f:.]+(?:%[\w.-]+)?\])(?::\d{1,5})?"
 # A part of a path that holds one of these characters is not an ordinary name.
-_OUTSIDE_NAMES = re.compile(r"[^\w.~+()!*'-]")
-_CREDENTIAL = re.compile(
-    r"pass|pwd|psw|secret|token|credential|auth|login|user|usr|admin|session|sign|api.?key"
+_OUTSIDE_NAMES = r"[^\w.~+()!*'-]"
+_CREDENTIAL = (
+    r"(?i)pass|pwd|psw|secret|token|credential|auth|login|user|usr|admin|session|sign|api.?key"
     r"|(?<![a-z])(?:key|sig|jwt|pin|pw|sid)(?![a-z])"
     r"|[a-z0-9]{24}|(?=[a-z0-9]{16})(?=[a-z]*\d)\d*[a-z]"  # long, of letters and digits
-    r"|(?:[a-z0-9]{4}-){3}[a-z0-9]{4}",
-    re.IGNORECASE,
+    r"|(?:[a-z0-9]{4}-){3}[a-z0-9]{4}"
 )
 # Television services name their channels by user, password and number.
-_CHANNEL = re.compile(r"((?:/(?:live|movie|series|timeshift))?/)[^/]+/[^/]+/\d+(?:\.\w+)?/?")
+_CHANNEL = r"((?:/(?:live|movie|series|timeshift))?/)[^/]+/[^/]+/\d+(?:\.\w+)?/?"
 
 
 def shown(name: str) -> str:
@@ -44,7 +42,7 @@ def shown(name: str) -> str:
     A URL keeps its scheme, its host and the beginning of its path; ``***`` stands for user
     information, the query, and the path from the first part on that looks like a credential.
     """
-    url = _URL.search(name)
+    url = re.search(_URL, name)
     is_url = url is not None and "//" in url[0].replace("\\", "/")
     if not is_url and ((url is None and not _is_like_url(name)) or _exists(name)):
         return name
@@ -68,16 +66,18 @@ def hide_secrets(text: str, *sources: str) -> str:
         if name != source:
             for form in _forms_of(source):
                 text = text.replace(form, name)
-    return _IN_TEXT.sub(lambda url: shown(url[0]) if set("?@#=") & set(url[0]) else url[0], text)
+    return re.sub(
+        _IN_TEXT, lambda url: shown(url[0]) if set("?@#=") & set(url[0]) else url[0], text
+    )
 
 
 def _is_like_url(name: str) -> bool:
     user, at, host = name.rpartition("@")
     if not at:
         return False
-    if _MISTYPED.match(user) or _WITHOUT_SCHEME.search(user):
+    if re.match(_MISTYPED, user) or re.search(_WITHOUT_SCHEME, user):
         return True
-    return _USER.fullmatch(user) is not None and _HOST_FOLLOWS.match(host) is not None
+    return re.fullmatch(_USER, user) is not None and re.match(_HOST_FOLLOWS, host) is not None
 
 
 def _forms_of(source: str) -> tuple[str, ...]:
@@ -95,7 +95,7 @@ def _without_secrets(scheme: str, rest: str) -> str:
     if "@" in tail:
         return _HIDDEN  # this "@" may end a password that holds a slash, or be a part of one
     user, at, host = authority.rpartition("@")
-    if not _HOST.fullmatch(host):
+    if not re.fullmatch(_HOST, host):
         return _HIDDEN
     path = re.split(r"[?#]", tail, maxsplit=1)[0]
     query = f"?{_HIDDEN}" if len(path) < len(tail) else ""
@@ -104,7 +104,7 @@ def _without_secrets(scheme: str, rest: str) -> str:
 
 def _path(scheme: str, path: str) -> str:
     """Cuts a path before the first part that looks like a credential."""
-    channel = _CHANNEL.fullmatch(path) if scheme in {"http", "https"} else None
+    channel = re.fullmatch(_CHANNEL, path) if scheme in {"http", "https"} else None
     if channel is not None:
         return f"{channel[1]}{_HIDDEN}"
     parts = re.split(r"[/\\]", path)
@@ -118,7 +118,7 @@ def _path(scheme: str, path: str) -> str:
 def _is_secret(part: str) -> bool:
     for _ in range(_MOST_ENCODINGS):
         part = unquote(part)
-    return _OUTSIDE_NAMES.search(part) is not None or _CREDENTIAL.search(part) is not None
+    return re.search(_OUTSIDE_NAMES, part) is not None or re.search(_CREDENTIAL, part) is not None
 
 
 def _exists(name: str) -> bool:

@@ -24,7 +24,7 @@ from pathlib import Path
 import click
 
 ROOT = Path(__file__).parents[2]
-_CLIPS = 9
+CLIPS = 9
 _IN_SDIST = ("LICENSE", "README.md", "pyproject.toml")
 _IN_WHEEL = (
     "timesformer_exporter/py.typed",
@@ -33,7 +33,7 @@ _IN_WHEEL = (
     "timesformer_runtime/probe_models/opset23.onnx",
 )
 # Runs in the new environment: prints the labels that the installed command gives to the clips.
-_CLASSIFY = """
+CLASSIFY = """
 import json, pathlib, subprocess, sys, timesformer_runtime
 package = pathlib.Path(timesformer_runtime.__file__).parent
 assert package.is_relative_to(sys.prefix), f"{package} is not the installed package"
@@ -55,20 +55,20 @@ def main(model: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="check-wheel-") as name:
         work = Path(name)
         shutil.copytree(model, work / "model")
-        sdist, wheel = _build(work / "dist", _environment(work / "builder"))
+        sdist, wheel = build(work / "dist", environment(work / "builder"))
         _check_contents(sdist, wheel)
-        python = _environment(work / "empty")
+        python = environment(work / "empty")
         for package in (wheel, sdist):
-            _run([python, "-m", "pip", "uninstall", "--quiet", "--yes", "timesformer-onnx"], work)
-            _run([python, "-m", "pip", "install", "--quiet", f"{package}[cpu]"], work)
-            _check_labels(_run([python, "-c", _CLASSIFY, "model"], work))
-            click.echo(f"{package.name}: installed, all {_CLIPS} sample clips named rightly")
+            run([python, "-m", "pip", "uninstall", "--quiet", "--yes", "timesformer-onnx"], work)
+            run([python, "-m", "pip", "install", "--quiet", f"{package}[cpu]"], work)
+            check_labels(run([python, "-c", CLASSIFY, "model"], work))
+            click.echo(f"{package.name}: installed, all {CLIPS} sample clips named rightly")
 
 
-def _build(output: Path, python: Path) -> tuple[Path, Path]:
+def build(output: Path, python: Path) -> tuple[Path, Path]:
     """Builds the sdist from the repository, and the wheel from the sdist."""
-    _run([python, "-m", "pip", "install", "--quiet", "build"], ROOT)
-    _run([python, "-m", "build", "--outdir", output], ROOT)
+    run([python, "-m", "pip", "install", "--quiet", "build"], ROOT)
+    run([python, "-m", "build", "--outdir", output], ROOT)
     (sdist,), (wheel,) = output.glob("*.tar.gz"), output.glob("*.whl")
     return sdist, wheel
 
@@ -92,20 +92,20 @@ def _check_names(package: Path, names: Iterable[str], wanted: Iterable[str]) -> 
         raise click.ClickException(f"{package.name} has no {', '.join(missing)}")
 
 
-def _check_labels(output: str) -> None:
+def check_labels(output: str) -> None:
     labels: dict[str, str] = json.loads(output)
     wrong = [f"{clip} is named {label}" for clip, label in labels.items() if clip != label]
-    if wrong or len(labels) != _CLIPS:
+    if wrong or len(labels) != CLIPS:
         raise click.ClickException("; ".join(wrong) or f"there are {len(labels)} sample clips")
 
 
-def _environment(folder: Path) -> Path:
+def environment(folder: Path) -> Path:
     """Makes an empty environment; returns the path of its Python."""
     venv.create(folder, with_pip=True)
     return folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
 
 
-def _run(command: list[str | Path], folder: Path) -> str:
+def run(command: list[str | Path], folder: Path) -> str:
     """Runs a command in a folder, without PYTHONPATH; returns its output."""
     variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from timesformer_runtime.errors import InvalidOptionError, VideoLimitError
 from timesformer_runtime.input.crops import CENTER, CROPS
-from timesformer_runtime.input.facebook import FacebookPreprocessing
 from timesformer_runtime.input.preprocess import MAX_CLIP_BYTES, Frame, Preprocessing
 from timesformer_runtime.input.sampling import FrameIndices
 from timesformer_runtime.input.views import Views
-from timesformer_runtime.video.decoder import stack_frames
 from timesformer_runtime.video.limits import DecodeLimits
-from timesformer_runtime.video.pixels import ConvertedFrame, Rendering
+from timesformer_runtime.video.pixels import ConvertedFrame, Rendering, stack_frames
+
+if TYPE_CHECKING:  # few users ask for this protocol
+    from timesformer_runtime.input.facebook import FacebookPreprocessing
 
 _MAX_SCALED_SIDE = 8192  # pixels; of frames that become larger, ``convert`` resizes only the crop
 
@@ -77,6 +78,8 @@ class ModelInput:
         if self._reverses_channels and preprocessing.num_channels == 1:
             raise InvalidOptionError("`channel_order=bgr` is for colour models; this one is grey")
         if views.protocol == "facebook":
+            from timesformer_runtime.input.facebook import FacebookPreprocessing  # noqa: PLC0415
+
             self._facebook = FacebookPreprocessing.of(preprocessing, views.crops)
         elif views.crops > 1:
             _check_crops(preprocessing)

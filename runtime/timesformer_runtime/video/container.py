@@ -12,16 +12,13 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-import av
-import av.container
-import av.stream
-
 from timesformer_runtime.errors import InvalidVideoError, unreadable
 from timesformer_runtime.forks import call_in_forks, keep_forever
 from timesformer_runtime.video.file import VideoFile
 from timesformer_runtime.video.guard.nal_units import GuardedFile, check_packet
 from timesformer_runtime.video.limits import DecodeLimits, Watch
 from timesformer_runtime.video.opening import GIVE_A_VIDEO, InputContainer, open_container
+from timesformer_runtime.video.pyav import av
 
 MAX_PIXELS = DecodeLimits.max_pixels
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from timesformer_runtime.errors import ClosedError, InvalidOptionError, InvalidVideoError
+from timesformer_runtime.errors import ClosedError, InvalidOptionError
 from timesformer_runtime.forks import call_in_forks, keep_forever
 from timesformer_runtime.video.container import OpenVideo, open_video
 from timesformer_runtime.video.decoding import (
@@ -24,7 +24,7 @@ from timesformer_runtime.video.decoding import (
 from timesformer_runtime.video.index.frame_index import scan
 from timesformer_runtime.video.integrity import Verdict, judge, read_stated_metadata
 from timesformer_runtime.video.limits import DecodeLimits
-from timesformer_runtime.video.pixels import ConvertedFrame, Rendering, RgbFrame, Size
+from timesformer_runtime.video.pixels import ConvertedFrame, Rendering, RgbFrame, Size, stack_frames
 from timesformer_runtime.video.seeking import decode_selected
 from timesformer_runtime.video.source import Source, locate
 
@@ -319,18 +319,3 @@ class VideoDecoder:
         for index in sorted(missing):
             collector.add(index, decoded.cached.pop(index))
         return True
-
-
-def stack_frames(frames: Sequence[ConvertedFrame]) -> npt.NDArray[np.uint8]:
-    """Stacks frames [H, W, 3] into one array [T, H, W, 3].
-
-    Raises:
-        InvalidVideoError: The frames have several sizes.
-    """
-    sizes = sorted({frame.shape[:2] for frame in frames})
-    if len(sizes) > 1:
-        raise InvalidVideoError(
-            f"the video changes its size ({sizes[0]} and {sizes[1]} pixels); "
-            "convert it to one size first"
-        )
-    return np.stack(frames)

@@ -6,13 +6,11 @@ import dataclasses
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-import av
-import av.error
-
 from timesformer_runtime.errors import InvalidVideoError
 from timesformer_runtime.video.container import OpenVideo, VideoStream
 from timesformer_runtime.video.limits import Watch
 from timesformer_runtime.video.pixels import ConvertedFrame, Rendering
+from timesformer_runtime.video.pyav import av
 
 if TYPE_CHECKING:
     from timesformer_runtime.video.container import Packet

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import av
-
 from timesformer_runtime.video.container import OpenVideo, VideoStream, open_streams
 from timesformer_runtime.video.decoding import Decoded
 from timesformer_runtime.video.file import VideoFile
 from timesformer_runtime.video.guard.nal_units import GuardedFile
 from timesformer_runtime.video.index.frame_index import Extent
 from timesformer_runtime.video.opening import InputContainer
+from timesformer_runtime.video.pyav import av
 
 # Containers that state a duration, of each stream or of the longest one. For others FFmpeg derives
 # the duration from the packets that it finds.

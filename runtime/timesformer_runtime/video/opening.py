@@ -6,9 +6,6 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-import av
-import av.container
-
 from timesformer_runtime.errors import InvalidVideoError
 from timesformer_runtime.video.file import SeekableFile, VideoFile
 from timesformer_runtime.video.file_objects import Callbacks
@@ -21,6 +18,7 @@ from timesformer_runtime.video.guard.nal_units import (
     parser_splits_packets,
 )
 from timesformer_runtime.video.not_a_video import HEAD_BYTES, describe_other_file
+from timesformer_runtime.video.pyav import av
 
 GIVE_A_VIDEO = "give a video file, for example MP4, MKV, WebM, AVI, MPEG-TS, FLV or GIF"
 InputContainer = av.container.InputContainer

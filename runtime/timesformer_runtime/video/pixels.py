@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import av
-import av.video.reformatter
 import numpy as np
 import numpy.typing as npt
 
 from timesformer_runtime import resample
 from timesformer_runtime.errors import InvalidVideoError
+
+if TYPE_CHECKING:
+    from timesformer_runtime.video.pyav import av
 
 RgbFrame = npt.NDArray[np.uint8]  # [H, W, 3]
 ConvertedFrame = npt.NDArray[Any]  # the result of a rendering's ``convert``
@@ -23,9 +24,6 @@ _RESERVED_COLOUR_SPACE, _UNSPECIFIED_COLOUR_SPACE = 3, 2
 _QUARTER_TURNS = frozenset({-90, 90})  # degrees
 _MAX_WIDENED_PIXELS = 1 << 27  # of a frame that ``square_pixels`` makes wider
 _MAX_STRETCH = 16  # a sample aspect ratio above this, or below 1/16, counts as damage
-_BILINEAR = int(
-    av.video.reformatter.Interpolation.BILINEAR | av.video.reformatter.Interpolation.ACCURATE_RND
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +71,9 @@ class Rendering:
 
 def _rgb(frame: av.VideoFrame, size: Size) -> RgbFrame:
     """Converts a frame to RGB, and scales it if it does not have this size."""
+    # This import is here because users without PyAV, whose arrays are RGB already, need the rest.
+    from timesformer_runtime.video.pyav import av  # noqa: PLC0415
+
     if frame.colorspace == _RESERVED_COLOUR_SPACE:
         frame.colorspace = _UNSPECIFIED_COLOUR_SPACE  # FFmpeg refuses to convert the reserved one
     try:
@@ -82,7 +83,9 @@ def _rgb(frame: av.VideoFrame, size: Size) -> RgbFrame:
                 rgb = av.VideoFrame.from_numpy_buffer(rgb.to_ndarray(), format="rgb24")
             # FFmpeg converts and scales three times as fast in one call, but then it blurs the
             # colours at edges.
-            rgb = rgb.reformat(height=size[0], width=size[1], interpolation=_BILINEAR, threads=1)
+            flags = av.video.reformatter.Interpolation
+            bilinear = int(flags.BILINEAR | flags.ACCURATE_RND)
+            rgb = rgb.reformat(height=size[0], width=size[1], interpolation=bilinear, threads=1)
     except av.FFmpegError as error:
         raise InvalidVideoError(
             f"the video's colours ({frame.format.name}, matrix {frame.colorspace}) cannot be "
@@ -120,3 +123,18 @@ def _resized(rgb: RgbFrame, size: Size) -> RgbFrame:
         return rgb
     planes = resample.resize(rgb, size, resample.BILINEAR, resample.Rectangle(0, 0, *size))
     return np.ascontiguousarray(planes.transpose(1, 2, 0))
+
+
+def stack_frames(frames: Sequence[ConvertedFrame]) -> npt.NDArray[np.uint8]:
+    """Stacks frames [H, W, 3] into one array [T, H, W, 3].
+
+    Raises:
+        InvalidVideoError: The frames have several sizes.
+    """
+    sizes = sorted({frame.shape[:2] for frame in frames})
+    if len(sizes) > 1:
+        raise InvalidVideoError(
+            f"the video changes its size ({sizes[0]} and {sizes[1]} pixels); "
+            "convert it to one size first"
+        )
+    return np.stack(frames)

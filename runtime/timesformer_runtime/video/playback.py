@@ -9,7 +9,6 @@ from collections.abc import Collection, Generator, Iterator
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-import av
 import numpy as np
 
 from timesformer_runtime.errors import InvalidOptionError
@@ -25,6 +24,7 @@ from timesformer_runtime.video.index.frame_index import Extent, FrameIndex, scan
 from timesformer_runtime.video.integrity import frame_problems, judge, read_stated_metadata
 from timesformer_runtime.video.limits import DecodeLimits
 from timesformer_runtime.video.pixels import ConvertedFrame, Rendering
+from timesformer_runtime.video.pyav import av
 from timesformer_runtime.video.source import Source, locate
 
 if TYPE_CHECKING:

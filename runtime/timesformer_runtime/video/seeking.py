@@ -7,12 +7,11 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-import av
-
 from timesformer_runtime.video.container import OpenVideo
 from timesformer_runtime.video.decoding import Decoded, FrameCollector
 from timesformer_runtime.video.index.frame_index import FrameIndex
 from timesformer_runtime.video.pixels import Rendering
+from timesformer_runtime.video.pyav import av
 
 if TYPE_CHECKING:
     from timesformer_runtime.video.container import Packet

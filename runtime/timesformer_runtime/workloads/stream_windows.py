@@ -7,7 +7,8 @@ import itertools
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import NamedTuple
 
-from timesformer_runtime.pipeline import Pipeline, Timed
+from timesformer_runtime.pipeline import Pipeline
+from timesformer_runtime.reading import Timed
 from timesformer_runtime.video.live.source import LiveFrame
 from timesformer_runtime.video.pixels import ConvertedFrame
 from timesformer_runtime.workloads.windows import SlidingWindows, Window, WindowSettings

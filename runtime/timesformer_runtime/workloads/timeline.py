@@ -20,7 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from timesformer_runtime.input.model_input import ModelInput
-from timesformer_runtime.pipeline import Pipeline, Timed
+from timesformer_runtime.pipeline import Pipeline
+from timesformer_runtime.reading import Timed
 from timesformer_runtime.results import PartResult, Ranking, Seconds, count_duplicates
 from timesformer_runtime.video.limits import DecodeLimits
 from timesformer_runtime.video.pixels import ConvertedFrame

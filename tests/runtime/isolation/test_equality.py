@@ -28,7 +28,7 @@ from timesformer_runtime import (
 )
 from timesformer_runtime.input.sampling import Sampling
 from timesformer_runtime.input.views import Views
-from timesformer_runtime.pipeline import Reading
+from timesformer_runtime.reading import Reading
 
 from tests import traps
 from tests.isolated_videos import (

@@ -25,7 +25,7 @@ from timesformer_runtime.errors import (
 )
 from timesformer_runtime.input.preprocess import Preprocessing
 from timesformer_runtime.input.sampling import uniform
-from timesformer_runtime.pipeline import check_array
+from timesformer_runtime.reading import check_array
 from timesformer_runtime.video import DecodeLimits, VideoDecoder, pixels
 
 from tests.video_files import (

@@ -21,7 +21,7 @@ from timesformer_runtime.video.file import SeekableFile
 from timesformer_runtime.video.limits import Watch
 
 if TYPE_CHECKING:
-    import av
+    from timesformer_runtime.video.pyav import av
 
 MAX_NAL_UNITS = 1 << 14  # of one frame; 8K frames have some thousand at most
 _START_CODE = b"\0\0\1"

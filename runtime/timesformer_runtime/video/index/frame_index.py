@@ -12,12 +12,12 @@ import dataclasses
 from array import array
 from typing import TYPE_CHECKING, NamedTuple
 
-import av
 import numpy as np
 import numpy.typing as npt
 
 from timesformer_runtime.video.container import OpenVideo, VideoStream
 from timesformer_runtime.video.opening import InputContainer
+from timesformer_runtime.video.pyav import av
 
 if TYPE_CHECKING:
     from timesformer_runtime.video.container import Packet

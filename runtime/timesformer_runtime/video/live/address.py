@@ -7,10 +7,9 @@ import os
 import re
 from collections.abc import Mapping
 
-import av
-
 from timesformer_runtime.errors import InvalidOptionError, InvalidVideoError
 from timesformer_runtime.source_names import shown
+from timesformer_runtime.video.pyav import av
 
 RTSP_TRANSPORTS = ("tcp", "udp")
 

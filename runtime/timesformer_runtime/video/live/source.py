@@ -10,9 +10,6 @@ from collections.abc import Callable, Generator, Iterator
 from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
-import av
-import av.stream
-
 from timesformer_runtime.errors import (
     InvalidVideoError,
     SourceLostError,
@@ -29,6 +26,7 @@ from timesformer_runtime.video.limits import DecodeLimits, Watch
 from timesformer_runtime.video.live.address import LiveAddress
 from timesformer_runtime.video.live.clock import LiveClock
 from timesformer_runtime.video.opening import ANY_METADATA, InputContainer
+from timesformer_runtime.video.pyav import av
 
 if TYPE_CHECKING:  # the class cannot be subscripted at run time
     Packet = av.Packet[av.stream.Stream]
