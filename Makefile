@@ -22,7 +22,7 @@ DEMO := demo/shot-transitions-divided-onnx
 SAMPLES := runtime/timesformer_runtime/sample_clips
 
 .PHONY: help setup lock demo test test-versions lint bench bench-peers bench-video bench-guards accuracy \
-  fuzz fuzz-models check-without-vnni train train-divided train-joint train-space clean
+  fuzz fuzz-models check-without-vnni check-arm64 count-arm64 check-small-board train train-divided train-joint train-space clean
 .DELETE_ON_ERROR:
 
 help:
@@ -41,6 +41,9 @@ help:
 	@echo "make bench-guards  hostile videos: memory and time with the guards, and without"
 	@echo "make accuracy     what int8, fp16 and q4 cost over 2,700 held-out clips"
 	@echo "make check-without-vnni  int8 on an emulated CPU without VNNI (needs qemu-user)"
+	@echo "make check-arm64  the runtime on emulated 64-bit ARM processors; ARM64_ARGS=--short: minutes"
+	@echo "make count-arm64  instructions that each variant takes on them (builds qemu, ten minutes)"
+	@echo "make check-small-board  memory of the base model in int8 on a 1080p video"
 	@echo "make fuzz    damaged videos for ten minutes"
 	@echo "make fuzz-models  damaged models and checkpoints, and a lying Hub, for ten minutes"
 	@echo "make docs    the documentation as HTML, in build/docs"
@@ -160,6 +163,18 @@ accuracy: setup
 
 check-without-vnni: setup
 	$(BIN)/python -m tests.end_to_end.check_without_vnni
+
+# ARM64_ARGS="--short" runs a part; "--cpu cortex-a76" chooses the processor.
+ARM64_ARGS ?=
+
+check-arm64: setup
+	$(BIN)/python -m tests.arm64.check $(ARM64_ARGS)
+
+count-arm64: demo
+	$(BIN)/python -m tests.arm64.instructions $(DEMO) $(ARM64_ARGS)
+
+check-small-board: setup
+	$(BIN)/python -m tests.benchmarks.small_board
 
 MINUTES ?= 10
 

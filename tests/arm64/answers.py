@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import timesformer_runtime
 from timesformer_runtime import VideoClassifier
 from timesformer_runtime.model.cpu import instruction_sets
 
-DTYPES = ("fp32", "fp16", "int8", "q4")
+DTYPES: tuple[Literal["fp32", "fp16", "int8", "q4"], ...] = ("fp32", "fp16", "int8", "q4")
 _SAMPLES = Path(timesformer_runtime.__file__).parent / "sample_clips"
 _CLIPS = [str(clip) for clip in sorted(_SAMPLES.glob("*.mp4"))]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
 import platform
 import shutil
 import subprocess
@@ -35,8 +34,8 @@ _EMULATOR_SUITE, _EMULATOR = "trixie", "usr/bin/qemu-aarch64"
 _NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child"]
 _MOUNT_INTERPRETERS = "mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc"
 # The first bytes of programs for 64-bit ARM, and the bits of them that must be equal.
-_PROGRAM = rb"\x7fELF\x02\x01\x01" + rb"\x00" * 9 + rb"\x02\x00\xb7\x00"
-_MASK = rb"\xff" * 7 + rb"\x00" + rb"\xff" * 8 + rb"\xfe\xff\xff\xff"
+_PROGRAM = r"\x7fELF\x02\x01\x01" + r"\x00" * 9 + r"\x02\x00\xb7\x00"
+_MASK = r"\xff" * 7 + r"\x00" + r"\xff" * 8 + r"\xfe\xff\xff\xff"
 _ENTER = f"""
 set -eu
 root=$1 interpreter=$2 project=$3 shared=$4
@@ -89,8 +88,9 @@ class Machine:
         Raises:
             subprocess.TimeoutExpired: The command took too long.
         """
-        interpreter = b":arm64:M::%b:%b:%b:OCF" % (_PROGRAM, _MASK, os.fsencode(self.emulator))
-        enter = ["sh", "-c", _ENTER, "enter", self.root, interpreter, REPOSITORY, self.shared]
+        interpreter = f":arm64:M::{_PROGRAM}:{_MASK}:{self.emulator}:OCF"
+        folders = [str(self.root), interpreter, str(REPOSITORY), str(self.shared)]
+        enter = ["sh", "-c", _ENTER, "enter", *folders]
         environment = {
             "QEMU_CPU": cpu,
             "PATH": "/usr/bin:/bin",
