@@ -49,12 +49,39 @@ def unpack(packages: list[str], into: Path, apt: Path, *, suite: str, architectu
         _run(["dpkg-deb", "--extract", str(package), str(into)])
 
 
+def unpack_source(package: str, into: Path, apt: Path, *, suite: str) -> None:
+    """Downloads the source of a package, and unpacks it as its authors wrote it.
+
+    Args:
+        package: The name of a source package.
+        into: The folder whose contents become the source.
+        apt: A folder for apt's lists.
+        suite: The Debian release.
+
+    Raises:
+        DebianError: The package is not available.
+    """
+    options = _apt_options(apt, suite, host_architecture())
+    _run(["apt-get", *options, "update"])
+    _run(["apt-get", *options, "--download-only", "source", package], folder=apt)
+    (archive,) = apt.glob(f"{package}_*.orig.tar.*")
+    into.mkdir(exist_ok=True)
+    _run(["tar", "-xf", str(archive), "--strip-components=1", "-C", str(into)])
+
+
+def host_architecture() -> str:
+    """This system's processor in Debian's spelling."""
+    return _run(["dpkg", "--print-architecture"]).strip()
+
+
 def _apt_options(apt: Path, suite: str, architecture: str) -> list[str]:
     """Makes apt's folder; returns options with which apt reads and writes nothing else."""
     (apt / "lists" / "partial").mkdir(parents=True, exist_ok=True)
     (apt / "cache" / "archives" / "partial").mkdir(parents=True, exist_ok=True)
     (apt / "status").touch()  # no package is installed
-    (apt / "sources.list").write_text(f"deb {mirror()} {suite} main\n")
+    (apt / "sources.list").write_text(
+        "".join(f"{kind} {mirror()} {suite} main\n" for kind in ("deb", "deb-src"))
+    )
     settings = {
         "APT::Architecture": architecture,
         "APT::Architectures": architecture,
@@ -79,9 +106,14 @@ def _os_release() -> dict[str, str]:
     return {name: value.strip('"') for name, _, value in pairs}
 
 
-def _run(command: list[str]) -> str:
+def _run(command: list[str], folder: Path | None = None) -> str:
     done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        command,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         last = (done.stderr or done.stdout).strip().rpartition("\n")[2]

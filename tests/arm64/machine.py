@@ -8,7 +8,6 @@ so nothing of the host changes, and no root rights are needed.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import platform
 import shutil
 import subprocess
@@ -30,7 +29,7 @@ CPUS = (NO_DOT_PRODUCTS, "cortex-a72", DOT_PRODUCTS, I8MM)
 _SUITE = "bookworm"
 _PACKAGES = ["python3", "ca-certificates", "coreutils", "dash", "libgcc-s1", "libstdc++6"]
 # qemu-user 7.2 of bookworm crashes where ONNX Runtime is imported on a Cortex-A76.
-_EMULATOR_SUITE, _EMULATOR = "trixie", "usr/bin/qemu-aarch64"
+EMULATOR_SUITE, _EMULATOR = "trixie", "usr/bin/qemu-aarch64"
 _NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child"]
 _MOUNT_INTERPRETERS = "mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc"
 # The first bytes of programs for 64-bit ARM, and the bits of them that must be equal.
@@ -142,8 +141,8 @@ def build(shared: Path) -> Machine:
     Raises:
         debian.DebianError: A package is not available.
     """
-    root = _made_once("root-" + _SUITE, _unpack_root)
-    emulator = _made_once("qemu-" + _EMULATOR_SUITE, _unpack_emulator) / _EMULATOR
+    root = made_once("root-" + _SUITE, _unpack_root)
+    emulator = made_once("qemu-" + EMULATOR_SUITE, _unpack_emulator) / _EMULATOR
     return Machine(root, emulator, shared.resolve())
 
 
@@ -155,19 +154,13 @@ def _unpack_root(folder: Path, apt: Path) -> None:
 
 def _unpack_emulator(folder: Path, apt: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent) as all_files:
-        debian.unpack(
-            ["qemu-user"], Path(all_files), apt, suite=_EMULATOR_SUITE, architecture=_host()
-        )
+        host = debian.host_architecture()
+        debian.unpack(["qemu-user"], Path(all_files), apt, suite=EMULATOR_SUITE, architecture=host)
         (folder / _EMULATOR).parent.mkdir(parents=True)
         (Path(all_files) / _EMULATOR).rename(folder / _EMULATOR)
 
 
-@functools.cache
-def _host() -> str:
-    return subprocess.check_output(["dpkg", "--print-architecture"], text=True).strip()
-
-
-def _made_once(name: str, make: Callable[[Path, Path], None]) -> Path:
+def made_once(name: str, make: Callable[[Path, Path], None]) -> Path:
     """Returns a folder of the cache; makes it under another name first, so it is always whole."""
     folder = CACHE / name
     if not folder.exists():
