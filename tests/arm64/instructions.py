@@ -3,9 +3,8 @@
     python -m tests.arm64.instructions MODEL
 
 An emulator's times say nothing of a processor's, but it runs the very instructions that the
-processor would. The count is that of one run of the graph on one thread: what three runs in one
-process take, less what one takes, halved. Among the instructions are the vector multiplications of
-each kind, which show the kernels that ONNX Runtime takes.
+processor would. The count is that of the second run of the graph, on one thread. It says which
+kinds of vector products are among the instructions, and so which kernels ONNX Runtime takes.
 
 Debian's qemu-user takes no plugins, so the command builds qemu once, from Debian's source package.
 """
@@ -17,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import venv
 from pathlib import Path
 
 import click
@@ -26,12 +26,13 @@ from tests.arm64.machine import CPUS, REPOSITORY, SITE_PACKAGES, Machine
 
 _TOOLS = ("cc", "ninja", "pkg-config")
 _REMEDY = "apt install gcc ninja-build pkg-config libglib2.0-dev"
+# Debian's source lacks the wheels of these, which qemu's own has.
+_BUILD_TOOLS = ("meson==1.5.0", "pycotap==1.3.1")
 _PLUGIN = Path(__file__).with_name("count_plugin.c")
 _OPTIONS = [
-    *("--target-list=aarch64-linux-user", "--enable-plugins", "--enable-download"),
+    *("--target-list=aarch64-linux-user", "--enable-plugins", "--disable-werror"),
     *("--disable-system", "--disable-tools", "--disable-docs", "--disable-install-blobs"),
 ]
-_RUNS = (1, 3)
 _KINDS = {
     "all": "all",
     "mmla8": "8-bit matrix products (SMMLA, UMMLA, USMMLA)",
@@ -64,8 +65,8 @@ def main(model: Path, cpus: tuple[str, ...], dtypes: tuple[str, ...]) -> None:
     click.echo("millions of instructions in one run: " + ", ".join(_KINDS.values()))
     click.echo(f"{'processor':12}  {'variant':7}" + "".join(f"{kind:>9}" for kind in _KINDS))
     for cpu in cpus:
-        for dtype in dtypes:
-            counts = _count_run(arm, source / "build", plugin, cpu, model.absolute(), dtype)
+        runs = _count_runs(arm, source / "build", plugin, cpu, model.absolute(), dtypes)
+        for dtype, counts in zip(dtypes, runs, strict=True):
             numbers = "".join(f"{counts[kind] / 1e6:9.1f}" for kind in _KINDS)
             click.echo(f"{cpu:12}  {dtype:7}{numbers}")
 
@@ -80,10 +81,15 @@ def _missing() -> str | None:
 
 def _build_qemu(folder: Path, apt: Path) -> None:
     debian.unpack_source("qemu", folder, apt, suite=machine.EMULATOR_SUITE)
-    build = folder / "build"
+    build, tools = folder / "build", folder / "tools"
     build.mkdir()
-    configure = [folder / "configure", f"--python={sys.executable}", *_OPTIONS]
-    for command in (configure, ["ninja", "qemu-aarch64"]):
+    venv.create(tools, with_pip=True)
+    python = tools / "bin" / "python"
+    for command in (
+        [python, "-m", "pip", "install", "--quiet", *_BUILD_TOOLS],
+        [folder / "configure", f"--python={python}", *_OPTIONS],
+        ["ninja", "qemu-aarch64"],
+    ):
         subprocess.run(command, cwd=build, stdout=subprocess.DEVNULL, check=True)
 
 
@@ -108,20 +114,10 @@ def _build_plugin(source: Path) -> Path:
     return plugin
 
 
-def _count_run(
-    arm: Machine, build: Path, plugin: Path, cpu: str, model: Path, dtype: str
-) -> dict[str, float]:
-    """Counts the instructions of one run of the graph, by kind."""
-    few, many = (
-        _count_process(arm, build, plugin, cpu, [str(model), dtype, str(n)]) for n in _RUNS
-    )
-    return {kind: (many[kind] - few[kind]) / (_RUNS[1] - _RUNS[0]) for kind in _KINDS}
-
-
-def _count_process(
-    arm: Machine, build: Path, plugin: Path, cpu: str, arguments: list[str]
-) -> dict[str, int]:
-    """Counts the instructions of a whole process.
+def _count_runs(
+    arm: Machine, build: Path, plugin: Path, cpu: str, model: Path, dtypes: tuple[str, ...]
+) -> list[dict[str, int]]:
+    """Counts the instructions of one run of each variant, by kind.
 
     This qemu needs the host's libraries, so it runs outside the machine. It looks into the
     machine's folder first for each file that the program opens.
@@ -131,16 +127,17 @@ def _count_process(
             *(build / "qemu-aarch64", "-cpu", cpu, "-L", arm.root),
             *("-plugin", plugin, "-d", "plugin", "-D", log.name),
         ]
-        program = [arm.root / "usr/bin/python3.11", "-m", "tests.arm64.model_runs", *arguments]
+        python = arm.root / "usr/bin/python3.11"
         subprocess.run(
-            [*emulator, *program],
+            [*emulator, python, "-m", "tests.arm64.model_runs", model, *dtypes],
             cwd=REPOSITORY,
             env={"PYTHONPATH": str(Path("/") / SITE_PACKAGES)},
             stderr=subprocess.DEVNULL,
             check=True,
         )
-        counts: dict[str, int] = json.loads(log.read())
-    return counts
+        marks = [json.loads(line) for line in log]
+    pairs = zip(marks[::2], marks[1::2], strict=True)
+    return [{kind: after[kind] - before[kind] for kind in _KINDS} for before, after in pairs]
 
 
 if __name__ == "__main__":
