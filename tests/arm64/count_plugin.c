@@ -17,14 +17,19 @@ static const struct {
 } patterns[] = {
     {"mmla8", 0xdfe0fc00, 0x4e80a400},   /* SMMLA, UMMLA: 8 x 8 bits, a product of 2x8 and 8x2 */
     {"mmla8", 0xffe0fc00, 0x4e80ac00},   /* USMMLA */
+    {"mmla8", 0xff20fc00, 0x45009800},   /* SVE: SMMLA, UMMLA, USMMLA */
     {"dot8", 0x9fe0fc00, 0x0e809400},    /* SDOT, UDOT: 4 products of 8 bits for each sum */
     {"dot8", 0x9fc0f400, 0x0f80e000},    /* the same, by element */
+    {"dot8", 0xffe0f800, 0x44800000},    /* SVE: SDOT, UDOT */
+    {"dot8", 0xffe0f800, 0x44a00000},    /* SVE: the same, by element */
     {"mul8", 0x9f20fc00, 0x0e20c000},    /* SMULL, UMULL of vectors */
     {"mul8", 0x9f20fc00, 0x0e208000},    /* SMLAL, UMLAL of vectors */
     {"mul8", 0x9f00f400, 0x0f002000},    /* SMLAL, UMLAL by element */
     {"mul8", 0x9f00f400, 0x0f00a000},    /* SMULL, UMULL by element */
     {"fma32", 0xbfa0fc00, 0x0e20cc00},   /* FMLA, float32 */
     {"fma32", 0xbf80f400, 0x0f801000},   /* FMLA by element, float32 */
+    {"fma32", 0xffe0c000, 0x65a00000},   /* SVE: FMLA, FMLS, float32 */
+    {"fma32", 0xffe0fc00, 0x64a00000},   /* SVE: FMLA by element, float32 */
     {"fma16", 0xbfe0fc00, 0x0e400c00},   /* FMLA, float16 */
     {"fma16", 0xbfc0f400, 0x0f001000},   /* FMLA by element, float16 */
 };
