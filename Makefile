@@ -21,9 +21,11 @@ BIN := $(VENV)/bin
 DEMO := demo/shot-transitions-divided-onnx
 SAMPLES := runtime/timesformer_runtime/sample_clips
 
-.PHONY: help setup lock demo test test-versions lint bench bench-peers bench-video bench-guards accuracy \
-  fuzz fuzz-models check-without-vnni check-openvino check-cpp \
-  check-gunicorn soak train train-divided train-joint train-space clean
+.PHONY: help setup lock demo test test-versions lint accuracy soak fuzz fuzz-models clean
+.PHONY: bench bench-peers bench-video bench-guards
+.PHONY: check-without-vnni check-openvino check-cpp check-gunicorn
+.PHONY: check-arm64 count-arm64 check-small-board
+.PHONY: train train-divided train-joint train-space
 .DELETE_ON_ERROR:
 
 help:
@@ -49,6 +51,9 @@ help:
 	@echo "make check-cpp  compile examples/cpp, and compare its answers with Python's"
 	@echo "make check-gunicorn  serve the sample clips with workers that fork after loading"
 	@echo "make soak    10,000 classifications: memory, threads and open files must not grow"
+	@echo "make check-arm64  the runtime on emulated 64-bit ARM processors; ARM64_ARGS=--short: minutes"
+	@echo "make count-arm64  instructions that each variant takes on them (builds qemu, ten minutes)"
+	@echo "make check-small-board  memory of the base model in int8 on a 1080p video"
 	@echo "make fuzz    damaged videos for ten minutes"
 	@echo "make fuzz-models  damaged models and checkpoints, and a lying Hub, for ten minutes"
 	@echo "make docs    the documentation as HTML, in build/docs"
@@ -209,6 +214,18 @@ SOAK_ARGS ?=
 
 soak: demo
 	$(BIN)/python -m tests.benchmarks.soak $(DEMO) $(SOAK_ARGS)
+
+# ARM64_ARGS="--short" runs a part; "--cpu cortex-a76" chooses the processor.
+ARM64_ARGS ?=
+
+check-arm64: setup
+	$(BIN)/python -m tests.arm64.check $(ARM64_ARGS)
+
+count-arm64: demo
+	$(BIN)/python -m tests.arm64.instructions $(DEMO) $(ARM64_ARGS)
+
+check-small-board: setup
+	$(BIN)/python -m tests.benchmarks.small_board
 
 MINUTES ?= 10
 

@@ -43,9 +43,10 @@ class Bench:
         """The folder of the workers' output."""
         return self.work / "logs"
 
-    def video(self) -> Path:
-        """Makes a 10-second 720p video."""
-        return self._module(self.work / "ten-seconds.mp4", "clips", "video", "{}")
+    def video(self, height: int = 720) -> Path:
+        """Makes a 10-second video, 16:9."""
+        arguments = ["video", "{}", f"--height={height}"]
+        return self._module(self.work / f"ten-seconds-{height}p.mp4", "clips", *arguments)
 
     def clip_file(self, num_frames: int = 8, side: int = 224, count: int | None = None) -> Path:
         """Makes a ``.npy`` file, float32 [clips, num_frames, 3, side, side]."""

@@ -43,9 +43,10 @@ def main() -> None:
 
 @main.command()
 @click.argument("path", type=click.Path(path_type=Path))
-def video(path: Path) -> None:
-    """Renders one shot: 1280x720, 30 frames a second, 10 seconds, H.264."""
-    scene = Scene(np.random.default_rng(0), 720, 1280, _SECONDS)
+@click.option("--height", type=int, default=720)
+def video(path: Path, height: int) -> None:
+    """Renders one shot: 16:9, 30 frames a second, 10 seconds, H.264."""
+    scene = Scene(np.random.default_rng(0), height, height * 16 // 9, _SECONDS)
     frames = [scene.frame(i / _RATE) for i in range(round(_RATE * _SECONDS))]
     path.write_bytes(encode(frames, _RATE, crf=23, preset="medium"))
 
