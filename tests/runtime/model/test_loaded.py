@@ -519,7 +519,7 @@ def test_a_hub_id_whose_owner_is_also_a_folder_here(
         raise HubError("nothing is there")
 
     monkeypatch.setattr(hub, "list_files", answer)
-    assert "give a revision, such as main, to look on the Hub" in refusal(
+    assert "give a `revision`, such as main, to look on the Hub" in refusal(
         "someone/other", ModelNotFoundError
     )
     assert not asked
