@@ -6,7 +6,6 @@ compute wrong values, or crash. So each one runs in a process of its own.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Generator
 from pathlib import Path
@@ -24,7 +23,6 @@ _MODELS = Path(timesformer_runtime.__file__).parent / "probe_models"
 _USUAL, _OLDER = 23, 18
 _LONGEST_REASON = 300  # characters
 _SECONDS = 120.0  # some providers compile a graph for a minute
-_RECORD_NODES = "session.record_ep_graph_assignment_info"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +33,8 @@ class ProviderCheck:
         works: True if the provider ran at least a part of the model, and the values are right.
         is_wrong: True if the values are wrong.
         max_abs: The largest difference from PyTorch's values; None if the model did not run.
-        nodes: Number of nodes that each provider of the session ran; None if it is not known.
+        nodes: Number of the model's nodes, but for arithmetic on shapes; 0 if it is not known.
+        cpu_nodes: Number of those that the provider leaves to the CPU.
         opset: The opset of the model that ran, or None.
         reason: The reason why the model of the usual opset did not run; empty if it did.
     """
@@ -43,7 +42,8 @@ class ProviderCheck:
     works: bool
     is_wrong: bool = False
     max_abs: float | None = None
-    nodes: dict[str, int] | None = None
+    nodes: int = 0
+    cpu_nodes: int = 0
     opset: int | None = None
     reason: str = ""
 
@@ -57,9 +57,8 @@ class ProviderCheck:
         if not self.works:
             return "runs no node of a TimeSformer: all are left to the CPU"
         text = f"works (differs from PyTorch by {self.max_abs:.2g})"
-        on_cpu = (self.nodes or {}).get(CPU, 0)
-        if on_cpu and len(self.nodes or {}) > 1:
-            text += f", with {on_cpu} of {sum((self.nodes or {}).values())} nodes on the CPU"
+        if self.cpu_nodes:
+            text += f", with {self.cpu_nodes} of {self.nodes} nodes on the CPU"
         if self.reason:
             text += (
                 f" for a graph of opset {self.opset}, and refuses one of opset {_USUAL}: export "
@@ -94,39 +93,18 @@ def serve(request: dict[str, str]) -> Generator[dict[str, Any], None, None]:
     """Runs in the child: loads the model on a provider, and runs its golden check."""
     from timesformer_runtime.classifier import VideoClassifier  # noqa: PLC0415
 
-    provider, model = request["provider"], request["model"]
-    devices = {CPU: "cpu", CUDA: "cuda"}
-    options: dict[str, Any] = {"providers": [provider]}
-    if provider in devices:  # with the options that the runtime gives them
-        options = {"device": devices[provider]}
-    check = VideoClassifier.from_pretrained(Path(model), **options).verify()
-    nodes = _nodes(provider, model)
+    provider = request["provider"]
+    options: dict[str, Any] = {"providers": [provider], "allow_cpu_nodes": True}
+    if provider == CPU:
+        options = {"device": "cpu"}
+    elif provider == CUDA:  # with the options that the runtime gives it
+        options = {"device": "cuda", "allow_cpu_nodes": True}
+    classifier = VideoClassifier.from_pretrained(Path(request["model"]), **options)
+    check, placement = classifier.verify(), classifier.model.session.placement
     yield {
-        "works": check.passed and (nodes is None or provider in nodes),
+        "works": check.passed and (placement.total == 0 or len(placement.on_cpu) < placement.total),
         "is_wrong": not check.passed,
         "max_abs": check.max_abs,
-        "nodes": nodes,
+        "nodes": placement.total,
+        "cpu_nodes": len(placement.on_cpu),
     }
-
-
-def _nodes(provider: str, model: str) -> dict[str, int] | None:
-    """Counts the nodes that each provider takes; None where this ONNX Runtime does not tell."""
-    from timesformer_runtime.model.device import (  # noqa: PLC0415
-        load_onnxruntime,
-        ort_errors,
-        quiet,
-        quiet_options,
-    )
-
-    onnxruntime = load_onnxruntime()
-    if not hasattr(onnxruntime.InferenceSession, "get_provider_graph_assignment_info"):
-        return None
-    options = quiet_options(onnxruntime)
-    options.add_session_config_entry(_RECORD_NODES, "1")
-    with contextlib.suppress(*ort_errors()), quiet(onnxruntime):
-        session = onnxruntime.InferenceSession(model, options, providers=[provider])
-        nodes: dict[str, int] = {}
-        for part in session.get_provider_graph_assignment_info():
-            nodes[part.ep_name] = nodes.get(part.ep_name, 0) + len(part.get_nodes())
-        return nodes
-    return None
