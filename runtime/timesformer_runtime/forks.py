@@ -6,11 +6,14 @@ import ctypes
 import os
 import weakref
 from collections.abc import Callable
+from typing import Any, TypeVar
 
-_methods: set[weakref.WeakMethod[Callable[[], None]]] = set()
+T = TypeVar("T")
+
+_methods: weakref.WeakKeyDictionary[Any, Callable[[Any], None]] = weakref.WeakKeyDictionary()
 
 
-def call_in_forks(method: Callable[[], None]) -> None:
+def call_in_forks(thing: T, method: Callable[[T], None]) -> None:
     """Makes each process that is forked later call a method of its copy of an object.
 
     The call comes before anything else runs in the new process. The method gives up what only the
@@ -18,9 +21,10 @@ def call_in_forks(method: Callable[[], None]) -> None:
     the lock when the process was forked.
 
     Args:
-        method: A bound method. This module does not keep its object alive.
+        thing: The object, which this module does not keep alive.
+        method: A function of its class.
     """
-    _methods.add(weakref.WeakMethod(method, _methods.discard))
+    _methods[thing] = method
 
 
 def keep_forever(thing: object) -> None:
@@ -32,10 +36,8 @@ def keep_forever(thing: object) -> None:
 
 
 def _call_all() -> None:
-    for reference in _methods.copy():  # a collected object leaves the set at any moment
-        method = reference()
-        if method is not None:
-            method()
+    for thing, method in tuple(_methods.items()):
+        method(thing)
 
 
 if hasattr(os, "register_at_fork"):

@@ -521,12 +521,12 @@ def test_use_after_close_is_one_error(
 @pytest.mark.parametrize("kind", ["batch", "timeline", "stream"])
 def test_closing_while_results_are_awaited(video: Path, kind: str) -> None:
     classifier = load()
-    calls: dict[str, Callable[[], Iterator[Any]]] = {
-        "batch": lambda: classifier.batch([video] * 50, workers=1),
-        "timeline": lambda: classifier.timeline(video, 0.2, 0.02),
-        "stream": lambda: classifier.stream(video, window=0.2, stride=0.02),
+    begun: dict[str, Iterator[Any]] = {
+        "batch": classifier.batch([video] * 50, workers=1),
+        "timeline": classifier.timeline(video, 0.2, 0.02),
+        "stream": classifier.stream(video, window=0.2, stride=0.02),
     }
-    results = calls[kind]()
+    results = begun[kind]
     next(results)
     classifier.close()
     with pytest.raises(ClosedError):

@@ -39,7 +39,10 @@ def main(descriptor: int) -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")
     initial_size = _address_space()
     with socket.socket(fileno=descriptor) as connection, connection.makefile("rb") as tasks:
-        messages.send(connection, ("ready", None))
+        try:
+            messages.send(connection, ("ready", None))
+        except BrokenPipeError:  # the parent ended while this process started
+            return
         _silence_stderr()
         while _do_next_task(connection, tasks, initial_size):
             pass

@@ -39,7 +39,7 @@ class Readers:
         self._busy: set[ReaderProcess] = set()
         self._is_closed = False
         weakref.finalize(self, _end, self._free)
-        call_in_forks(self._leave_to_parent)
+        call_in_forks(self, Readers._leave_to_parent)
 
     def single_answer(self, job: Job, video: Source, *, threads: int) -> Any:
         """Does a job that has one answer.

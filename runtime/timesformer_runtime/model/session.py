@@ -136,7 +136,7 @@ class Session:
             self._entries.get(_INT8_PRECISION) == "1" and self.metadata.get("int8_target") != "avx2"
         )
         self._session = session
-        call_in_forks(self._leave_to_parent)
+        call_in_forks(self, Session._leave_to_parent)
 
     def run(
         self,

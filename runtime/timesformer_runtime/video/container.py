@@ -127,7 +127,7 @@ class _Closing:
 
     def __init__(self, container: InputContainer) -> None:
         self._container: InputContainer | None = container
-        call_in_forks(self._leave_to_parent)
+        call_in_forks(self, _Closing._leave_to_parent)
 
     def close(self) -> None:
         """Closes the container."""

@@ -134,7 +134,7 @@ class VideoDecoder:
         self._unused_packets = self._scan.cached_packets  # None once the open decoder took them
         self._latest: Decoded | None = None  # the result of the last decoding
         self._whole: Decoded | None = None  # the result of decoding the whole file
-        call_in_forks(self._leave_to_parent)
+        call_in_forks(self, VideoDecoder._leave_to_parent)
 
     def __len__(self) -> int:
         """Counts the frames that decode; decodes the whole file where its packets do not tell."""

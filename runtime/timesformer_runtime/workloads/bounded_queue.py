@@ -38,7 +38,7 @@ class BoundedQueue(Generic[T]):
         self._error: BaseException | None = None
         self._interpreter_ends = False
         self._at_exit: Callable[[], None] | None = None
-        call_in_forks(self._leave_to_parent)
+        call_in_forks(self, BoundedQueue._leave_to_parent)
 
     @property
     def closed(self) -> threading.Event:

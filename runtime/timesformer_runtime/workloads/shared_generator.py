@@ -32,7 +32,7 @@ class SharedGenerator(Generator[T, None, None]):
         self._items = items
         self._name = name
         self._lock = threading.RLock()
-        call_in_forks(self._leave_to_parent)
+        call_in_forks(self, SharedGenerator._leave_to_parent)
 
     def send(self, value: None, /) -> T:
         """Gives the next item."""

@@ -40,7 +40,7 @@ class Workers:
         self._threads: list[threading.Thread] = []
         self._is_closed = False
         self._lock = threading.Lock()
-        call_in_forks(self._leave_to_parent)
+        call_in_forks(self, Workers._leave_to_parent)
 
     def start(self, function: Callable[[T], R], item: T) -> Future[R]:
         """Calls a function with an item as soon as a thread is free.

@@ -6,6 +6,7 @@ import contextlib
 import gc
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ from timesformer_runtime import (
     InvalidVideoError,
     VideoNotFoundError,
 )
+from timesformer_runtime.isolation.process import _START
 
 from tests import traps
 from tests.isolated_videos import (
@@ -147,6 +149,24 @@ def test_processes_end_with_their_parent(
     else:
         assert errors == ""
     assert are_gone(processes)
+
+
+def test_a_process_whose_parent_ends_meanwhile_says_nothing() -> None:
+    ours, its_own = socket.socketpair()
+    ours.close()
+    arguments = [str(its_own.fileno()), "timesformer_runtime.pipeline", *sys.path]
+    with (
+        its_own,
+        subprocess.Popen(
+            [sys.executable, "-c", _START, *arguments],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            pass_fds=[its_own.fileno()],
+        ) as reader,
+    ):
+        assert reader.stderr is not None
+        assert reader.stderr.read() == b""
+        assert reader.wait(PATIENCE) == 0
 
 
 def test_a_timeline_that_is_forgotten_does_not_keep_the_interpreter(
