@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -126,7 +127,7 @@ def test_the_versions_of_the_peers_are_those_that_are_installed() -> None:
 
 
 def test_processors_without_vnni_have_goals_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = {"load_seconds": [1.0], "load_mb": [100.0], "run_mb": [200.0]}
+    made: dict[str, Any] = {"load_seconds": [1.0], "load_mb": [100.0], "run_mb": [200.0]}
     entries = {
         name: dataclasses.replace(_entry(2, 2), **made, cpu_seconds=cpu)
         for name, cpu in {
