@@ -4,9 +4,9 @@ int8 is ONNX Runtime's dynamic quantization: signed 8-bit weights (s8) with one 
 channel, and unsigned 8-bit activations (u8) with a scale that is computed at run time. ONNX Runtime
 computes this combination fast on x86. It is exact where the processor has VNNI or AMX. Other x86
 processors add pairs of products in 16 bits: weights of 8 bits can overflow there, weights of 7 bits
-never do, and both are equally fast. u8 weights would be exact on every processor, but 1.3 times
-slower on x86 without VNNI and six times slower with VNNI. LayerNorm, softmax, GELU, attention and
-the classifier stay in float.
+never do, and both are equally fast; GPTQ rounds those of 7 bits (``gptq.py``). u8 weights would be
+exact on every processor, but 1.3 times slower on x86 without VNNI and six times slower with VNNI.
+LayerNorm, softmax, GELU, attention and the classifier stay in float.
 """
 
 from __future__ import annotations
