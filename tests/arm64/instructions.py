@@ -90,7 +90,7 @@ def _build_qemu(folder: Path, apt: Path) -> None:
         [folder / "configure", f"--python={python}", *_OPTIONS],
         ["ninja", "qemu-aarch64"],
     ):
-        subprocess.run(command, cwd=build, stdout=subprocess.DEVNULL, check=True)
+        subprocess.run([*map(str, command)], cwd=build, stdout=subprocess.DEVNULL, check=True)
 
 
 def _build_plugin(source: Path) -> Path:
@@ -110,7 +110,7 @@ def _build_plugin(source: Path) -> Path:
         "-o",
         plugin,
     ]
-    subprocess.run(command, check=True)
+    subprocess.run([*map(str, command)], check=True)
     return plugin
 
 
@@ -128,8 +128,9 @@ def _count_runs(
             *("-plugin", plugin, "-d", "plugin", "-D", log.name),
         ]
         python = arm.root / "usr/bin/python3.11"
+        command = [*emulator, python, "-m", "tests.arm64.model_runs", model, *dtypes]
         subprocess.run(
-            [*emulator, python, "-m", "tests.arm64.model_runs", model, *dtypes],
+            [*map(str, command)],
             cwd=REPOSITORY,
             env={"PYTHONPATH": str(Path("/") / SITE_PACKAGES)},
             stderr=subprocess.DEVNULL,
