@@ -79,8 +79,12 @@ def main(cpus: tuple[str, ...], short: bool) -> None:
         models = _export(Path(folder), _KINDS[:1] if short else _KINDS)
         here = _answers_here(models)
         chosen = cpus or (_SHORT_CPUS if short else CPUS)
-        passed = [_check_results(arm, cpu, models, here) for cpu in chosen]
-        passed += [_check_suite(arm, cpu, short) for cpu in (chosen[:1] if short else chosen)]
+        try:
+            passed = [_check_results(arm, cpu, models, here) for cpu in chosen]
+            passed += [_check_suite(arm, cpu, short) for cpu in (chosen[:1] if short else chosen)]
+        except subprocess.TimeoutExpired as error:
+            click.echo(f"check_arm64: it is not done after {error.timeout:.0f} s", err=True)
+            sys.exit(1)
     sys.exit(0 if all(passed) else 1)
 
 
@@ -113,7 +117,7 @@ def _export(folder: Path, kinds: tuple[str, ...]) -> list[Path]:
 
 def _answers_here(models: list[Path]) -> dict[str, Any]:
     command = [sys.executable, "-m", "tests.arm64.answers", *map(str, models)]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, check=True)
     answers: dict[str, Any] = json.loads(done.stdout)
     return answers
 

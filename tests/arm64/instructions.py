@@ -85,20 +85,19 @@ def _build_qemu(folder: Path, apt: Path) -> None:
     build.mkdir()
     venv.create(tools, with_pip=True)
     python = tools / "bin" / "python"
-    commands: tuple[list[str | Path], ...] = (
+    for command in (
         [python, "-m", "pip", "install", "--quiet", *_BUILD_TOOLS],
         [folder / "configure", f"--python={python}", *_OPTIONS],
         ["ninja", "qemu-aarch64"],
-    )
-    for command in commands:
-        subprocess.run(command, cwd=build, stdout=subprocess.DEVNULL, check=True)
+    ):
+        subprocess.run([*map(str, command)], cwd=build, stdout=subprocess.DEVNULL, check=True)
 
 
 def _build_plugin(source: Path) -> Path:
     plugin = machine.CACHE / "count_plugin.so"
     flags = subprocess.check_output(["pkg-config", "--cflags", "glib-2.0"], text=True).split()
     header = source / "include" / "qemu"
-    command: list[str | Path] = [
+    command = [
         "cc",
         "-O2",
         "-Wall",
@@ -111,7 +110,7 @@ def _build_plugin(source: Path) -> Path:
         "-o",
         plugin,
     ]
-    subprocess.run(command, check=True)
+    subprocess.run([*map(str, command)], check=True)
     return plugin
 
 
@@ -124,13 +123,14 @@ def _count_runs(
     machine's folder first for each file that the program opens.
     """
     with tempfile.NamedTemporaryFile("r", suffix=".json") as log:
-        emulator: list[str | Path] = [
+        emulator = [
             *(build / "qemu-aarch64", "-cpu", cpu, "-L", arm.root),
             *("-plugin", plugin, "-d", "plugin", "-D", log.name),
         ]
         python = arm.root / "usr/bin/python3.11"
+        command = [*emulator, python, "-m", "tests.arm64.model_runs", model, *dtypes]
         subprocess.run(
-            [*emulator, python, "-m", "tests.arm64.model_runs", model, *dtypes],
+            [*map(str, command)],
             cwd=REPOSITORY,
             env={"PYTHONPATH": str(Path("/") / SITE_PACKAGES)},
             stderr=subprocess.DEVNULL,
