@@ -25,8 +25,8 @@ from timesformer_runtime.model.gate import VariantFidelity, measure
 
 from tests.arm64 import machine, packages, suite
 from tests.arm64.answers import DTYPES
-from tests.arm64.debian import DebianError
 from tests.arm64.machine import CPUS, I8MM, NO_DOT_PRODUCTS, REPOSITORY, Machine
+from tests.debian_packages import DebianError
 
 _SHORT_CPUS = (NO_DOT_PRODUCTS, I8MM)
 _KINDS = ("divided", "joint", "space")

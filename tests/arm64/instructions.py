@@ -21,7 +21,8 @@ from pathlib import Path
 
 import click
 
-from tests.arm64 import debian, machine, packages
+from tests import debian_packages
+from tests.arm64 import machine, packages
 from tests.arm64.machine import CPUS, REPOSITORY, SITE_PACKAGES, Machine
 
 _TOOLS = ("cc", "ninja", "pkg-config")
@@ -59,7 +60,11 @@ def main(model: Path, cpus: tuple[str, ...], dtypes: tuple[str, ...]) -> None:
         packages.install(arm)
         source = machine.made_once("qemu-counting", _build_qemu)
         plugin = _build_plugin(source)
-    except (debian.DebianError, packages.InstallError, subprocess.CalledProcessError) as error:
+    except (
+        debian_packages.DebianError,
+        packages.InstallError,
+        subprocess.CalledProcessError,
+    ) as error:
         click.echo(f"count_arm64: {error}", err=True)
         sys.exit(2)
     click.echo("millions of instructions in one run: " + ", ".join(_KINDS.values()))
@@ -80,7 +85,7 @@ def _missing() -> str | None:
 
 
 def _build_qemu(folder: Path, apt: Path) -> None:
-    debian.unpack_source("qemu", folder, apt, suite=machine.EMULATOR_SUITE)
+    debian_packages.unpack_source("qemu", folder, apt, suite=machine.EMULATOR_SUITE)
     build, tools = folder / "build", folder / "tools"
     build.mkdir()
     venv.create(tools, with_pip=True)

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.arm64 import debian
+from tests import debian_packages
 
 REPOSITORY = Path(__file__).parents[2]
 CACHE = REPOSITORY / "build" / "arm64"
@@ -118,10 +118,12 @@ def missing() -> str | None:
     """Why no machine can be emulated here, with the remedy; None where one can."""
     if platform.machine().lower() not in ("x86_64", "amd64") or sys.platform != "linux":
         return f"it runs on Linux on x86-64, not on {sys.platform} on {platform.machine()}"
-    lacking = [name for name in (*debian.COMMANDS, "unshare", "mount") if not shutil.which(name)]
+    lacking = [
+        name for name in (*debian_packages.COMMANDS, "unshare", "mount") if not shutil.which(name)
+    ]
     if lacking:
         return f"{', '.join(lacking)} not found: run it on Debian; apt install apt dpkg util-linux"
-    if debian.mirror() is None:
+    if debian_packages.mirror() is None:
         return "apt names no source of this Debian release: add its suite to /etc/apt/sources.list"
     probe = subprocess.run(
         [*_NAMESPACE, "sh", "-c", _MOUNT_INTERPRETERS], capture_output=True, text=True, check=False
@@ -139,7 +141,7 @@ def build(shared: Path) -> Machine:
     """Builds the machine in ``build/arm64``, or takes the one that is there.
 
     Raises:
-        debian.DebianError: A package is not available.
+        debian_packages.DebianError: A package is not available.
     """
     root = made_once("root-" + _SUITE, _unpack_root)
     emulator = made_once("qemu-" + EMULATOR_SUITE, _unpack_emulator) / _EMULATOR
@@ -147,15 +149,17 @@ def build(shared: Path) -> Machine:
 
 
 def _unpack_root(folder: Path, apt: Path) -> None:
-    debian.unpack(_PACKAGES, folder, apt, suite=_SUITE, architecture="arm64")
+    debian_packages.unpack(_PACKAGES, folder, apt, suite=_SUITE, architecture="arm64")
     for name in ("dev", "proc", "sys", "tmp", "shared", "var/cache/python", PROJECT[1:]):
         (folder / name).mkdir(parents=True, exist_ok=True)
 
 
 def _unpack_emulator(folder: Path, apt: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent) as all_files:
-        host = debian.host_architecture()
-        debian.unpack(["qemu-user"], Path(all_files), apt, suite=EMULATOR_SUITE, architecture=host)
+        host = debian_packages.host_architecture()
+        debian_packages.unpack(
+            ["qemu-user"], Path(all_files), apt, suite=EMULATOR_SUITE, architecture=host
+        )
         (folder / _EMULATOR).parent.mkdir(parents=True)
         (Path(all_files) / _EMULATOR).rename(folder / _EMULATOR)
 

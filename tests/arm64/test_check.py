@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from packaging.requirements import Requirement
 
-from tests.arm64 import check, debian, machine, packages
+from tests import debian_packages
+from tests.arm64 import check, machine, packages
 
 
 def answers(*logits: list[float], dtype: str = "fp32") -> dict[str, Any]:
@@ -56,6 +57,6 @@ def test_a_missing_tool_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_failed_command_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(debian.DebianError, match="dpkg-deb") as error:
-        debian._run(["dpkg-deb", "--extract", str(tmp_path / "no.deb"), str(tmp_path)])
+    with pytest.raises(debian_packages.DebianError, match="dpkg-deb") as error:
+        debian_packages._run(["dpkg-deb", "--extract", str(tmp_path / "no.deb"), str(tmp_path)])
     assert "\n" not in str(error.value)

@@ -27,7 +27,7 @@ from timesformer_exporter import ExportOptions, export
 from timesformer_runtime import VideoClassifier, VideoDecoder
 from timesformer_runtime.model.agreement import Agreement
 
-from tests.end_to_end.debian_packages import UnavailableError, unpack
+from tests import debian_packages
 
 REPOSITORY = Path(__file__).parents[2]
 _SAMPLES = Path(timesformer_runtime.__file__).parent / "sample_clips"
@@ -35,6 +35,10 @@ _LIBRARY = "libonnxruntime.so.1"
 _MIN_COSINE = 0.999
 _RELEASE, _PACKAGE = "trixie", "libonnxruntime-dev"
 _ODD_LABEL = 'a "quoted" \\ label, é, 😀'
+
+
+class UnavailableError(Exception):
+    """A thing to compile with is not available; the message says why, in one line."""
 
 
 def headers(folder: Path) -> Path:
@@ -45,8 +49,8 @@ def headers(folder: Path) -> Path:
     """
     given = os.environ.get("ONNXRUNTIME_INCLUDE")
     try:
-        found = Path(given) if given else unpack(_PACKAGE, _RELEASE, folder)
-    except UnavailableError as error:
+        found = Path(given) if given else _debian_headers(folder)
+    except debian_packages.DebianError as error:
         raise UnavailableError(
             f"no C++ headers of ONNX Runtime ({error}); unpack an archive of its releases, and set "
             "ONNXRUNTIME_INCLUDE to the folder include"
@@ -54,6 +58,22 @@ def headers(folder: Path) -> Path:
     for header in found.rglob("onnxruntime_cxx_api.h"):
         return header.parent
     raise UnavailableError(f"{found} has no onnxruntime_cxx_api.h")
+
+
+def _debian_headers(folder: Path) -> Path:
+    root = folder / _PACKAGE
+    if not root.exists():
+        unfinished = folder / "unfinished"
+        debian_packages.unpack(
+            [_PACKAGE],
+            unfinished,
+            folder / "apt",
+            suite=_RELEASE,
+            architecture=debian_packages.host_architecture(),
+            dependencies=False,
+        )
+        unfinished.rename(root)
+    return root
 
 
 def compile_example(folder: Path) -> Path:

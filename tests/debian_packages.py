@@ -6,6 +6,7 @@ see nothing of it. That needs neither root rights nor a tool that Debian does no
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -28,8 +29,16 @@ def mirror() -> str | None:
     return None
 
 
-def unpack(packages: list[str], into: Path, apt: Path, *, suite: str, architecture: str) -> None:
-    """Downloads packages with all that they depend on, and unpacks them.
+def unpack(
+    packages: list[str],
+    into: Path,
+    apt: Path,
+    *,
+    suite: str,
+    architecture: str,
+    dependencies: bool = True,
+) -> None:
+    """Downloads packages, and unpacks them.
 
     Args:
         packages: Names of packages.
@@ -37,15 +46,21 @@ def unpack(packages: list[str], into: Path, apt: Path, *, suite: str, architectu
         apt: A folder for apt's lists and downloads.
         suite: The Debian release, such as ``bookworm``.
         architecture: The processor in Debian's spelling, such as ``arm64``.
+        dependencies: Whether to unpack also all packages that these depend on.
 
     Raises:
         DebianError: A package is not available.
     """
+    lacking = [name for name in COMMANDS if not shutil.which(name)]
+    if lacking:
+        raise DebianError(f"{', '.join(lacking)} not found; this needs Debian")
     options = _apt_options(apt, suite, architecture)
+    archives = apt / "cache" / "archives"
+    install = ["--yes", "--download-only", "install"] if dependencies else ["download"]
     _run(["apt-get", *options, "update"])
-    _run(["apt-get", *options, "--yes", "--download-only", "install", *packages])
+    _run(["apt-get", *options, *install, *packages], folder=archives)
     into.mkdir(parents=True, exist_ok=True)
-    for package in sorted((apt / "cache" / "archives").glob("*.deb")):
+    for package in sorted(archives.glob("*.deb")):
         _run(["dpkg-deb", "--extract", str(package), str(into)])
 
 
@@ -75,12 +90,20 @@ def host_architecture() -> str:
 
 
 def _apt_options(apt: Path, suite: str, architecture: str) -> list[str]:
-    """Makes apt's folder; returns options with which apt reads and writes nothing else."""
+    """Makes apt's folder; returns options with which apt reads and writes nothing else.
+
+    Raises:
+        DebianError: This system's apt does not take packages from Debian.
+    """
+    address = mirror()
+    if address is None:
+        raise DebianError("this system's apt takes no packages from Debian")
+    apt = apt.absolute()  # apt may run in another folder
     (apt / "lists" / "partial").mkdir(parents=True, exist_ok=True)
     (apt / "cache" / "archives" / "partial").mkdir(parents=True, exist_ok=True)
     (apt / "status").touch()  # no package is installed
     (apt / "sources.list").write_text(
-        "".join(f"{kind} {mirror()} {suite} main\n" for kind in ("deb", "deb-src"))
+        "".join(f"{kind} {address} {suite} main\n" for kind in ("deb", "deb-src"))
     )
     settings = {
         "APT::Architecture": architecture,
