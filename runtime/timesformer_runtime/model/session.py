@@ -248,6 +248,8 @@ class Session:
         entries = self._entries
         if source.is_mapped:
             entries = {**entries, _WEIGHTS_FOLDER: str(source.folder)}
+        if source.is_safe:  # with this option, loading takes longer even if nothing overflows
+            entries = {**entries, _INT8_PRECISION: "0"}
         model = source.model
         options = self._options(onnxruntime, entries)
         cancel = options.set_load_cancellation_flag
