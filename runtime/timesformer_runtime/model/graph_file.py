@@ -117,6 +117,7 @@ class GraphSource:
         is_mapped: True if the contents refer to a file, the ``.onnx`` file or a temporary one, for
             the large weights.
         temporary: The folder of a temporary file; None without such a file.
+        is_safe: True if no product can overflow; False if that is not known.
     """
 
     model: Path | bytes
@@ -124,6 +125,7 @@ class GraphSource:
     files: tuple[FileVersion, ...] = ()
     is_mapped: bool = False
     temporary: tempfile.TemporaryDirectory[str] | None = None
+    is_safe: bool = False
 
     def clean_up(self) -> None:
         """Removes the temporary file, once the model is loaded."""
@@ -205,7 +207,14 @@ def source_of_file(
             mapped = map_weights(graph, MessageReader(data), unsigned=unsigned) if maps else None
     if mapped is None:
         return GraphSource(graph, None, (version,))
-    return GraphSource(mapped.graph, mapped.folder, (version,), True, mapped.temporary)
+    return GraphSource(
+        mapped.graph,
+        mapped.folder,
+        (version,),
+        is_mapped=True,
+        temporary=mapped.temporary,
+        is_safe=mapped.is_safe,
+    )
 
 
 def being_written(name: str) -> InvalidModelError:

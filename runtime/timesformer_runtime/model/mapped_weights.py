@@ -48,11 +48,13 @@ class MappedModel:
         graph: The model without these weights, serialized.
         folder: The folder of the file, for an option of ONNX Runtime.
         temporary: The folder, if it can be removed once the model is loaded; else None.
+        is_safe: True if no product can overflow, as far as this was asked for.
     """
 
     graph: bytes
     folder: Path
     temporary: tempfile.TemporaryDirectory[str] | None = None
+    is_safe: bool = False
 
 
 def map_weights(path: Path, reader: MessageReader, *, unsigned: bool = False) -> MappedModel | None:
@@ -80,9 +82,9 @@ def map_weights(path: Path, reader: MessageReader, *, unsigned: bool = False) ->
             temporary = _write_temporary(reader, weights, changes.tensors)
             if temporary is not None:
                 lean = _with_references(reader, graph, weights, _TEMPORARY, changes)
-                return MappedModel(lean, Path(temporary.name), temporary)
+                return MappedModel(lean, Path(temporary.name), temporary, changes.complete)
         lean = _with_references(reader, graph, weights, file.name.encode(), UnsignedWeights())
-        return MappedModel(lean, file.parent)
+        return MappedModel(lean, file.parent, None, changes.complete and not changes.tensors)
     except (OSError, ValueError, LookupError, StopIteration):
         return None
 

@@ -4,9 +4,10 @@ There, u8 activations times s8 weights overflow: two products are added in 16 bi
 not overflow. So the runtime adds 128 to the weights and gives the products a zero point of 128.
 
 ONNX Runtime's own remedy, ``session.x64quantprecision``, computes the same numbers as fast, but
-loading a model with it takes twice the time. It remains switched on for all weights that this
-module leaves as they are: small ones, those with a zero point other than 0, those of operators
-other than MatMulInteger, and all weights in a graph with subgraphs.
+loading a model with it takes twice the time, also where no weight needs it. It remains switched on
+for weights that this module leaves as they are although they could overflow: small ones, those with
+a zero point other than 0, those of operators other than MatMulInteger, and all weights in a graph
+with subgraphs.
 """
 
 from __future__ import annotations
@@ -43,15 +44,17 @@ class UnsignedWeights:
         tensors: The offsets of the weights' tensors.
         parts: New bytes for other parts of the graph, by the offset of the old part.
         more: Fields to add to the graph, in wire format.
+        complete: True if no other product can overflow.
     """
 
     tensors: frozenset[int] = frozenset()
     parts: Mapping[int, bytes] = dataclasses.field(default_factory=dict)
     more: bytes = b""
+    complete: bool = False
 
 
 class _Node(NamedTuple):
-    """A node of a graph; ``operator`` is empty unless it is one of standard ONNX."""
+    """A node of a graph; operators that are not standard ONNX have their domain before a dot."""
 
     field: Field
     operator: bytes
@@ -74,24 +77,28 @@ def unsigned_weights(
         ValueError: The graph is damaged.
         IndexError: The graph is damaged.
     """
-    products = _products(reader, graph, large)
+    products, complete = _products(reader, graph, large)
+    safe = set()
     tensors: dict[int, bytes] = {}
     parts: dict[int, bytes] = {}
     for tensor in reader.messages(graph, _INITIALIZER):
         name = _text(reader, tensor, _TENSOR_NAME)
-        if tensor.start not in large or name not in products or not _is_int8(reader, tensor):
+        if name not in products or not _is_int8(reader, tensor):
             continue
-        values = np.frombuffer(reader.contents(large[tensor.start]), np.int8)
-        if values.max() <= _SAFE and values.min() >= -_SAFE:
+        if _is_safe(reader, tensor):
+            safe.add(name)
+            continue
+        if tensor.start not in large:
             continue
         tensors[tensor.start] = name
         parts |= {node.field.start: _with_zero_point(reader, node) for node in products[name]}
+    complete = complete and products.keys() <= safe | set(tensors.values())
     if not tensors:
-        return UnsignedWeights()
+        return UnsignedWeights(complete=complete)
     for value in reader.messages(graph, _VALUE):
         if _text(reader, value, _VALUE_NAME) in tensors.values():
             parts[value.start] = b""  # it states the type of the signed weight
-    return UnsignedWeights(frozenset(tensors), parts, _zero_point())
+    return UnsignedWeights(frozenset(tensors), parts, _zero_point(), complete)
 
 
 def as_unsigned(weights: bytes) -> bytes:
@@ -101,8 +108,12 @@ def as_unsigned(weights: bytes) -> bytes:
 
 def _products(
     reader: MessageReader, graph: Field, large: Mapping[int, Field]
-) -> Mapping[bytes, list[_Node]]:
-    """The products u8 x s8 of each weight that has the zero point 0 and no other uses."""
+) -> tuple[Mapping[bytes, list[_Node]], bool]:
+    """Finds the products u8 x s8 of each weight that has the zero point 0 and no other uses.
+
+    Returns:
+        The products by the name of the weight; and True if there are no other integer products.
+    """
     small = (
         tensor
         for tensor in reader.messages(graph, _INITIALIZER)
@@ -116,25 +127,39 @@ def _products(
         for number in (_INPUT, _OUTPUT)
         for value in reader.messages(graph, number)
     }
+    complete = True
     unsigned: set[bytes] = set()  # activations
     products: dict[bytes, list[_Node]] = {}
     for field in reader.messages(graph, _NODE):
         node = _read_node(reader, field)
         if node.has_subgraph:
-            return {}
+            return {}, False
         inputs = [*node.inputs, b"", b"", b"", b""]
         if node.operator == b"DynamicQuantizeLinear":
             unsigned.add(node.output)
         elif node.operator == b"MatMulInteger" and inputs[0] in unsigned and inputs[3] in zeros:
             products.setdefault(inputs.pop(1), []).append(node)
+        elif _may_be_integer(node.operator):
+            complete = False
         other_uses.update(inputs)
-    return {weight: nodes for weight, nodes in products.items() if weight not in other_uses}
+    found = {weight: nodes for weight, nodes in products.items() if weight not in other_uses}
+    return found, complete and len(found) == len(products)
+
+
+def _may_be_integer(operator: bytes) -> bool:
+    """True for operators that compute in integers, or make weights for those; or if unknown."""
+    domain, _, name = operator.lower().rpartition(b".")
+    return (
+        domain not in (b"", b"com.microsoft")
+        or name.startswith(b"q")
+        or any(part in name for part in (b"integer", b"quant"))
+    )
 
 
 def _read_node(reader: MessageReader, field: Field) -> _Node:
     inputs, outputs = [], []
-    operator = b""
-    is_standard, has_subgraph = True, False
+    operator = domain = b""
+    has_subgraph = False
     for part in reader.fields(field):
         if part.number == _NODE_INPUT:
             inputs.append(reader.contents(part))
@@ -143,11 +168,21 @@ def _read_node(reader: MessageReader, field: Field) -> _Node:
         elif part.number == _NODE_OPERATOR:
             operator = reader.contents(part)
         elif part.number == _NODE_DOMAIN:
-            is_standard = part.contents == part.end
+            domain = reader.contents(part)
         elif part.number == _NODE_ATTRIBUTE:
             has_subgraph |= any(inner.number in _ATTRIBUTE_GRAPHS for inner in reader.fields(part))
     output = outputs[0] if outputs else b""
-    return _Node(field, operator if is_standard else b"", tuple(inputs), output, has_subgraph)
+    full_name = domain + b"." + operator if domain else operator
+    return _Node(field, full_name, tuple(inputs), output, has_subgraph)
+
+
+def _is_safe(reader: MessageReader, tensor: Field) -> bool:
+    """True for a tensor of weights of 7 bits."""
+    field = next(reader.messages(tensor, _TENSOR_BYTES), None)
+    if field is None or field.contents == field.end:
+        return False
+    values = np.frombuffer(reader.contents(field), np.int8)
+    return bool(values.max() <= _SAFE and values.min() >= -_SAFE)
 
 
 def _is_zero(reader: MessageReader, tensor: Field) -> bool:

@@ -168,13 +168,40 @@ def test_weights_that_are_left_in_their_file(tmp_path: Path) -> None:
     for name, path in cases.items():
         found = mapped(path)
         assert (found.temporary, found.folder) == (None, tmp_path), name
-        assert found == map_weights(path, MessageReader(path.read_bytes())), name
+        whole = map_weights(path, MessageReader(path.read_bytes()))
+        assert whole is not None, name
+        assert found.graph == whole.graph, name
+        assert found.is_safe == (name == "seven"), name
     np.testing.assert_array_equal(answer(cases["seven"]), signed_answer(seven_bits))
     for name in ("also-float", "branch"):
         np.testing.assert_array_equal(answer(cases[name]), signed_answer())
     np.testing.assert_array_equal(
         answer(cases["shifted"]), signed_answer(WEIGHTS.astype(np.int64) - 3)
     )
+
+
+def test_the_switch_is_off_only_where_no_product_can_overflow(tmp_path: Path) -> None:
+    """It costs time at loading, also for weights of 7 bits."""
+    small = WEIGHTS[:COLUMNS, :8].copy()
+    nodes = [
+        product("a", "w", "a_zero", output="sums"),
+        helper.make_node("Cast", ["sums"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("DynamicQuantizeLinear", ["floats"], ["b", "b_scale", "b_zero"]),
+        product("b", "v", "b_zero", output="few"),
+        helper.make_node("ReduceMax", ["few"], ["most"], keepdims=1),
+        helper.make_node("Sub", ["sums", "most"], ["y"]),
+    ]
+    settings = SessionSettings(device="cpu", threads=1, session_options={SWITCH: "1"})
+    for name, tensors, safe in (
+        ("unsafe", [weights(), weights(small, "v")], False),
+        ("safe", [weights(), weights((small // 2), "v")], True),
+        ("seven", [weights(WEIGHTS // 2), weights((small // 2), "v")], True),
+    ):
+        path = save(tmp_path / f"{name}.onnx", tensors, nodes)
+        loaded = Session(path, choose_device(settings), settings)
+        entry = loaded._session.get_session_options().get_session_config_entry(SWITCH)
+        assert entry == ("0" if safe else "1"), name
+        assert loaded.wide_products, name
 
 
 def test_the_weights_of_other_types_move_with_them(tmp_path: Path) -> None:
