@@ -22,7 +22,8 @@ _TEST_SECONDS = 1200  # emulation is up to 50 times slower, and tests have 600 s
 def arguments(*, short: bool) -> list[str]:
     """The arguments of pytest."""
     return [
-        *("-q", "-p", "no:cacheprovider", f"--timeout={_TEST_SECONDS}"),
+        *("-q", "-p", "no:cacheprovider", "-p", "tests.arm64.patience"),
+        f"--timeout={_TEST_SECONDS}",
         *(f"--deselect={name}" for name in DESELECTED),
         *(SHORT if short else ALL),
     ]

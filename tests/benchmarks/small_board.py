@@ -9,6 +9,7 @@ program also runs in one that has no more than the limit, with the pages of all 
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -29,8 +30,9 @@ from tests.benchmarks.whole_process import cost
 def main(work: Path, limit_mb: float, threads: int, layers: int) -> None:
     """Exits with 1 where the program needs more memory than the limit."""
     bench = Bench(work.absolute(), layers, rounds=1, starts=1, clips=1, threads=threads)
-    model = bench.quick_export(bench.checkpoint())
-    video = bench.video(height=1080)
+    video, checkpoint = bench.video(height=1080), bench.checkpoint()
+    model = bench.quick_export(checkpoint)
+    shutil.copy(checkpoint / "preprocessor_config.json", model)
     command = [
         *(sys.executable, "-m", "timesformer_runtime", "classify", str(model), str(video)),
         *("--dtype", "int8", "--threads", str(threads)),
