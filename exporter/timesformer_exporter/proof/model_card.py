@@ -142,8 +142,8 @@ Give the int8 file **one clip a run**, as `timesformer` does: its activations ar
 scale for the whole input, so that a clip's result would depend on the clips beside it. """
 _INT8_TARGETS = {
     "vnni": """\
-On x86 without VNNI its products saturate: there `timesformer` sets ONNX Runtime's session option
-`session.x64quantprecision` to `1`, which is exact and slower, and so should any other program.""",
+On x86 without VNNI its products saturate. `timesformer` prevents that; any other program has to set
+ONNX Runtime's session option `session.x64quantprecision` to `1`, which is exact and slower.""",
     "avx2": """\
 It was made for x86 without VNNI: with weights of 7 bits its products saturate on no processor.""",
 }
