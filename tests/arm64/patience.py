@@ -23,7 +23,9 @@ def _wait_longer(process: subprocess.Popen[Any], timeout: float | None = None) -
 
 
 def _communicate_longer(
-    process: subprocess.Popen[Any], input: Any = None, timeout: float | None = None
+    process: subprocess.Popen[Any],
+    input: Any = None,  # noqa: A002  # the name that callers of subprocess use
+    timeout: float | None = None,
 ) -> tuple[Any, Any]:
     return _communicate(process, input, _stretched(timeout))
 

@@ -149,7 +149,7 @@ def soak(
         model: The exported model.
         number: How many classifications.
         limits: Limits of the classifier.
-        used: What to do with the classifier.
+        used: The uses of the classifier, one after the other.
         show: Called with some of the readings.
     """
     readings: list[Reading] = []
