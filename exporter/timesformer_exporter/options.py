@@ -35,7 +35,7 @@ WEB_DTYPES: tuple[Dtype, ...] = ("int8", "fp16")
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """A file to write.
+    """A variant to write, as one ``.onnx`` file.
 
     Attributes:
         name: The variant's name in tables and in its file's name.
@@ -76,7 +76,7 @@ class ExportOptions:
         weights: The weights to take from a checkpoint that holds two sets: ``raw``, or ``ema``,
             their average over training steps; None for the set that the trainer saved as the model.
         dtypes: The precisions of the files to write: ``fp32``, ``int8``, ``fp16``, ``q4``, each at
-            most once. Left out: ``fp32``; with ``web``, ``WEB_DTYPES``.
+            most once. Left out: ``fp32``; with ``web``, ``int8`` and ``fp16``.
         calibration_videos: Videos, and folders of videos. The export prepares int8 and q4 for them,
             and compares the variants with PyTorch on them.
         int8_target: ``vnni`` (weights of 8 bits) or ``avx2`` (weights of 7 bits, whose products do

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, Self
 
 from timesformer_runtime import errors
 from timesformer_runtime.errors import ChildError, TimesformerError
-from timesformer_runtime.model.watchdog import time_limit
+from timesformer_runtime.watchdog import time_limit
 
 _START = (
     "import sys; sys.path[:] = sys.argv[2:]; "

@@ -133,7 +133,7 @@ def missing() -> str | None:
     if probe.returncode:
         return (
             "a user namespace with binfmt_misc of its own is refused: "
-            f"{probe.stderr.strip().rpartition(chr(10))[2]} (the emulation needs Linux 6.7 or newer, "
+            f"{probe.stderr.strip().rpartition(chr(10))[2]} (emulation needs Linux 6.7 or newer, "
             "the module binfmt_misc, and kernel.unprivileged_userns_clone=1 or root rights)"
         )
     return None

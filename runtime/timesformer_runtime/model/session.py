@@ -47,7 +47,7 @@ from timesformer_runtime.model.placement import (
     find_placement,
 )
 from timesformer_runtime.model.settings import SWITCHES, SessionSettings
-from timesformer_runtime.model.watchdog import time_limit
+from timesformer_runtime.watchdog import time_limit
 
 _LOAD_SECONDS = 600.0  # far more than the largest model takes from the slowest disk
 
