@@ -67,7 +67,7 @@ class Variant:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Which variants to measure, and how.
+    """The measurement to make: its variants, threads and time.
 
     Attributes:
         variants: The variants.

@@ -48,7 +48,7 @@ class MappedModel:
         graph: The model without these weights, serialized.
         folder: The folder of the file, for an option of ONNX Runtime.
         temporary: The folder, if it can be removed once the model is loaded; else None.
-        cannot_overflow: True if no product can overflow; False if ``map_weights`` did not look.
+        cannot_overflow: True if no product can overflow; False if that is not known.
     """
 
     graph: bytes

@@ -283,9 +283,7 @@ class Session:
         if source.is_mapped:
             # Weights that are not mapped would all be kept until the last of them is packed.
             entries = {_PARALLEL_PACKING: "1", **entries, _WEIGHTS_FOLDER: str(source.folder)}
-        if (
-            source.cannot_overflow
-        ):  # with this option, loading takes longer even if nothing overflows
+        if source.cannot_overflow:  # the option only makes loading slower then
             entries = {**entries, _INT8_PRECISION: "0"}
         model = source.model
         options = self._options(onnxruntime, entries)
