@@ -46,7 +46,7 @@ def unpack(
         apt: A folder for apt's lists and downloads.
         suite: The Debian release, such as ``bookworm``.
         architecture: The processor in Debian's spelling, such as ``arm64``.
-        dependencies: Whether to unpack also all packages that these depend on.
+        dependencies: True to unpack also all packages that these depend on.
 
     Raises:
         DebianError: A package is not available.

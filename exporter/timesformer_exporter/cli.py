@@ -175,9 +175,9 @@ class _Command(click.Command):
     type=click.Choice(get_args(Target)),
     default="onnxruntime",
     show_default=True,
-    help="What runs the graph. onnxruntime: the operators that are the fastest on ONNX Runtime's "
-    "CPU provider. portable: older standard operators, for other execution providers, such as "
-    "OpenVINO's, TensorRT's and QNN's.",
+    help="Operators of the graph. onnxruntime: those that are the fastest on ONNX Runtime's CPU "
+    "provider. portable: older standard ones, for other execution providers, such as OpenVINO's, "
+    "TensorRT's and QNN's.",
 )
 @click.option(
     "--opset",

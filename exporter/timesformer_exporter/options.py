@@ -35,12 +35,12 @@ WEB_DTYPES: tuple[Dtype, ...] = ("int8", "fp16")
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """A file to write.
+    """A variant to write, as one ``.onnx`` file.
 
     Attributes:
         name: The variant's name in tables and in its file's name.
         dtype: Its precision.
-        int8_target: Of int8, the processors that it is for.
+        int8_target: For int8, the processors that the file is for; None for other dtypes.
     """
 
     name: str
@@ -76,7 +76,7 @@ class ExportOptions:
         weights: The weights to take from a checkpoint that holds two sets: ``raw``, or ``ema``,
             their average over training steps; None for the set that the trainer saved as the model.
         dtypes: The precisions of the files to write: ``fp32``, ``int8``, ``fp16``, ``q4``, each at
-            most once. Left out: ``fp32``; with ``web``, ``WEB_DTYPES``.
+            most once. Left out: ``fp32``; with ``web``, ``int8`` and ``fp16``.
         calibration_videos: Videos, and folders of videos. The export prepares int8 and q4 for them,
             and compares the variants with PyTorch on them.
         int8_target: ``vnni`` (weights of 8 bits) or ``avx2`` (weights of 7 bits, whose products do
@@ -152,11 +152,11 @@ class ExportOptions:
         self._check_dtypes()
         if self.opset is not None and self.opset not in OPSETS:
             raise InvalidOptionError(
-                f"opset is {self.opset}; it must be from {OPSETS[0]} to {OPSETS[-1]}"
+                f"`opset` is {self.opset}; it must be from {OPSETS[0]} to {OPSETS[-1]}"
             )
         self._check_target()
         if not 0 <= self.atol < float("inf"):
-            raise InvalidOptionError(f"atol is {self.atol}; it must be a number of at least 0")
+            raise InvalidOptionError(f"`atol` is {self.atol}; it must be a number of at least 0")
         self._check_push()
 
     def _fill_in(self) -> None:
@@ -196,7 +196,7 @@ class ExportOptions:
             return
         if self.operator_set not in PORTABLE_OPSETS:
             raise InvalidOptionError(
-                f"opset is {self.opset}; for `target=portable` it must be from "
+                f"`opset` is {self.opset}; for `target=portable` it must be from "
                 f"{PORTABLE_OPSETS[0]} to {PORTABLE_OPSETS[-1]}, without the Attention operator"
             )
         if self.input == "frames":
@@ -217,7 +217,7 @@ class ExportOptions:
             targets = tuple(self.int8_target)
             if not targets or len(set(targets)) < len(targets):
                 raise InvalidOptionError(
-                    f"int8_target is {targets}; give at least one, and each only once"
+                    f"`int8_target` is {targets}; give at least one, and each only once"
                 )
             object.__setattr__(self, "int8_target", targets if len(targets) > 1 else targets[0])
         for target in targets:
@@ -230,8 +230,8 @@ class ExportOptions:
                     raise InvalidOptionError(f"`{name}` is for an upload; give `push_to_hub` too")
         elif not is_hub_id(self.push_to_hub):
             raise InvalidOptionError(
-                f"push_to_hub is {shown(self.push_to_hub)!r}; it must be a name on the Hub such as "
-                "owner/timesformer-onnx: letters, digits, '-', '_' and '.', at most 96 in all"
+                f"`push_to_hub` is {shown(self.push_to_hub)!r}; it must be a name on the Hub such "
+                "as owner/timesformer-onnx: letters, digits, '-', '_' and '.', at most 96 in all"
             )
         elif self.local_files_only:
             raise InvalidOptionError(
@@ -278,4 +278,4 @@ class ExportOptions:
 
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise InvalidOptionError(f"{name} is {value!r}; it must be one of {', '.join(choices)}")
+        raise InvalidOptionError(f"`{name}` is {value!r}; it must be one of {', '.join(choices)}")

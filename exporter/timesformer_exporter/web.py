@@ -1,4 +1,4 @@
-"""Makes web.json: metadata for JavaScript, where ONNX Runtime does not show that of the graph."""
+"""Makes web.json for JavaScript, whose ONNX Runtime does not show the metadata of a graph."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from timesformer_exporter.checkpoints import Checkpoint
-from timesformer_exporter.options import Dtype, ExportOptions
+from timesformer_exporter.options import Dtype, ExportOptions, Variant
 
 WEB = "web.json"
 FORMAT = "1"
@@ -53,6 +53,5 @@ def web_description(
 
 
 def _file(folder: Path, dtype: Dtype) -> dict[str, Any]:
-    name = "model.onnx" if dtype == "fp32" else f"model_{dtype}.onnx"
-    path = folder / "onnx" / name
+    path = folder / "onnx" / Variant(dtype, dtype).file
     return {"path": path.relative_to(folder).as_posix(), "bytes": path.stat().st_size}

@@ -19,13 +19,13 @@ from typing import Any, BinaryIO, Self
 
 from timesformer_runtime import errors
 from timesformer_runtime.errors import ChildError, TimesformerError
-from timesformer_runtime.model.watchdog import time_limit
+from timesformer_runtime.watchdog import time_limit
 
 _START = (
     "import sys; sys.path[:] = sys.argv[2:]; "
     "from timesformer_runtime.child_process import main; main(sys.argv[1])"
 )
-_END_SECONDS = 3.0  # to wait, after the last answer, until the process has ended
+_END_SECONDS = 3.0  # to wait for the end of a process that closed its output
 
 
 class ChildProcess:
@@ -75,9 +75,9 @@ class ChildProcess:
             TimesformerError: The function raised such an error.
         """
         stdin, stdout = self._process.stdin, self._process.stdout
-        if stdin is None or stdout is None:  # never: both are pipes
+        if stdin is None or stdout is None:  # for mypy: both are pipes
             raise ChildError("the process has no pipes")
-        with contextlib.suppress(OSError):  # of a process that has ended: there is no answer
+        with contextlib.suppress(OSError):  # the process has ended, and readline() finds no answer
             stdin.write(json.dumps(request).encode() + b"\n")
             stdin.flush()
         with time_limit(seconds, self._process.kill) as alarm:

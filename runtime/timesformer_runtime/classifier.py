@@ -119,7 +119,7 @@ class VideoClassifier(Pipeline):
         """
         for name, value, kind in (("views", views, Views), ("limits", limits, DecodeLimits)):
             if value is not None and not isinstance(value, kind):
-                raise InvalidOptionError(f"{name} is {value!r}; it must be a {kind.__name__}")
+                raise InvalidOptionError(f"`{name}` is {value!r}; it must be a {kind.__name__}")
         settings = SessionSettings(
             device=device,
             threads=threads,

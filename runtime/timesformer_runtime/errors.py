@@ -127,7 +127,7 @@ class DeviceError(TimesformerError, RuntimeError):
 
 
 class ClosedError(TimesformerError, ValueError):
-    """An object is used after it was closed, or in a process that was forked from its own."""
+    """An object was closed, or belongs to the process from which this one was forked."""
 
 
 class MissingOutputError(TimesformerError, LookupError):

@@ -21,7 +21,13 @@ def read_file(
 ) -> Iterator[Reading]:
     """Gives one reading: the frames of a file, each converted as soon as it is decoded.
 
-    A generator, as ``Readers`` expect of the work that they do in another process.
+    The function is a generator, because ``Readers`` expect one for work in another process.
+
+    Args:
+        video: The file.
+        model_input: Chooses and converts the frames.
+        threads: Threads of the decoder.
+        limits: The limits of the reading.
     """
     convert = Timed(model_input.convert)
     start = time.perf_counter()

@@ -1,4 +1,7 @@
-"""Reading: the frames that a model needs of a video, converted; and those of an array."""
+"""Reading: the frames that a model needs of a video, converted, and facts about the video.
+
+This module reads arrays; ``file_reading`` reads files.
+"""
 
 from __future__ import annotations
 

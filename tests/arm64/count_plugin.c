@@ -1,7 +1,8 @@
 /* A plugin of qemu-user: counts the ARM instructions that a program runs, and some kinds of them.
  *
- * Each time the program calls getpgid(MARK), it writes one line to qemu's log, as JSON. The bits of each kind are those of the Arm
- * Architecture Reference Manual, "A64 Instruction Set Encoding".
+ * Each time the program calls getpgid(MARK), the plugin writes the counts so far to qemu's log, as
+ * one line of JSON. The bits of each kind are those of the Arm Architecture Reference Manual, "A64
+ * Instruction Set Encoding".
  */
 #include <stdint.h>
 #include <stdio.h>
@@ -19,9 +20,9 @@ static const struct {
     {"mmla8", 0xffe0fc00, 0x4e80ac00},   /* USMMLA */
     {"mmla8", 0xff20fc00, 0x45009800},   /* SVE: SMMLA, UMMLA, USMMLA */
     {"dot8", 0x9fe0fc00, 0x0e809400},    /* SDOT, UDOT: 4 products of 8 bits for each sum */
-    {"dot8", 0x9fc0f400, 0x0f80e000},    /* the same, by element */
+    {"dot8", 0x9fc0f400, 0x0f80e000},    /* SDOT, UDOT by element */
     {"dot8", 0xffe0f800, 0x44800000},    /* SVE: SDOT, UDOT */
-    {"dot8", 0xffe0f800, 0x44a00000},    /* SVE: the same, by element */
+    {"dot8", 0xffe0f800, 0x44a00000},    /* SVE: SDOT, UDOT by element */
     {"mul8", 0x9f20fc00, 0x0e20c000},    /* SMULL, UMULL of vectors */
     {"mul8", 0x9f20fc00, 0x0e208000},    /* SMLAL, UMLAL of vectors */
     {"mul8", 0x9f00f400, 0x0f002000},    /* SMLAL, UMLAL by element */

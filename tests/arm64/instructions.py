@@ -77,7 +77,7 @@ def main(model: Path, cpus: tuple[str, ...], dtypes: tuple[str, ...]) -> None:
 
 
 def _missing() -> str | None:
-    """Why qemu cannot be built here, with the remedy; None where it can."""
+    """Says why qemu cannot be built here, with the remedy; None where it can."""
     lacking = [tool for tool in _TOOLS if shutil.which(tool) is None]
     if not lacking and subprocess.run(["pkg-config", "glib-2.0"], check=False).returncode:
         lacking = ["glib-2.0"]

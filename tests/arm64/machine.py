@@ -115,14 +115,16 @@ class Machine:
 
 
 def missing() -> str | None:
-    """Why no machine can be emulated here, with the remedy; None where one can."""
+    """Says why this host cannot emulate a machine, with the remedy; None where it can."""
     if platform.machine().lower() not in ("x86_64", "amd64") or sys.platform != "linux":
-        return f"it runs on Linux on x86-64, not on {sys.platform} on {platform.machine()}"
+        return (
+            f"the emulation runs on Linux on x86-64, not on {sys.platform} on {platform.machine()}"
+        )
     lacking = [
         name for name in (*debian_packages.COMMANDS, "unshare", "mount") if not shutil.which(name)
     ]
     if lacking:
-        return f"{', '.join(lacking)} not found: run it on Debian; apt install apt dpkg util-linux"
+        return f"{', '.join(lacking)} not found: on Debian, apt install apt dpkg util-linux"
     if debian_packages.mirror() is None:
         return "apt names no source of this Debian release: add its suite to /etc/apt/sources.list"
     probe = subprocess.run(
@@ -131,8 +133,8 @@ def missing() -> str | None:
     if probe.returncode:
         return (
             "a user namespace with binfmt_misc of its own is refused: "
-            f"{probe.stderr.strip().rpartition(chr(10))[2]} (it takes Linux 6.7 or newer, the "
-            "module binfmt_misc, and kernel.unprivileged_userns_clone=1 or root rights)"
+            f"{probe.stderr.strip().rpartition(chr(10))[2]} (emulation needs Linux 6.7 or newer, "
+            "the module binfmt_misc, and kernel.unprivileged_userns_clone=1 or root rights)"
         )
     return None
 

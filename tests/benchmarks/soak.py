@@ -149,7 +149,7 @@ def soak(
         model: The exported model.
         number: How many classifications.
         limits: Limits of the classifier.
-        used: What to do with the classifier.
+        used: The uses of the classifier, one after the other.
         show: Called with some of the readings.
     """
     readings: list[Reading] = []
@@ -207,10 +207,15 @@ def main() -> None:
     parser.add_argument(
         "--number", type=int, default=10_000, help="classifications in this process"
     )
-    parser.add_argument("--isolated", type=int, default=1_000, help="those that others read for")
+    parser.add_argument(
+        "--isolated",
+        type=int,
+        default=1_000,
+        help="classifications of videos that another process reads",
+    )
     arguments = parser.parse_args()
     if sys.platform != "linux":
-        parser.exit(2, "soak: it reads /proc, so it needs Linux\n")
+        parser.exit(2, "soak: the program reads /proc, so it needs Linux\n")
     if min(arguments.number, arguments.isolated) < _READINGS:
         parser.exit(2, f"soak: the numbers must be at least {_READINGS}\n")
     problems: list[str] = []

@@ -96,7 +96,7 @@ def test_an_export_shows_its_proof_its_files_and_the_next_command(tmp_path: Path
         (["--model", "x", "--private"], "--private is for an upload; give --push-to-hub too"),
         (
             ["--model", "x", "--push-to-hub", "x"],
-            "push_to_hub is 'x'; it must be a name on the Hub",
+            "--push-to-hub is 'x'; it must be a name on the Hub",
         ),
         (["--model", "x", "--output", "a\x1bb/c"], r"--output a\x1bb/c: there is no folder"),
     ],

@@ -143,7 +143,9 @@ def load_checkpoint(  # noqa: PLR0913 (one for each option)
     if num_frames is not None and num_frames < 1:
         raise InvalidOptionError(f"`num_frames` is {num_frames}; it must be at least 1")
     if weights not in (None, *WEIGHTS):
-        raise InvalidOptionError(f"weights is {weights!r}; it must be one of {', '.join(WEIGHTS)}")
+        raise InvalidOptionError(
+            f"`weights` is {weights!r}; it must be one of {', '.join(WEIGHTS)}"
+        )
     files = find_files(model, revision, local_files_only)
     base = _find_base(files, local_files_only)
     return _Loader(files, base, given, task, labels, weights).load()

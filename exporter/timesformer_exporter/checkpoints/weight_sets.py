@@ -143,7 +143,7 @@ def choose(sets: list[WeightSet], wanted: str | None, name: str) -> tuple[Weight
     if chosen is None:
         has = "averaged (EMA) weights" if sets[0].is_averaged else "weights that are not averaged"
         raise InvalidOptionError(
-            f"weights is {wanted!r}, but {name} has only {has}"
+            f"`weights` is {wanted!r}, but {name} has only {has}"
             f"{f' ({sets[0].where})' if sets[0].where else ''}; leave the option out"
         )
     if len(sets) == 1:

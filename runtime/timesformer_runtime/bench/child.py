@@ -24,12 +24,13 @@ def serve(request: dict[str, Any]) -> Generator[dict[str, Any], dict[str, Any], 
 
     Args:
         request: ``graph``, the path of the ``.onnx`` file; ``files``, the files to read before, so
-            that a slow disk does not count; ``device``, ``threads`` and ``session_options`` as for
-            ``VideoClassifier.from_pretrained``.
+            that the time of a slow disk does not count; ``device``, ``threads`` and
+            ``session_options``, as for ``VideoClassifier.from_pretrained``.
 
     Yields:
         First ``load``, the seconds of loading; ``output``, the name of the output that is compared;
-        ``wide_products``. Then, for each ``{"clip", "seconds", "runs"}``, the answer of ``_time``.
+        ``wide_products``, as of the classifier; ``memory``, the peak of this process in bytes. Then
+        for each request ``{"clip", "seconds", "runs"}``, the answer of ``_time``.
     """
     for file in request["files"]:
         with Path(file).open("rb") as opened:

@@ -29,7 +29,8 @@ MOST_SECONDS = 24 * 3600.0
 _CHILD = "timesformer_runtime.bench.child:serve"
 _BURST = 0.1  # seconds; a run that takes less is repeated
 _LONGEST_ANSWER = 1800.0  # seconds; loading alone may take 600
-_LIKE = {"uint8": "int8", "q8": "int8", "q4f16": "q4", "bnb4": "q4"}  # whose limits a dtype takes
+# Dtypes of other exporters, and the dtype whose limits of the gate hold for them.
+_LIMITS_OF = {"uint8": "int8", "q8": "int8", "q4f16": "q4", "bnb4": "q4"}
 
 # A process with a model takes about twice the model's files, and this for Python and its libraries.
 _MEMORY_OF_PYTHON = 200_000_000
@@ -66,7 +67,7 @@ class Variant:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """The things to measure, and how.
+    """The measurement to make: its variants, threads and time.
 
     Attributes:
         variants: The variants.
@@ -90,15 +91,15 @@ class Plan:
     def __post_init__(self) -> None:
         if not 0 <= self.seconds <= MOST_SECONDS:
             raise InvalidOptionError(
-                f"seconds is {self.seconds}; it must be a number from 0 to {MOST_SECONDS:g}"
+                f"`seconds` is {self.seconds}; it must be a number from 0 to {MOST_SECONDS:g}"
             )
 
     def cases(self) -> list[Case]:
-        """Every variant with every number of threads."""
+        """Lists every variant with every number of threads."""
         return [Case(variant, threads) for variant in self.variants for threads in self.threads]
 
     def runs_at_once(self, case: Case) -> int:
-        """How many clips keep all cores busy."""
+        """Counts the clips that keep all cores busy when they run at once."""
         return max(1, self.cores // case.threads) if self.device == "cpu" else 1
 
 
@@ -192,7 +193,8 @@ class Measured:
         self.rates.append(1 / statistics.median(answer["seconds"]) if rate is None else rate)
         self.values.append(answer["values"])
         if self.runs_at_once == 1 or len(self.latencies) == 1:
-            self.memory = answer["memory"]  # later several clips at once have counted
+            # After the first round the peak would be that of several clips at once.
+            self.memory = answer["memory"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,8 +211,9 @@ Progress = Callable[[str, int, int | None], None]
 def measure(plan: Plan, progress: Progress) -> tuple[list[Measured], list[Failure]]:
     """Measures all cases of a plan.
 
-    All processes are there at once, and take turns: what slows the machine down for a while slows
-    all of them. Where the memory does not suffice for that, one case is measured after the other.
+    Each case has a process, and the processes take turns: a time in which the machine is slow then
+    slows all of them. If memory does not suffice for all processes at once, one case is measured
+    after the other.
 
     Args:
         plan: The cases, and how to measure them.
@@ -243,7 +246,7 @@ def _groups(cases: Sequence[Case]) -> list[list[Case]]:
 def _measure_together(
     plan: Plan, cases: Sequence[Case], seconds: float, progress: Progress
 ) -> tuple[list[Measured], list[Failure]]:
-    """Measures cases whose processes are there at once, in about so many seconds."""
+    """Measures cases in turn, each in a process of its own, for about ``seconds`` in all."""
     start = time.perf_counter()
     steps = itertools.count()
     children: dict[Case, ChildProcess] = {}
@@ -277,7 +280,7 @@ def _measure_together(
         begin = time.perf_counter()
         total = None
         for number in range(MOST_ROUNDS):
-            # Each other round goes the other way, so that no case is always after the same one.
+            # Every second round goes the other way, so that no case is always after the same one.
             for case in list(children)[:: 1 if number % 2 == 0 else -1]:
                 step("running", case, total, functools.partial(run, case, number))
             now = time.perf_counter()
@@ -289,12 +292,18 @@ def _measure_together(
 
 
 def _rounds(done: int, seconds: float, left: float) -> int:
-    """How many rounds there shall be, if ``done`` of them took so many seconds."""
+    """Computes how many rounds to run in all.
+
+    Args:
+        done: The rounds so far.
+        seconds: The time that they took.
+        left: The time that is left for more.
+    """
     return min(max(done + int(left / (seconds / done)), LEAST_ROUNDS), MOST_ROUNDS)
 
 
 def _loading(plan: Plan, case: Case) -> dict[str, Any]:
-    """The first request to a process."""
+    """Makes the first request to a process; see ``child.serve``."""
     return {
         "graph": str(case.variant.graph),
         "files": [str(file) for file in case.variant.files],
@@ -318,7 +327,7 @@ def _compare_with_fp32(measured: Sequence[Measured]) -> None:
         )
         one.incomparable = incomparable(expected, found)
         if one.incomparable is None:
-            limits = _LIKE.get(one.dtype, one.dtype)
+            limits = _LIMITS_OF.get(one.dtype, one.dtype)
             one.agreement = compare(limits, expected, found, logits=one.output == "logits")
 
 

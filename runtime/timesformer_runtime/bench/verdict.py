@@ -11,8 +11,8 @@ from timesformer_runtime.bench.measure import Measured, counted
 # A case is faster than another one if its fastest run was so in at least this share of the rounds,
 # and by at least this factor in the median round. Smaller differences count as noise.
 _SURE_SHARE, _SURE_FACTOR = 0.75, 1.02
-# Instead of the fastest case another one is taken only if it is slower by no more than this factor,
-# even where the noise is larger.
+# The recommended case takes at most this many times the time of the fastest one, however large the
+# noise is.
 _CLOSE = 1.1
 
 
@@ -56,7 +56,7 @@ def verdict(measured: Sequence[Measured]) -> Verdict:
 
 
 def disturbance(measured: Sequence[Measured]) -> float:
-    """How many times as long a typical run took as the fastest ones; 1 on a quiet machine."""
+    """Divides the time of a typical run by that of the fastest ones; 1 on a quiet machine."""
     return statistics.median(one.median / statistics.median(one.fastest) for one in measured)
 
 

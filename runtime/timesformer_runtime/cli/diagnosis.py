@@ -52,10 +52,10 @@ class Diagnosis:
 
 def diagnose() -> Diagnosis:
     """Collects the facts about the installation, and tries out ONNX Runtime's providers."""
-    facts = {"python": _same(f"{platform.python_version()} ({platform.platform()})")}
+    facts = {"python": _text_only(f"{platform.python_version()} ({platform.platform()})")}
     problems = []
     for package in _PACKAGES:
-        facts[package] = _same(_version(package))
+        facts[package] = _text_only(_version(package))
     wheels = installed_wheels()
     shown = ", ".join(f"{name} {version}" for name, version in wheels.items())
     facts["onnxruntime"] = Fact(shown or "not installed", wheels)
@@ -84,9 +84,11 @@ def versions() -> dict[str, str]:
 def _onnxruntime(
     onnxruntime: Any, facts: dict[str, Fact], wheels: Mapping[str, str]
 ) -> Iterator[str]:
-    """Fills in the facts about ONNX Runtime; gives its problems."""
+    """Adds the facts about ONNX Runtime to ``facts``; yields its problems."""
     if not wheels:  # a package of another name, such as onnxruntime-openvino
-        facts["onnxruntime"] = _same(f"{onnxruntime.__version__}, from a package of another name")
+        facts["onnxruntime"] = _text_only(
+            f"{onnxruntime.__version__}, from a package of another name"
+        )
     providers = onnxruntime.get_available_providers()
     facts["providers"] = Fact(", ".join(providers), list(providers))
     problem = cuda_problem()
@@ -100,13 +102,13 @@ def _onnxruntime(
         check = check_provider(provider)
         name = provider.removesuffix("ExecutionProvider").lower()
         facts[name] = Fact(check.text, dataclasses.asdict(check))
-        yield from _wrong(provider, check)
+        yield from _provider_problems(provider, check)
     libraries = nvidia_libraries(onnxruntime)
     if libraries is not None:
         facts["nvidia"] = _found_or_missing(libraries)
 
 
-def _wrong(provider: str, check: ProviderCheck) -> Iterator[str]:
+def _provider_problems(provider: str, check: ProviderCheck) -> Iterator[str]:
     """Gives the problem of a provider: wrong values, or a CPU that does not work."""
     if check.is_wrong:
         yield f"{provider} {check.text}: do not use it; try another version of ONNX Runtime"
@@ -114,7 +116,7 @@ def _wrong(provider: str, check: ProviderCheck) -> Iterator[str]:
         yield f"{provider} {check.text}: install ONNX Runtime again"
 
 
-def _same(text: str) -> Fact:
+def _text_only(text: str) -> Fact:
     return Fact(text, text)
 
 

@@ -25,7 +25,7 @@ _ATTENTION = {
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, with all labels.")
 @combined(*hub_options(), dtype_option("int8, else fp32"))
 def inspect(model: str, as_json: bool, **options: Any) -> None:
-    """Describe MODEL from its own files: what it is, made from, and how it was checked.
+    """Describe MODEL from its files: what it is, what it was made from, how it was checked.
 
     Nothing of the model runs. The command reads the metadata of one .onnx file, of the files
     beside it, and of the export's report. Files of other tools state less: the last line names

@@ -33,8 +33,8 @@ class ProviderCheck:
         works: True if the provider ran at least a part of the model, and the values are right.
         is_wrong: True if the values are wrong.
         max_abs: The largest difference from PyTorch's values; None if the model did not run.
-        nodes: Number of the model's nodes, but for arithmetic on shapes; 0 if it is not known.
-        cpu_nodes: Number of those that the provider leaves to the CPU.
+        nodes: Number of the model's nodes; 0 if it is not known.
+        cpu_nodes: Number of nodes left to the CPU; arithmetic on shapes does not count.
         opset: The opset of the model that ran, or None.
         reason: The reason why the model of the usual opset did not run; empty if it did.
     """

@@ -122,7 +122,7 @@ def choose_device(settings: SessionSettings) -> Device:
             (_CUDA, _CPU),
             (options, {}),
             "CUDA works" if is_chosen_here else "",
-            # Where the user asked for CUDA, a slow mixture of both would be a surprise.
+            # A user who asked for CUDA does not expect that a part of the graph runs on the CPU.
             allows_cpu_nodes=is_chosen_here or settings.allow_cpu_nodes,
         )
     if not is_chosen_here:
@@ -186,7 +186,7 @@ def installed_wheels() -> dict[str, str]:
 def _named_providers(onnxruntime: Any, settings: SessionSettings) -> Device:
     wanted = tuple(_full_name(onnxruntime, name) for name in settings.providers or ())
     if len(set(wanted)) < len(wanted):
-        raise InvalidOptionError(f"providers are {', '.join(wanted)}; name each only once")
+        raise InvalidOptionError(f"`providers` are {', '.join(wanted)}; name each only once")
     options = tuple(settings.provider_options or [{}] * len(wanted))
     if _CUDA in wanted:
         problem = cuda_problem(_gpu_number(options[wanted.index(_CUDA)]))
@@ -196,7 +196,7 @@ def _named_providers(onnxruntime: Any, settings: SessionSettings) -> Device:
         _short_name(wanted[0]),
         wanted,
         options,
-        # Who names the CPU's provider as well wants what the others leave to run there.
+        # A user who also names the CPU's provider accepts that it runs the nodes that others leave.
         allows_cpu_nodes=settings.allow_cpu_nodes or _CPU in wanted,
     )
 

@@ -117,7 +117,7 @@ class GraphSource:
         is_mapped: True if the contents refer to a file, the ``.onnx`` file or a temporary one, for
             the large weights.
         temporary: The folder of a temporary file; None without such a file.
-        is_safe: True if no product can overflow; False if that is not known.
+        cannot_overflow: True if no product can overflow; False if that is not known.
     """
 
     model: Path | bytes
@@ -125,7 +125,7 @@ class GraphSource:
     files: tuple[FileVersion, ...] = ()
     is_mapped: bool = False
     temporary: tempfile.TemporaryDirectory[str] | None = None
-    is_safe: bool = False
+    cannot_overflow: bool = False
 
     def clean_up(self) -> None:
         """Removes the temporary file, once the model is loaded."""
@@ -213,7 +213,7 @@ def source_of_file(
         (version,),
         is_mapped=True,
         temporary=mapped.temporary,
-        is_safe=mapped.is_safe,
+        cannot_overflow=mapped.cannot_overflow,
     )
 
 

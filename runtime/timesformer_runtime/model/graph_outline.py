@@ -1,4 +1,8 @@
-"""Reads from an ``.onnx`` file what ONNX Runtime does not tell before it has loaded the file."""
+"""Reads two facts from an ``.onnx`` file that a session on another device than the CPU needs.
+
+ONNX Runtime tells neither of them before it has loaded the file. ``graph_facts`` reads all that a
+file states, for people.
+"""
 
 from __future__ import annotations
 

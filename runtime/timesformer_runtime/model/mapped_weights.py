@@ -48,13 +48,13 @@ class MappedModel:
         graph: The model without these weights, serialized.
         folder: The folder of the file, for an option of ONNX Runtime.
         temporary: The folder, if it can be removed once the model is loaded; else None.
-        is_safe: True if no product can overflow, as far as this was asked for.
+        cannot_overflow: True if no product can overflow; False if that is not known.
     """
 
     graph: bytes
     folder: Path
     temporary: tempfile.TemporaryDirectory[str] | None = None
-    is_safe: bool = False
+    cannot_overflow: bool = False
 
 
 def map_weights(path: Path, reader: MessageReader, *, unsigned: bool = False) -> MappedModel | None:

@@ -18,9 +18,9 @@ class Memory:
 
     Attributes:
         total: Memory of the machine.
-        available: What programs can still take without swapping, on the whole machine.
-        limit: The smallest limit of this process's control groups; None also without a limit.
-        left: What the control group with the least room can still take; None without a limit.
+        available: The memory of the machine that is free, or becomes free without swapping.
+        limit: The smallest limit of this process's control groups; None also where there is none.
+        left: The room in the control group that has the least; None also where there is no limit.
     """
 
     total: int | None
@@ -30,7 +30,7 @@ class Memory:
 
     @property
     def usable(self) -> int | None:
-        """What this process can still take; None where it is not known."""
+        """The bytes that this process can still take; None where that is not known."""
         known = [size for size in (self.available, self.left) if size is not None]
         return min(known, default=None)
 

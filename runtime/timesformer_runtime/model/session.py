@@ -47,7 +47,7 @@ from timesformer_runtime.model.placement import (
     find_placement,
 )
 from timesformer_runtime.model.settings import SWITCHES, SessionSettings
-from timesformer_runtime.model.watchdog import time_limit
+from timesformer_runtime.watchdog import time_limit
 
 _LOAD_SECONDS = 600.0  # far more than the largest model takes from the slowest disk
 
@@ -283,7 +283,7 @@ class Session:
         if source.is_mapped:
             # Weights that are not mapped would all be kept until the last of them is packed.
             entries = {_PARALLEL_PACKING: "1", **entries, _WEIGHTS_FOLDER: str(source.folder)}
-        if source.is_safe:  # with this option, loading takes longer even if nothing overflows
+        if source.cannot_overflow:  # the option only makes loading slower then
             entries = {**entries, _INT8_PRECISION: "0"}
         model = source.model
         options = self._options(onnxruntime, entries)

@@ -52,16 +52,8 @@ class SessionSettings:
             the CPU's provider, too.
         session_options: ONNX Runtime's session configuration entries and the switches
             ``enable_cpu_mem_arena`` and ``enable_mem_pattern``, all by name, with strings as
-            values. The defaults are measured, and differ from ONNX Runtime's: waiting threads do
-            not spin (``"session.intra_op.allow_spinning": "1"`` is 2 % faster on an idle machine
-            and takes processor time from the decoder and from others), memory is not planned as
-            one block for all values (``"enable_mem_pattern": "1"`` plans it), and the weights of
-            int8 and q4 files are packed for the processor all at once
-            (``"session.prepack.enable_parallel": "0"`` packs them one by one, which takes less
-            memory and more time). ONNX Runtime's own defaults stay otherwise: an arena keeps memory
-            between runs (``"enable_cpu_mem_arena": "0"`` switches it off), and weights are packed
-            (``"session.disable_prepacking": "1"`` leaves them unpacked, which takes less memory and
-            runs slower).
+            values. ``docs/reference/sessions.md`` lists the defaults that differ from ONNX
+            Runtime's, and how much time and memory each of them saves.
 
     Raises:
         InvalidOptionError: A value is not allowed, or two of them contradict each other.
@@ -90,11 +82,11 @@ class SessionSettings:
     def _check_providers(self) -> None:
         if self.providers is None:
             if self.provider_options is not None:
-                raise InvalidOptionError("provider_options needs providers: name them too")
+                raise InvalidOptionError("`provider_options` needs `providers`: name them too")
             return
         if self.device != "auto":
             raise InvalidOptionError(
-                f"`device={self.device}` and providers contradict each other: give one of them"
+                f"`device={self.device}` and `providers` contradict each other: give one of them"
             )
         if (
             isinstance(self.providers, str)
@@ -102,14 +94,14 @@ class SessionSettings:
             or not all(isinstance(name, str) for name in self.providers)
         ):
             raise InvalidOptionError(
-                f"providers is {self.providers!r}; it must be a list of names, "
+                f"`providers` is {self.providers!r}; it must be a list of names, "
                 "such as 'CPUExecutionProvider'"
             )
         options = self.provider_options
         if options is not None and len(options) != len(self.providers):
             raise InvalidOptionError(
-                f"provider_options has {len(options)} entries for {len(self.providers)} "
-                "providers; give one mapping for each"
+                f"`provider_options` has {len(options)} entries for {len(self.providers)} "
+                "`providers`; give one mapping for each"
             )
 
 

@@ -116,7 +116,7 @@ class VideoDecoder:
         square_pixels: bool = False,
     ) -> None:
         if threads < 1:
-            raise InvalidOptionError(f"threads is {threads}; it must be at least 1")
+            raise InvalidOptionError(f"`threads` is {threads}; it must be at least 1")
         self._threads = threads
         self._rendering = Rendering(convert, scale_to, square_pixels)
         with contextlib.ExitStack() as stack:

@@ -232,7 +232,7 @@ def play(
         InvalidOptionError: ``threads`` is smaller than 1.
     """
     if threads < 1:
-        raise InvalidOptionError(f"threads is {threads}; it must be at least 1")
+        raise InvalidOptionError(f"`threads` is {threads}; it must be at least 1")
     with locate(source, limits) as video_file:
         index = None
         if with_times and video_file.size() <= _QUICK_BYTES:

@@ -1,4 +1,4 @@
-"""SharedGenerator: a generator that several threads may use, and that survives a fork."""
+"""SharedGenerator: a generator that several threads may use, and a forked process may drop."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ T = TypeVar("T")
 
 
 class SharedGenerator(Generator[T, None, None]):
-    """A generator whose threads read ahead, for any thread and any process.
+    """Wraps a generator that has threads of its own, so that any thread may use it.
 
     One thread at a time runs the generator, and the others wait for it. So a thread may close the
     generator while another one waits for its next item, as services do when a client leaves.
 
-    A forked process does not have the generator's threads. There the next item is ``ClosedError``,
-    and closing or deleting the generator ends nothing that belongs to the parent.
+    A forked process does not have the generator's threads. There asking for an item raises
+    ``ClosedError``, and closing or deleting the generator ends nothing that belongs to the parent.
 
     Args:
         items: The generator.

@@ -134,7 +134,9 @@ def test_an_average_alone_is_taken_and_named(tmp_path: Path) -> None:
     assert is_of(load(path), AVERAGE)
     assert is_of(load(path, "ema"), AVERAGE)
     assert "has averaged (EMA) weights only (model_ema)" in " ".join(load(path).notes)
-    with pytest.raises(InvalidOptionError, match=r"weights is 'raw', but model.pth has only aver"):
+    with pytest.raises(
+        InvalidOptionError, match=r"`weights` is 'raw', but model.pth has only aver"
+    ):
         load(path, "raw")
 
 
@@ -152,7 +154,7 @@ def test_an_average_that_is_not_there(tmp_path: Path, save: Callable[[Path], Non
     save(path)
     assert is_of(load(path, "raw"), RAW)
     assert not [note for note in load(path).notes if "weights" in note]
-    with pytest.raises(InvalidOptionError, match=r"weights is 'ema', but model.pth has only weigh"):
+    with pytest.raises(InvalidOptionError, match=r"`weights` is 'ema', but model.pth has only wei"):
         load(path, "ema")
 
 
@@ -188,7 +190,7 @@ def test_an_export_says_and_reports_which_weights_it_has(tmp_path: Path) -> None
 
 def test_what_can_be_asked_for() -> None:
     assert ExportOptions("model", weights="ema").weights == "ema"
-    with pytest.raises(InvalidOptionError, match="weights is 'best'; it must be one of raw, ema"):
+    with pytest.raises(InvalidOptionError, match="`weights` is 'best'; it must be one of raw, ema"):
         ExportOptions("model", weights="best")  # type: ignore[arg-type]
-    with pytest.raises(InvalidOptionError, match="weights is 'best'; it must be one of raw, ema"):
+    with pytest.raises(InvalidOptionError, match="`weights` is 'best'; it must be one of raw, ema"):
         load_checkpoint("model", weights="best")

@@ -120,7 +120,7 @@ def test_a_provider_that_refuses_or_crashes(monkeypatch: pytest.MonkeyPatch) -> 
 def test_problems_of_providers(
     monkeypatch: pytest.MonkeyPatch, provider: str, check: ProviderCheck, problem: str | None
 ) -> None:
-    found = list(diagnosis._wrong(provider, check))
+    found = list(diagnosis._provider_problems(provider, check))
     assert len(found) == (problem is not None)
     assert all(problem in text for text in found if problem)
 

@@ -341,9 +341,9 @@ def test_options_that_are_not_valid(options: dict[str, Any], message: str) -> No
 
 
 def test_views_and_limits_that_are_none() -> None:
-    with pytest.raises(InvalidOptionError, match="views is 'center'; it must be a Views"):
+    with pytest.raises(InvalidOptionError, match="`views` is 'center'; it must be a Views"):
         load("center")  # type: ignore[arg-type]
-    with pytest.raises(InvalidOptionError, match="limits is 5; it must be a DecodeLimits"):
+    with pytest.raises(InvalidOptionError, match="`limits` is 5; it must be a DecodeLimits"):
         VideoClassifier.from_pretrained("anything", limits=5)  # type: ignore[arg-type]
 
 

@@ -1,4 +1,4 @@
-"""What is read from a graph before ONNX Runtime loads it: its batch axis, arithmetic on shapes."""
+"""Facts that are read before ONNX Runtime loads a graph: batch axis, arithmetic on shapes."""
 
 from __future__ import annotations
 

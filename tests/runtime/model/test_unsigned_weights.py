@@ -171,7 +171,7 @@ def test_weights_that_are_left_in_their_file(tmp_path: Path) -> None:
         whole = map_weights(path, MessageReader(path.read_bytes()))
         assert whole is not None, name
         assert found.graph == whole.graph, name
-        assert found.is_safe == (name == "seven"), name
+        assert found.cannot_overflow == (name == "seven"), name
     np.testing.assert_array_equal(answer(cases["seven"]), signed_answer(seven_bits))
     for name in ("also-float", "branch"):
         np.testing.assert_array_equal(answer(cases[name]), signed_answer())

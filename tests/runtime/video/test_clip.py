@@ -648,7 +648,7 @@ def test_several_threads_may_read_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("choice", "options", "message"),
     [
-        (exactly(0), {"threads": 0}, "threads is 0"),
+        (exactly(0), {"threads": 0}, "`threads` is 0"),
         (exactly(40), {}, "frame 40 was chosen; a video of 40 frames has 0 to 39"),
         (exactly(-1), {}, "frame -1 was chosen"),
     ],

@@ -45,7 +45,7 @@ def test_limits(
     changes: list[dict[str, Any]] = [{limit: enough}, {limit: too_few}]
     allowed, refused = (DecodeLimits(**change) for change in changes)
     assert read_clip(path, evenly, limits=allowed).count == 40
-    with pytest.raises(VideoLimitError, match=f"{message} raise {limit}") as caught:
+    with pytest.raises(VideoLimitError, match=f"{message} raise `{limit}`") as caught:
         read_clip(path, evenly, limits=refused)
     assert name in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -70,7 +70,7 @@ class SlowFile(io.BytesIO):
 def test_time(name: str, tmp_path: Path) -> None:
     data = write_video(tmp_path / name, FRAMES, **FILES[name]).read_bytes()
     start = time.monotonic()
-    with pytest.raises(VideoLimitError, match=r"takes longer than 0\.3 seconds .* max_seconds"):
+    with pytest.raises(VideoLimitError, match=r"takes longer than 0\.3 seconds .* `max_seconds`"):
         read_clip(SlowFile(data), evenly, limits=DecodeLimits(max_seconds=0.3))
     assert time.monotonic() - start < 5
 

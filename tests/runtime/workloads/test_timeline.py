@@ -418,7 +418,7 @@ def test_the_held_frames_have_a_limit(
         if limit == enough:
             assert len(list(parts)) == 5
             continue
-        with pytest.raises(VideoLimitError, match=f"take more than {limit} bytes; .* max_bytes"):
+        with pytest.raises(VideoLimitError, match=f"take more than {limit} bytes; .* `max_bytes`"):
             list(parts)
 
 

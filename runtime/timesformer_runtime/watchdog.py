@@ -1,4 +1,4 @@
-"""Stops calls of ONNX Runtime that take too long, such as a loop in a graph that never ends.
+"""Stops calls that take too long, such as a run of a graph with a loop that never ends.
 
 One thread watches all calls of the process: starting a thread for each run would take longer than
 a run of some models.
