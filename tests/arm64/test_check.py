@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from packaging.requirements import Requirement
 
-from tests.arm64 import check, debian, machine, packages
+from tests.arm64 import check, debian, machine, packages, suite
 
 
 def answers(*logits: list[float], dtype: str = "fp32") -> dict[str, Any]:
@@ -59,3 +59,9 @@ def test_a_failed_command_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(debian.DebianError, match="dpkg-deb") as error:
         debian._run(["dpkg-deb", "--extract", str(tmp_path / "no.deb"), str(tmp_path)])
     assert "\n" not in str(error.value)
+
+
+def test_the_tests_that_are_left_out_exist() -> None:
+    for name in suite.DESELECTED:
+        file, _, test = name.partition("::")
+        assert f"def {test.partition('[')[0]}(" in (machine.REPOSITORY / file).read_text()
