@@ -9,7 +9,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from tests import debian_packages
-from tests.arm64 import check, machine, packages
+from tests.arm64 import check, machine, packages, suite
 
 
 def answers(*logits: list[float], dtype: str = "fp32") -> dict[str, Any]:
@@ -60,3 +60,9 @@ def test_a_failed_command_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(debian_packages.DebianError, match="dpkg-deb") as error:
         debian_packages._run(["dpkg-deb", "--extract", str(tmp_path / "no.deb"), str(tmp_path)])
     assert "\n" not in str(error.value)
+
+
+def test_the_tests_that_are_left_out_exist() -> None:
+    for name in suite.DESELECTED:
+        file, _, test = name.partition("::")
+        assert f"def {test.partition('[')[0]}(" in (machine.REPOSITORY / file).read_text()
