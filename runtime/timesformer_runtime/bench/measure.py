@@ -90,7 +90,7 @@ class Plan:
     def __post_init__(self) -> None:
         if not 0 <= self.seconds <= MOST_SECONDS:
             raise InvalidOptionError(
-                f"seconds is {self.seconds}; it must be a number from 0 to {MOST_SECONDS:g}"
+                f"`seconds` is {self.seconds}; it must be a number from 0 to {MOST_SECONDS:g}"
             )
 
     def cases(self) -> list[Case]:

@@ -61,7 +61,8 @@ def _facts(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "variants", ", ".join(map(_variant, found["variants"]))
     yield "operators", _operators(found)
     yield "made from", _source(found["source"] or {})
-    yield "made with", _pairs(found["made_with"] or {}) or _text(found["producer"])
+    yield "made with", _pairs(found["made_with"] or {})
+    yield "producer", "" if found["made_with"] else _text(found["producer"])
     yield "checked", _checks(found)
     yield "not stated", ", ".join(found["not_stated"]).replace("_", " ")
 

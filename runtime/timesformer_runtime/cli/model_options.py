@@ -167,7 +167,7 @@ def options_of_providers(
     for option in options:
         key, equals, value = option.partition("=")
         provider, colon, rest = key.partition(":")
-        if not equals:
+        if not equals or not key or (colon and not rest):
             raise click.BadParameter(f"{option!r} is not KEY=VALUE", param_hint=_OF_PROVIDER)
         if colon and provider in providers:
             found[providers.index(provider)][rest] = value

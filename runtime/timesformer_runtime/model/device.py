@@ -186,7 +186,9 @@ def installed_wheels() -> dict[str, str]:
 def _named_providers(onnxruntime: Any, settings: SessionSettings) -> Device:
     wanted = tuple(_full_name(onnxruntime, name) for name in settings.providers or ())
     if len(set(wanted)) < len(wanted):
-        raise InvalidOptionError(f"providers are {', '.join(wanted)}; name each only once")
+        raise InvalidOptionError(f"`providers` has {', '.join(wanted)}; name each only once")
+    if settings.allow_cpu_nodes and wanted == (_CPU,):
+        raise InvalidOptionError("`allow_cpu_nodes` is for another device than 'cpu': name one too")
     options = tuple(settings.provider_options or [{}] * len(wanted))
     if _CUDA in wanted:
         problem = cuda_problem(_gpu_number(options[wanted.index(_CUDA)]))

@@ -90,11 +90,11 @@ class SessionSettings:
     def _check_providers(self) -> None:
         if self.providers is None:
             if self.provider_options is not None:
-                raise InvalidOptionError("provider_options needs providers: name them too")
+                raise InvalidOptionError("`provider_options` needs `providers`: name them too")
             return
         if self.device != "auto":
             raise InvalidOptionError(
-                f"`device={self.device}` and providers contradict each other: give one of them"
+                f"`device={self.device}` and `providers` contradict each other: give one of them"
             )
         if (
             isinstance(self.providers, str)
@@ -102,13 +102,13 @@ class SessionSettings:
             or not all(isinstance(name, str) for name in self.providers)
         ):
             raise InvalidOptionError(
-                f"providers is {self.providers!r}; it must be a list of names, "
+                f"`providers` is {self.providers!r}; it must be a list of names, "
                 "such as 'CPUExecutionProvider'"
             )
         options = self.provider_options
         if options is not None and len(options) != len(self.providers):
             raise InvalidOptionError(
-                f"provider_options has {len(options)} entries for {len(self.providers)} "
+                f"`provider_options` has {len(options)} entries for {len(self.providers)} "
                 "providers; give one mapping for each"
             )
 

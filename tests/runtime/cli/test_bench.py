@@ -103,10 +103,10 @@ def test_a_variant_that_cannot_run_does_not_stop_the_others(folder: Path) -> Non
         (["shots", "--dtype", "int9"], "dtype is 'int9'; it must be one of"),
         (["shots", "--dtype", "q4"], "there is no q4 (model_q4.onnx); it has fp32, int8"),
         (["shots", "--threads", "0"], "'--threads'"),
-        (["shots", "--seconds", "-1"], "seconds is -1.0; it must be a number from 0 to"),
-        (["shots", "--seconds", "nan"], "seconds is nan; it must be a number from 0 to"),
+        (["shots", "--seconds", "-1"], "--seconds is -1.0; it must be a number from 0 to"),
+        (["shots", "--seconds", "nan"], "--seconds is nan; it must be a number from 0 to"),
         (["shots", "--session-option", "x"], "'x' is not KEY=VALUE"),
-        (["shots", "--revision", "main"], "shots is not a Hub id: leave revision out"),
+        (["shots", "--revision", "main"], "shots is not a Hub id: leave --revision out"),
         (["shots/config.json"], "a model file must end in .onnx"),
     ],
 )

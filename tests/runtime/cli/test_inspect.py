@@ -138,6 +138,16 @@ def test_a_file_of_another_tool_says_what_is_not_stated(tmp_path: Path) -> None:
     assert "not stated" in text
 
 
+def test_a_producer_is_not_what_a_file_was_made_with(tmp_path: Path) -> None:
+    proto = TinyGraph().proto()
+    proto.producer_name, proto.producer_version = "pytorch", "2.13.0"
+    onnx.save(proto, tmp_path / "m.onnx")
+    lines = dict(line.split(maxsplit=1) for line in shown(tmp_path / "m.onnx").splitlines())
+    assert lines["producer"] == "pytorch 2.13.0"
+    assert "made" not in lines
+    assert "made with" in lines["not"]
+
+
 def test_a_model_that_is_no_video_model_is_described_all_the_same(tmp_path: Path) -> None:
     node = helper.make_node("Frobnicate", ["x"], ["y"], domain="com.example")
     graph = helper.make_graph(
