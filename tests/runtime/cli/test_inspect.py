@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -112,6 +113,22 @@ def test_in_words(shots: Path) -> None:
     text = shown(shots)
     assert "passed against PyTorch; fp32 (max-abs 1e-06, cosine 1.00000); int8 (cosine 0.99" in text
     assert "timesformer-onnx 0.1.0, torch 2.13.0" in text
+
+
+def test_both_int8_files_have_names(shots: Path) -> None:
+    shutil.copy(shots / "onnx" / "model_int8.onnx", shots / "onnx" / "model_int8_avx2.onnx")
+    rows = [{"dtype": "int8", "name": name, "cosine": 0.9} for name in ("int8", "int8_avx2")]
+    write_report(shots, variants=rows)
+    report = json.loads((shots / "export_report.json").read_text())
+    report["files"]["onnx/model_int8_avx2.onnx"] = report["files"]["onnx/model_int8.onnx"]
+    (shots / "export_report.json").write_text(json.dumps(report))
+    variants = json.loads(shown(shots, "--json"))["variants"]
+    files = {"model.onnx", "model_int8.onnx", "model_int8_avx2.onnx"}
+    assert {variant["file"] for variant in variants} == files
+    lines = dict(line.split(maxsplit=1) for line in shown(shots).splitlines())
+    assert "int8 " in lines["variants"]
+    assert "int8_avx2 " in lines["variants"]
+    assert "int8 (cosine 0.90000); int8_avx2 (cosine 0.90000)" in lines["checked"]
 
 
 def test_one_variant(shots: Path) -> None:
