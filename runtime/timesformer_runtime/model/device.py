@@ -195,7 +195,7 @@ def _named_providers(onnxruntime: Any, settings: SessionSettings) -> Device:
         if problem is not None:
             raise DeviceError(f"provider {_CUDA!r} is not available: {problem}")
     return Device(
-        _short_name(wanted[0]),
+        short_name(wanted[0]),
         wanted,
         options,
         # Who names the CPU's provider as well wants what the others leave to run there.
@@ -206,7 +206,7 @@ def _named_providers(onnxruntime: Any, settings: SessionSettings) -> Device:
 def _full_name(onnxruntime: Any, name: str) -> str:
     """Finds the provider that a name stands for, such as ``openvino``."""
     available: list[str] = onnxruntime.get_available_providers()
-    found = [full for full in available if _short_name(full) == _short_name(name)]
+    found = [full for full in available if short_name(full) == short_name(name)]
     if found:
         return found[0]
     raise DeviceError(
@@ -216,7 +216,8 @@ def _full_name(onnxruntime: Any, name: str) -> str:
     )
 
 
-def _short_name(provider: str) -> str:
+def short_name(provider: str) -> str:
+    """Gives a provider's name without ``ExecutionProvider``, in lower case."""
     return provider.lower().removesuffix(_SUFFIX)
 
 

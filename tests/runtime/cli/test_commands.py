@@ -378,6 +378,8 @@ def test_options_reach_the_providers_that_they_name() -> None:
     ]
     assert options_of_providers(["a"], ["x=1", "a:y=2"]) == [{"x": "1", "y": "2"}]
     assert options_of_providers(["a"], []) is None
+    names = ["OpenVINO", "CPUExecutionProvider"]
+    assert options_of_providers(names, ["openvino:x=1", "CPU:y=2"]) == [{"x": "1"}, {"y": "2"}]
 
 
 @pytest.mark.skipif("TIMESFORMER_TEST_CLIPS" not in os.environ, reason="no folder of real clips")
