@@ -3,9 +3,11 @@
 python serve.py FOLDER [PORT]
 """
 
+import argparse
+import contextlib
 import functools
 import http.server
-import sys
+from pathlib import Path
 
 HEADERS = {
     # Threads of WebAssembly share memory, which browsers allow only on isolated pages.
@@ -33,10 +35,24 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         super().end_headers()
 
 
-if __name__ == "__main__":
-    folder, port = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 8000
+def main() -> None:
+    """Serves until Ctrl-C; exit code 2 for wrong arguments."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("folder", type=Path, help="the folder that site.js made")
+    parser.add_argument("port", type=int, nargs="?", default=8000)
+    arguments = parser.parse_args()
+    if not (arguments.folder / "index.html").is_file():
+        parser.error(f"{arguments.folder} has no index.html; make it with: npm run site")
     Handler.extensions_map.update(TYPES)
-    handler = functools.partial(Handler, directory=folder)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", port), handler) as server:
+    handler = functools.partial(Handler, directory=arguments.folder)
+    try:
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", arguments.port), handler)
+    except (OSError, OverflowError) as error:
+        parser.error(f"port {arguments.port}: {error}; name another one")
+    with server, contextlib.suppress(KeyboardInterrupt):
         print(f"http://localhost:{server.server_port}", flush=True)
         server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()

@@ -170,6 +170,14 @@ def main() -> None:
     if shutil.which("strip") is None:
         parser.error("strip is not installed; on Debian: apt install binutils")
     options = ["--constraint", arguments.constraint] if arguments.constraint else []
+    for option, path in (("--package", arguments.package), ("--constraint", arguments.constraint)):
+        is_path = option == "--constraint" or "/" in str(path) or str(path).endswith(".whl")
+        if path and is_path and not Path(path).exists():
+            parser.error(f"{option} {path}: there is no such file")
+    try:
+        arguments.folder.mkdir(parents=True)
+    except OSError as error:
+        parser.error(f"{arguments.folder} cannot be made: {error.strerror}; name another folder")
     try:
         make(arguments.folder, arguments.purpose, arguments.package, options)
     except BaseException:

@@ -142,6 +142,7 @@ int main(int argc, char** argv) try {
   if (width < 1 || height < 1 || width > 16384 || height > 16384)
     throw std::runtime_error("width and height must be numbers from 1 to 16384");
   run(argv[1], width, height, argv[4], argc == 6 ? std::atoi(argv[5]) : 5);
+  if (std::fflush(stdout)) throw std::runtime_error("standard output cannot be written");
 } catch (const std::exception& error) {
   std::cerr << "classify: " << error.what() << '\n';
   return 2;

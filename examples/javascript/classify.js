@@ -11,7 +11,7 @@ import { closeSync, fstatSync, openSync, readFileSync, readSync } from "node:fs"
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 
-import { InputError, VideoClassifier } from "./timesformer.js";
+import { InputError, VideoClassifier, checkWeb } from "./timesformer.js";
 
 const USAGE = "usage: node classify.js MODEL --size WIDTHxHEIGHT [--dtype int8] [--top-k 5] [--json] FILE|-";
 const MOST_BYTES = 2 ** 30; // of a pipe: its frames stay in memory until their number is known
@@ -59,7 +59,10 @@ function parse() {
 function readWeb(model) {
   const path = join(model, "web.json");
   try {
-    return JSON.parse(readFileSync(path, "utf8"));
+    const web = JSON.parse(readFileSync(path, "utf8"));
+    checkWeb(web);
+    if (!web.files || !web.devices?.wasm?.[0]) throw new InputError("it names no files or devices");
+    return web;
   } catch (error) {
     throw new InputError(`${path}: ${error.message}; export the model with timesformer-export --web`);
   }

@@ -190,11 +190,11 @@ function mix(z) {
   return z ^ (z >> 31n);
 }
 
-function checkWeb(web) {
+export function checkWeb(web) {
   if (web?.format !== FORMAT) {
     throw new InputError(`web.json has the format ${web?.format}; this module reads ${FORMAT}`);
   }
-  if (web.frame_sampling.method !== "uniform") {
-    throw new InputError(`the sampling is ${web.frame_sampling.method}; this module has uniform`);
+  if (web.frame_sampling?.method !== "uniform") {
+    throw new InputError(`the sampling is ${web.frame_sampling?.method}; this module has uniform`);
   }
 }

@@ -187,7 +187,7 @@ class ExportOptions:
         self._check_int8_targets()
         if not self.dtypes or len(set(self.dtypes)) < len(self.dtypes):
             raise InvalidOptionError(
-                f"dtypes are {self.dtypes}; give at least one, and each only once"
+                f"`dtypes` is {self.dtypes}; give at least one, and each only once"
             )
 
     def _check_target(self) -> None:
@@ -200,9 +200,11 @@ class ExportOptions:
                 f"{PORTABLE_OPSETS[0]} to {PORTABLE_OPSETS[-1]}, without the Attention operator"
             )
         if self.input == "frames":
+            remedy = "leave `web` out, and " if self.web else ""
             raise InvalidOptionError(
                 "`target=portable` cannot resize frames in the graph, because other execution "
-                "providers leave an antialiased resize to the CPU; use `input=pixel_values`"
+                f"providers leave an antialiased resize to the CPU; {remedy}use "
+                "`input=pixel_values`"
             )
         if "q4" in self.dtypes:
             raise InvalidOptionError(

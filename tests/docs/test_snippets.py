@@ -51,6 +51,19 @@ def test_the_readme_runs_its_commands_and_its_snippet() -> None:
     assert len(README.read_text(encoding="utf-8").splitlines()) <= 150
 
 
+def test_a_page_names_only_files_that_its_export_writes() -> None:
+    checked = 0
+    for page in (*PAGES, *ROOT.glob("examples/*/README.md")):
+        text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+        for line in re.findall(r"^ *timesformer-export .*--output .*$", text, re.MULTILINE):
+            output = re.findall(r"--output (\S+)", line)[0]
+            used = set(re.findall(rf"{re.escape(output)}/onnx/model_(\w+)\.onnx", text))
+            written = set(re.findall(r"--dtype (\w+)", line))
+            checked += len(used)
+            assert "--web" in line or used <= written, page
+    assert checked > 1
+
+
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.where)
 def test_commands_and_imports_are_right(block: Block, tmp_path: Path) -> None:
     if block.language == "python":

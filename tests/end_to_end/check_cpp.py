@@ -176,6 +176,16 @@ def check_refusals(program: Path, model: Path) -> None:
         done = subprocess.run([program, *arguments], input=b"", capture_output=True, check=False)
         assert (done.returncode, done.stdout) == (2, b""), (arguments, done)
         assert done.stderr.count(b"\n") == 1, (arguments, done)
+    with Path("/dev/full").open("wb") as full:
+        frames = bytes(8 * 8 * 3)
+        done = subprocess.run(
+            [program, model, "8", "8", "-"],
+            input=frames,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert (done.returncode, done.stderr.count(b"\n")) == (2, 1), done
 
 
 def main() -> None:

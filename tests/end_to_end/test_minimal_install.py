@@ -51,6 +51,34 @@ def test_files_of_pyav_are_not_missed_without_pyav(
     assert (site_packages / "pygments").is_dir()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["new", "--package", "no-such.whl"], "--package no-such.whl: there is no such file"),
+        (["new", "--constraint", "no-such.txt"], "--constraint no-such.txt: there is no such"),
+        (["file/new"], "cannot be made: "),
+    ],
+)
+def test_bad_input(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["minimal_install.py", *arguments])
+    monkeypatch.setattr("shutil.which", lambda name: name)
+    # The installation itself must not begin.
+    monkeypatch.setattr(minimal_install, "_run", lambda command: pytest.fail(f"ran {command}"))
+    with pytest.raises(SystemExit) as ended:
+        minimal_install.main()
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_module_that_cannot_be_imported_any_more_is_named() -> None:
     extras = {"timesformer_runtime.extra": "No module named 'extra'"}
     minimal_install.check_imports(extras, extras)

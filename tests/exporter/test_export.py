@@ -332,6 +332,8 @@ def test_an_existing_output_stops_before_any_work(tmp_path: Path) -> None:
         ({"target": "gpu"}, "`target` is 'gpu'; it must be one of onnxruntime, portable"),
         ({"target": "portable", "opset": 23}, "`opset` is 23; for `target=portable` .* 18 to 22"),
         ({"target": "portable", "input": "frames"}, "use `input=pixel_values`"),
+        ({"target": "portable", "web": True}, "leave `web` out, and use `input=pixel_values`"),
+        ({"dtypes": ("int8", "int8")}, "`dtypes` is .* each only once"),
         ({"target": "portable", "dtypes": ("fp32", "q4")}, "leave q4 out of `dtypes`"),
         ({"atol": float("nan")}, "`atol` is nan; it must be a number of at least 0"),
         ({"model": ""}, "model is empty"),

@@ -93,6 +93,10 @@ def test_an_export_shows_its_proof_its_files_and_the_next_command(tmp_path: Path
             ["--model", "x", "--int8-target", "avx2"],
             "--int8-target is for int8; give it with --dty",
         ),
+        (
+            ["--model", "x", "--dtype", "int8", *["--int8-target", "avx2"] * 2],
+            "--int8-target is ('avx2', 'avx2'); give at least one, and each only once",
+        ),
         (["--model", "x", "--private"], "--private is for an upload; give --push-to-hub too"),
         (
             ["--model", "x", "--push-to-hub", "x"],

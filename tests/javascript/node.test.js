@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
-import { openSync, readFileSync } from "node:fs";
+import { mkdirSync, openSync, readFileSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -80,6 +80,19 @@ test("the command refuses bad input in one line", () => {
     assert.equal(done.status, 2, options.join(" "));
     assert.match(done.stderr, message);
     assert.equal(done.stderr.trim().split("\n").length, 1, done.stderr);
+  }
+});
+
+test("the command refuses a web.json that is not one", () => {
+  const folder = join(WORK, "damaged-web");
+  mkdirSync(folder, { recursive: true });
+  const { frame_sampling } = web;
+  for (const content of [null, {}, [], { format: "1" }, { format: "1", frame_sampling }, { ...web, devices: {} }]) {
+    writeFileSync(join(folder, "web.json"), JSON.stringify(content));
+    const options = [COMMAND, folder, "--size", "8x8", "absent.rgb"];
+    const done = spawnSync("node", options, { encoding: "utf8" });
+    assert.equal(done.status, 2);
+    assert.match(done.stderr, /^classify: .*web\.json: .*; export the model with timesformer-export --web\n$/);
   }
 });
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import PurePath
 from typing import Any
 
 import click
@@ -61,7 +62,8 @@ def _facts(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "variants", ", ".join(map(_variant, found["variants"]))
     yield "operators", _operators(found)
     yield "made from", _source(found["source"] or {})
-    yield "made with", _pairs(found["made_with"] or {}) or _text(found["producer"])
+    yield "made with", _pairs(found["made_with"] or {})
+    yield "producer", "" if found["made_with"] else _text(found["producer"])
     yield "checked", _checks(found)
     yield "not stated", ", ".join(found["not_stated"]).replace("_", " ")
 
@@ -145,6 +147,8 @@ def _short(text: str) -> str:
 
 def _variant(variant: Mapping[str, Any]) -> str:
     name = variant["dtype"] or named(variant["file"])
+    if name == "int8" and variant["file"]:  # there may be a file for each kind of CPU
+        name = PurePath(variant["file"]).stem.removeprefix("model_")
     if "problem" in variant:
         return f"{name} (damaged)"
     return f"{name} {_size(variant['bytes'])}"
@@ -185,7 +189,7 @@ def _checks(found: Mapping[str, Any]) -> str:
         return "; ".join(filter(None, ("export_report.json describes another file", golden)))
     verdict = f"{_text(checks['verdict'])} against PyTorch"
     rows = [("fp32", row) for row in checks["fidelity"][-1:]]
-    rows += [(_text(row.get("dtype")), row) for row in checks["gate"]]
+    rows += [(_text(row.get("name", row.get("dtype"))), row) for row in checks["gate"]]
     texts = [f"{name} {_row(row)}" for name, row in rows]
     off = "thresholds switched off" if checks["gate_switched_off"] else ""
     return "; ".join(filter(None, (verdict, *texts[:10], off, golden)))

@@ -163,14 +163,17 @@ def options_of_providers(
         return None
     if not providers:
         raise click.BadParameter("name a provider with --provider too", param_hint=_OF_PROVIDER)
+    from timesformer_runtime.model.device import short_name  # noqa: PLC0415
+
+    names = [short_name(name) for name in providers]
     found: list[dict[str, str]] = [{} for _ in providers]
     for option in options:
         key, equals, value = option.partition("=")
         provider, colon, rest = key.partition(":")
-        if not equals:
+        if not equals or not key or (colon and not rest):
             raise click.BadParameter(f"{option!r} is not KEY=VALUE", param_hint=_OF_PROVIDER)
-        if colon and provider in providers:
-            found[providers.index(provider)][rest] = value
+        if colon and short_name(provider) in names:
+            found[names.index(short_name(provider))][rest] = value
         elif len(providers) > 1 or colon:
             raise click.BadParameter(
                 f"{option!r} does not say of which provider; give one of "

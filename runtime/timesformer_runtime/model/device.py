@@ -186,14 +186,16 @@ def installed_wheels() -> dict[str, str]:
 def _named_providers(onnxruntime: Any, settings: SessionSettings) -> Device:
     wanted = tuple(_full_name(onnxruntime, name) for name in settings.providers or ())
     if len(set(wanted)) < len(wanted):
-        raise InvalidOptionError(f"`providers` are {', '.join(wanted)}; name each only once")
+        raise InvalidOptionError(f"`providers` has {', '.join(wanted)}; name each only once")
+    if settings.allow_cpu_nodes and wanted == (_CPU,):
+        raise InvalidOptionError("`allow_cpu_nodes` is for another device than 'cpu': name one too")
     options = tuple(settings.provider_options or [{}] * len(wanted))
     if _CUDA in wanted:
         problem = cuda_problem(_gpu_number(options[wanted.index(_CUDA)]))
         if problem is not None:
             raise DeviceError(f"provider {_CUDA!r} is not available: {problem}")
     return Device(
-        _short_name(wanted[0]),
+        short_name(wanted[0]),
         wanted,
         options,
         # A user who also names the CPU's provider accepts that it runs the nodes that others leave.
@@ -204,7 +206,7 @@ def _named_providers(onnxruntime: Any, settings: SessionSettings) -> Device:
 def _full_name(onnxruntime: Any, name: str) -> str:
     """Finds the provider that a name stands for, such as ``openvino``."""
     available: list[str] = onnxruntime.get_available_providers()
-    found = [full for full in available if _short_name(full) == _short_name(name)]
+    found = [full for full in available if short_name(full) == short_name(name)]
     if found:
         return found[0]
     raise DeviceError(
@@ -214,7 +216,8 @@ def _full_name(onnxruntime: Any, name: str) -> str:
     )
 
 
-def _short_name(provider: str) -> str:
+def short_name(provider: str) -> str:
+    """Gives a provider's name without ``ExecutionProvider``, in lower case."""
     return provider.lower().removesuffix(_SUFFIX)
 
 

@@ -23,7 +23,13 @@ from timesformer_runtime.model.class_names import class_names
 from timesformer_runtime.model.graph_facts import GraphFacts, read_graph_facts
 from timesformer_runtime.model.graph_file import source_of_file
 from timesformer_runtime.model.loaded import ModelDescription, describe
-from timesformer_runtime.model.locate import ModelFiles, find_model, list_dtypes
+from timesformer_runtime.model.locate import (
+    DTYPES,
+    INT8_OF_7_BITS,
+    ModelFiles,
+    find_model,
+    list_dtypes,
+)
 from timesformer_runtime.model.session import TensorInfo
 
 _ARCHITECTURE = (
@@ -163,12 +169,19 @@ def _variants(
             files = find_model(
                 model, device="cpu", dtype=dtype, revision=revision, local_files_only=True
             )
-            graph = Path(str(files.graph))
-            yield {"dtype": dtype, "file": graph.name, "bytes": _size(graph)}
+            for graph in _files_of(dtype, Path(str(files.graph))):
+                yield {"dtype": dtype, "file": graph.name, "bytes": _size(graph)}
         except (ModelNotFoundError, HubError):
             yield {"dtype": dtype, "file": None, "bytes": None}
         except InvalidModelError as error:
             yield {"dtype": dtype, "file": None, "bytes": None, "problem": str(error)}
+
+
+def _files_of(dtype: str, chosen: Path) -> list[Path]:
+    """Lists the chosen file of a variant, and of int8 the one for other processors, if any."""
+    names = (DTYPES[dtype], INT8_OF_7_BITS) if dtype == "int8" else ()
+    others = (chosen.with_name(name) for name in names if name != chosen.name)
+    return [chosen, *(other for other in others if other.is_file())]
 
 
 def _size(graph: Path) -> int:
@@ -208,14 +221,14 @@ def _checks(report: Mapping[str, Any] | None, graph: Path) -> dict[str, Any] | N
         "verdict": report.get("verdict"),
         "describes_this_file": stated == graph.stat().st_size,
         "fidelity": [_measures(row, "output") for row in _list(comparisons)],
-        "gate": [_measures(row, "dtype") for row in _list(report.get("variants"))],
+        "gate": [_measures(row, "dtype", "name") for row in _list(report.get("variants"))],
         "gate_switched_off": report.get("gate") == "off",
     }
 
 
-def _measures(row: object, key: str) -> dict[str, Any]:
+def _measures(row: object, *keys: str) -> dict[str, Any]:
     values = _object(row)
-    return {name: values[name] for name in (key, *_MEASURES) if name in values}
+    return {name: values[name] for name in (*keys, *_MEASURES) if name in values}
 
 
 def _object(value: object) -> Mapping[str, Any]:

@@ -341,7 +341,7 @@ def _what_it_has(names: Sequence[str], model: str) -> str:
         return f"it has PyTorch weights: {_export_remedy(model)}"
     if any(name.endswith(".onnx.rejected") for name in names):
         return "it holds an export that failed its check: see export_report.json, and export again"
-    return "it has no .onnx file"
+    return "it has no .onnx file: give a folder that timesformer-export wrote, or a Hub id"
 
 
 def _export_remedy(model: str) -> str:

@@ -346,11 +346,14 @@ def test_cuda_that_cannot_be_had(folder: Path) -> None:
     [
         ("--device cuda:x", "'--device': --device is 'cuda:x'; it must be one of auto, cpu, cuda"),
         ("--device cpu --allow-cpu-nodes", "--allow-cpu-nodes is for another device than 'cpu'"),
-        ("--device cpu --provider cpu", "contradict each other"),
+        ("--device cpu --provider cpu", "--device cpu and --provider contradict each other"),
         ("--provider tpu", "provider 'tpu' is not in ONNX Runtime"),
-        ("--provider cpu --provider CPUExecutionProvider", "name each only once"),
+        ("--provider cpu --provider CPUExecutionProvider", "--provider has CPUExecutionProvider, "),
+        ("--provider cpu --allow-cpu-nodes", "--allow-cpu-nodes is for another device than 'cpu'"),
         ("--provider-option a=1", "name a provider with --provider too"),
         ("--provider cpu --provider-option a", "'a' is not KEY=VALUE"),
+        ("--provider cpu --provider-option =1", "'=1' is not KEY=VALUE"),
+        ("--provider cpu --provider-option cpu:=1", "'cpu:=1' is not KEY=VALUE"),
         ("--provider cpu --provider-option gpu:a=1", "give one of cpu:a=1"),
         ("--provider tpu --provider cpu --provider-option a=1", "give one of tpu:a=1, cpu:a=1"),
     ],
@@ -375,6 +378,8 @@ def test_options_reach_the_providers_that_they_name() -> None:
     ]
     assert options_of_providers(["a"], ["x=1", "a:y=2"]) == [{"x": "1", "y": "2"}]
     assert options_of_providers(["a"], []) is None
+    names = ["OpenVINO", "CPUExecutionProvider"]
+    assert options_of_providers(names, ["openvino:x=1", "CPU:y=2"]) == [{"x": "1"}, {"y": "2"}]
 
 
 @pytest.mark.skipif("TIMESFORMER_TEST_CLIPS" not in os.environ, reason="no folder of real clips")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -114,6 +115,22 @@ def test_in_words(shots: Path) -> None:
     assert "timesformer-onnx 0.1.0, torch 2.13.0" in text
 
 
+def test_both_int8_files_have_names(shots: Path) -> None:
+    shutil.copy(shots / "onnx" / "model_int8.onnx", shots / "onnx" / "model_int8_avx2.onnx")
+    rows = [{"dtype": "int8", "name": name, "cosine": 0.9} for name in ("int8", "int8_avx2")]
+    write_report(shots, variants=rows)
+    report = json.loads((shots / "export_report.json").read_text())
+    report["files"]["onnx/model_int8_avx2.onnx"] = report["files"]["onnx/model_int8.onnx"]
+    (shots / "export_report.json").write_text(json.dumps(report))
+    variants = json.loads(shown(shots, "--json"))["variants"]
+    files = {"model.onnx", "model_int8.onnx", "model_int8_avx2.onnx"}
+    assert {variant["file"] for variant in variants} == files
+    lines = dict(line.split(maxsplit=1) for line in shown(shots).splitlines())
+    assert "int8 " in lines["variants"]
+    assert "int8_avx2 " in lines["variants"]
+    assert "int8 (cosine 0.90000); int8_avx2 (cosine 0.90000)" in lines["checked"]
+
+
 def test_one_variant(shots: Path) -> None:
     assert json.loads(shown(shots, "--json", "--dtype", "fp32"))["file"].endswith("/model.onnx")
 
@@ -136,6 +153,16 @@ def test_a_file_of_another_tool_says_what_is_not_stated(tmp_path: Path) -> None:
     assert "problem" in text
     assert "cannot run here: its input" in text
     assert "not stated" in text
+
+
+def test_a_producer_is_not_what_a_file_was_made_with(tmp_path: Path) -> None:
+    proto = TinyGraph().proto()
+    proto.producer_name, proto.producer_version = "pytorch", "2.13.0"
+    onnx.save(proto, tmp_path / "m.onnx")
+    lines = dict(line.split(maxsplit=1) for line in shown(tmp_path / "m.onnx").splitlines())
+    assert lines["producer"] == "pytorch 2.13.0"
+    assert "made" not in lines
+    assert "made with" in lines["not"]
 
 
 def test_a_model_that_is_no_video_model_is_described_all_the_same(tmp_path: Path) -> None:

@@ -204,7 +204,7 @@ def test_external_data_beside_the_graph(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "remedy"),
     [
-        ([], "it has no .onnx file"),
+        ([], "it has no .onnx file: give a folder that timesformer-export wrote, or a Hub id"),
         (["model.safetensors"], "it has PyTorch weights: export it first: timesformer-export"),
         (["onnx/model.onnx.rejected"], "an export that failed its check"),
     ],

@@ -78,6 +78,8 @@ def test_a_gpu_that_does_not_exist(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_cpu_takes_all_nodes_anyway(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidOptionError, match="`allow_cpu_nodes` is for another device"):
         SessionSettings(allow_cpu_nodes=True, **options)
+    with pytest.raises(InvalidOptionError, match="`allow_cpu_nodes` is for another device"):
+        choose_device(SessionSettings(allow_cpu_nodes=True, providers=["cpu"]))
 
 
 @pytest.mark.parametrize("name", ["cpu", "CPU", CPU, CPU.lower()])

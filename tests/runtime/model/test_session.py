@@ -174,7 +174,7 @@ def test_overflow_is_seen_in_the_products(monkeypatch: pytest.MonkeyPatch, satur
         ({"threads": 1.5}, "`threads` is 1.5"),
         ({"threads": 100_000}, "`threads` is 100000; it must be an integer from 1 to 1024"),
         ({"provider_options": [{}]}, "`provider_options` needs `providers`"),
-        ({"device": "cpu", "providers": ["CPUExecutionProvider"]}, "contradict"),
+        ({"device": "cpu", "providers": ["CPUExecutionProvider"]}, "and `providers` contradict"),
         ({"providers": "CPUExecutionProvider"}, "must be a list of names"),
         ({"providers": []}, "must be a list of names"),
         (
