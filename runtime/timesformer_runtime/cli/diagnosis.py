@@ -13,7 +13,12 @@ from timesformer_runtime.cli.nvidia_libraries import nvidia_libraries
 from timesformer_runtime.cli.provider_check import CPU, CUDA, ProviderCheck, check_provider
 from timesformer_runtime.errors import MissingDependencyError
 from timesformer_runtime.model import cpu
-from timesformer_runtime.model.device import cuda_problem, installed_wheels, load_onnxruntime
+from timesformer_runtime.model.device import (
+    cuda_problem,
+    installed_wheels,
+    load_onnxruntime,
+    short_name,
+)
 from timesformer_runtime.model.memory import machine_memory
 
 _PACKAGES = ("timesformer-onnx", "numpy", "av", "huggingface_hub")
@@ -100,7 +105,7 @@ def _onnxruntime(
         if provider == CUDA and problem is not None:
             continue
         check = check_provider(provider)
-        name = provider.removesuffix("ExecutionProvider").lower()
+        name = short_name(provider)
         facts[name] = Fact(check.text, dataclasses.asdict(check))
         yield from _provider_problems(provider, check)
     libraries = nvidia_libraries(onnxruntime)
