@@ -154,7 +154,7 @@ def options_of_providers(
         options: ``KEY=VALUE`` for the only provider, or ``NAME:KEY=VALUE``.
 
     Returns:
-        For each provider its options; None where there are no options at all.
+        For each provider its options; None if the user gave no option of a provider.
 
     Raises:
         click.BadParameter: An option is not of that form, or belongs to none of the providers.

@@ -20,7 +20,7 @@ class Memory:
         total: Memory of the machine.
         available: The memory of the machine that is free, or becomes free without swapping.
         limit: The smallest limit of this process's control groups; None also where there is none.
-        left: The room in the control group that has the least; None also where there is no limit.
+        left: The free memory of the control group that has the least of it; None without a limit.
     """
 
     total: int | None

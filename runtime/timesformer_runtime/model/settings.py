@@ -109,7 +109,7 @@ def check_device(device: object) -> None:
     """Checks the name of a device; only loading a model shows if the device is available.
 
     Raises:
-        InvalidOptionError: There is no device of that name.
+        InvalidOptionError: The name is not that of a device.
     """
     if not isinstance(device, str) or not _DEVICE.fullmatch(device):
         raise InvalidOptionError(

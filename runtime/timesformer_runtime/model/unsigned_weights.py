@@ -112,7 +112,8 @@ def _products(
     """Finds the products u8 x s8 of each weight that has the zero point 0 and no other uses.
 
     Returns:
-        The products by the name of the weight; and True if there are no other integer products.
+        The products of each weight, by the name of the weight; and True if all integer products
+        of the graph are among them.
     """
     small = (
         tensor
