@@ -14,7 +14,7 @@ FOLDER = Path(timesformer_runtime.__file__).parent
 LAYERS = (
     ("__main__",),
     ("cli",),
-    ("bench",),
+    ("bench", "evaluate", "explain"),
     ("classifier",),
     ("workloads",),
     ("pipeline",),
@@ -22,7 +22,8 @@ LAYERS = (
     ("reading", "model", "isolation"),
     ("input",),
     ("video",),
-    ("resample", "results", "json_object", "child_process"),
+    ("resample", "results", "json_object", "child_process", "pictures"),
+    ("extras",),
     ("errors", "forks", "watchdog"),
     ("source_names",),
 )
