@@ -23,7 +23,7 @@ LAYERS = (
     ("input",),
     ("video",),
     ("resample", "results", "json_object", "child_process", "pictures"),
-    ("extras",),
+    ("extras", "lines_file", "video_files"),
     ("errors", "forks", "watchdog"),
     ("source_names",),
 )

@@ -6,8 +6,8 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from timesformer_runtime.cli.video_list import videos_in
 from timesformer_runtime.errors import TimesformerError
+from timesformer_runtime.video_files import videos_in
 
 from timesformer_exporter.errors import InvalidOptionError
 from timesformer_exporter.proof.gate_clips import read_video

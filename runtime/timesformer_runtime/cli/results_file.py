@@ -5,55 +5,21 @@ from __future__ import annotations
 import json
 import os
 import re
-import stat
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
-from timesformer_runtime.cli.video_list import location
-from timesformer_runtime.errors import InvalidOptionError, OutputError
+from timesformer_runtime.errors import InvalidOptionError
+from timesformer_runtime.lines_file import LONGEST_LINE, LinesFile
 from timesformer_runtime.source_names import shown
-
-try:
-    import fcntl
-except ImportError:  # Windows has no such locks
-    fcntl = None  # type: ignore[assignment]
+from timesformer_runtime.video_files import FileIdentity, location
 
 # The beginning of every line, up to the last character of the name, and the part after the name.
 _START = '{"video": "'
 _TO_NAME = re.compile(re.escape(_START) + r'(?:[^"\\\x00-\x1f]|\\.|\\$)*')
 _TO_RUN, _RUN = '", "run": ', '{"model": '
 _MODEL = "model"  # not compared: a model has many names; its fingerprint is compared
-_LONGEST_LINE = 1 << 26  # bytes; thousands of labels and clips take a few million
-
-
-class FileIdentity(NamedTuple):
-    """Identifies a video file by path, size and time of change; a replaced file is not equal.
-
-    Attributes:
-        path: The absolute path; links to folders are resolved.
-        size: Bytes; None if the path is not a regular file.
-        modified: Seconds since 1970, to the microsecond; None where ``size`` is None.
-    """
-
-    path: str
-    size: int | None
-    modified: float | None
-
-    @classmethod
-    def of(cls, video: str) -> Self:
-        """Identifies the file to which a name leads now, from the current folder."""
-        name = shown(video)
-        if name != video:  # a URL
-            return cls(name, None, None)
-        path = location(video)
-        try:
-            status = Path(path).stat()
-        except (OSError, ValueError):
-            return cls(path, None, None)
-        if not stat.S_ISREG(status.st_mode):
-            return cls(path, None, None)
-        return cls(path, status.st_size, round(status.st_mtime_ns / 1e9, 6))
+_LONGEST_LINE = LONGEST_LINE
 
 
 class ResultsFile:
@@ -97,17 +63,9 @@ class ResultsFile:
         self._noted: dict[
             str, FileIdentity
         ] = {}  # the files of videos that are being read, by name
+        self._lines = LinesFile(path)
         try:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
-        except OSError as error:  # errno chooses the class of the new error, too
-            reason = f"{error.strerror}; give a file in a folder that is there and can be written"
-            raise OSError(error.errno, reason, str(path)) from None
-        try:
-            self._check_kind()
-            self._lock()
-            self._length = self._read()
-            if self._length < os.fstat(self._file).st_size:
-                os.ftruncate(self._file, self._length)
+            self._lines.read(self._take, self._check_cut_off, _LONGEST_LINE)
         except BaseException:
             self.close()
             raise
@@ -120,7 +78,7 @@ class ResultsFile:
 
     def close(self) -> None:
         """Closes the file."""
-        os.close(self._file)
+        self._lines.close()
 
     def succeeded(self, video: str) -> bool | None:
         """True where the file has a result for a video, False for an error, None for neither."""
@@ -154,8 +112,7 @@ class ResultsFile:
         """
         file = self._noted.pop(video, None) or FileIdentity.of(video)
         record = {"video": shown(video), "run": self._run, "file": file._asdict(), **outcome}
-        self.check()
-        self._write(json.dumps(record).encode() + b"\n")
+        self._lines.append(json.dumps(record).encode() + b"\n")
         self._remember(video, file, succeeded="error" not in outcome)
 
     def check(self) -> None:
@@ -165,39 +122,7 @@ class ResultsFile:
             OutputError: The file was removed, renamed, replaced or cut, or another program
                 writes it.
         """
-        remedy = "leave it alone while it is written, and start again"
-        try:
-            there = self.path.stat()
-        except OSError as error:
-            raise OutputError(
-                f"{self.path}: the file into which results were written is not there any more "
-                f"({error.strerror}); put it back, or {remedy}"
-            ) from error
-        written = os.fstat(self._file)
-        if not os.path.samestat(there, written):
-            raise OutputError(
-                f"{self.path}: another file took the place of the one into which results were "
-                f"written; put that one back, or {remedy}"
-            )
-        if written.st_size != self._length:
-            raise OutputError(
-                f"{self.path}: another program changed the file: it has {written.st_size} bytes, "
-                f"not the {self._length} that were written; {remedy}"
-            )
-
-    def _write(self, line: bytes) -> None:
-        left = line
-        try:
-            while left:  # a full disk or a signal can cut a write short
-                left = left[os.write(self._file, left) :]
-        except OSError as error:
-            if len(left) < len(line):
-                os.ftruncate(self._file, self._length)
-            raise OutputError(
-                f"{self.path}: cannot be written: {error.strerror}; make room, or close the "
-                "program that holds the file, and start again: its videos are not done again"
-            ) from error
-        self._length += len(line)
+        self._lines.check()
 
     def _remember(self, video: str, file: FileIdentity | None, *, succeeded: bool) -> None:
         here = location(video)
@@ -209,39 +134,9 @@ class ResultsFile:
         else:
             self._named[file._replace(path=here)] = path
 
-    def _check_kind(self) -> None:
-        if not stat.S_ISREG(os.fstat(self._file).st_mode):
-            raise InvalidOptionError(
-                f"{self.path} is not a regular file, so a run that breaks off could not go on; "
-                "give the path of one"
-            )
-
-    def _lock(self) -> None:
-        """Locks the file against a second run, which would cut the lines of the first."""
-        if fcntl is None:
-            return
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InvalidOptionError(
-                f"{self.path}: another run is writing it; wait for its end, or give another output"
-            ) from error
-        except OSError:
-            return  # a file system without locks
-
-    def _read(self) -> int:
-        """Reads all lines; returns the number of bytes up to the end of the last whole line."""
-        length = number = 0
-        with os.fdopen(os.dup(self._file), "rb") as file:
-            while line := file.readline(_LONGEST_LINE):
-                number += 1
-                if not line.endswith(b"\n"):
-                    self._check_cut_off(line, number)
-                    break
-                video, described, succeeded = self._read_line(line, number)
-                self._remember(video, described, succeeded=succeeded)
-                length += len(line)
-        return length
+    def _take(self, line: bytes, number: int) -> None:
+        video, described, succeeded = self._read_line(line, number)
+        self._remember(video, described, succeeded=succeeded)
 
     def _read_line(self, line: bytes, number: int) -> tuple[str, FileIdentity | None, bool]:
         """Returns the video of a line, its file, and True for a result, False for an error."""

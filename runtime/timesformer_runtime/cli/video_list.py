@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import functools
 import glob
 import os
 import stat
 import sys
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import BinaryIO
 
 from timesformer_runtime.errors import InvalidOptionError, InvalidVideoError
 from timesformer_runtime.source_names import shown
-
-# In a folder, files with one of these suffixes count as videos. A file that the user names may have
-# any suffix.
-SUFFIXES = frozenset(
-    f".{name}"
-    for name in (
-        *("mp4", "m4v", "mov", "3gp", "3g2", "mkv", "webm", "avi", "flv", "gif", "ivf", "asf"),
-        *("wmv", "mpg", "mpeg", "ts", "mts", "m2ts", "ogg", "ogv"),
-        *("264", "h264", "265", "h265", "hevc"),
-    )
+from timesformer_runtime.video_files import (
+    folders_in,
+    joined,
+    location,
+    may_be_video,
+    mode_of,
+    videos_in,
 )
+
 STDIN = "-"  # for ``source`` one video, for ``find_videos`` a list of paths
 
 
@@ -74,17 +70,6 @@ def find_videos(arguments: Iterable[str], standard_input: BinaryIO | None) -> li
     return list(found.values())
 
 
-def videos_in(folder: str) -> Iterator[str]:
-    """Gives the videos of a folder and of the folders in it, and folders that cannot be read."""
-    for parent, paths in _folders(folder):
-        if paths is None:
-            yield parent
-            continue
-        for path, mode in paths.items():
-            if Path(path).suffix.lower() in SUFFIXES and _may_be_video(mode):
-                yield path
-
-
 def _why_there_is_none(without_videos: list[str]) -> str:
     if not without_videos:
         return "no video was named; give files, folders, patterns or a list"
@@ -93,20 +78,6 @@ def _why_there_is_none(without_videos: list[str]) -> str:
     if os.path.isdir(first):  # noqa: PTH112
         return f"{name} has no file that is named like a video (.mp4, .mkv, ...); name the files"
     return f"{name} matches no video; name the files"
-
-
-def location(path: str) -> str:
-    """Makes the path of a file absolute and resolves links to folders: one name for each file."""
-    try:
-        folder, name = os.path.split(path)
-        return os.path.join(_real_path(os.path.join(os.getcwd(), folder)), name)  # noqa: PTH109, PTH118
-    except (OSError, ValueError):
-        return path
-
-
-@functools.lru_cache(maxsize=1024)
-def _real_path(folder: str) -> str:
-    return os.path.realpath(folder)
 
 
 def _expanded(argument: str) -> Iterable[str]:
@@ -135,62 +106,19 @@ def _matching(pattern: str) -> Iterator[str]:
         tail = tail.removeprefix("**/")
     start = head[1:] or ("/" if pattern.startswith("/") else "")
     for folder in glob.glob(start) if start else [os.curdir]:  # noqa: PTH207
-        for parent, paths in _folders(folder):
+        for parent, paths in folders_in(folder):
             if paths is None:
                 yield parent
             else:
-                yield from _matching(_joined(glob.escape(parent), tail.rstrip("/") or "*"))
+                yield from _matching(joined(glob.escape(parent), tail.rstrip("/") or "*"))
 
 
 def _videos_at(match: str) -> Iterator[str]:
-    mode = _mode(match)
+    mode = mode_of(match)
     if stat.S_ISDIR(mode):
         yield from videos_in(match)
-    elif _may_be_video(mode):
+    elif may_be_video(mode):
         yield match
-
-
-def _folders(folder: str) -> Iterator[tuple[str, dict[str, int] | None]]:
-    """Gives a folder and all folders below it, each with the paths in it and their modes.
-
-    Each folder comes once, although links can lead in circles. The paths of a folder that cannot
-    be read are None.
-    """
-    visited = set()
-    waiting = [folder]
-    while waiting:
-        parent = waiting.pop()
-        try:
-            status = Path(parent).stat()
-            if (status.st_dev, status.st_ino) in visited:
-                continue
-            visited.add((status.st_dev, status.st_ino))
-            names = sorted(name for name in os.listdir(parent) if not name.startswith("."))  # noqa: PTH208
-        except OSError:
-            names = None
-        if names is None or not os.access(parent, os.X_OK):
-            yield parent, None
-            continue
-        paths = {path: _mode(path) for path in (_joined(parent, name) for name in names)}
-        waiting += [path for path in reversed(paths) if stat.S_ISDIR(paths[path])]
-        yield parent, paths
-
-
-def _joined(folder: str, name: str) -> str:
-    return name if folder == os.curdir else str(Path(folder, name))
-
-
-def _mode(path: str) -> int:
-    """Reads the mode of the file behind a path; 0 where the system does not tell."""
-    try:
-        return Path(path).stat().st_mode
-    except (OSError, ValueError):
-        return 0
-
-
-def _may_be_video(mode: int) -> bool:
-    """False for pipes and devices; True if the type is unknown: opening the file tells why."""
-    return stat.S_ISREG(mode) or mode == 0
 
 
 def _paths_in_list(standard_input: BinaryIO | None) -> Iterator[str]:
