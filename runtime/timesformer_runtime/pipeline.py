@@ -123,6 +123,16 @@ class Pipeline:
                     "and one crop"
                 )
 
+    def shares_frames(self, other: Pipeline) -> bool:
+        """True if the frames that ``other`` reads of a video are those that this object reads."""
+        mine, theirs = self.model, other.model
+        return (
+            mine.input.num_frames == theirs.input.num_frames
+            and mine.input.takes_frames == theirs.input.takes_frames
+            and mine.preprocessing == theirs.preprocessing
+            and self.views == other.views
+        )
+
     def read(
         self, video: Video, threads: int | None = None, readers: Readers | None = None
     ) -> Reading:
@@ -221,9 +231,18 @@ class Pipeline:
                 f"{self.model.name}: it has {len(logits)} classes, but config.json names "
                 f"{len(labels)}: correct id2label"
             )
-        if self._is_summed("logits"):  # a sum of n views would make softmax n times as sure
-            logits = logits / np.float32(self.views.count)
+        logits = self.mean_logits(logits)
         return ranking.predictions(logits, labels, self.model.problem_type)
+
+    def mean_logits(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Gives the logits of a typical view: a sum of n views would make softmax n times as sure.
+
+        Args:
+            logits: float32 [classes], as ``predict`` gives them.
+        """
+        if self._is_summed("logits"):
+            logits = logits / np.float32(self.views.count)
+        return logits
 
     def run(
         self,

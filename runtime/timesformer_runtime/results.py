@@ -61,14 +61,21 @@ class Ranking:
             labels: The names of the classes.
             problem_type: As in Hugging Face's configuration.
         """
-        default = _DEFAULT_FUNCTIONS.get(problem_type or "", "softmax")
-        scores = _apply(self.function_to_apply or default, logits.astype(np.float64))
+        scores = apply_function(self.function_of(problem_type), logits.astype(np.float64))
         order = np.argsort(-scores, kind="stable")[: self.top_k]
         return tuple({"label": labels[index], "score": float(scores[index])} for index in order)
 
+    def function_of(self, problem_type: str | None) -> str:
+        """Names the function that makes scores of the logits of a model.
 
-def _apply(function: str, logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Scores of logits [classes]."""
+        Args:
+            problem_type: As in Hugging Face's configuration.
+        """
+        return self.function_to_apply or _DEFAULT_FUNCTIONS.get(problem_type or "", "softmax")
+
+
+def apply_function(function: str, logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Makes scores of logits, float64 [classes], with one of ``FUNCTIONS``."""
     if function == "softmax":
         exponentials = np.exp(logits - logits.max())
         return np.asarray(exponentials / exponentials.sum())

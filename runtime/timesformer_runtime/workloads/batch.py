@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from timesformer_runtime.errors import ClosedError, NotEnoughMemoryError, reason_of
 from timesformer_runtime.pipeline import Pipeline, Video
@@ -17,6 +16,9 @@ from timesformer_runtime.workloads.workers import Workers, check_workers, usual_
 
 if TYPE_CHECKING:
     from timesformer_runtime.isolation.readers import Readers
+
+T = TypeVar("T")
+Results = tuple[VideoResult, ...]  # of one video, one for each model
 
 _RUNS_ON_A_GPU = 2  # at once: while one run waits for data, the GPU works for the other
 
@@ -40,26 +42,55 @@ def classify_all(
     pipeline: Pipeline, videos: Iterable[Video], ranking: Ranking, workers: int | None
 ) -> Generator[Outcome, None, None]:
     """Classifies many videos; see ``VideoClassifier.batch``."""
-    pipeline.check_outputs(["logits"])
-    if workers is None:
-        workers = usual_workers(pipeline.model.session.threads)
-    check_workers(workers)
-    readers = pipeline.new_readers()
-    read = pipeline.read if readers is None else functools.partial(pipeline.read, readers=readers)
-    free_runs = threading.Semaphore(_runs_at_once(pipeline, workers))
 
-    def classify(video: Video) -> Outcome:
+    def outcome(video: Video, found: Results | Exception) -> Outcome:
+        if isinstance(found, Exception):
+            return Outcome(video, error=found)
+        return Outcome(video, found[0])
+
+    return run_on_all([pipeline], videos, ranking, workers, outcome)
+
+
+def run_on_all(
+    pipelines: Sequence[Pipeline],
+    videos: Iterable[Video],
+    ranking: Ranking,
+    workers: int | None,
+    outcome: Callable[[Video, Results | Exception], T],
+) -> Generator[T, None, None]:
+    """Runs several models on many videos; models of equal input share the frames of a video.
+
+    Args:
+        pipelines: The models, with equal limits. Memory holds the frames of one video for each
+            worker and kind of input.
+        videos: The videos, read only a few ahead of the workers.
+        ranking: How logits become labels with scores.
+        workers: How many videos are worked on at a time; by default one more than the threads of
+            the first model.
+        outcome: Makes the outcome of a video from a result for each model, or from the error that
+            the video has for one of them. A worker calls it.
+
+    Returns:
+        The outcomes, in the order in which they are done.
+    """
+    for pipeline in pipelines:
+        pipeline.check_outputs(["logits"])
+    first = pipelines[0]
+    if workers is None:
+        workers = usual_workers(first.model.session.threads)
+    check_workers(workers)
+    readers = first.new_readers()
+    free_runs = threading.Semaphore(_runs_at_once(first, workers))
+
+    def classify(video: Video) -> T:
         try:
-            reading = read(video, threads=1)
-            with free_runs:
-                answer = pipeline.predict(reading.frames, ranking, spent=reading.seconds)
+            return outcome(video, _results(pipelines, video, ranking, readers, free_runs))
         except ClosedError:  # no other video can be classified, either
             raise
         except MemoryError as error:  # a MemoryError often has no message
-            return Outcome(video, error=NotEnoughMemoryError(reason_of(error)))
+            return outcome(video, NotEnoughMemoryError(reason_of(error)))
         except Exception as error:  # an error of one video, of any kind, does not end the others
-            return Outcome(video, error=error)
-        return Outcome(video, reading.result(answer))
+            return outcome(video, error)
 
     outcomes = _as_they_are_done(classify, videos, workers)
     return SharedGenerator(
@@ -67,9 +98,27 @@ def classify_all(
     )
 
 
-def _with_readers(
-    outcomes: Generator[Outcome, None, None], readers: Readers
-) -> Generator[Outcome, None, None]:
+def _results(
+    pipelines: Sequence[Pipeline],
+    video: Video,
+    ranking: Ranking,
+    readers: Readers | None,
+    free_runs: threading.Semaphore,
+) -> Results:
+    """Reads a video once for each kind of input, and runs all models on it."""
+    results = []
+    reading, of = None, pipelines[0]
+    options = {} if readers is None else {"readers": readers}
+    for pipeline in pipelines:
+        if reading is None or not pipeline.shares_frames(of):
+            reading, of = pipeline.read(video, threads=1, **options), pipeline
+        with free_runs:
+            answer = pipeline.predict(reading.frames, ranking, spent=reading.seconds)
+        results.append(reading.result(answer))
+    return tuple(results)
+
+
+def _with_readers(outcomes: Generator[T, None, None], readers: Readers) -> Generator[T, None, None]:
     """Gives the outcomes; after the last one, or at an interrupt, ends the reader processes."""
     try:
         yield from outcomes
@@ -84,13 +133,13 @@ def _runs_at_once(pipeline: Pipeline, workers: int) -> int:
 
 
 def _as_they_are_done(
-    classify: Callable[[Video], Outcome], videos: Iterable[Video], workers: int
-) -> Generator[Outcome, None, None]:
+    classify: Callable[[Video], T], videos: Iterable[Video], workers: int
+) -> Generator[T, None, None]:
     """Gives outcomes in the order in which they are done; starts only a few videos ahead."""
     pool = Workers(workers, "batch")
-    waiting: list[Future[Outcome]] = []
+    waiting: list[Future[T]] = []
 
-    def done() -> Iterator[Outcome]:
+    def done() -> Iterator[T]:
         finished, _ = wait(waiting, return_when=FIRST_COMPLETED)
         ready = [future for future in waiting if future in finished]
         waiting[:] = [future for future in waiting if future not in finished]
