@@ -18,6 +18,7 @@ Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float64]
 
 NO_LABEL = -1  # the place of a label that is not there
+_NO_RANK = 2**31 - 1  # behind every label
 
 
 class Answer(NamedTuple):
@@ -87,10 +88,11 @@ class Columns:
         true: The first true label of each video, ``NO_LABEL`` where it has none.
         best: The best label, ``NO_LABEL`` where the scores are not numbers.
         score: The score of the best label.
-        rank: The rank of the true label; the number of labels plus one where there is none.
+        rank: The rank of the true label; where there is none, a rank behind every label.
         log_probability: Of the true label.
         unreadable: For each label, how many videos of it the model did not answer.
         unreadable_videos: How many videos the model did not answer.
+        unreadable_labelled: How many of these have a true label.
         scores: Every label's score [videos, labels], for sigmoid models, else [videos, 0]: eight
             bytes each.
         is_true: Which labels are true, shaped as ``scores``.
@@ -103,6 +105,7 @@ class Columns:
     log_probability: Floats
     unreadable: Ints
     unreadable_videos: int
+    unreadable_labelled: int
     scores: Floats
     is_true: npt.NDArray[np.bool_]
 
@@ -137,18 +140,19 @@ def read_columns(
     score, log_probability, scores = array("d"), array("d"), array("d")
     is_true = bytearray()
     unreadable = np.zeros(len(labels), np.int32)
-    missing = 0
+    missing = missing_labelled = 0
     for line in videos_of(lines):
         wanted = [_place(label, places) for label in line["true_labels"]]
         answer = answer_of(line, name)
         if answer is None:
             np.add.at(unreadable, wanted, 1)
             missing += 1
+            missing_labelled += bool(wanted)
             continue
         true.append(wanted[0] if wanted else NO_LABEL)
         best.append(NO_LABEL if answer.label is None else _place(answer.label, places))
         score.append(answer.score)
-        rank.append(len(labels) + 1 if answer.rank is None else answer.rank)
+        rank.append(_NO_RANK if answer.rank is None else answer.rank)
         log_probability.append(answer.log_probability)
         if all_scores:
             scores.extend(_scores(line, name, len(labels)))
@@ -165,6 +169,7 @@ def read_columns(
         log_probability=np.array(log_probability, np.float64),
         unreadable=unreadable,
         unreadable_videos=missing,
+        unreadable_labelled=missing_labelled,
         scores=np.frombuffer(scores, np.float64).reshape(len(true), width),
         is_true=np.frombuffer(is_true, np.bool_).reshape(len(true), width),
     )

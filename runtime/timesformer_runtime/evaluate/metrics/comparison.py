@@ -18,7 +18,7 @@ with evaluate_extra():
 
 
 def compare(lines: Iterable[Line], first: str, second: str) -> dict[str, Any]:
-    """Compares two evaluated models on the videos that both answered, as JSON types.
+    """Compares two evaluated models on the labelled videos that both answered, as JSON types.
 
     ``difference`` is the accuracy of the second minus that of the first, with the interval of
     Agresti and Min (2005). ``mcnemar`` is the exact test: the two-sided binomial test of the videos
@@ -35,7 +35,7 @@ def compare(lines: Iterable[Line], first: str, second: str) -> dict[str, Any]:
     changes = array("d")
     for line in videos_of(lines):
         one, two = answer_of(line, first), answer_of(line, second)
-        if one is None or two is None:
+        if one is None or two is None or not line["true_labels"]:
             left_out += 1
             continue
         outcomes[one.is_right, two.is_right] += 1

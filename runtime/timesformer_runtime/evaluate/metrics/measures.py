@@ -14,7 +14,12 @@ from timesformer_runtime.evaluate.metrics.classes import (
     counts_of,
     most_confused,
 )
-from timesformer_runtime.evaluate.metrics.columns import Columns, Line, read_columns
+from timesformer_runtime.evaluate.metrics.columns import (
+    NO_LABEL,
+    Columns,
+    Line,
+    read_columns,
+)
 from timesformer_runtime.evaluate.metrics.intervals import mean_of_classes, share_of
 
 
@@ -57,11 +62,12 @@ def measure(
 
 
 def _top(columns: Columns, most: int) -> dict[str, Any]:
-    """Describes the share of videos whose true label is among the ``most`` best."""
-    right, readable = int(np.count_nonzero(columns.rank <= most)), len(columns.rank)
+    """Describes the share of the videos with a label whose label is among the ``most`` best."""
+    labelled = columns.true != NO_LABEL
+    right, videos = int(np.count_nonzero(columns.rank[labelled] <= most)), int(labelled.sum())
     return {
-        **share_of(right, readable),
-        "unreadable_as_wrong": share_of(right, readable + columns.unreadable_videos),
+        **share_of(right, videos),
+        "unreadable_as_wrong": share_of(right, videos + columns.unreadable_labelled),
     }
 
 
