@@ -30,13 +30,37 @@ def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
         dtype_option(),
         *provider_options(),
         device_option(),
-        click.option(
-            "--threads",
-            type=click.IntRange(min=1),
-            metavar="N",
-            help="CPU threads.  [default: as many as CPU affinity and the container's quota grant]",
-        ),
+        threads_option(),
     )(function)
+
+
+def models_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options of a model of which several variants may be loaded, as ``dtypes``."""
+    return combined(
+        session_option(),
+        *hub_options(),
+        click.option(
+            "--dtype",
+            "dtypes",
+            metavar="NAME",
+            multiple=True,
+            help="A file of the model, by its precision (repeatable): fp32, fp16, int8, q4, ...  "
+            "[default: int8 on a CPU, fp16 on CUDA, else fp32]",
+        ),
+        *provider_options(),
+        device_option(),
+        threads_option(),
+    )(function)
+
+
+def threads_option() -> Decorator:
+    """Adds ``--threads``."""
+    return click.option(
+        "--threads",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="CPU threads.  [default: as many as CPU affinity and the container's quota grant]",
+    )
 
 
 def session_option() -> Decorator:

@@ -1,0 +1,201 @@
+"""``timesformer evaluate``."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from timesformer_runtime.cli.limit_options import limit_options
+from timesformer_runtime.cli.model_options import load, models_options
+from timesformer_runtime.cli.output import (
+    BAD_INPUT,
+    INTERRUPTED,
+    about,
+    check_output,
+    echo,
+    fail_at_once,
+    name_options,
+    one_line,
+    say,
+)
+from timesformer_runtime.cli.view_options import view_options
+from timesformer_runtime.errors import OutputError, printable
+
+if TYPE_CHECKING:
+    from timesformer_runtime.classifier import VideoClassifier
+    from timesformer_runtime.cli.progress import ProgressBar
+    from timesformer_runtime.evaluate.loading import LoadedModels
+    from timesformer_runtime.evaluate.run import Evaluation, Plan
+
+
+@click.command()
+@click.argument("model")
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="DIR",
+    help="Folder for the results. Videos with a result in it are not done again.",
+)
+@click.option(
+    "--against",
+    metavar="OTHER",
+    help="Compare with another model that has the same labels, or with a variant, such as fp32.",
+)
+@click.option(
+    "--root",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder of the videos of a list.  [default: the list's own, or the current one]",
+)
+@click.option(
+    "--labels",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The names of the numbers in a list: one name a line, CSV (number, name) or JSON.",
+)
+@click.option(
+    "--labels-by",
+    type=click.Choice(("names", "numbers")),
+    help="Which of them counts where --labels numbers the names in another order than the model.  "
+    "[default: that is an error]",
+)
+@click.option(
+    "--split", metavar="NAME", help="The part to take of a table with a column named split."
+)
+@click.option(
+    "--function",
+    "function_to_apply",
+    type=click.Choice(("softmax", "sigmoid")),
+    help="What makes scores of the model's logits; with sigmoid, videos may have several labels.  "
+    "[default: what the model says]",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="How many videos to work on at a time.  [default: one more than threads]",
+)
+@click.option(
+    "--retry-failed", is_flag=True, help="Do the videos again that failed in an earlier run."
+)
+@click.option("--force", is_flag=True, help="Begin again where DIR has results.")
+@view_options
+@limit_options()
+@models_options
+def evaluate(output: Path, **options: Any) -> None:
+    """Measure how well MODEL names the videos of DATA, whose labels are known.
+
+    DATA is a folder with a folder for each class; a list with a path and a label in each line,
+    separated by a space, a comma or a tab; a CSV file with the columns file_name or video, and
+    label, or the folder of Hugging Face's metadata.csv; Kinetics' annotations as CSV; or
+    Something-Something's as JSON. Labels are names or numbers.
+
+    The command prints a table and a sentence, and writes results.jsonl with a line for each video,
+    metrics.json and report.html. Several --dtype are compared with each other, and each video is
+    decoded once for all of them. MB is the memory that a model and its first run took.
+
+    Videos that cannot be read are listed and counted; they do not change the exit code unless
+    there is no other. An interrupted run goes on where it stopped: start it again. Results of
+    another model, other options or other data are refused, unless --force is given.
+    """
+    from timesformer_runtime.cli.progress import ProgressBar  # noqa: PLC0415
+    from timesformer_runtime.evaluate.run import run  # noqa: PLC0415
+
+    check_output()
+    loaded, plan = _plan(output=output, **options)
+    for note in plan.dataset.notes:
+        say(f"{options['data']}: {note}")
+    count = len(plan.dataset.samples)
+    start = time.perf_counter()
+    try:
+        with ProgressBar(count, "videos") as progress:
+            evaluation = run(plan, lambda *video: _show(progress, *video))
+    except KeyboardInterrupt:
+        fail_at_once("interrupted", INTERRUPTED)  # every line in the file is whole
+    except OutputError as error:
+        fail_at_once(str(error), BAD_INPUT)  # further results would be lost
+    finally:
+        loaded.close()
+    _print(evaluation, count, time.perf_counter() - start)
+    if evaluation.unreadable == count:
+        sys.exit(BAD_INPUT)
+
+
+def _plan(  # noqa: PLR0913  # the options of the command, by name
+    *,
+    model: str,
+    data: Path,
+    output: Path,
+    against: str | None,
+    root: Path | None,
+    labels: Path | None,
+    labels_by: str | None,
+    split: str | None,
+    function_to_apply: str | None,
+    workers: int | None,
+    retry_failed: bool,
+    force: bool,
+    dtypes: tuple[str, ...],
+    threads: int | None,
+    **options: Any,
+) -> tuple[LoadedModels, Plan]:
+    """Loads the models and reads the dataset."""
+    from timesformer_runtime.evaluate.datasets import DatasetOptions  # noqa: PLC0415
+    from timesformer_runtime.evaluate.loading import load_models  # noqa: PLC0415
+    from timesformer_runtime.evaluate.run import make_plan  # noqa: PLC0415
+    from timesformer_runtime.model.cpu import granted_threads  # noqa: PLC0415
+    from timesformer_runtime.workloads.workers import (  # noqa: PLC0415
+        check_workers,
+        shared_threads,
+        usual_workers,
+    )
+
+    cores = threads or granted_threads()
+    workers = workers or usual_workers(cores)
+    check_workers(workers)
+    dataset_options = DatasetOptions(root, labels, labels_by, split)
+
+    def load_one(name: str, dtype: str | None) -> VideoClassifier:
+        return load(name, dtype=dtype, threads=shared_threads(cores), share_of=cores, **options)
+
+    loaded = load_models(load_one, model, dtypes, against)
+    plan = make_plan(
+        loaded,
+        data,
+        dataset_options,
+        output,
+        function_to_apply=function_to_apply,
+        workers=workers,
+        retry_failed=retry_failed,
+        force=force,
+    )
+    return loaded, plan
+
+
+def _show(progress: ProgressBar, done: int, count: int, line: Mapping[str, Any]) -> None:
+    if "error" in line:
+        message = name_options(line["error"], click.get_current_context().command)
+        progress.say(f"timesformer: {about(line['path'], message)}")
+    elif line["problems"]:
+        progress.say(f"timesformer: {line['path']}: damaged: {'; '.join(line['problems'])}")
+    progress.advance_to(done, count)
+
+
+def _print(evaluation: Evaluation, count: int, seconds: float) -> None:
+    from timesformer_runtime.cli.tables import aligned  # noqa: PLC0415
+    from timesformer_runtime.evaluate.sentences import table  # noqa: PLC0415
+
+    earlier = evaluation.done_before
+    done = count - earlier
+    before = f", {earlier} {'was' if earlier == 1 else 'were'} done before" if earlier else ""
+    say(f"{evaluation.folder}: {done} video{'' if done == 1 else 's'} in {seconds:.1f} s{before}")
+    for row in aligned(table(evaluation.metrics)):
+        echo(row)
+    echo(printable(one_line(evaluation.sentence)))

@@ -1,0 +1,282 @@
+"""Reads a dataset of any form, and finds the model's labels for its videos."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from timesformer_runtime.errors import InvalidOptionError, quoted
+from timesformer_runtime.evaluate.datasets.folders import read_class_folders
+from timesformer_runtime.evaluate.datasets.label_names import LabelNames, number_of
+from timesformer_runtime.evaluate.datasets.labels_file import read_labels_file
+from timesformer_runtime.evaluate.datasets.lists import read_list
+from timesformer_runtime.evaluate.datasets.samples import Entry, Sample
+from timesformer_runtime.evaluate.datasets.something import read_something
+from timesformer_runtime.evaluate.datasets.tables import (
+    is_kinetics,
+    read_kinetics,
+    read_table,
+    rows_of_csv,
+    rows_of_json_lines,
+)
+from timesformer_runtime.evaluate.datasets.text_files import parse_json, read_text
+from timesformer_runtime.video_files import location
+
+LABELS_BY = ("names", "numbers")
+_METADATA = ("metadata.csv", "metadata.jsonl")
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetOptions:
+    """How to read a dataset.
+
+    Attributes:
+        root: The folder of the videos of a list; by default the list's own folder or the current
+            one, whichever has more of the files.
+        labels: A file with the names of the list's numbers.
+        labels_by: ``names`` or ``numbers``: which of them counts where the labels file numbers the
+            names in another order than the model; None makes that an error.
+        split: The part to take of a table with a column ``split``.
+
+    Raises:
+        InvalidOptionError: A value is not allowed.
+    """
+
+    root: Path | None = None
+    labels: Path | None = None
+    labels_by: str | None = None
+    split: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.root is not None and not self.root.is_dir():
+            raise InvalidOptionError(f"`root` is {self.root}; it must be a folder")
+        if self.labels_by is not None and self.labels_by not in LABELS_BY:
+            raise InvalidOptionError(
+                f"`labels_by` is {self.labels_by!r}; it must be {' or '.join(LABELS_BY)}"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The options as JSON types; paths are absolute."""
+        return {
+            name: str(value.absolute()) if isinstance(value, Path) else value
+            for name, value in vars(self).items()
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """The videos of a dataset with the model's labels.
+
+    Attributes:
+        samples: The videos, each once, in the dataset's order.
+        notes: A sentence for each thing that the user may not expect.
+    """
+
+    samples: tuple[Sample, ...]
+    notes: tuple[str, ...]
+
+
+def read_dataset(
+    data: Path, model_labels: Sequence[str], options: DatasetOptions, *, several: bool
+) -> Dataset:
+    """Reads the videos of a dataset, and finds their labels among those of a model.
+
+    Args:
+        data: A folder, a list, a table or annotations.
+        model_labels: The labels of the model, in its order.
+        options: How to read the dataset.
+        several: True where a video may have several labels.
+
+    Raises:
+        InvalidOptionError: The dataset cannot be read, has a label that the model does not have,
+            or none of its files exists.
+    """
+    if data.is_dir():
+        entries, notes = _read_folder(data, options, several=several)
+    else:
+        entries, notes = _read_file(data, options, several=several), []
+    find = _finder(data, entries, LabelNames(model_labels), options)
+    samples = _samples(data, entries, find, notes, several=several)
+    if not any(Path(sample.path).exists() for sample in samples):
+        first = samples[0].path
+        raise InvalidOptionError(
+            f"none of the {len(samples)} files of {data} exists, such as {first}; give the folder "
+            "of the videos with `root`"
+        )
+    return Dataset(tuple(samples), tuple(notes))
+
+
+def _read_folder(
+    folder: Path, options: DatasetOptions, *, several: bool
+) -> tuple[list[Entry], list[str]]:
+    for name in _METADATA:
+        if (folder / name).is_file():
+            if options.root is None:
+                options = dataclasses.replace(options, root=folder)
+            return _read_file(folder / name, options, several=several), []
+    for name in ("root", "split"):
+        if getattr(options, name) is not None:
+            raise InvalidOptionError(
+                f"`{name}` is for lists; {folder} is a folder with a folder for each class: leave "
+                "it out"
+            )
+    return read_class_folders(folder)
+
+
+def _read_file(path: Path, options: DatasetOptions, *, several: bool) -> list[Entry]:
+    text = read_text(path)
+    suffix = path.suffix.lower()
+    roots = [options.root] if options.root is not None else [path.parent, Path()]
+
+    def locate(files: Sequence[str]) -> list[str]:
+        return _located(files, roots)
+
+    is_table = True
+    if suffix == ".json":
+        entries, is_table = read_something(path, parse_json(text, str(path)), locate), False
+    else:
+        rows = rows_of_json_lines(path, text) if suffix == ".jsonl" else rows_of_csv(path, text)
+        if rows is None:
+            entries, is_table = read_list(path, text, locate, several=several), False
+        elif is_kinetics(rows):
+            entries = read_kinetics(path, rows, roots, options.split)
+        else:
+            entries = read_table(path, rows, locate, options.split, several=several)
+    if options.split is not None and not is_table:
+        raise InvalidOptionError(
+            f"`split` is for tables with a column split; {path} is not one: leave it out"
+        )
+    return entries
+
+
+def _located(files: Sequence[str], roots: Sequence[Path]) -> list[str]:
+    """Gives the paths of files in the folder that has most of them, the first of equal ones."""
+    paths = [[str(root / file) for file in files] for root in roots]
+    return max(paths, key=lambda found: sum(Path(path).exists() for path in found))
+
+
+def _samples(
+    data: Path,
+    entries: Sequence[Entry],
+    find: Callable[[str], int],
+    notes: list[str],
+    *,
+    several: bool,
+) -> list[Sample]:
+    """Makes the samples; entries of one file become one sample."""
+    found: dict[str, tuple[Entry, tuple[int, ...]]] = {}
+    repeated = 0
+    for entry in entries:
+        path = location(entry.path)
+        true = tuple(dict.fromkeys(find(label) for label in entry.labels))
+        if path not in found:
+            found[path] = entry, true
+            continue
+        first, earlier = found[path]
+        if not several and true != earlier:
+            raise InvalidOptionError(
+                f"{data}: {quoted(entry.file)} has two labels, {quoted(first.labels[0])} "
+                f"({first.where}) and {quoted(entry.labels[0])} ({entry.where}); leave one of them "
+                "out"
+            )
+        repeated += set(true) <= set(earlier)
+        found[path] = first, tuple(dict.fromkeys(earlier + true))
+    if repeated:
+        notes.append(f"{repeated} of the entries repeat a video and count once")
+    return [Sample(entry.file, path, true) for path, (entry, true) in found.items()]
+
+
+def _finder(
+    data: Path, entries: Sequence[Entry], model: LabelNames, options: DatasetOptions
+) -> Callable[[str], int]:
+    """Makes the function that finds the model's number of a label of the dataset."""
+    texts = list(dict.fromkeys(label for entry in entries for label in entry.labels))
+    where = {label: entry.where for entry in reversed(entries) for label in entry.labels}
+    if options.labels is None:
+        found = _without_labels_file(texts, model)
+        remedy = (
+            "the model has no names, only numbers: give them with `labels`, a file with the names"
+            if model.are_generic
+            else "correct it, or evaluate a model that has it"
+        )
+    else:
+        names = read_labels_file(options.labels)
+        found = _with_labels_file(texts, model, names, options)
+        remedy = f"correct it, or {options.labels}"
+    unknown = [text for text in texts if found[text] is None]
+    if unknown:
+        raise InvalidOptionError(
+            _why_unknown(data, unknown, where[unknown[0]], len(texts), model, remedy)
+        )
+    return lambda text: int(found[text] or 0)
+
+
+def _without_labels_file(texts: Sequence[str], model: LabelNames) -> dict[str, int | None]:
+    are_numbers = all(number_of(text) is not None for text in texts)
+    if are_numbers and not all(text in model.labels for text in texts):
+        numbers = {text: number_of(text) for text in texts}
+        count = len(model.labels)
+        return {
+            text: number if number is not None and 0 <= number < count else None
+            for text, number in numbers.items()
+        }
+    return {text: model.find(text) for text in texts}
+
+
+def _with_labels_file(
+    texts: Sequence[str], model: LabelNames, names: Mapping[int, str], options: DatasetOptions
+) -> dict[str, int | None]:
+    """Finds labels by the names of a labels file, or by its numbers."""
+    by_numbers = options.labels_by == "numbers"
+    known = {number: model.find(name) for number, name in names.items()}
+    if options.labels_by is None:
+        by_numbers = model.are_generic and not any(index is not None for index in known.values())
+        if not by_numbers:
+            _check_order(options.labels, names, known, model)
+    numbers = LabelNames(tuple(names.values()))
+    keys = tuple(names)
+    found: dict[str, int | None] = {}
+    for text in texts:
+        number = number_of(text)
+        if number is None:
+            place = numbers.find(text)
+            number = None if place is None else keys[place]
+        if by_numbers:
+            valid = number is not None and 0 <= number < len(model.labels)
+            found[text] = number if valid else None
+        else:
+            found[text] = model.find(text) if number not in known else known[number]
+    return found
+
+
+def _check_order(
+    path: Path | None,
+    names: Mapping[int, str],
+    known: Mapping[int, int | None],
+    model: LabelNames,
+) -> None:
+    """Refuses a labels file that numbers names in another order than the model, from 0 or 1."""
+    shifts = {number - index for number, index in known.items() if index is not None}
+    if shifts <= {0} or (shifts == {1} and 0 not in names):
+        return
+    number, index = next((n, i) for n, i in known.items() if i is not None and n - i != 0)
+    raise InvalidOptionError(
+        f"{path} numbers {quoted(names[number])} {number}, and the model {index} (its {number} is "
+        f"{quoted(model.labels[number]) if number < len(model.labels) else 'missing'}); say which "
+        "counts with `labels_by=names` or `labels_by=numbers`"
+    )
+
+
+def _why_unknown(
+    data: Path, unknown: Sequence[str], where: str, count: int, model: LabelNames, remedy: str
+) -> str:
+    text, last = unknown[0], len(model.labels) - 1
+    more = f" ({len(unknown)} of {count} labels are unknown)" if len(unknown) > 1 else ""
+    start = f"{data}: {where} has the label {quoted(text)}, which the model does not have{more}; "
+    number = number_of(text)
+    if number is None:
+        return f"{start}{model.nearest(text)}; {remedy}"
+    hint = ": lists that count from 1 need a labels file (`labels`)" if number == last + 1 else ""
+    return f"{start}its numbers are 0 to {last}{hint}"

@@ -1,0 +1,62 @@
+"""Reads the text files of a dataset: lists, tables and JSON."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+from timesformer_runtime.errors import InvalidOptionError
+
+_MOST_BYTES = 1 << 28  # the list of a million videos takes 100 MB
+
+
+def read_text(path: Path) -> str:
+    """Reads a text file in UTF-8, with or without a byte order mark.
+
+    Raises:
+        InvalidOptionError: The file cannot be read, is too large, or is not UTF-8.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for its writer
+            raise InvalidOptionError(f"{path} is not a file; give a file or a folder")
+        with path.open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)
+    except OSError as error:
+        raise InvalidOptionError(
+            f"{path} cannot be read: {error.strerror}; give a folder with a folder for each class, "
+            "or a list"
+        ) from error
+    if len(content) > _MOST_BYTES:
+        raise InvalidOptionError(
+            f"{path} has more than {_MOST_BYTES >> 20} MB; a list of videos has less: split it"
+        )
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidOptionError(
+            f"{path} is not a list of videos in UTF-8 ({error.reason} at byte {error.start}); give "
+            "the list or the folder of the videos, and save a list as UTF-8"
+        ) from error
+
+
+def read_json(path: Path) -> Any:
+    """Reads a file that holds any JSON.
+
+    Raises:
+        InvalidOptionError: The file cannot be read, or is not valid JSON.
+    """
+    return parse_json(read_text(path), str(path))
+
+
+def parse_json(text: str, name: str) -> Any:
+    """Reads any JSON from a text that messages call ``name``.
+
+    Raises:
+        InvalidOptionError: The text is not valid JSON.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidOptionError(f"{name} is not valid JSON: {error}") from error

@@ -1,0 +1,196 @@
+"""The results of an evaluation: a line for the run, then one for each video."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from timesformer_runtime.errors import InvalidOptionError, listed, quoted
+from timesformer_runtime.evaluate.datasets.samples import Sample
+from timesformer_runtime.lines_file import LinesFile
+from timesformer_runtime.video_files import FileIdentity
+
+RESULTS, METRICS, REPORT = "results.jsonl", "metrics.json", "report.html"
+_START = '{"evaluation": 1, '
+_NOT_COMPARED = frozenset({"evaluation", "model"})  # a model has many names; fingerprints compare
+_REMEDY = "give another `output`, the same arguments as then, or `force=True` to begin again"
+
+
+class EvaluationFile:
+    """Opens the results of an evaluation, reads which videos are done, and adds lines.
+
+    A video is done if its last line has the path, size and time of change of its file.
+
+    Args:
+        folder: The folder of the evaluation, which is made if there is none.
+        run: The models and options, as JSON types. Results are continued with equal values only.
+        samples: The videos, and the names of their true labels.
+        force: True to begin again, without the results that exist.
+
+    Raises:
+        InvalidOptionError: The folder has results of another run, of other videos or labels, or
+            other files of these names; or another run is writing them.
+        OSError: The file cannot be read or written.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        run: Mapping[str, Any],
+        samples: Sequence[tuple[Sample, Sequence[str]]],
+        *,
+        force: bool,
+    ) -> None:
+        self.path = folder / RESULTS
+        self._labels = {sample.path: list(labels) for sample, labels in samples}
+        self._run = dict(run)
+        self._files: dict[str, FileIdentity] = {}
+        self._last: dict[str, int] = {}  # the number of the last line of each video
+        self._failed: set[str] = set()
+        self._count = 0
+        self._make(folder, force=force)
+        self._lines = LinesFile(self.path)
+        try:
+            if force:
+                self._lines.clear()
+            else:
+                self._lines.read(self._take, self._check_cut_off)
+            if not self._count:
+                self._add({"evaluation": 1, **self._run})
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Reads the lines from the file: that of the run, and the last one of each video."""
+        with self.path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                record = json.loads(line)
+                if number == 1 or self._last[record["path"]] == number:
+                    yield record
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._lines.close()
+
+    def is_done(self, sample: Sample, *, failed_too: bool = True) -> bool:
+        """True where the file has a line of a video as it is now.
+
+        Args:
+            sample: The video.
+            failed_too: False to do videos again whose line has an error.
+        """
+        if not failed_too and sample.path in self._failed:
+            return False
+        return self._files.get(sample.path) == FileIdentity.of(sample.path)
+
+    def append(self, sample: Sample, file: FileIdentity, outcome: Mapping[str, Any]) -> None:
+        """Adds the line of a video.
+
+        Args:
+            sample: The video.
+            file: Its file as it was before it was read.
+            outcome: Results, or an ``error``, as JSON types.
+
+        Raises:
+            OutputError: The line cannot be written, or the file is not there any more.
+        """
+        record = {
+            "file": sample.file,
+            "path": sample.path,
+            "true_labels": self._labels[sample.path],
+            "size": file.size,
+            "modified": file.modified,
+            **outcome,
+        }
+        self._add(record)
+        self._remember(record)
+
+    def check(self) -> None:
+        """Checks that the path still leads to the file with all lines that were written.
+
+        Raises:
+            OutputError: It does not.
+        """
+        self._lines.check()
+
+    def _make(self, folder: Path, *, force: bool) -> None:
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise OSError(
+                error.errno, f"{error.strerror}; give a folder that can be made", str(folder)
+            ) from None
+        if not force and not self.path.exists():
+            strange = [name for name in (METRICS, REPORT) if (folder / name).exists()]
+            if strange:
+                raise InvalidOptionError(
+                    f"{folder} has {listed(strange)} but no {RESULTS}; {_REMEDY}"
+                )
+
+    def _add(self, record: Mapping[str, Any]) -> None:
+        self._lines.append(json.dumps(record).encode() + b"\n")
+        self._count += 1
+
+    def _remember(self, record: Mapping[str, Any]) -> None:
+        path = record["path"]
+        self._files[path] = FileIdentity(path, record["size"], record["modified"])
+        self._last[path] = self._count
+        self._failed.discard(path)
+        if "error" in record:
+            self._failed.add(path)
+
+    def _take(self, line: bytes, number: int) -> None:
+        try:
+            record = json.loads(line)
+            self._count = number
+            if number == 1:
+                self._check_run(record)
+                return
+            self._check_sample(record)
+            self._remember(record)
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            if isinstance(error, InvalidOptionError):
+                raise
+            raise self._not_ours(number) from error
+
+    def _check_run(self, record: dict[str, Any]) -> None:
+        if record.pop("evaluation") != 1:
+            raise self._not_ours(1)
+        wanted = json.loads(json.dumps(self._run))
+        for name in sorted({*record, *wanted} - _NOT_COMPARED):
+            if record.get(name) != wanted.get(name):
+                raise InvalidOptionError(
+                    f"{self.path} was made with {name} {quoted(record.get(name))}, not "
+                    f"{quoted(wanted.get(name))}; {_REMEDY}"
+                )
+
+    def _check_sample(self, record: Mapping[str, Any]) -> None:
+        labels = self._labels.get(record["path"])
+        if labels is None:
+            raise InvalidOptionError(
+                f"{self.path} has the result of {quoted(record['file'])}, which the data does not "
+                f"have any more; {_REMEDY}"
+            )
+        if labels != record["true_labels"]:
+            raise InvalidOptionError(
+                f"{self.path}: {quoted(record['file'])} had the label "
+                f"{quoted(record['true_labels'])}, and now has {quoted(labels)}; {_REMEDY}"
+            )
+
+    def _check_cut_off(self, line: bytes, number: int) -> None:
+        """Checks that a last line without a line end can be the beginning of one of this run."""
+        start = _START.encode() if number == 1 else b'{"file": "'
+        if not (line.startswith(start) or start.startswith(line)):
+            raise self._not_ours(number)
+
+    def _not_ours(self, number: int) -> InvalidOptionError:
+        return InvalidOptionError(f"{self.path}: line {number} is not of an evaluation; {_REMEDY}")
