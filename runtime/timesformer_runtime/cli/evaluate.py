@@ -99,7 +99,7 @@ def evaluate(output: Path, **options: Any) -> None:
 
     The command prints a table and a sentence, and writes results.jsonl with a line for each video,
     metrics.json and report.html. Several --dtype are compared with each other, and each video is
-    decoded once for all of them. MB is the memory that a model and its first run took.
+    decoded once for all of them. MB is the most memory of a process that runs the model.
 
     Videos that cannot be read are listed and counted; they do not change the exit code unless
     there is no other. An interrupted run goes on where it stopped: start it again. Results of

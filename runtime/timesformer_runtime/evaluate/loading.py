@@ -8,14 +8,9 @@ from pathlib import Path
 
 from timesformer_runtime.classifier import VideoClassifier
 from timesformer_runtime.errors import InvalidOptionError, quoted
-from timesformer_runtime.evaluate.models import (
-    EvaluatedModel,
-    labels_of,
-    places_in,
-    warm_up,
-)
+from timesformer_runtime.evaluate.memory import memory_of, warm_up
+from timesformer_runtime.evaluate.models import EvaluatedModel, labels_of, places_in
 from timesformer_runtime.model.locate import DTYPES
-from timesformer_runtime.model.memory import resident_of_this_process
 from timesformer_runtime.source_names import shown
 
 # Loads a model's variant; None asks for the usual one.
@@ -84,17 +79,11 @@ def load_models(
 
 
 def _evaluated(load: Load, model: str, dtype: str | None, prefix: str = "") -> EvaluatedModel:
-    """Loads a model, and measures the memory that the model and its first run take."""
-    before = resident_of_this_process()
+    """Loads a model, measures its memory, and runs it once."""
     classifier = load(model, dtype)
     warm_up(classifier)
-    after = resident_of_this_process()
-    return EvaluatedModel(
-        f"{prefix}{classifier.dtype or 'model'}",
-        classifier,
-        classifier.fingerprint(),
-        memory=None if before is None or after is None else max(0, after - before),
-    )
+    name = f"{prefix}{classifier.dtype or 'model'}"
+    return EvaluatedModel(name, classifier, classifier.fingerprint(), memory=memory_of(classifier))
 
 
 def _short_name(against: str, model: str) -> str:

@@ -28,8 +28,8 @@ class EvaluatedModel:
         fingerprint: Tells its contents from another model's.
         places: For each label of the evaluation its place in this model; None where both have one
             order.
-        memory: The bytes that the process took more for the model and its first run; None where
-            that is not known.
+        memory: The most bytes of a process that loads the model and runs it once; None where that
+            is not known.
     """
 
     name: str
@@ -144,16 +144,6 @@ def places_in(labels: Sequence[str], other: Pipeline) -> tuple[int, ...] | None:
             f"{len(labels)}; only models with the same labels can be compared"
         )
     return None if places == list(range(len(labels))) else tuple(places)
-
-
-def warm_up(pipeline: Pipeline) -> None:
-    """Runs a model once on grey frames, so that its memory is taken and its first run is done."""
-    size = pipeline.model.preprocessing.output_size if pipeline.model.preprocessing else None
-    frame = np.full((*(size or (224, 224)), 3), 128, dtype=np.uint8)
-    frames = [pipeline.input.convert(frame)] * (
-        pipeline.input.num_frames * pipeline.views.sampling.clips
-    )
-    pipeline.predict(frames)
 
 
 def run_description(

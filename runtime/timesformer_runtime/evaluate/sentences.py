@@ -73,6 +73,12 @@ def _difference(comparison: Mapping[str, Any], function: str) -> str:
     what = " of the first labels" if function == "sigmoid" else ""
     low, high = (100 * end for end in difference["interval"])
     points = 100 * difference["value"]
+    if round(points, 1) == 0:
+        limits = " to ".join(_signed(end) for end in (-high, -low))
+        return (
+            f"{second} is as accurate as {first}, {reference}{what} "
+            f"(95 % of the difference: {limits} points)"
+        )
     if points > 0:
         verb, interval = "gains", (low, high)
     else:

@@ -65,11 +65,6 @@ def peak_of_this_process() -> int | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def resident_of_this_process() -> int | None:
-    """The memory that this process holds now, in bytes; None where the system does not tell."""
-    return _kilobytes(Path("/proc/self/status")).get("VmRSS")
-
-
 def _kilobytes(path: Path) -> dict[str, int]:
     """Reads lines such as ``MemTotal: 16318 kB``; returns bytes."""
     facts = {}
