@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
-    required=True,
     metavar="DIR",
     help="Folder for the results. Videos with a result in it are not done again.",
 )
@@ -85,11 +84,17 @@ if TYPE_CHECKING:
 @click.option(
     "--retry-failed", is_flag=True, help="Do the videos again that failed in an earlier run."
 )
+@click.option(
+    "--diagnose",
+    is_flag=True,
+    help="Write nothing: try other channel orders, means, protocols and orders of labels on a few "
+    "videos, and print what each gives.",
+)
 @click.option("--force", is_flag=True, help="Begin again where DIR has results.")
 @view_options
 @limit_options()
 @models_options
-def evaluate(output: Path, **options: Any) -> None:
+def evaluate(output: Path | None, diagnose: bool, **options: Any) -> None:
     """Measure how well MODEL names the videos of DATA, whose labels are known.
 
     DATA is a folder with a folder for each class; a list with a path and a label in each line,
@@ -109,9 +114,15 @@ def evaluate(output: Path, **options: Any) -> None:
     from timesformer_runtime.evaluate.run import run  # noqa: PLC0415
 
     check_output()
-    loaded, plan = _plan(output=output, **options)
+    if output is None and not diagnose:
+        raise click.UsageError("give --output a folder for the results, or --diagnose")
+    loaded, plan = _plan(output=output or Path(), **options)
     for note in plan.dataset.notes:
         say(f"{options['data']}: {note}")
+    if diagnose:
+        _diagnose(plan)
+        loaded.close()
+        return
     count = len(plan.dataset.samples)
     start = time.perf_counter()
     try:
@@ -179,6 +190,31 @@ def _plan(  # noqa: PLR0913  # the options of the command, by name
     return loaded, plan
 
 
+def _diagnose(plan: Plan) -> None:
+    """Prints what other preprocessing, protocols and orders of labels give on a few videos."""
+    from timesformer_runtime.cli.tables import aligned  # noqa: PLC0415
+    from timesformer_runtime.evaluate.diagnosis import diagnose  # noqa: PLC0415
+
+    diagnosis = diagnose(
+        plan.models[0].pipeline,
+        plan.dataset.samples,
+        plan.labels,
+        workers=plan.workers,
+        on_trial=lambda name: say(f"trying: {name}"),
+    )
+    rows = [
+        (trial.name, "-" if trial.right is None else f"{trial.right} of {diagnosis.videos}")
+        for trial in diagnosis.trials
+    ]
+    for row in aligned([("tried", "right"), *rows]):
+        echo(row)
+    command = click.get_current_context().command
+    for trial in diagnosis.trials:
+        if trial.problem:
+            say(f"{trial.name}: {name_options(trial.problem, command)}")
+    echo(name_options(diagnosis.sentence, command))
+
+
 def _show(progress: ProgressBar, done: int, count: int, line: Mapping[str, Any]) -> None:
     if "error" in line:
         message = name_options(line["error"], click.get_current_context().command)
@@ -198,4 +234,7 @@ def _print(evaluation: Evaluation, count: int, seconds: float) -> None:
     say(f"{evaluation.folder}: {done} video{'' if done == 1 else 's'} in {seconds:.1f} s{before}")
     for row in aligned(table(evaluation.metrics)):
         echo(row)
+    command = click.get_current_context().command
     echo(printable(one_line(evaluation.sentence)))
+    for advice in evaluation.metrics["advice"]:
+        echo(printable(one_line(name_options(advice, command))))

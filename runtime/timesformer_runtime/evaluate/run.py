@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from timesformer_runtime.errors import InvalidOptionError, reason_of
+from timesformer_runtime.evaluate.advice import advise
 from timesformer_runtime.evaluate.datasets.reading import Dataset, DatasetOptions, read_dataset
 from timesformer_runtime.evaluate.datasets.samples import Sample
 from timesformer_runtime.evaluate.loading import LoadedModels
@@ -203,7 +204,7 @@ def _metrics(plan: Plan, lines: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         "comparisons": [compare(lines, first, second) for first, second in plan.pairs],
         "notes": list(plan.dataset.notes),
     }
-    return {"sentence": sentence(metrics), **metrics}
+    return {"sentence": sentence(metrics), **metrics, "advice": advise(metrics)}
 
 
 def _seconds(plan: Plan, lines: Iterable[Mapping[str, Any]]) -> dict[str | None, float | None]:

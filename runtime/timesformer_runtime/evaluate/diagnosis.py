@@ -1,0 +1,255 @@
+"""Tries other preprocessing, protocols and orders of labels on a few videos."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import random
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from timesformer_runtime.errors import InvalidOptionError, TimesformerError
+from timesformer_runtime.evaluate.datasets.samples import Sample
+from timesformer_runtime.evaluate.label_orders import best_order
+from timesformer_runtime.input.sampling import Sampling
+from timesformer_runtime.input.views import Views
+from timesformer_runtime.pipeline import Pipeline
+from timesformer_runtime.results import Ranking
+from timesformer_runtime.workloads.batch import run_on_all
+
+AS_IT_IS = "as it is"
+# Mean and standard deviation, by the name under which people know them.
+_STATISTICS: Mapping[str, tuple[float | tuple[float, ...], float | tuple[float, ...]]] = {
+    "mean and std of ImageNet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "mean and std 0.5": (0.5, 0.5),
+    "mean 0.45 and std 0.225": (0.45, 0.225),
+}
+_FIX_STATISTICS = "correct image_mean and image_std in preprocessor_config.json, and export again"
+_LEAST_GAIN = 3  # videos, and
+_LEAST_SHARE = 0.1  # of the videos, from which a trial is better
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """Something that was tried.
+
+    Attributes:
+        name: What was tried.
+        right: Number of videos that were named right; None where the model cannot take it.
+        remedy: How to make it so for good; empty for the options as they are.
+        problem: Why the model cannot take it, or empty.
+    """
+
+    name: str
+    right: int | None
+    remedy: str = ""
+    problem: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Diagnosis:
+    """The trials on a few videos.
+
+    Attributes:
+        videos: Number of videos that were read.
+        trials: The trials; the first is the one with the options as they are.
+    """
+
+    videos: int
+    trials: tuple[Trial, ...]
+
+    @property
+    def best(self) -> Trial | None:
+        """The trial that names most videos right; None where none is clearly better."""
+        first, *others = self.trials
+        best = max(others, key=lambda trial: trial.right or 0, default=first)
+        gain = (best.right or 0) - (first.right or 0)
+        return best if gain >= max(_LEAST_GAIN, _LEAST_SHARE * self.videos) else None
+
+    @property
+    def sentence(self) -> str:
+        """What to do."""
+        first, best = self.trials[0], self.best
+        start = f"{first.right} of {self.videos} videos are right {AS_IT_IS}"
+        if best is None:
+            return f"{start}, and nothing that was tried is clearly better"
+        return f"{start}, and {best.right} with {best.name}: {best.remedy}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The trials as JSON types."""
+        return {
+            "videos": self.videos,
+            "trials": [dataclasses.asdict(trial) for trial in self.trials],
+            "sentence": self.sentence,
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class _Change:
+    """A change of the options or of the preprocessing.
+
+    Attributes:
+        kind: Changes of one kind exclude each other.
+        name: What is changed.
+        remedy: How to make the change for good.
+        views: The changed options, of those that are given.
+        statistics: Another mean and standard deviation.
+    """
+
+    kind: str
+    name: str
+    remedy: str
+    views: Callable[[Views], Views] = lambda views: views
+    statistics: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+
+
+def diagnose(
+    pipeline: Pipeline,
+    samples: Sequence[Sample],
+    labels: Sequence[str],
+    *,
+    most: int = 50,
+    workers: int | None = None,
+    on_trial: Callable[[str], None] = lambda _name: None,
+) -> Diagnosis:
+    """Tries one change after the other, then the best ones together.
+
+    Args:
+        pipeline: The loaded model with its options.
+        samples: Videos, of which a few are taken by chance, always the same ones.
+        labels: The labels.
+        most: How many videos to take.
+        workers: How many videos are worked on at a time.
+        on_trial: Called with the name of each trial before it.
+
+    Raises:
+        InvalidOptionError: None of the videos can be read.
+    """
+    few = random.Random(0).sample(list(samples), min(most, len(samples)))  # noqa: S311
+
+    def right_with(changes: Sequence[_Change], name: str) -> tuple[list[list[int]], int]:
+        on_trial(name)
+        return _confusion(_changed(pipeline, changes), few, workers)
+
+    confusion, videos = right_with([], AS_IT_IS)
+    if not videos:
+        raise InvalidOptionError(
+            f"none of {len(few)} videos can be read, such as {few[0].path}; give videos that can"
+        )
+    today = _right(confusion)
+    trials = [Trial(AS_IT_IS, today)]
+    best: dict[str, tuple[int, _Change]] = {}
+    for change in _changes(pipeline):
+        try:
+            right = _right(right_with([change], change.name)[0])
+        except TimesformerError as error:  # the model cannot take it
+            trials.append(Trial(change.name, None, change.remedy, str(error)))
+            continue
+        trials.append(Trial(change.name, right, change.remedy))
+        if right > max(today, best[change.kind][0] if change.kind in best else 0):
+            best[change.kind] = right, change
+    if len(best) > 1:
+        chosen = [change for _, change in best.values()]
+        name = ", ".join(change.name for change in chosen)
+        right = _right(right_with(chosen, name)[0])
+        trials.append(Trial(name, right, "; ".join(change.remedy for change in chosen)))
+    order = best_order(confusion, labels)
+    if order is not None:
+        trials.append(
+            Trial(order.name, order.right, "correct id2label in config.json, or the data's labels")
+        )
+    return Diagnosis(videos, tuple(trials))
+
+
+def _changes(pipeline: Pipeline) -> list[_Change]:
+    """Lists what can be tried: all that differs from the options and the preprocessing."""
+    views, preprocessing = pipeline.views, pipeline.model.preprocessing
+    order = "rgb" if views.channel_order == "bgr" else "bgr"
+    changes = [
+        _Change(
+            "channels",
+            f"channel order {order}",
+            f"give `channel_order={order}`",
+            lambda given: dataclasses.replace(given, channel_order=order),
+        )
+    ]
+    if preprocessing is not None:
+        channels = preprocessing.num_channels
+        for name, (mean, std) in _STATISTICS.items():
+            wanted = _for_channels(mean, channels), _for_channels(std, channels)
+            if not np.allclose(
+                wanted, (preprocessing.image_mean, preprocessing.image_std), atol=1e-3
+            ):
+                changes.append(_Change("statistics", name, _FIX_STATISTICS, statistics=wanted))
+    if views.protocol != "facebook":
+        changes.append(
+            _Change(
+                "protocol",
+                "protocol facebook",
+                "give `protocol=facebook`",
+                lambda given: Views.facebook(channel_order=given.channel_order),
+            )
+        )
+    changes += [
+        _Change(
+            "protocol",
+            f"sampling {method}",
+            f"give `sampling={method}`",
+            functools.partial(_with_sampling, Sampling(method)),
+        )
+        for method in ("uniform", "center", "segments")
+        if views.sampling.method != method
+    ]
+    return changes
+
+
+def _with_sampling(sampling: Sampling, views: Views) -> Views:
+    return dataclasses.replace(views, sampling=sampling)
+
+
+def _for_channels(value: float | tuple[float, ...], channels: int) -> tuple[float, ...]:
+    values = value if isinstance(value, tuple) else (value,) * 3
+    return values if channels == 3 else (float(np.mean(values)),)
+
+
+def _changed(pipeline: Pipeline, changes: Sequence[_Change]) -> Pipeline:
+    """Makes a pipeline of the same loaded model with changes."""
+    views, model = pipeline.views, pipeline.model
+    for change in changes:
+        views = change.views(views)
+        if change.statistics is not None and model.preprocessing is not None:
+            mean, std = change.statistics
+            model = dataclasses.replace(
+                model,
+                preprocessing=dataclasses.replace(
+                    model.preprocessing, do_normalize=True, image_mean=mean, image_std=std
+                ),
+            )
+    return Pipeline(model, views, pipeline.limits)
+
+
+def _confusion(
+    pipeline: Pipeline, samples: Sequence[Sample], workers: int | None
+) -> tuple[list[list[int]], int]:
+    """Runs a model; returns the entries of the confusion matrix, and how many videos were read."""
+    by_path = {sample.path: sample for sample in samples}
+    counts: Counter[tuple[int, int]] = Counter()
+
+    def outcome(video: Any, found: Any) -> tuple[int, int] | None:
+        if isinstance(found, Exception):
+            return None
+        true = by_path[str(video)].true
+        best = int(np.argmax(found[0].outputs["logits"]))
+        return (best if best in true else true[0]), best
+
+    for pair in run_on_all([pipeline], by_path, Ranking(1), workers, outcome):
+        if pair is not None:
+            counts[pair] += 1
+    return [[*pair, count] for pair, count in counts.items()], counts.total()
+
+
+def _right(confusion: Sequence[Sequence[int]]) -> int:
+    return sum(count for true, predicted, count in confusion if true == predicted)
