@@ -171,6 +171,25 @@ class _Command(click.Command):
     help="Accept int8, fp16 and q4 however far they are from PyTorch.",
 )
 @click.option(
+    "--evaluate",
+    type=click.Path(path_type=Path),
+    metavar="DATA",
+    help="Labelled videos, as for timesformer evaluate: measure the accuracy of PyTorch and of "
+    "every file on them.",
+)
+@click.option(
+    "--evaluate-root",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="With --evaluate: folder of the videos of a list.",
+)
+@click.option(
+    "--max-accuracy-loss",
+    type=click.FloatRange(0, 100),
+    metavar="POINTS",
+    help="With --evaluate: reject the export if a file loses more points of accuracy.",
+)
+@click.option(
     "--target",
     type=click.Choice(get_args(Target)),
     default="onnxruntime",

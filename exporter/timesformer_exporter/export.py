@@ -6,9 +6,9 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from timesformer_runtime.errors import TimesformerError, explained_memory_errors
 from timesformer_runtime.input.preprocess import Preprocessing
@@ -67,7 +67,14 @@ from timesformer_exporter.proof.report import export_report
 from timesformer_exporter.push import check_push, push
 from timesformer_exporter.web import WEB, web_description
 
+if TYPE_CHECKING:
+    from timesformer_runtime.evaluate.datasets import Dataset
+
+    from timesformer_exporter.proof.accuracy_table import Accuracy
+
 _log = logging.getLogger("timesformer_exporter")
+
+_VIDEOS_A_TITLE = 50  # after so many labelled videos the progress is told
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,13 +154,14 @@ def export(
     if options.push_to_hub is not None:
         check_push(options.push_to_hub, private=options.private)
     checkpoint = _load(options, steps)
+    labelled = _labelled_videos(checkpoint, options, tell)
     with (
         _explained_memory_errors(
             "the model; give a smaller `num_frames` or `image_size`, or fewer outputs"
         ),
         staging_folder(options.folder) as folder,
     ):
-        result = _write_files(folder, checkpoint, videos, options, steps, tell)
+        result = _write_files(folder, checkpoint, videos, options, steps, tell, labelled)
         publish(folder, result.folder, force=options.force or not result.passed)
     if options.push_to_hub is not None and result.passed:
         with steps.step("push", f"Uploading to {options.push_to_hub}"):
@@ -201,6 +209,46 @@ def _load(options: ExportOptions, steps: _Steps) -> Checkpoint:
         )
 
 
+def _labelled_videos(
+    checkpoint: Checkpoint, options: ExportOptions, tell: Callable[[str], None]
+) -> Dataset | None:
+    """Reads the dataset of ``evaluate``, before any long work."""
+    if options.evaluate is None:
+        return None
+    # The import is here because it needs the extra ``evaluate``.
+    from timesformer_exporter.proof.accuracy import read_labelled_videos  # noqa: PLC0415
+
+    dataset = read_labelled_videos(options.evaluate, options.evaluate_root, checkpoint.config)
+    for note in dataset.notes:
+        tell(f"{options.evaluate}: {note}")
+    return dataset
+
+
+def _measure_accuracy(
+    labelled: Dataset,
+    model: TimesformerForVideoClassification,
+    preprocessing: Preprocessing,
+    graph: Path,
+    options: ExportOptions,
+    steps: _Steps,
+    tell: Callable[[str], None],
+) -> Accuracy:
+    """Runs PyTorch and all variants on labelled videos."""
+    from timesformer_exporter.proof.accuracy import measure_accuracy  # noqa: PLC0415
+
+    def on_video(done: int, count: int, line: Mapping[str, Any]) -> None:
+        if "error" in line:
+            tell(f"Not evaluated: {line['path']}: {line['error']}")
+        if done == count or done % _VIDEOS_A_TITLE == 0:
+            steps.announce(f"Evaluated {done} of {count} labelled videos")
+
+    files = {variant: graph.with_name(variant.file) for variant in options.variants}
+    with steps.step("evaluate", f"Evaluating on {len(labelled.samples)} labelled videos"):
+        return measure_accuracy(
+            labelled, model, preprocessing, files, options.max_accuracy_loss, on_video
+        )
+
+
 def _write_files(
     folder: Path,
     checkpoint: Checkpoint,
@@ -208,6 +256,7 @@ def _write_files(
     options: ExportOptions,
     steps: _Steps,
     tell: Callable[[str], None],
+    labelled: Dataset | None,
 ) -> ExportResult:
     """Writes all files of an export into ``folder`` and checks them."""
     config = checkpoint.config
@@ -249,6 +298,9 @@ def _write_files(
     if fidelity.passed and gate is not None:
         variants, products = _write_variants(graph, gate, options, steps)
         proof = dataclasses.replace(proof, variants=variants, gate_clips=gate.kinds)
+    if labelled is not None and proof.passed:
+        accuracy = _measure_accuracy(labelled, model, preprocessing, graph, options, steps, tell)
+        proof = dataclasses.replace(proof, accuracy=accuracy)
     if options.web and proof.passed:
         write_json(folder / WEB, web_description(folder, checkpoint, options, golden))
 

@@ -98,6 +98,11 @@ class ExportOptions:
             checks is uploaded; None for no upload.
         private: Make the repository of ``push_to_hub`` private if it is new.
         push_revision: The branch of that repository that gets the export; None for ``main``.
+        evaluate: Labelled videos, in any form of ``timesformer evaluate``: the export measures the
+            accuracy of PyTorch and of every variant on them.
+        evaluate_root: The folder of the videos of a list in ``evaluate``.
+        max_accuracy_loss: By how many points of accuracy a variant may be worse than PyTorch on
+            them; None allows any loss.
         web: Also write ``web.json``, which tells a JavaScript program what it cannot read from the
             graph: labels, frame sampling, the golden check, and which file is for which device.
 
@@ -129,6 +134,9 @@ class ExportOptions:
     push_to_hub: str | None = None
     private: bool = False
     push_revision: str | None = None
+    evaluate: Path | None = None
+    evaluate_root: Path | None = None
+    max_accuracy_loss: float | None = None
     web: bool = False
 
     def __post_init__(self) -> None:
@@ -158,10 +166,11 @@ class ExportOptions:
         if not 0 <= self.atol < float("inf"):
             raise InvalidOptionError(f"`atol` is {self.atol}; it must be a number of at least 0")
         self._check_push()
+        self._check_evaluation()
 
     def _fill_in(self) -> None:
         """Sets the fields that were left out, and gives the others their types."""
-        for name in ("output", "labels"):
+        for name in ("output", "labels", "evaluate", "evaluate_root"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, Path(getattr(self, name)))
         if self.input is None:
@@ -238,6 +247,24 @@ class ExportOptions:
         elif self.local_files_only:
             raise InvalidOptionError(
                 "`push_to_hub` needs the network, which `local_files_only` forbids; leave one out"
+            )
+
+    def _check_evaluation(self) -> None:
+        if self.evaluate is None:
+            for name in ("evaluate_root", "max_accuracy_loss"):
+                if getattr(self, name) is not None:
+                    raise InvalidOptionError(
+                        f"`{name}` is for labelled videos; give them with `evaluate`"
+                    )
+            return
+        if self.task != "video-classification":
+            raise InvalidOptionError(
+                "`evaluate` needs labels, which a model of `task=feature-extraction` does not give"
+            )
+        loss = self.max_accuracy_loss
+        if loss is not None and not 0 <= loss <= 100:
+            raise InvalidOptionError(
+                f"`max_accuracy_loss` is {loss}; it must be a number of points from 0 to 100"
             )
 
     @property

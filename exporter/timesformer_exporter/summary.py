@@ -42,6 +42,8 @@ def summary(
     console.print(_proof(result))
     if result.proof.variants:
         console.print(_variants(result))
+    if result.proof.accuracy is not None:
+        line(f"Accuracy: {result.proof.accuracy.sentence}")
     for name, size in result.files.items():
         line(f"{result.folder / name}  {_size(size)}")
     multiply_adds = result.multiply_adds
@@ -77,6 +79,14 @@ def failure(result: ExportResult) -> str:
     if not worst.passed:
         reason = worst.problem or f"differs by {worst.max_abs:.1e}, limit {worst.limit:.1e}"
         return f"{worst.output} at batch {worst.batch} {reason}"
+    accuracy = result.proof.accuracy
+    if accuracy is not None and not accuracy.passed:
+        worst_loss = max(accuracy.rejected, key=lambda model: model.loss)
+        return (
+            f"{worst_loss.name} loses {worst_loss.loss:.2f} points of accuracy, more than the "
+            f"{accuracy.limit:g} that --max-accuracy-loss allows: leave out that --dtype, give "
+            "(other) --calibration-videos, or allow more"
+        )
     variant = next(variant for variant in result.proof.variants if not variant.passed)
     option = f"--dtype {variant.dtype}" if variant.name == variant.dtype else "--int8-target avx2"
     return (

@@ -16,6 +16,7 @@ from timesformer_runtime.model.session import Session
 from timesformer_runtime.model.settings import SessionSettings
 
 from timesformer_exporter.options import Variant
+from timesformer_exporter.proof.accuracy_table import Accuracy
 from timesformer_exporter.proof.fidelity import Fidelity, Outputs, compare, failure
 from timesformer_exporter.proof.gate_clips import GateReference
 from timesformer_exporter.proof.reference import Reference
@@ -34,18 +35,22 @@ class Proof:
         variants: The gate's measurements of the variants in reduced precision.
         gated: False where the user switched the gate's thresholds off.
         gate_clips: The number of the gate's clips of each kind.
+        accuracy: The accuracy on labelled videos; None where there are none.
     """
 
     fidelity: Fidelity
     variants: tuple[VariantFidelity, ...] = ()
     gated: bool = True
     gate_clips: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    accuracy: Accuracy | None = None
 
     @property
     def passed(self) -> bool:
-        """True where the fidelity check passed, and the gate, unless it is switched off."""
-        return self.fidelity.passed and (
-            not self.gated or all(variant.passed for variant in self.variants)
+        """True where all checks passed: fidelity, the gate if it is on, and the accuracy."""
+        return (
+            self.fidelity.passed
+            and (not self.gated or all(variant.passed for variant in self.variants))
+            and (self.accuracy is None or self.accuracy.passed)
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -55,6 +60,7 @@ class Proof:
             "variants": [variant.to_dict() for variant in self.variants],
             "gate": "on" if self.gated else "off",
             "gate_clips": dict(self.gate_clips),
+            "accuracy": None if self.accuracy is None else self.accuracy.to_dict(),
         }
 
 

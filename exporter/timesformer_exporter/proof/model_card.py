@@ -6,6 +6,7 @@ from typing import Any
 
 from timesformer_exporter.model.config import TimesformerConfig
 from timesformer_exporter.options import ExportOptions
+from timesformer_exporter.proof.accuracy_table import PYTORCH, Accuracy
 from timesformer_exporter.proof.checks import Proof
 
 _ATTENTION = {
@@ -48,6 +49,7 @@ def model_card(
         f"## Where it comes from\n\n{_source(source)}\n",
         _notes(notes),
         f"## How it was checked\n\n{_checked(proof)}\n",
+        _accuracy(proof.accuracy) if proof.accuracy is not None else "",
         f"## How to run it\n\n{_usage(name, options, config)}\n" if proof.passed else "",
         f"## Which file for what\n\n{_files(options)}\n" if proof.variants else "",
         f"{_operators(own_operators)}, opset {options.operator_set}. The batch axis is dynamic; "
@@ -128,6 +130,39 @@ def _variants(proof: Proof) -> str:
         "| score change |\n"
         "|---|---|---|---|---|---|---|\n" + "\n".join(rows)
     )
+
+
+def _accuracy(accuracy: Accuracy) -> str:
+    rows = [
+        f"| {model.name} | {_percent(model.top_1)}{_interval(model.interval, 100)} | "
+        f"{_percent(model.top_5)} | "
+        + (
+            "- |"
+            if model.name == PYTORCH
+            else f"{model.loss + 0.0:.2f}{_interval(model.loss_interval, 1)} |"
+        )
+        for model in accuracy.models
+    ]
+    limit = "" if accuracy.limit is None else f" At most {accuracy.limit:g} points were allowed."
+    return (
+        "## How accurate it is\n\n"
+        f"On {accuracy.videos:,} labelled videos, {accuracy.unreadable:,} of them unreadable, with "
+        f"PyTorch on the same frames; in brackets 95 % intervals.{limit}\n\n"
+        f"| model | {accuracy.measure} | top-5 | points lost |\n|---|---|---|---|\n"
+        + "\n".join(rows)
+        + "\n"
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _interval(interval: tuple[float, float] | None, factor: float) -> str:
+    if interval is None:
+        return ""
+    low, high = (factor * end + 0.0 for end in interval)  # + 0.0: no "-0.0"
+    return f" ({low:.1f} to {high:.1f})"
 
 
 _PURPOSES = {

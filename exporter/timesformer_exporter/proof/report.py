@@ -31,6 +31,8 @@ _NOT_REPORTED = (
     "push_to_hub",
     "private",
     "push_revision",
+    "evaluate",
+    "evaluate_root",
 )
 
 

@@ -69,6 +69,7 @@ class Plan:
         workers: How many videos are worked on at a time; None for the usual number.
         retry_failed: True to do the videos again that failed in an earlier run.
         force: True to begin again.
+        report: False to write no ``report.html``.
     """
 
     models: Sequence[EvaluatedModel]
@@ -80,6 +81,7 @@ class Plan:
     workers: int | None = None
     retry_failed: bool = False
     force: bool = False
+    report: bool = True
 
     @property
     def labels(self) -> tuple[str, ...]:
