@@ -95,7 +95,7 @@ def hostile(path: Path) -> None:
     lines += [unreadable(0, [0], HOSTILE)]
     lines[-1] |= {"file": HOSTILE[1], "error": HOSTILE[0]}
     run = {"Model": HOSTILE[1], HOSTILE[0]: HOSTILE[1]}
-    values = {"run": run, "sentence": HOSTILE[0], "advice": HOSTILE}
+    values: dict[str, Any] = {"run": run, "sentence": HOSTILE[0], "advice": HOSTILE}
     write_report(path, metrics_of(lines, HOSTILE, HOSTILE[:3], **values), lines, moving_square)
 
 

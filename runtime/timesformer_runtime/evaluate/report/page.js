@@ -5,7 +5,7 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const collator = new Intl.Collator("en", { numeric: true });
 const number = new Intl.NumberFormat("en");
 const NOTHING = "\u2013";
-const STEP = 50; // mistakes that are shown at a time
+const STEP = 25; // mistakes that are shown at a time
 
 /** Makes an element with texts and elements in it. */
 function element(name, ...children) {
@@ -186,6 +186,10 @@ function matrixMap(section, model, showPair) {
   }
   canvas.width = canvas.height = size * scale;
   const context = canvas.getContext("2d");
+  // The class of each row and column, and the row of each class.
+  const given = data.labels.map((_, place) => place);
+  let classAt = given;
+  let rowOf = given;
   let focus = null;
 
   // Colours with opacity, which suit light and dark pages and paper alike.
@@ -193,15 +197,15 @@ function matrixMap(section, model, showPair) {
     context.clearRect(0, 0, canvas.width, canvas.height);
     if (focus != null) {
       context.fillStyle = "rgb(128 128 128 / 0.35)";
-      context.fillRect(0, focus * scale, canvas.width, scale);
-      context.fillRect(focus * scale, 0, scale, canvas.height);
+      context.fillRect(0, rowOf[focus] * scale, canvas.width, scale);
+      context.fillRect(rowOf[focus] * scale, 0, scale, canvas.height);
     }
     for (const [key, count] of cells) {
       const [truth, best] = [Math.floor(key / size), key % size];
       const share = Math.sqrt(count / model.counts[truth]);
       context.fillStyle =
         truth === best ? `rgb(70 130 230 / ${0.15 + 0.85 * share})` : `rgb(225 90 25 / ${0.35 + 0.65 * share})`;
-      context.fillRect(best * scale, truth * scale, scale, scale);
+      context.fillRect(rowOf[best] * scale, rowOf[truth] * scale, scale, scale);
     }
   }
 
@@ -213,11 +217,11 @@ function matrixMap(section, model, showPair) {
     const reach = Math.ceil((6 / box.width) * size);
     let nearest = null;
     let least = Infinity;
-    for (let truth = Math.floor(y) - reach; truth <= y + reach; truth++) {
-      for (let best = Math.floor(x) - reach; best <= x + reach; best++) {
-        const inside = truth >= 0 && best >= 0 && truth < size && best < size;
-        const away = (best + 0.5 - x) ** 2 + (truth + 0.5 - y) ** 2;
-        if (inside && away < least && cells.has(truth * size + best)) {
+    for (let row = Math.floor(y) - reach; row <= y + reach; row++) {
+      for (let column = Math.floor(x) - reach; column <= x + reach; column++) {
+        const [truth, best] = [classAt[row], classAt[column]];
+        const away = (column + 0.5 - x) ** 2 + (row + 0.5 - y) ** 2;
+        if (away < least && cells.has(truth * size + best)) {
           [nearest, least] = [[truth, best], away];
         }
       }
@@ -230,7 +234,7 @@ function matrixMap(section, model, showPair) {
     const [truth, best] = cell;
     const count = cells.get(truth * size + best);
     const share = percent(count / model.counts[truth]);
-    const verb = truth === best ? " named rightly: " : " named ";
+    const verb = truth === best ? " predicted rightly: " : " predicted as ";
     const what = truth === best ? [] : [named(data.labels[best]), ": "];
     const videos = `${number.format(count)} of ${number.format(model.counts[truth])} videos (${share})`;
     readout.replaceChildren(named(data.labels[truth]), verb, ...what, videos);
@@ -242,7 +246,16 @@ function matrixMap(section, model, showPair) {
     describe(cell);
     if (cell && cell[0] !== cell[1]) showPair(...cell);
   });
-  const input = section.querySelector(".find input");
+  const orders = section.querySelector(".order");
+  orders.addEventListener("change", (event) => {
+    classAt = event.target.value === "model" ? given : model.order;
+    rowOf = [];
+    for (const [row, place] of classAt.entries()) rowOf[place] = row;
+    draw();
+  });
+  const find = section.querySelector(".find");
+  orders.hidden = find.hidden = false;
+  const input = find.querySelector("input");
   const list = section.querySelector(".found");
   input.addEventListener("input", () => {
     const wanted = input.value.trim().toLowerCase();
@@ -274,11 +287,11 @@ function matrixMap(section, model, showPair) {
     const total = model.counts[place];
     const name = () => named(data.labels[place]);
     const title = element("strong");
-    title.append(name(), `: ${number.format(right)} of ${number.format(total)} named rightly`);
+    title.append(name(), `: ${number.format(right)} of ${number.format(total)} videos right`);
     return [
       element("p", title),
-      ...part("Its videos were named", ([t, b]) => t === place && b !== place, (_, b) => b),
-      ...part("So were named videos of", ([t, b]) => t !== place && b === place, (t) => t),
+      ...part("Its other videos were predicted as", ([t, b]) => t === place && b !== place, (_, b) => b),
+      ...part("It was predicted for videos of", ([t, b]) => t !== place && b === place, (t) => t),
     ];
   }
 
@@ -318,3 +331,14 @@ for (const [i, part] of parts.entries()) {
   });
 }
 chooseModel(parts);
+
+const cards = document.querySelector("#cards");
+const allCards = document.querySelector("#cards ~ .more");
+if (allCards) {
+  cards.classList.add("few");
+  allCards.hidden = false;
+  allCards.addEventListener("click", () => {
+    cards.classList.remove("few");
+    allCards.hidden = true;
+  });
+}

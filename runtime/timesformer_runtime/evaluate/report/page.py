@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from timesformer_runtime.errors import OutputError, TimesformerError, harmless
 from timesformer_runtime.evaluate.metrics.columns import Line, answer_of
 from timesformer_runtime.evaluate.report import words
@@ -21,9 +23,12 @@ from timesformer_runtime.pictures import data_url, jpeg
 with evaluate_extra():
     import jinja2
     from markupsafe import Markup
+    from scipy.cluster import hierarchy
+    from scipy.spatial.distance import squareform
 
 _FOLDER = Path(__file__).parent
 _MOST_CELLS = 24  # labels of a confusion matrix that is a table of numbers
+_MOST_MAPPED = 2000  # labels of a confusion matrix that is a picture
 _MOST_FRAMES = 16  # of a video
 _FRAME_HEIGHT = 128  # pixels
 
@@ -84,6 +89,7 @@ def _page(metrics: Mapping[str, Any], lines: Iterable[Line], frames: FramesOf | 
             is_share=metrics["function"] != "none",
             matrices={name: _matrix(measures, labels) for name, measures in evaluated.items()},
             has_tables=len(labels) <= _MOST_CELLS,
+            has_maps=len(labels) <= _MOST_MAPPED,
             videos=videos,
             worst=[_shown(line, list(evaluated), frames) for line in videos.worst],
             data=_data(metrics, videos),
@@ -118,6 +124,21 @@ def _matrix(measures: Mapping[str, Any], labels: Sequence[str]) -> list[list[int
     for true, best, count in measures["confusion"]:
         rows[true][best] = count
     return rows
+
+
+def _order(measures: Mapping[str, Any], labels: int) -> list[int]:
+    """Orders the classes of a picture so that those that are confused stand side by side."""
+    if not _MOST_CELLS < labels <= _MOST_MAPPED or "confusion" not in measures:
+        return []
+    shares = np.zeros((labels, labels))
+    for true, best, count in measures["confusion"]:
+        shares[true, best] = count / measures["classes"][true]["count"]
+    distances = 1 - (shares + shares.T) / 2
+    np.fill_diagonal(distances, 0)
+    order: list[int] = hierarchy.leaves_list(
+        hierarchy.linkage(squareform(distances, checks=False), "average")
+    ).tolist()
+    return order
 
 
 def _shown(line: Line, names: Sequence[str], frames: FramesOf | None) -> dict[str, Any]:
@@ -163,6 +184,7 @@ def _data(metrics: Mapping[str, Any], videos: Videos) -> str:
             {
                 "confusion": [value for entry in measures.get("confusion", []) for value in entry],
                 "counts": [row["count"] for row in measures["classes"]],
+                "order": _order(measures, len(metrics["labels"])),
                 "mistakes": _columns(videos.mistakes[name]),
                 "mistakesCount": videos.mistakes_count[name],
             }

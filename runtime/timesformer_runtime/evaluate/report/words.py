@@ -60,7 +60,7 @@ def comparison(result: Mapping[str, Any], *, is_share: bool) -> list[str]:
     if not videos:
         return [f"There is no video that both {first} and {second} answered."]
     sentences = [
-        f"{first} names {_accuracy(result, 'first')} of {count(videos)} videos rightly, {second} "
+        f"{first} names {_accuracy(result, 'first')} of {_videos(videos)} rightly, {second} "
         f"{_accuracy(result, 'second')}: {_loss(result['difference'], second)}.",
         _chance(result),
         f"Both give the same label to {percent(result['agreement']['value'])} of the videos "
@@ -71,8 +71,8 @@ def comparison(result: Mapping[str, Any], *, is_share: bool) -> list[str]:
         sentences.append(_change(change, second, is_share=is_share))
     if result["left_out"]:
         sentences.append(
-            f"{count(result['left_out'])} videos are left out: they have no label, or one of the "
-            "two did not answer them."
+            f"Left out: {_videos(result['left_out'])} without a label, or without an answer of one "
+            "of the two."
         )
     return sentences
 
@@ -87,9 +87,10 @@ def _loss(difference: Mapping[str, Any], second: str) -> str:
     verb = "gains" if value > 0 else "loses"
     if value <= 0:
         value, low, high = -value, -high, -low
+    digits = 1 if max(abs(low), abs(high)) >= 0.1 else 2
     return (
-        f"{second} {verb} {_signed(value, 1)} points (95{_SPACE}%: {_signed(low, 1)} to "
-        f"{_signed(high, 1)})"
+        f"{second} {verb} {_signed(value, digits)} points (95{_SPACE}%: {_signed(low, digits)} to "
+        f"{_signed(high, digits)})"
     )
 
 
@@ -118,6 +119,10 @@ def _change(change: Mapping[str, Any], second: str, *, is_share: bool) -> str:
         f"{direction} on average; for nine of ten videos the change is from "
         f"{_signed(low, digits)} to {_signed(high, digits)}{unit}."
     )
+
+
+def _videos(number: int) -> str:
+    return f"{count(number)} video{'' if number == 1 else 's'}"
 
 
 def _signed(value: float, digits: int) -> str:
