@@ -76,11 +76,15 @@ def evaluate(  # noqa: PLR0913  # the options of the command
     from timesformer_runtime.evaluate.run import make_plan, run  # noqa: PLC0415
     from timesformer_runtime.model.cpu import granted_threads  # noqa: PLC0415
     from timesformer_runtime.workloads.workers import (  # noqa: PLC0415
+        check_workers,
         shared_threads,
         usual_workers,
     )
 
     cores = threads or granted_threads()
+    if workers is None:
+        workers = usual_workers(cores)
+    check_workers(workers)
     dataset_options = DatasetOptions(
         None if root is None else Path(root),
         None if labels is None else Path(labels),
@@ -101,7 +105,7 @@ def evaluate(  # noqa: PLR0913  # the options of the command
             dataset_options,
             Path(output),
             function_to_apply=function_to_apply,
-            workers=workers or usual_workers(cores),
+            workers=workers,
             retry_failed=retry_failed,
             force=force,
         )

@@ -28,6 +28,7 @@ _STATISTICS: Mapping[str, tuple[float | tuple[float, ...], float | tuple[float, 
     "mean 0.45 and std 0.225": (0.45, 0.225),
 }
 _FIX_STATISTICS = "correct image_mean and image_std in preprocessor_config.json, and export again"
+_ENOUGH = 0.95  # share of the videos that ends the search
 _LEAST_GAIN = 3  # videos, and
 _LEAST_SHARE = 0.1  # of the videos, from which a trial is better
 
@@ -74,6 +75,8 @@ class Diagnosis:
         """What to do."""
         first, best = self.trials[0], self.best
         start = f"{first.right} of {self.videos} videos are right {AS_IT_IS}"
+        if len(self.trials) == 1:
+            return f"{start}, so nothing else was tried"
         if best is None:
             return f"{start}, and nothing that was tried is clearly better"
         return f"{start}, and {best.right} with {best.name}: {best.remedy}"
@@ -115,7 +118,7 @@ def diagnose(
     workers: int | None = None,
     on_trial: Callable[[str], None] = lambda _name: None,
 ) -> Diagnosis:
-    """Tries one change after the other, then the best ones together.
+    """Tries one change after the other; then, with the best one, those of other kinds, and so on.
 
     Args:
         pipeline: The loaded model with its options.
@@ -139,23 +142,28 @@ def diagnose(
         raise InvalidOptionError(
             f"none of {len(few)} videos can be read, such as {few[0].path}; give videos that can"
         )
-    today = _right(confusion)
-    trials = [Trial(AS_IT_IS, today)]
-    best: dict[str, tuple[int, _Change]] = {}
-    for change in _changes(pipeline):
-        try:
-            right = _right(right_with([change], change.name)[0])
-        except TimesformerError as error:  # the model cannot take it
-            trials.append(Trial(change.name, None, change.remedy, str(error)))
-            continue
-        trials.append(Trial(change.name, right, change.remedy))
-        if right > max(today, best[change.kind][0] if change.kind in best else 0):
-            best[change.kind] = right, change
-    if len(best) > 1:
-        chosen = [change for _, change in best.values()]
-        name = ", ".join(change.name for change in chosen)
-        right = _right(right_with(chosen, name)[0])
-        trials.append(Trial(name, right, "; ".join(change.remedy for change in chosen)))
+    best = _right(confusion)
+    trials = [Trial(AS_IT_IS, best)]
+    chosen: list[_Change] = []
+    left = _changes(pipeline)
+    while left and best < _ENOUGH * videos:
+        better: _Change | None = None
+        for change in left:
+            together = [*chosen, change]
+            name = ", ".join(one.name for one in together)
+            remedy = "; ".join(one.remedy for one in together)
+            try:
+                right = _right(right_with(together, name)[0])
+            except TimesformerError as error:  # the model cannot take it
+                trials.append(Trial(name, None, remedy, str(error)))
+                continue
+            trials.append(Trial(name, right, remedy))
+            if right > best:
+                best, better = right, change
+        if better is None:
+            break
+        chosen.append(better)
+        left = [change for change in left if change.kind != better.kind]
     order = best_order(confusion, labels)
     if order is not None:
         trials.append(

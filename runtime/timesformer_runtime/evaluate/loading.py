@@ -56,16 +56,17 @@ def load_models(
             wanted.append(against)
         reference, against = against, None
     else:
-        reference = "fp32"
+        reference = None
     if len(set(wanted)) < len(wanted):
         raise InvalidOptionError(f"`dtypes` is {', '.join(map(str, wanted))}; name each only once")
     mine = [_evaluated(load, model, dtype) for dtype in wanted]
     names = [one.name for one in mine]
-    if len(set(names)) < len(names):
+    if len(set(names)) < len(names) or names == [reference]:
         raise InvalidOptionError(
             f"`against` is {reference}, which is the evaluated variant; name another variant"
         )
-    reference = reference if reference in names else names[0]
+    if reference is None:
+        reference = "fp32" if "fp32" in names else names[0]
     pairs = [(reference, name) for name in names if name != reference]
     if against is None:
         return LoadedModels(tuple(mine), tuple(pairs))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from timesformer_runtime.evaluate.datasets.samples import Sample
 from timesformer_runtime.evaluate.loading import LoadedModels
 from timesformer_runtime.evaluate.metrics import compare, measure
 from timesformer_runtime.evaluate.models import EvaluatedModel, labels_of, line_of, run_description
-from timesformer_runtime.evaluate.results_file import METRICS, EvaluationFile
+from timesformer_runtime.evaluate.report import frames_seen, write_report
+from timesformer_runtime.evaluate.results_file import METRICS, REPORT, EvaluationFile
 from timesformer_runtime.evaluate.sentences import sentence
 from timesformer_runtime.json_object import finite
 from timesformer_runtime.pipeline import Video
@@ -154,6 +156,9 @@ def run(plan: Plan, on_video: Progress = lambda _done, _all, _line: None) -> Eva
         results.check()
         metrics = _metrics(plan, results)
         _write_json(plan.folder / METRICS, metrics)
+        if plan.report:
+            frames = frames_seen(plan.models[0].pipeline)
+            write_report(plan.folder / REPORT, metrics, results, frames)
     return Evaluation(plan.folder, metrics, len(plan.dataset.samples) - len(left))
 
 
@@ -188,10 +193,7 @@ def _lines(
 def _metrics(plan: Plan, lines: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     seconds = _seconds(plan, lines)
     metrics: dict[str, Any] = {
-        "run": {
-            "Model": plan.models[0].pipeline.model.name,
-            **{str(key).capitalize(): str(value) for key, value in plan.facts.items() if value},
-        },
+        "run": _shown_facts(plan),
         "labels": list(plan.labels),
         "function": plan.function,
         "evaluated": {
@@ -207,6 +209,23 @@ def _metrics(plan: Plan, lines: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         "notes": list(plan.dataset.notes),
     }
     return {"sentence": sentence(metrics), **metrics, "advice": advise(metrics)}
+
+
+def _shown_facts(plan: Plan) -> dict[str, str]:
+    """Describes the run in words, for people."""
+    first = plan.models[0].pipeline
+    facts = {
+        "Model": first.model.name,
+        "Data": plan.facts.get("data"),
+        "Root": plan.facts.get("root"),
+        "Labels": plan.facts.get("labels"),
+        "Split": plan.facts.get("split"),
+        "Frames": first.views.describe(),
+        "Device": f"{first.model.session.device.name}, threads for a run: "
+        f"{first.model.session.threads}",
+        "Date": time.strftime("%Y-%m-%d"),
+    }
+    return {name: str(value) for name, value in facts.items() if value}
 
 
 def _seconds(plan: Plan, lines: Iterable[Mapping[str, Any]]) -> dict[str | None, float | None]:

@@ -278,5 +278,7 @@ def _why_unknown(
     number = number_of(text)
     if number is None:
         return f"{start}{model.nearest(text)}; {remedy}"
+    if 0 <= number <= last:
+        return f"{start}the data has names and numbers: write all labels as one of the two"
     hint = ": lists that count from 1 need a labels file (`labels`)" if number == last + 1 else ""
     return f"{start}its numbers are 0 to {last}{hint}"
