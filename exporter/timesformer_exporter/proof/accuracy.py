@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 from timesformer_runtime.classifier import VideoClassifier
+from timesformer_runtime.errors import InvalidOptionError
 from timesformer_runtime.evaluate.datasets import Dataset, DatasetOptions, read_dataset
 from timesformer_runtime.evaluate.loading import LoadedModels
 from timesformer_runtime.evaluate.models import EvaluatedModel
@@ -49,7 +50,10 @@ def read_labelled_videos(data: Path, root: Path | None, config: TimesformerConfi
     names = config.id2label or {}
     labels = [names[number] for number in sorted(names)]
     several = config.problem_type == _MULTI_LABEL
-    return read_dataset(data, labels, DatasetOptions(root), several=several)
+    try:
+        return read_dataset(data, labels, DatasetOptions(root), several=several)
+    except InvalidOptionError as error:
+        raise InvalidOptionError(str(error).replace("`root`", "`evaluate_root`")) from error
 
 
 def measure_accuracy(

@@ -14,7 +14,7 @@ from timesformer_runtime.video_files import SUFFIXES
 
 # A path with spaces, the suffix of a video, and the labels behind it.
 _NAMED = re.compile(
-    rf"(.+?(?:{'|'.join(re.escape(suffix) for suffix in sorted(SUFFIXES))}))\s+(\S.*)",
+    rf"(.+(?:{'|'.join(re.escape(suffix) for suffix in sorted(SUFFIXES))}))\s+(\S.*)",
     re.IGNORECASE,
 )
 
@@ -27,8 +27,8 @@ def read_list(
     """Reads a list such as those of the authors and of mmaction2.
 
     The separator is a tab where every line has one, else a comma, else spaces. With spaces, the
-    labels are the numbers at the end of a line; where there are none, all that follows the suffix
-    of the video, such as ``.mp4``; else the last word.
+    label is all that follows the suffix of the video, such as ``.mp4``; where no name has one, the
+    last word.
 
     Args:
         path: The list.
@@ -52,8 +52,9 @@ def read_list(
                 "separated by a space, a comma or a tab"
             )
         found.append((number, fields))
-    _check_columns(path, found)
     paths = locate([file for _, (file, _) in found])
+    if not any(Path(file).exists() for file in paths):
+        _check_columns(path, found)
     return [
         Entry(file, where, labels, f"line {number}")
         for (number, (file, labels)), where in zip(found, paths, strict=True)
@@ -86,19 +87,19 @@ def _spaced(line: str, *, several: bool) -> Fields | None:
     quote = re.fullmatch(r"([\"'])(.+)\1\s+(\S.*)", line)
     if quote:
         return quote[2], tuple(quote[3].split()) if several else (quote[3],)
+    named = _NAMED.fullmatch(line)
+    if named:
+        words = named[2].split()
+        are_numbers = all(number_of(word) is not None for word in words)
+        return named[1], tuple(words) if several and are_numbers else (named[2],)
     words = line.split()
     if len(words) < 2:
         return None
-    if number_of(words[-1]) is not None:
-        count = _labels_at_the_end(words) if several else 1
-        file = line
-        for word in reversed(words[-count:]):  # the path keeps its own spaces
-            file = file.removesuffix(word).rstrip()
-        return file, tuple(words[-count:])
-    match = _NAMED.fullmatch(line)
-    if match:
-        return match[1], (match[2],)
-    return line.removesuffix(words[-1]).rstrip(), (words[-1],)
+    count = _labels_at_the_end(words) if several and number_of(words[-1]) is not None else 1
+    file = line
+    for word in reversed(words[-count:]):  # the path keeps its own spaces
+        file = file.removesuffix(word).rstrip()
+    return file, tuple(words[-count:])
 
 
 def _check_columns(path: Path, found: Sequence[tuple[int, Fields]]) -> None:

@@ -114,6 +114,18 @@ def test_lists(folder: Path, text: str) -> None:
         assert found == [("clips/a b.mp4", (0,)), ("clips/c.mp4", (3,))]
 
 
+def test_names_and_labels_that_look_like_each_other(folder: Path) -> None:
+    touch(folder, "a.mp4 1.mp4", "clip 7", "clip  8")
+    assert pairs(write(folder / "l.txt", "a.mp4 1.mp4 2\n")) == [("a.mp4 1.mp4", (2,))]
+    assert pairs(write(folder / "l.txt", "clip 7 0\nclip  8 1\n")) == [
+        ("clip 7", (0,)),
+        ("clip  8", (1,)),
+    ]
+    model = ("label 0", "label 1")
+    found = samples(write(folder / "l.txt", "a.mp4 1.mp4 label 1\n"), model)
+    assert [(sample.file, sample.true) for sample in found] == [("a.mp4 1.mp4", (1,))]
+
+
 def test_several_labels_in_a_line(folder: Path) -> None:
     touch(folder, "a.mp4", "b 2.mp4")
     for text in ("a.mp4 1 3\nb 2.mp4 2\n", "a.mp4,1,3\nb 2.mp4,2\n", "a.mp4 1\na.mp4 3\nb 2.mp4 2"):
