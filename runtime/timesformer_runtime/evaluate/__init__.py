@@ -18,7 +18,7 @@ def evaluate(  # noqa: PLR0913  # the options of the command
     data: str | PathLike[str],
     output: str | PathLike[str],
     *,
-    dtypes: Sequence[str] = (),
+    dtypes: str | Sequence[str] = (),
     against: str | PathLike[str] | None = None,
     root: str | PathLike[str] | None = None,
     labels: str | PathLike[str] | None = None,
@@ -44,7 +44,7 @@ def evaluate(  # noqa: PLR0913  # the options of the command
             the columns ``file_name`` or ``video``, and ``label``, or a folder with Hugging Face's
             ``metadata.csv``; Kinetics' or Something-Something's annotations.
         output: The folder for the results, which is made if there is none.
-        dtypes: The variants to evaluate; by default the usual one.
+        dtypes: The variant or variants to evaluate; by default the usual one.
         against: Another model with the same labels, or the name of a variant, to compare with.
         root: The folder of the videos of a list; by default the list's own or the current one.
         labels: A file with the names of the list's numbers.
@@ -97,7 +97,8 @@ def evaluate(  # noqa: PLR0913  # the options of the command
             name, dtype=dtype, threads=shared_threads(cores), **options
         )
 
-    loaded = load_models(load, str(model), dtypes, None if against is None else str(against))
+    wanted = (dtypes,) if isinstance(dtypes, str) else dtypes
+    loaded = load_models(load, str(model), wanted, None if against is None else str(against))
     try:
         plan = make_plan(
             loaded,
