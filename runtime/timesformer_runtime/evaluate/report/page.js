@@ -15,7 +15,11 @@ function element(name, ...children) {
 }
 
 /** A name from the data: kept apart from the text around it, whatever direction it has. */
-const named = (text) => element("bdi", text);
+function named(text) {
+  const made = element("bdi", text);
+  made.title = text; // long names are cut
+  return made;
+}
 
 const percent = (share) => (share == null ? NOTHING : `${(100 * share).toFixed(1)}\u00a0%`);
 const score = (value) =>
@@ -77,20 +81,21 @@ function classesTable(section) {
 
 /** Lists the mistakes of a model; returns a function that shows those of one pair of labels. */
 function mistakesTable(section, model) {
-  const { file, true: truth, best, score: scores, trueScore, rank } = model.mistakes;
+  const { file: fileAt, true: truth, best, score: scores, trueScore, rank } = model.mistakes;
+  const file = fileAt.map((place) => data.files[place]);
   const label = (place) => (place == null ? null : data.labels[place]);
   const truthText = truth.map((places) => places.map(label).join(", "));
   const texts = file.map((name, i) =>
     `${name}\n${truthText[i]}\n${label(best[i]) ?? ""}`.toLowerCase(),
   );
-  // Sorting compares numbers: texts are sorted once.
+  // Sorting compares numbers: labels are sorted once, and the files are in order.
   const places = (values) => {
     const known = [...new Set(values)].filter((value) => value != null).sort(collator.compare);
     const order = new Map(known.map((value, place) => [value, place]));
     return values.map((value) => order.get(value) ?? null);
   };
   const makers = [
-    () => places(file),
+    () => fileAt,
     () => places(truthText),
     () => places(best.map(label)),
     () => scores,
@@ -229,6 +234,14 @@ function matrixMap(section, model, showPair) {
     return nearest;
   }
 
+  /** A button that lists the videos of a cell. */
+  function lister(text, truth, best) {
+    const button = element("button", text);
+    button.type = "button";
+    button.addEventListener("click", () => showPair(truth, best));
+    return button;
+  }
+
   function describe(cell) {
     if (!cell) return;
     const [truth, best] = cell;
@@ -238,13 +251,15 @@ function matrixMap(section, model, showPair) {
     const what = truth === best ? [] : [named(data.labels[best]), ": "];
     const videos = `${number.format(count)} of ${number.format(model.counts[truth])} videos (${share})`;
     readout.replaceChildren(named(data.labels[truth]), verb, ...what, videos);
+    if (truth !== best) readout.append(" ", lister("List them", truth, best));
   }
 
   canvas.addEventListener("pointermove", (event) => describe(cellAt(event)));
   canvas.addEventListener("click", (event) => {
     const cell = cellAt(event);
     describe(cell);
-    if (cell && cell[0] !== cell[1]) showPair(...cell);
+    // A finger cannot hover: its first touch only tells of the cell.
+    if (cell && cell[0] !== cell[1] && event.pointerType === "mouse") showPair(...cell);
   });
   const orders = section.querySelector(".order");
   orders.addEventListener("change", (event) => {
@@ -275,10 +290,8 @@ function matrixMap(section, model, showPair) {
       const some = entries.filter(wanted).sort((a, b) => b[2] - a[2]).slice(0, 8);
       if (!some.length) return [];
       const items = some.map(([truth, best, count]) => {
-        const button = element("button", number.format(count));
-        button.type = "button";
+        const button = lister(number.format(count), truth, best);
         button.ariaLabel = `${count} videos: list them`;
-        button.addEventListener("click", () => showPair(truth, best));
         return element("li", named(data.labels[other(truth, best)]), " ", button);
       });
       return [element("p", title), element("ul", ...items)];

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -178,30 +179,41 @@ def _pictures(frames: Sequence[Any], line: Line) -> list[dict[str, Any]]:
 
 def _data(metrics: Mapping[str, Any], videos: Videos) -> str:
     """Makes the JSON that the page's script reads: matrices and mistakes in columns."""
+    found = {m.number: m.file for mistakes in videos.mistakes.values() for m in mistakes}
+    # In this order, so that the page sorts files by comparing places.
+    files = dict(sorted(found.items(), key=lambda item: _natural(item[1])))
+    places = {number: place for place, number in enumerate(files)}
     data = {
         "labels": [harmless(label) for label in metrics["labels"]],
+        "files": [harmless(file) for file in files.values()],
         "models": [
             {
                 "confusion": [value for entry in measures.get("confusion", []) for value in entry],
                 "counts": [row["count"] for row in measures["classes"]],
                 "order": _order(measures, len(metrics["labels"])),
-                "mistakes": _columns(videos.mistakes[name]),
+                "mistakes": _columns(videos.mistakes[name], places),
                 "mistakesCount": videos.mistakes_count[name],
             }
             for name, measures in metrics["evaluated"].items()
         ],
         "isShare": metrics["function"] != "none",
     }
-    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
     # "</script>" and "<!--" would end or change the element that holds the text.
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)  # noqa: S704 - escaped above
 
 
-def _columns(mistakes: Sequence[Mistake]) -> dict[str, list[Any]]:
+def _natural(name: str) -> str:
+    """Makes a key by which names sort as people expect: 2.mp4 before 10.mp4."""
+    return re.sub(r"[0-9]+", lambda digits: digits[0].zfill(20), name.casefold())
+
+
+def _columns(mistakes: Sequence[Mistake], places: Mapping[int, int]) -> dict[str, list[Any]]:
+    """Turns mistakes into columns; files are places in a list that all models share."""
     return {
-        "file": [harmless(mistake.file) for mistake in mistakes],
+        "file": [places[mistake.number] for mistake in mistakes],
         "true": [mistake.true for mistake in mistakes],
         "best": [mistake.best for mistake in mistakes],
         "score": [None if m.best is None else round(m.score, 4) for m in mistakes],

@@ -87,11 +87,11 @@ def _loss(difference: Mapping[str, Any], second: str) -> str:
     verb = "gains" if value > 0 else "loses"
     if value <= 0:
         value, low, high = -value, -high, -low
-    digits = 1 if max(abs(low), abs(high)) >= 0.1 else 2
-    return (
-        f"{second} {verb} {_signed(value, digits)} points (95{_SPACE}%: {_signed(low, digits)} to "
-        f"{_signed(high, digits)})"
-    )
+    digits = 1 if max(abs(low), abs(high)) >= 0.2 else 2
+    ends = f"(95{_SPACE}%: {_signed(low, digits)} to {_signed(high, digits)})"
+    if not value:
+        return f"a difference of 0 points {ends}"
+    return f"{second} {verb} {_signed(value, digits)} points {ends}"
 
 
 def _chance(result: Mapping[str, Any]) -> str:
