@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from timesformer_runtime.evaluate.loading import LoadedModels
     from timesformer_runtime.evaluate.run import Evaluation, Plan
 
+_MOST_TOLD = 20  # unreadable or damaged videos on the screen: of a downloaded dataset many miss
+
 
 @click.command()
 @click.argument("model")
@@ -127,7 +129,7 @@ def evaluate(output: Path | None, diagnose: bool, **options: Any) -> None:
     start = time.perf_counter()
     try:
         with ProgressBar(count, "videos") as progress:
-            evaluation = run(plan, lambda *video: _show(progress, *video))
+            evaluation = run(plan, _Told(progress))
     except KeyboardInterrupt:
         fail_at_once("interrupted", INTERRUPTED)  # every line in the file is whole
     except OutputError as error:
@@ -215,13 +217,28 @@ def _diagnose(plan: Plan) -> None:
     echo(name_options(diagnosis.sentence, command))
 
 
-def _show(progress: ProgressBar, done: int, count: int, line: Mapping[str, Any]) -> None:
-    if "error" in line:
-        message = name_options(line["error"], click.get_current_context().command)
-        progress.say(f"timesformer: {about(line['path'], message)}")
-    elif line["problems"]:
-        progress.say(f"timesformer: {line['path']}: damaged: {'; '.join(line['problems'])}")
-    progress.advance_to(done, count)
+class _Told:
+    """Tells the problems of videos above the progress bar, up to a number of them."""
+
+    def __init__(self, progress: ProgressBar) -> None:
+        self._progress = progress
+        self._count = 0
+
+    def __call__(self, done: int, count: int, line: Mapping[str, Any]) -> None:
+        """Tells the problems of a video that is done, and moves the bar."""
+        if "error" in line:
+            message = name_options(line["error"], click.get_current_context().command)
+            self._tell(f"timesformer: {about(line['path'], message)}")
+        elif line["problems"]:
+            self._tell(f"timesformer: {line['path']}: damaged: {'; '.join(line['problems'])}")
+        self._progress.advance_to(done, count)
+
+    def _tell(self, text: str) -> None:
+        self._count += 1
+        if self._count <= _MOST_TOLD:
+            self._progress.say(text)
+        elif self._count == _MOST_TOLD + 1:
+            self._progress.say("timesformer: further such videos are listed in the results only")
 
 
 def _print(evaluation: Evaluation, count: int, seconds: float) -> None:

@@ -223,6 +223,7 @@ def _shown_facts(plan: Plan) -> dict[str, str]:
         "Frames": first.views.describe(),
         "Device": f"{first.model.session.device.name}, threads for a run: "
         f"{first.model.session.threads}",
+        "Notes": "; ".join(plan.dataset.notes),
         "Date": time.strftime("%Y-%m-%d"),
     }
     return {name: str(value) for name, value in facts.items() if value}

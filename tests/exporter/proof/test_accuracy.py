@@ -117,6 +117,22 @@ def test_a_large_loss_rejects_the_export(
     assert run_export(tmp_path, data, **options).passed  # any loss is allowed, but told
 
 
+def test_several_labels_a_video(tmp_path: Path, data: Path) -> None:
+    config = tiny_config(problem_type="multi_label_classification")
+    write_checkpoint(tmp_path / "model", config, preprocessing=PREPROCESSING)
+    several = tmp_path / "list.txt"
+    clips = data.parent / "clips"
+    several.write_text("".join(f"{clips}/{n}.mp4 {n % 6} {(n + 2) % 6}\n" for n in range(COUNT)))
+    options = ExportOptions(str(tmp_path / "model"), output=tmp_path / "out", evaluate=several)
+    accuracy = export(options).proof.accuracy
+    assert accuracy is not None
+    assert accuracy.measure == "mAP"
+    pytorch, fp32 = accuracy.models
+    assert pytorch.interval is None
+    assert fp32.loss == pytest.approx(0, abs=1e-9)
+    assert "| model | mAP |" in (tmp_path / "out" / "README.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

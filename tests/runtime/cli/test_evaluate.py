@@ -167,6 +167,19 @@ def test_diagnose_writes_nothing(folder: Path) -> None:
     assert sorted(folder.iterdir()) == before
 
 
+def test_many_missing_videos_are_counted_and_not_all_printed(folder: Path, tmp_path: Path) -> None:
+    data = tmp_path / "list.txt"
+    missing = "".join(f"{number}.mp4 cut\n" for number in range(50))
+    data.write_text(f"{folder / 'a.mp4'} cut\n{missing}")
+    done = evaluate(folder, "shots", data, "--output", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.rstrip().endswith("on 51 videos, 50 unreadable")
+    assert 10 < done.stderr.count(".mp4") < 30
+    assert "in the results only" in done.stderr
+    lines = (tmp_path / "out" / "results.jsonl").read_text().splitlines()
+    assert sum("error" in json.loads(line) for line in lines) == 50
+
+
 def test_none_readable(folder: Path, tmp_path: Path) -> None:
     data = tmp_path / "data" / "cut"
     data.mkdir(parents=True)
