@@ -28,6 +28,7 @@ _STATISTICS: Mapping[str, tuple[float | tuple[float, ...], float | tuple[float, 
     "mean 0.45 and std 0.225": (0.45, 0.225),
 }
 _FIX_STATISTICS = "correct image_mean and image_std in preprocessor_config.json, and export again"
+_FIX_LABELS = "correct id2label in config.json, or the labels of the data"
 _ENOUGH = 0.95  # share of the videos that ends the search
 _LEAST_GAIN = 3  # videos, and
 _LEAST_SHARE = 0.1  # of the videos, from which a trial is better
@@ -153,22 +154,22 @@ def diagnose(
             name = ", ".join(one.name for one in together)
             remedy = "; ".join(one.remedy for one in together)
             try:
-                right = _right(right_with(together, name)[0])
+                found, _ = right_with(together, name)
             except TimesformerError as error:  # the model cannot take it
                 trials.append(Trial(name, None, remedy, str(error)))
                 continue
-            trials.append(Trial(name, right, remedy))
-            if right > best:
-                best, better = right, change
+            trials.append(Trial(name, _right(found), remedy))
+            if _right(found) > best:
+                best, better, confusion = _right(found), change, found
         if better is None:
             break
         chosen.append(better)
         left = [change for change in left if change.kind != better.kind]
     order = best_order(confusion, labels)
     if order is not None:
-        trials.append(
-            Trial(order.name, order.right, "correct id2label in config.json, or the data's labels")
-        )
+        names = [*(change.name for change in chosen), order.name]
+        remedies = [*(change.remedy for change in chosen), _FIX_LABELS]
+        trials.append(Trial(", ".join(names), order.right, "; ".join(remedies)))
     return Diagnosis(videos, tuple(trials))
 
 

@@ -124,6 +124,15 @@ def test_a_sentence_of_two_models(difference: float, interval: list[float], expe
     assert sentence(metrics) == f"{expected}, on 1,203 videos, 3 unreadable"
 
 
+@pytest.mark.parametrize("videos", [20, 60, 300])
+def test_orders_that_chance_explains_do_not_count(videos: int) -> None:
+    for seed in range(20):
+        random = np.random.default_rng(seed)
+        true, answered = random.integers(0, COUNT, (2, videos)).tolist()
+        order = best_order([[*pair, 1] for pair in zip(true, answered, strict=True)], NAMES)
+        assert order is None or order.name != "labels in another order"
+
+
 # --- Diagnosis -----------------------------------------------------------------------------------
 
 

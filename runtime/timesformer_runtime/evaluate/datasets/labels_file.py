@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from timesformer_runtime.errors import InvalidOptionError, quoted
 from timesformer_runtime.evaluate.datasets.label_names import number_of
-from timesformer_runtime.evaluate.datasets.text_files import parse_json, read_text
+from timesformer_runtime.evaluate.datasets.text_files import fields_of, parse_json, read_text
 
 
 def read_labels_file(path: Path) -> dict[int, str]:
@@ -26,7 +25,7 @@ def read_labels_file(path: Path) -> dict[int, str]:
     if path.suffix.lower() == ".json" or text.lstrip().startswith(("{", "[")):
         pairs = _pairs_of_json(path, parse_json(text, str(path)))
     else:
-        pairs = _pairs_of_lines([line.strip() for line in text.splitlines() if line.strip()])
+        pairs = _pairs_of_lines(path, [line.strip() for line in text.splitlines() if line.strip()])
     names: dict[int, str] = {}
     for number, name in pairs:
         if names.setdefault(number, name) != name:
@@ -53,10 +52,12 @@ def _pairs_of_json(path: Path, value: Any) -> Iterable[tuple[int, str]]:
     raise InvalidOptionError(f"{path} must be a list of names, or an object of names and numbers")
 
 
-def _pairs_of_lines(lines: list[str]) -> Iterable[tuple[int, str]]:
+def _pairs_of_lines(path: Path, lines: list[str]) -> Iterable[tuple[int, str]]:
+    if not lines:
+        return ()
     for separator in (",", "\t", " "):
         rows = [
-            [field.strip() for field in next(csv.reader([line], delimiter=separator))]
+            fields_of(line, separator, f"{path}: a line")
             if separator != " "
             else line.split(maxsplit=1)
             for line in lines

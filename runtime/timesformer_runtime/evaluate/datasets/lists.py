@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import csv
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,6 +10,7 @@ from pathlib import Path
 from timesformer_runtime.errors import InvalidOptionError, quoted
 from timesformer_runtime.evaluate.datasets.label_names import number_of
 from timesformer_runtime.evaluate.datasets.samples import Entry
+from timesformer_runtime.evaluate.datasets.text_files import fields_of
 from timesformer_runtime.video_files import SUFFIXES
 
 # A path with spaces, the suffix of a video, and the labels behind it.
@@ -42,7 +43,7 @@ def read_list(
     lines = [(n, line.strip()) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
     if not lines:
         raise InvalidOptionError(f"{path} is empty; give a list with a path and a label in a line")
-    split = _splitter([line for _, line in lines], several=several)
+    split = _splitter(path, [line for _, line in lines], several=several)
     found: list[tuple[int, Fields]] = []
     for number, line in lines:
         fields = split(line)
@@ -53,7 +54,7 @@ def read_list(
             )
         found.append((number, fields))
     paths = locate([file for _, (file, _) in found])
-    if not any(Path(file).exists() for file in paths):
+    if not any(map(os.path.exists, paths)):
         _check_columns(path, found)
     return [
         Entry(file, where, labels, f"line {number}")
@@ -61,15 +62,16 @@ def read_list(
     ]
 
 
-def _splitter(lines: Sequence[str], *, several: bool) -> Callable[[str], Fields | None]:
+def _splitter(path: Path, lines: Sequence[str], *, several: bool) -> Callable[[str], Fields | None]:
     for separator in ("\t", ","):
         if all(separator in line for line in lines):
-            return lambda line: _separated(line, separator, several=several)
+            return lambda line: _separated(
+                fields_of(line, separator, f"{path}: a line"), separator, several=several
+            )
     return lambda line: _spaced(line, several=several)
 
 
-def _separated(line: str, separator: str, *, several: bool) -> Fields | None:
-    fields = [field.strip() for field in next(csv.reader([line], delimiter=separator))]
+def _separated(fields: list[str], separator: str, *, several: bool) -> Fields | None:
     count = _labels_at_the_end(fields) if several else 1
     file, labels = separator.join(fields[:-count]), tuple(fields[-count:])
     return (file, labels) if file and all(labels) else None

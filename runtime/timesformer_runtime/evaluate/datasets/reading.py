@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -93,13 +94,13 @@ def read_dataset(
         InvalidOptionError: The dataset cannot be read, has a label that the model does not have,
             or none of its files exists.
     """
-    if data.is_dir():
+    if os.path.isdir(data):  # noqa: PTH112  # a Path raises for names that are too long
         entries, notes = _read_folder(data, options, several=several)
     else:
         entries, notes = _read_file(data, options, several=several), []
     find = _finder(data, entries, LabelNames(model_labels), options)
     samples = _samples(data, entries, find, notes, several=several)
-    if not any(Path(sample.path).exists() for sample in samples):
+    if not any(os.path.exists(sample.path) for sample in samples):  # noqa: PTH110
         first = samples[0].path
         raise InvalidOptionError(
             f"none of the {len(samples)} files of {data} exists, such as {first}; give the folder "
@@ -141,7 +142,7 @@ def _read_file(path: Path, options: DatasetOptions, *, several: bool) -> list[En
         if rows is None:
             entries, is_table = read_list(path, text, locate, several=several), False
         elif is_kinetics(rows):
-            entries = read_kinetics(path, rows, roots, options.split)
+            entries = read_kinetics(path, rows, roots[0], options.split)
         else:
             entries = read_table(path, rows, locate, options.split, several=several)
     if options.split is not None and not is_table:
@@ -154,7 +155,7 @@ def _read_file(path: Path, options: DatasetOptions, *, several: bool) -> list[En
 def _located(files: Sequence[str], roots: Sequence[Path]) -> list[str]:
     """Gives the paths of files in the folder that has most of them, the first of equal ones."""
     paths = [[str(root / file) for file in files] for root in roots]
-    return max(paths, key=lambda found: sum(Path(path).exists() for path in found))
+    return max(paths, key=lambda found: sum(map(os.path.exists, found)))
 
 
 def _samples(

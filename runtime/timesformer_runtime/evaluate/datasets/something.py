@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,8 @@ def _with_suffixes(
     candidates = [locate([f"{name}{suffix}" for name in ids]) for suffix in _SUFFIXES]
     paths, files = [], []
     for name, *found in zip(ids, *candidates, strict=True):
-        chosen = next((i for i, path in enumerate(found) if Path(path).exists()), 0)
+        there = [os.path.exists(path) for path in found]  # noqa: PTH110
+        chosen = there.index(True) if True in there else 0
         paths.append(found[chosen])
         files.append(f"{name}{_SUFFIXES[chosen]}")
     return paths, files

@@ -100,9 +100,7 @@ def is_kinetics(rows: Sequence[Row]) -> bool:
     return bool(rows) and _YOUTUBE in rows[0][1]
 
 
-def read_kinetics(
-    path: Path, rows: Sequence[Row], roots: Sequence[Path], split: str | None
-) -> list[Entry]:
+def read_kinetics(path: Path, rows: Sequence[Row], root: Path, split: str | None) -> list[Entry]:
     """Reads Kinetics' annotations, and finds the files by the names that downloaders give them.
 
     These are ``{id}_{start:06d}_{end:06d}.mp4`` and ``{id}.mp4``, also with another suffix, in a
@@ -111,7 +109,7 @@ def read_kinetics(
     Args:
         path: The annotations.
         rows: Their rows.
-        roots: Folders in which the files may be; the first that has one of the videos counts.
+        root: The folder in which the files are, at any depth.
         split: The part of the dataset to take.
 
     Raises:
@@ -119,20 +117,16 @@ def read_kinetics(
     """
     rows = _of_split(path, rows, split)
     label_column = _column(path, rows, _LABELS)
-    for root in roots:
-        files: dict[str, list[str]] = {}
-        for video in videos_in(str(root)):
-            files.setdefault(Path(video).stem, []).append(video)
-        entries = [_kinetics_entry(path, row, label_column, root, files) for row in rows]
-        if any(found for _, found in entries) or root == roots[-1]:
-            break
-    return [entry for entry, _ in entries]
+    files: dict[str, list[str]] = {}
+    for video in videos_in(str(root)):
+        files.setdefault(Path(video).stem, []).append(video)
+    return [_kinetics_entry(path, row, label_column, root, files) for row in rows]
 
 
 def _kinetics_entry(
     path: Path, row: Row, label_column: str, root: Path, files: Mapping[str, list[str]]
-) -> tuple[Entry, bool]:
-    """Makes the entry of a row; True beside it where the file is there."""
+) -> Entry:
+    """Makes the entry of a row; its path is that of the first name where no file is there."""
     video, label = (str(_value(path, row, column)) for column in (_YOUTUBE, label_column))
     stems = [video]
     start, end = (number_of(str(row[1].get(name, ""))) for name in ("time_start", "time_end"))
@@ -144,9 +138,9 @@ def _kinetics_entry(
             wanted = forgiving(label)
             best = max(found, key=lambda file: forgiving(Path(file).parent.name) == wanted)
             file = str(Path(best).relative_to(root))
-            return Entry(file, best, (label,), f"line {row[0]}"), True
+            return Entry(file, best, (label,), f"line {row[0]}")
     file = f"{stems[0]}.mp4"
-    return Entry(file, str(root / file), (label,), f"line {row[0]}"), False
+    return Entry(file, str(root / file), (label,), f"line {row[0]}")
 
 
 def _of_split(path: Path, rows: Sequence[Row], split: str | None) -> Sequence[Row]:

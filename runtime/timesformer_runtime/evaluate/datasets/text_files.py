@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import stat
 from pathlib import Path
@@ -23,10 +24,10 @@ def read_text(path: Path) -> str:
             raise InvalidOptionError(f"{path} is not a file; give a file or a folder")
         with path.open("rb") as file:
             content = file.read(_MOST_BYTES + 1)
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", error)
         raise InvalidOptionError(
-            f"{path} cannot be read: {error.strerror}; give a folder with a folder for each class, "
-            "or a list"
+            f"{path} cannot be read: {reason}; give a folder of folders for classes, or a list"
         ) from error
     if len(content) > _MOST_BYTES:
         raise InvalidOptionError(
@@ -41,13 +42,16 @@ def read_text(path: Path) -> str:
         ) from error
 
 
-def read_json(path: Path) -> Any:
-    """Reads a file that holds any JSON.
+def fields_of(line: str, separator: str, name: str) -> list[str]:
+    """Splits a line of CSV; messages call the line ``name``.
 
     Raises:
-        InvalidOptionError: The file cannot be read, or is not valid JSON.
+        InvalidOptionError: The line is not CSV.
     """
-    return parse_json(read_text(path), str(path))
+    try:
+        return [field.strip() for field in next(csv.reader([line], delimiter=separator))]
+    except csv.Error as error:
+        raise InvalidOptionError(f"{name} is not valid CSV: {error}") from error
 
 
 def parse_json(text: str, name: str) -> Any:

@@ -153,6 +153,12 @@ def test_missing_files_stay_in_the_list(folder: Path) -> None:
     assert [sample.file for sample in found] == ["a.mp4", "missing.mp4"]
 
 
+def test_names_that_no_file_can_have_are_missing_files(folder: Path) -> None:
+    touch(folder, "a.mp4")
+    found = samples(write(folder / "list.txt", f"a.mp4 0\n{'x' * 5000}.mp4 1\n"))
+    assert [sample.true for sample in found] == [(0,), (1,)]
+
+
 def test_a_video_counts_once(folder: Path) -> None:
     touch(folder, "a.mp4", "b.mp4")
     text = "a.mp4 0\n./a.mp4 0\nb.mp4 1\n"
@@ -369,6 +375,9 @@ def test_files_that_are_not_datasets(folder: Path) -> None:
     write(folder / "broken.json", "[{")
     write(folder / "object.json", "{}")
     write(folder / "rows.jsonl", "[1]\n")
+    write(folder / "nul.csv", "a\x00.mp4,cat\n")
+    write(folder / "wide.csv", f"a.mp4,{'x' * 200_000}\n")
+    write(folder / "wide2.csv", f"video,label\na.mp4,{'x' * 200_000}\n")
     for name, message in (
         ("nothing", "No such file"),
         ("pipe", "is not a file"),
@@ -376,6 +385,10 @@ def test_files_that_are_not_datasets(folder: Path) -> None:
         ("broken.json", "not valid JSON"),
         ("object.json", "not a list of annotations"),
         ("rows.jsonl", "line 1 is not a JSON object"),
+        ("nul.csv", "not valid CSV|none of the 1 files"),
+        ("wide.csv", "not valid CSV"),
+        ("wide2.csv", "line 2"),
+        ("x" * 5000, "cannot be read"),
     ):
         with pytest.raises(InvalidOptionError, match=message):
             samples(folder / name)
