@@ -113,11 +113,12 @@ def _change(change: Mapping[str, Any], second: str, *, is_share: bool) -> str:
         scale * value
         for value in (change["mean"], change["percentiles"]["5"], change["percentiles"]["95"])
     )
-    direction = "higher" if mean > 0 else "lower"
+    amount = round(abs(mean), digits)
+    change_of_mean = f"{_signed(amount, digits)}{unit} {'higher' if mean > 0 else 'lower'}"
     return (
-        f"{second} gives the true label a score that is {_signed(abs(mean), digits)}{unit} "
-        f"{direction} on average; for nine of ten videos the change is from "
-        f"{_signed(low, digits)} to {_signed(high, digits)}{unit}."
+        f"{second} gives the true label a score that is "
+        f"{change_of_mean if amount else 'equal'} on average; for nine of ten videos the "
+        f"change is from {_signed(low, digits)} to {_signed(high, digits)}{unit}."
     )
 
 

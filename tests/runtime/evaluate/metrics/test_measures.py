@@ -116,6 +116,20 @@ def test_calibration_by_a_plain_loop() -> None:
     assert sum(row["count"] for row in found["bins"]) == 500
 
 
+def test_a_score_at_the_end_of_a_bin_belongs_to_the_lower_bin() -> None:
+    scores = [[1.0, 0.0, 0.0], [0.6, 0.4, 0.0]]  # 15/15 and 9/15
+    bins = measured(scores, [0, 0])["calibration"]["bins"]
+    assert [row["to"] for row in bins] == [pytest.approx(0.6), 1]
+
+
+def test_of_pairs_as_frequent_the_larger_share_comes_first() -> None:
+    # One of two dogs and one of four cats are named "eel".
+    scores = [[0.0, 0.1, 0.9], [0.9, 0.1, 0.0], [0.9, 0.1, 0.0], [0.9, 0.1, 0.0]]
+    scores += [[0.0, 0.1, 0.9], [0.1, 0.9, 0.0]]
+    pairs = measured(scores, [0, 0, 0, 0, 1, 1])["most_confused"]
+    assert [(pair["true"], pair["share"]) for pair in pairs] == [("dog", 0.5), ("cat", 0.25)]
+
+
 def test_a_sure_and_right_model_is_calibrated() -> None:
     found = measured([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], [0, 1])
     assert found["calibration"]["error"] == 0

@@ -43,6 +43,13 @@ def test_a_video_that_any_model_names_wrongly_is_among_the_worst_once() -> None:
     assert found.mistakes_count == {"a": 1, "b": 2}
 
 
+def test_mistakes_as_sure_as_each_other_keep_the_order_of_the_lines() -> None:
+    lines = lines_of(*[[0.2, 0.7, 0.1]] * 20)
+    found = read_videos(lines, ["int8"], LABELS)
+    assert [line["file"] for line in found.worst] == [f"{number}.mp4" for number in range(16)]
+    assert [row.file for row in found.mistakes["int8"]] == [line["file"] for line in lines]
+
+
 def test_long_lists_keep_the_surest_and_count_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mistakes, "_MOST_MISTAKES", 4)
     monkeypatch.setattr(mistakes, "_MOST_SHOWN", 3)

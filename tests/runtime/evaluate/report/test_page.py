@@ -182,6 +182,16 @@ def test_a_score_that_is_not_a_number_is_null_in_the_data(tmp_path: Path) -> Non
     assert "scores that are not numbers" in text
 
 
+def test_scores_without_a_function_are_plain_numbers(tmp_path: Path) -> None:
+    line = line_of(0, [0], {"m": [1.25, 7.5]}, ["a", "b"])
+    path = tmp_path / "report.html"
+    write_report(path, metrics_of([line], ["a", "b"], ["m"], "none"), [line])
+    text = path.read_text(encoding="utf-8")
+    assert "Calibration" not in text
+    assert "7.500" in text
+    assert data_of(Elements(text))["isShare"] is False
+
+
 def test_no_model_and_no_line_make_a_page(tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     write_report(path, {"labels": [], "function": "softmax", "evaluated": {}}, [])

@@ -46,7 +46,7 @@ def test_equal_models_differ_by_nothing() -> None:
     text = sentences(5, 0, 0, 5)
     assert "int8 50.0 %: a difference of 0 points" in text
     assert "Both are right on the same videos." in text
-    assert "0.0 points lower on average" in text
+    assert "a score that is equal on average" in text
 
 
 def test_no_common_video_is_said() -> None:
@@ -55,6 +55,12 @@ def test_no_common_video_is_said() -> None:
 
 def test_scores_that_are_not_shares_are_not_points() -> None:
     assert "a score that is 0.042 lower on average" in sentences(90, 8, 2, 0, is_share=False)
+
+
+def test_logits_may_change_by_thousands() -> None:
+    lines = [line_of(0, [0], {"fp32": [9000.0, 1.0], "int8": [1.0, 9.0]}, ["cat", "dog"])]
+    text = " ".join(words.comparison(compare(lines, "fp32", "int8"), is_share=False))
+    assert "8,999.000 lower on average" in text
 
 
 @pytest.mark.parametrize(
