@@ -231,6 +231,9 @@ class _Told:
             self._tell(f"timesformer: {about(line['path'], message)}")
         elif line["problems"]:
             self._tell(f"timesformer: {line['path']}: damaged: {'; '.join(line['problems'])}")
+        for name, result in line.get("results", {}).items():
+            if "error" in result:
+                self._tell(f"timesformer: {line['path']}: {name}: {result['error']}")
         self._progress.advance_to(done, count)
 
     def _tell(self, text: str) -> None:

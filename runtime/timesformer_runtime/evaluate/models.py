@@ -51,6 +51,8 @@ class EvaluatedModel:
             labels: The labels of the evaluation.
             function: The function that makes scores of logits.
         """
+        if "logits" not in result.outputs:
+            return _invalid_answer(sample, labels, function)
         logits = self.pipeline.mean_logits(result.outputs["logits"]).astype(np.float64)
         if len(logits) != len(labels):
             raise InvalidOptionError(
@@ -165,6 +167,22 @@ def run_description(
         "views": first.views.to_dict(),
         **others,
     }
+
+
+def _invalid_answer(sample: Sample, labels: Sequence[str], function: str) -> dict[str, Any]:
+    """Describes an answer that is not one: its scores are null, and it counts as wrong."""
+    nothing = [None] * len(sample.true)
+    answer: dict[str, Any] = {
+        "top": [[labels[0], None]],
+        "true": [[None, None] for _ in sample.true],
+        "seconds": 0.0,
+        "error": "the model's answer is not valid: its numbers are not finite, or not one a label",
+    }
+    if function == "softmax":
+        answer["log_probability"] = nothing
+    if function == "sigmoid":
+        answer["scores"] = [None] * len(labels)
+    return answer
 
 
 def _rank(logits: npt.NDArray[np.float64], place: int) -> int:

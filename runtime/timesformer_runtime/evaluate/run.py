@@ -181,7 +181,7 @@ def _lines(
         return sample, line_of(sample, plan.models, found, plan.ranking)
 
     pipelines = [model.pipeline for model in plan.models]
-    outcomes = run_on_all(pipelines, paths(), plan.ranking, plan.workers, line)
+    outcomes = run_on_all(pipelines, paths(), plan.ranking, plan.workers, line, keeps_invalid=True)
     try:
         for sample, outcome in outcomes:
             results.append(sample, identities.pop(sample.path), outcome)

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from timesformer_runtime.errors import ClosedError, NotEnoughMemoryError, reason_of
+from timesformer_runtime.errors import (
+    ClosedError,
+    InvalidModelError,
+    NotEnoughMemoryError,
+    reason_of,
+)
 from timesformer_runtime.pipeline import Pipeline, Video
-from timesformer_runtime.results import Ranking, VideoResult
+from timesformer_runtime.results import Answer, Ranking, VideoResult
 from timesformer_runtime.workloads.shared_generator import SharedGenerator
 from timesformer_runtime.workloads.workers import Workers, check_workers, usual_workers
 
@@ -57,6 +62,8 @@ def run_on_all(
     ranking: Ranking,
     workers: int | None,
     outcome: Callable[[Video, Results | Exception], T],
+    *,
+    keeps_invalid: bool = False,
 ) -> Generator[T, None, None]:
     """Runs several models on many videos; models of equal input share the frames of a video.
 
@@ -69,6 +76,8 @@ def run_on_all(
             the first model.
         outcome: Makes the outcome of a video from a result for each model, or from the error that
             the video has for one of them. A worker calls it.
+        keeps_invalid: True to give a result without outputs for a model whose answer is not valid,
+            such as one that is not finite; False to make that the error of the video.
 
     Returns:
         The outcomes, in the order in which they are done.
@@ -80,11 +89,17 @@ def run_on_all(
         workers = usual_workers(first.model.session.threads)
     check_workers(workers)
     readers = first.new_readers()
-    free_runs = threading.Semaphore(_runs_at_once(first, workers))
+    runs = _Runs(
+        pipelines,
+        ranking,
+        {} if readers is None else {"readers": readers},
+        threading.Semaphore(_runs_at_once(first, workers)),
+        keeps_invalid=keeps_invalid,
+    )
 
     def classify(video: Video) -> T:
         try:
-            return outcome(video, _results(pipelines, video, ranking, readers, free_runs))
+            return outcome(video, tuple(runs.results(video)))
         except ClosedError:  # no other video can be classified, either
             raise
         except MemoryError as error:  # a MemoryError often has no message
@@ -98,24 +113,38 @@ def run_on_all(
     )
 
 
-def _results(
-    pipelines: Sequence[Pipeline],
-    video: Video,
-    ranking: Ranking,
-    readers: Readers | None,
-    free_runs: threading.Semaphore,
-) -> Results:
-    """Reads a video once for each kind of input, and runs all models on it."""
-    results = []
-    reading, of = None, pipelines[0]
-    options = {} if readers is None else {"readers": readers}
-    for pipeline in pipelines:
-        if reading is None or not pipeline.shares_frames(of):
-            reading, of = pipeline.read(video, threads=1, **options), pipeline
-        with free_runs:
-            answer = pipeline.predict(reading.frames, ranking, spent=reading.seconds)
-        results.append(reading.result(answer))
-    return tuple(results)
+@dataclasses.dataclass(frozen=True)
+class _Runs:
+    """Runs of several models on videos; the workers share one object.
+
+    Attributes:
+        pipelines: The models.
+        ranking: How logits become labels with scores.
+        reading_options: More arguments of ``Pipeline.read``.
+        free: Counts the runs that may begin now.
+        keeps_invalid: As for ``run_on_all``.
+    """
+
+    pipelines: Sequence[Pipeline]
+    ranking: Ranking
+    reading_options: Mapping[str, Any]
+    free: threading.Semaphore
+    keeps_invalid: bool
+
+    def results(self, video: Video) -> Iterator[VideoResult]:
+        """Reads a video once for each kind of input, and gives the result of each model."""
+        reading, of = None, self.pipelines[0]
+        for pipeline in self.pipelines:
+            if reading is None or not pipeline.shares_frames(of):
+                reading, of = pipeline.read(video, threads=1, **self.reading_options), pipeline
+            try:
+                with self.free:
+                    answer = pipeline.predict(reading.frames, self.ranking, spent=reading.seconds)
+            except InvalidModelError:
+                if not self.keeps_invalid:
+                    raise
+                answer = Answer((), {}, 0.0, 0.0)
+            yield reading.result(answer)
 
 
 def _with_readers(outcomes: Generator[T, None, None], readers: Readers) -> Generator[T, None, None]:

@@ -18,6 +18,7 @@ from timesformer_runtime.errors import OutputError, TimesformerError
 from timesformer_runtime.evaluate import evaluate
 from timesformer_runtime.input.preprocess import Preprocessing
 from timesformer_runtime.input.sampling import uniform
+from timesformer_runtime.model.session import Session
 from timesformer_runtime.pipeline import Pipeline
 
 from tests.tiny_graphs import (
@@ -394,6 +395,30 @@ def test_ties_count_against_the_model(tmp_path: Path, videos: Path) -> None:
     done = evaluate(tmp_path / "flat", data, tmp_path / "out", **OPTIONS)
     assert done.metrics["evaluated"]["fp32"]["top_1"]["count"] == 0
     assert all(line["results"]["fp32"]["true"] == [[0.25, 4]] for line in lines(done.folder)[1:])
+
+
+def test_answers_that_are_not_finite_are_wrong_and_not_unreadable(
+    tmp_path: Path, videos: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = write_exported_model(tmp_path / "shots", ("fp32", "int8"))
+    bad = logits_of(videos / "2.mp4", 2.0).astype(np.float32)
+    original = Session.run
+
+    def overflowing(self: Session, names: Any, inputs: Any, seconds: float) -> Any:
+        values = original(self, names, inputs, seconds)
+        if np.allclose(values[0][0], bad, atol=1e-4):
+            values[0] = np.full_like(values[0], np.nan)
+        return values
+
+    monkeypatch.setattr(Session, "run", overflowing)
+    done = evaluate(model, data, tmp_path / "out", dtypes=["fp32", "int8"], **OPTIONS)
+    fp32, int8 = done.metrics["evaluated"].values()
+    assert (fp32["videos"]["unreadable"], int8["videos"]["unreadable"]) == (0, 0)
+    assert (fp32["videos"]["not_finite"], int8["videos"]["not_finite"]) == (0, 1)
+    assert fp32["top_1"]["of"] == int8["top_1"]["of"] == VIDEOS
+    (line,) = (line for line in lines(done.folder)[1:] if line["path"].endswith("2.mp4"))
+    assert "not valid" in line["results"]["int8"]["error"]
+    assert "error" not in line["results"]["fp32"]
 
 
 def test_nothing_is_written_where_an_argument_is_wrong(
