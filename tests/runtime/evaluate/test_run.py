@@ -58,11 +58,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_exported_model(tmp_path_factory.mktemp("model") / "shots", ("fp32", "int8"))
 
 
-def logits_of(video: Path, scale: float = 1.0) -> npt.NDArray[np.float64]:
+def logits_of(
+    video: Path, scale: float = 1.0, preprocessor: dict[str, Any] | None = None
+) -> npt.NDArray[np.float64]:
     """The answer of a tiny model of ``write_exported_model``, computed with PyAV and NumPy."""
     frames = decode_all(video)
     clip = frames[uniform(len(frames), FRAMES)]
-    pixels = Preprocessing.from_dict(preprocessor_config())(clip)
+    pixels = Preprocessing.from_dict(preprocessor or preprocessor_config())(clip)
     bias = expected_logits(np.zeros_like(pixels), 1)
     return bias + scale * (expected_logits(pixels, 1) - bias)
 
@@ -209,6 +211,14 @@ def test_a_run_goes_on(tmp_path: Path, model: Path, data: Path) -> None:
     assert again.metrics == done.metrics
 
 
+@pytest.mark.parametrize("cut", ["", "{", '{"evaluation": 1, "mod'])
+def test_a_first_line_that_is_cut_off(tmp_path: Path, model: Path, data: Path, cut: str) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "results.jsonl").write_text(cut)
+    assert evaluate(model, data, tmp_path / "out", **OPTIONS).done_before == 0
+    assert len(lines(tmp_path / "out")) == VIDEOS + 1
+
+
 def test_a_replaced_video_is_done_again(tmp_path: Path, videos: Path, model: Path) -> None:
     for name in ("0.mp4", "1.mp4"):
         shutil.copy(videos / name, tmp_path / name)
@@ -320,6 +330,22 @@ def test_against_another_model(tmp_path: Path, model: Path, data: Path) -> None:
     for line in lines(tmp_path / "out")[1:]:
         expected = LABELS[int(np.argmax(logits_of(Path(line["path"]), 3.0)))]
         assert line["results"]["other fp32"]["top"][0][0] == expected
+
+
+def test_another_model_may_have_other_preprocessing(
+    tmp_path: Path, model: Path, data: Path
+) -> None:
+    other = tmp_path / "other"
+    TinyGraph().save(other / "onnx" / "model.onnx")
+    half = {**preprocessor_config(), "image_mean": [0.5] * 3, "image_std": [0.1] * 3}
+    write_sidecars(other, preprocessor=half)
+    evaluate(model, data, tmp_path / "out", dtypes="fp32", against=other, **OPTIONS)
+    for line in lines(tmp_path / "out")[1:]:
+        for name, preprocessor in (("fp32", None), ("other fp32", half)):
+            logits = logits_of(Path(line["path"]), preprocessor=preprocessor)
+            scores = np.exp(logits - logits.max())
+            best = (scores / scores.sum()).max()
+            assert line["results"][name]["top"][0][1] == pytest.approx(best, abs=1e-4)
 
 
 def test_another_models_labels_may_have_another_order(
