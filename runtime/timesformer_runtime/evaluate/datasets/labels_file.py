@@ -57,7 +57,7 @@ def _pairs_of_lines(path: Path, lines: list[str]) -> Iterable[tuple[int, str]]:
         return ()
     for separator in (",", "\t", " "):
         rows = [
-            fields_of(line, separator, f"{path}: a line")
+            [field.strip() for field in fields_of(line, separator, f"{path}: a line")]
             if separator != " "
             else line.split(maxsplit=1)
             for line in lines

@@ -63,24 +63,34 @@ def read_list(
 
 
 def _splitter(path: Path, lines: Sequence[str], *, several: bool) -> Callable[[str], Fields | None]:
-    for separator in ("\t", ","):
-        if all(separator in line for line in lines):
-            return lambda line: _separated(
-                fields_of(line, separator, f"{path}: a line"), separator, several=several
-            )
-    return lambda line: _spaced(line, several=several)
+    with_tabs, with_commas = (all(mark in line for line in lines) for mark in "\t,")
+    if with_commas and not with_tabs and all(map(_has_commas_in_its_name, lines)):
+        with_commas = False
+    if not (with_tabs or with_commas):
+        return lambda line: _spaced(line, several=several)
+    separator = "\t" if with_tabs else ","
+    return lambda line: _separated(
+        fields_of(line, separator, f"{path}: a line"), separator, several=several
+    )
+
+
+def _has_commas_in_its_name(line: str) -> bool:
+    """True for lines such as ``Smith, John.mp4 3``."""
+    named = _NAMED.fullmatch(line)
+    return named is not None and "," not in named[2]
 
 
 def _separated(fields: list[str], separator: str, *, several: bool) -> Fields | None:
     count = _labels_at_the_end(fields) if several else 1
-    file, labels = separator.join(fields[:-count]), tuple(fields[-count:])
+    file = separator.join(fields[:-count]).strip()
+    labels = tuple(label.strip() for label in fields[-count:])
     return (file, labels) if file and all(labels) else None
 
 
 def _labels_at_the_end(fields: Sequence[str]) -> int:
     """Counts the labels of a line: all numbers at its end, or all but the first field."""
     numbers = 0
-    while numbers < len(fields) - 1 and number_of(fields[-1 - numbers]) is not None:
+    while numbers < len(fields) - 1 and number_of(fields[-1 - numbers].strip()) is not None:
         numbers += 1
     return numbers or max(1, len(fields) - 1)
 

@@ -15,8 +15,8 @@ from timesformer_runtime.evaluate.datasets.samples import Entry
 from timesformer_runtime.evaluate.datasets.text_files import parse_json
 from timesformer_runtime.video_files import videos_in
 
-_FILES = ("file_name", "video", "video_path", "path", "file", "filename")
-_LABELS = ("label", "labels", "class")
+_FILES = ("file_name", "video", "video_path", "path", "file", "filename", "file_path", "filepath")
+_LABELS = ("label", "labels", "class", "class_name")
 _YOUTUBE, _SPLIT = "youtube_id", "split"
 _SEPARATORS = (",", "\t", ";")
 

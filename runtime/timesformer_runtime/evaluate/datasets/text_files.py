@@ -49,7 +49,7 @@ def fields_of(line: str, separator: str, name: str) -> list[str]:
         InvalidOptionError: The line is not CSV.
     """
     try:
-        return [field.strip() for field in next(csv.reader([line], delimiter=separator))]
+        return next(csv.reader([line], delimiter=separator))
     except csv.Error as error:
         raise InvalidOptionError(f"{name} is not valid CSV: {error}") from error
 

@@ -114,6 +114,13 @@ def test_lists(folder: Path, text: str) -> None:
         assert found == [("clips/a b.mp4", (0,)), ("clips/c.mp4", (3,))]
 
 
+def test_commas_in_names(folder: Path) -> None:
+    touch(folder, "Smith, John.mp4", "Doe, Jane.mp4")
+    for text in ("Smith, John.mp4 3\nDoe, Jane.mp4 0\n", "Smith, John.mp4,3\nDoe, Jane.mp4,0\n"):
+        found = pairs(write(folder / "list.txt", text))
+        assert found == [("Smith, John.mp4", (3,)), ("Doe, Jane.mp4", (0,))]
+
+
 def test_names_and_labels_that_look_like_each_other(folder: Path) -> None:
     touch(folder, "a.mp4 1.mp4", "clip 7", "clip  8")
     assert pairs(write(folder / "l.txt", "a.mp4 1.mp4 2\n")) == [("a.mp4 1.mp4", (2,))]
