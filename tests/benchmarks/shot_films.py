@@ -7,6 +7,7 @@ of them the thresholds of the search were chosen, on the other one they are meas
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -76,7 +77,9 @@ class Film:
     transitions: tuple[Known, ...]
 
 
-def make_films(clips: Path, folder: Path, half: Half, films: int, shots: int, seed: int) -> list[Film]:
+def make_films(
+    clips: Path, folder: Path, half: Half, films: int, shots: int, seed: int
+) -> list[Film]:
     """Writes films into a folder; equal arguments give equal films.
 
     Args:
@@ -144,8 +147,8 @@ def _joined(
         fade_out = Transition("fade_out", -1, out + 1, easing, colour=colour)
         fade_in = Transition("fade_in", out + hold - 1, into + 1, easing, colour=colour)
         for index in range(length):
-            old = _frame(before, at + index)
-            new = _frame(after, index)
+            old = functools.partial(before.frame, at + index)
+            new = functools.partial(after.frame, index)
             if index < out + hold:
                 share = fade_out.progress(index) / 2
                 frame = fade_out.join(index, old, old)
@@ -159,12 +162,9 @@ def _joined(
     softness = 0.0 if rng.random() < 0.5 else float(rng.uniform(0.01, 0.35))
     transition = Transition(label, -1, length + 1, easing, softness)
     for index in range(length):
-        frame = transition.join(index, _frame(before, at + index), _frame(after, index))
+        old = functools.partial(before.frame, at + index)
+        frame = transition.join(index, old, functools.partial(after.frame, index))
         yield frame, float(transition.alpha(index, HEIGHT, WIDTH).mean())
-
-
-def _frame(shot: MovingShot, index: int):  # noqa: ANN202
-    return lambda: shot.frame(index)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -78,8 +78,8 @@ class SrtLines:
         yield str(self._cues)
         yield _cue_times(part, ",")
         for text in _cue_texts(part):
-            text = text.replace("-->", f"--{_WORD_JOINER}>")
-            yield text.replace("<", f"<{_WORD_JOINER}").replace("{", f"{{{_WORD_JOINER}")
+            harmless_text = text.replace("-->", f"--{_WORD_JOINER}>")
+            yield harmless_text.replace("<", f"<{_WORD_JOINER}").replace("{", f"{{{_WORD_JOINER}")
         yield ""
 
 
@@ -129,7 +129,7 @@ class Rows:
         if not self._has_header:
             yield self._row("start", "end", "label", "score", self._facts)
             self._has_header = True
-        times = _clock(part.start), _clock(part.end)
+        times = clock(part.start), clock(part.end)
         for prediction in part.predictions:
             yield self._row(*times, prediction["label"], f"{prediction['score']:.4f}", facts)
             times, facts = ("", ""), ()
@@ -141,7 +141,7 @@ class Rows:
         return "  ".join([*columns, *(f"{fact:>8}" for fact in facts)]).rstrip()
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
     """Formats seconds as ``1:02.5``, and with hours as ``1:00:02.5``."""
     minutes, tenths = divmod(round(seconds * 10), 600)
     hours, minutes = divmod(minutes, 60)
@@ -159,5 +159,8 @@ def lines_of(form: str, labels: Sequence[str] | None) -> Callable[[PartResult], 
     if form == "table":
         rows = Rows(labels, ("damaged",))
         return lambda part: rows.lines(part, (damage_of(part),))
-    forms = {"csv": CsvLines, "json": JsonLines, "vtt": VttLines, "srt": SrtLines}
-    return forms[form]().lines
+    if form == "csv":
+        return CsvLines().lines
+    if form == "json":
+        return JsonLines().lines
+    return VttLines().lines if form == "vtt" else SrtLines().lines

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
-from timesformer_runtime.cli.forms import form_options, opened_lines
+from timesformer_runtime.cli.forms import Wanted, opened_lines, result_options
 from timesformer_runtime.cli.limit_options import limit_options
 from timesformer_runtime.cli.model_options import load_to_share, model_options, top_k_option
 from timesformer_runtime.cli.output import INTERRUPTED, check_output, fail_at_once, say
@@ -23,7 +22,7 @@ from timesformer_runtime.cli.view_options import view_options, window_options
     "--merge", is_flag=True, help="Join neighbouring windows that have the same first label."
 )
 @top_k_option(1, "segment")
-@form_options
+@result_options
 @view_options
 @limit_options()
 @model_options
@@ -33,9 +32,7 @@ def timeline(
     stride: float,
     merge: bool,
     top_k: int,
-    form: str,
-    output: Path | None,
-    force: bool,
+    wanted: Wanted,
     **options: Any,
 ) -> None:
     """Classify a long VIDEO, window after window.
@@ -49,8 +46,13 @@ def timeline(
     standard error at the end, and --json, say in words what is wrong; --csv has no column for
     damage.
     """
-    if output is None:
+    if wanted.output is None:
         check_output()
+    if wanted.shots:
+        from timesformer_runtime.cli.shots import list_shots  # noqa: PLC0415
+
+        list_shots(video, wanted, **options)
+        return
     from timesformer_runtime.cli.progress import ProgressBar  # noqa: PLC0415
     from timesformer_runtime.cli.segment_lines import lines_of  # noqa: PLC0415
 
@@ -58,11 +60,11 @@ def timeline(
     segments = classifier.timeline(
         source(video), window, stride, top_k, merge=merge, workers=cores // classifier.threads
     )
-    lines = lines_of(form, classifier.labels)
+    lines = lines_of(wanted.form, classifier.labels)
     try:
         with (
             ProgressBar(None, "seconds of video") as progress,
-            opened_lines(output, progress.echo) as write,
+            opened_lines(wanted.output, progress.echo) as write,
         ):
             for segment in segments:
                 for line in lines(segment):

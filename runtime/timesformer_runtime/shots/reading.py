@@ -37,7 +37,12 @@ _VALUES = 12_288  # of a frame that are compared with those of other frames
 
 
 def find_shots(
-    pipeline: Pipeline, video: Source, *, workers: int = 1, progress: Progress | None = None
+    pipeline: Pipeline,
+    video: Source,
+    *,
+    workers: int = 1,
+    progress: Progress | None = None,
+    check_rate: Callable[[float], None] | None = None,
 ) -> EditList:
     """Finds the shots of a video and the transitions between them.
 
@@ -50,6 +55,8 @@ def find_shots(
         workers: How many clips the model works on at a time.
         progress: Called with the seconds of video that are searched, and those that the file
             states.
+        check_rate: Called with the frames per second that the file states, before the search; may
+            raise.
 
     Raises:
         InvalidModelError: The model does not have these labels.
@@ -65,7 +72,7 @@ def find_shots(
             "searched; leave it out"
         )
     with contextlib.closing(_Finder(pipeline, labels, workers)) as finder:
-        return finder.find(video, progress or (lambda *_: None))
+        return finder.find(video, progress or (lambda *_: None), check_rate or (lambda _: None))
 
 
 def _labels(pipeline: Pipeline) -> Labels:
@@ -158,15 +165,20 @@ class _Finder:
         if self._thread is not None:
             self._thread.join()
 
-    def find(self, video: Source, progress: Progress) -> EditList:
+    def find(
+        self, video: Source, progress: Progress, check_rate: Callable[[float], None]
+    ) -> EditList:
         """Reads the video and finds its transitions; call it once."""
         self._thread = self._batches.fill(self._read(video), "shots: reading")
         frames: list[ConvertedFrame] = []  # of the part
         times: list[float] = []  # of all frames
         found: list[Transition] = []
         start = 0  # index of the part's first frame
-        rate, problems = 25.0, ()
+        rate = 0.0
+        problems: tuple[str, ...] = ()
         for batch in self._batches:
+            if not rate:
+                check_rate(batch.rate)
             rate, problems = batch.rate, batch.problems
             frames += batch.frames
             times += batch.times
@@ -178,7 +190,7 @@ class _Finder:
                 del frames[:-kept]
                 progress(times[-1], batch.duration)
         found += self._search(frames, start, rate, len(frames))
-        return EditList(rate, tuple(times), tuple(without_overlaps(found)), tuple(problems))
+        return EditList(rate, tuple(times), tuple(without_overlaps(found)), problems)
 
     def _read(self, video: Source) -> Generator[_Batch, None, None]:
         if self._readers is None:

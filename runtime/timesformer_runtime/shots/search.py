@@ -33,7 +33,9 @@ _FINE_STEP = 2  # frames from one wider window to the next
 _MARGIN = 8  # frames around a coarse window that are searched, too
 _LONGEST_GAP = 15  # frames between two parts of one gradual transition
 _SHORTEST_RUN = 3  # frames; a shorter run is a trace of something else
-_SURE = 0.5  # least probability
+_CHANGE = 0.5  # least probability of a change, for a second look
+_CUT = 0.5  # least probability of a cut, the mean over windows
+_GRADUAL = 0.5  # least probability of a gradual transition, the mean over two spacings
 _AROUND = 8  # frames before and after a run in which a gradual transition may begin and end
 _STILL = 6  # frames before or after a transition that stand for the scene alone
 _FLAT = 0.15  # contrast of one flat colour, compared with that of the scenes around it
@@ -50,10 +52,12 @@ class Labels:
 
     @property
     def none(self) -> int:
+        """The index of ``none``."""
         return self.names.index("none")
 
     @property
     def cut(self) -> int:
+        """The index of ``cut``."""
         return self.names.index("cut")
 
 
@@ -85,6 +89,7 @@ class _Search:
         self._pixels = pixels
         self._scale = scale
         self._positions = np.arange(clip_length)
+        self._last_position = clip_length - 1
         self._labels = labels
         self._scores = scores
 
@@ -92,12 +97,12 @@ class _Search:
         """Finds the parts with a transition in them, with some frames around it."""
         spacing = self._spacing(_SPANS[-1])
         margin = self._frames(_MARGIN)
-        length = spacing * self._positions[-1]
+        length = spacing * self._last_position
         last = len(self._pixels) - 1
         centers = np.arange(0, last + 1, self._frames(_COARSE_STEP))
         probabilities = self._windows(centers, spacing)
         spans: list[Span] = []
-        for center in centers[probabilities[:, self._labels.none] < 1 - _SURE].tolist():
+        for center in centers[probabilities[:, self._labels.none] < 1 - _CHANGE].tolist():
             reach = length // 2 + margin
             span = max(0, center - reach), min(last, center + reach)
             if spans and span[0] <= spans[-1][1] + 1:
@@ -113,9 +118,7 @@ class _Search:
         edges = sorted([cut.first for cut in cuts] + [edge for run, _ in runs for edge in run])
         for (run, kind), score in zip(runs, scores, strict=True):
             before = max((edge for edge in edges if edge < run[0]), default=0)
-            after = min(
-                (edge for edge in edges if edge > run[1]), default=len(self._pixels)
-            )
+            after = min((edge for edge in edges if edge > run[1]), default=len(self._pixels))
             first, last = self._extent(run, before, after - 1)
             found.append(Transition(self._kind(kind, first, last), first, last, score))
         return without_overlaps(found)
@@ -141,7 +144,7 @@ class _Search:
         if first == 0:
             changes = np.concatenate([[0.0], changes])
         cuts = []
-        for begin, end in _runs(mean > _SURE, 0):
+        for begin, end in _runs(mean > _CUT, 0):
             frame = begin + int(np.argmax(changes[begin : end + 1]))
             score = float(mean[begin : end + 1].max())
             cuts.append(Transition("cut", first + frame, first + frame, score))
@@ -158,8 +161,8 @@ class _Search:
         for length in _SPANS:
             spacing = self._spacing(length)
             probabilities = self._windows(centers, spacing)
-            starts = centers - spacing * self._positions[-1] // 2
-            ends = starts + spacing * self._positions[-1]
+            starts = centers - spacing * self._last_position // 2
+            ends = starts + spacing * self._last_position
             for cut in cuts:
                 probabilities[(starts < cut) & (ends >= cut)] = 0
             total += np.stack(
@@ -168,7 +171,7 @@ class _Search:
         total[:, [self._labels.none, self._labels.cut]] = 0
         gradual = total.sum(axis=1)
         runs, scores = [], []
-        for begin, end in _runs(gradual > _SURE, self._frames(_LONGEST_GAP)):
+        for begin, end in _runs(gradual > _GRADUAL, self._frames(_LONGEST_GAP)):
             if end - begin + 1 < _SHORTEST_RUN:
                 continue
             label = int(total[begin : end + 1].sum(axis=0).argmax())
@@ -206,7 +209,7 @@ class _Search:
 
         Before the first frame and after the last one, these frames are repeated.
         """
-        offsets = spacing * self._positions - (spacing * self._positions[-1] + 1) // 2
+        offsets = spacing * self._positions - (spacing * self._last_position + 1) // 2
         clips = np.clip(centers[:, None] + offsets, 0, len(self._pixels) - 1)
         return self._scores(list(clips))
 
@@ -214,7 +217,7 @@ class _Search:
         return max(1, round(count * self._scale))
 
     def _spacing(self, length: int) -> int:
-        return max(1, round(length * self._scale / max(1, self._positions[-1])))
+        return max(1, round(length * self._scale / max(1, self._last_position)))
 
 
 def without_overlaps(found: Sequence[Transition]) -> list[Transition]:
