@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import click
@@ -57,8 +58,18 @@ def timeline(
     from timesformer_runtime.cli.segment_lines import lines_of  # noqa: PLC0415
 
     classifier, cores = load_to_share(**options)
+    picture = None
+    if wanted.picture is not None:
+        from timesformer_runtime.cli.picture import Picture  # noqa: PLC0415
+
+        picture = Picture(wanted.picture, classifier, video)
     segments = classifier.timeline(
-        source(video), window, stride, top_k, merge=merge, workers=cores // classifier.threads
+        source(video),
+        window,
+        stride,
+        max(top_k, picture.top_k) if picture else top_k,
+        merge=merge,
+        workers=cores // classifier.threads,
     )
     lines = lines_of(wanted.form, classifier.labels)
     try:
@@ -67,9 +78,14 @@ def timeline(
             opened_lines(wanted.output, progress.echo) as write,
         ):
             for segment in segments:
-                for line in lines(segment):
+                if picture:
+                    picture.add(segment)
+                best = segment.predictions[:top_k]
+                for line in lines(dataclasses.replace(segment, predictions=best)):
                     write(line)
                 progress.advance_to(segment.end, segments.duration)
+            if picture:
+                picture.write()
     except KeyboardInterrupt:
         fail_at_once("interrupted", INTERRUPTED)  # a read of standard input may block
     finally:
