@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from timesformer_runtime.shots.edit_list import EditList, Transition
 
 with evaluate_extra():
     import opentimelineio as otio
+
+    importlib.import_module("otio_cmx3600_adapter")  # opentimelineio loads it by name
 
 MOST_EVENTS = 999  # that CMX 3600 can number
 
