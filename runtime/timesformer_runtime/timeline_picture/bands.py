@@ -109,7 +109,8 @@ def _labels(
         seconds[first] = seconds.get(first, 0.0) + end - start
         for label, score in stretch.scores:
             sums[label] = sums.get(label, 0.0) + score
-    labels = sorted(seconds, key=lambda label: -seconds[label])
+    # Rounded, so that labels of equal times stay in the order of the video.
+    labels = sorted(seconds, key=lambda label: -round(seconds[label], 6))
     rest = sorted(sums.keys() - seconds.keys(), key=lambda label: (-sums[label], label))
     labels += rest[: max(0, _LEAST_LABELS - len(labels))]
     total = max(sum(seconds.values()), 1e-9)
