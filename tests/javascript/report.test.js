@@ -87,8 +87,9 @@ test("texts have the contrast that WCAG asks for", async () => {
       const [ink, paper] = await page.evaluate((wanted) => {
         const element = document.querySelector(wanted);
         let behind = element;
-        while (/, 0\)$/.test(getComputedStyle(behind).backgroundColor)) behind = behind.parentElement;
-        return [getComputedStyle(element).color, getComputedStyle(behind).backgroundColor];
+        const ground = () => getComputedStyle(behind).backgroundColor;
+        while (/, 0\)$/.test(ground())) behind = behind.parentElement;
+        return [getComputedStyle(element).color, ground()];
       }, selector);
       assert.ok(contrast(ink, paper) >= 4.5, `${colorScheme} ${selector}: ${contrast(ink, paper)}`);
     }
