@@ -3,8 +3,9 @@
     python -m tests.end_to_end.check_javascript
 
 The check copies the examples into build/javascript, installs the packages of their lock files
-there, exports a bundled model with ``web``, and runs the tests of tests/javascript. It needs Node,
-npm, Chromium and npm's package registry; ``CHROMIUM`` names another program of that kind.
+there, exports a bundled model with ``web``, writes reports of made-up evaluations, and runs the
+tests of tests/javascript. It needs Node, npm, Chromium and npm's package registry; ``CHROMIUM``
+names another program of that kind.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from timesformer_exporter import ExportOptions, export
 from timesformer_exporter.options import Dtype
 from timesformer_runtime import VideoClassifier, VideoDecoder
 
-from tests import video_files
+from tests import made_up_reports, video_files
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = ROOT / "runtime" / "timesformer_runtime" / "sample_clips"
@@ -48,6 +49,7 @@ def main() -> None:
         raise click.ClickException("the export did not pass its checks")
     shutil.rmtree(clips, ignore_errors=True)
     clips.mkdir()
+    made_up_reports.write_all(_WORK / "reports")
     (_WORK / "expected.json").write_text(json.dumps(_expected(model, clips)))
     _run(["npm", "run", "site", "--", model, _WORK / "site"], _WORK / "examples/browser")
     tests = sorted((_WORK / "tests/javascript").glob("*.test.js"))

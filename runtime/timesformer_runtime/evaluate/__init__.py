@@ -1,0 +1,1 @@
+"""Evaluation: how well an exported model answers on labelled videos."""
