@@ -26,7 +26,7 @@ _JUMP = 12.0  # least mean difference of neighbouring frames at a cut, in grey l
 
 @dataclass(frozen=True)
 class Shot:
-    """Consecutive frames without a cut, uint8 [N, H, W, 3], at ``_RATE``."""
+    """Consecutive frames without a cut, uint8 [N, H, W, 3], at the rate of the footage."""
 
     name: str
     frames: npt.NDArray[np.uint8]
@@ -86,15 +86,28 @@ class Footage:
 
 
 @functools.lru_cache(maxsize=1)
-def load_footage(folder: Path) -> Footage:
+def load_footage(
+    folder: Path,
+    *,
+    short_side: int = _SHORT_SIDE,
+    rate: float = _RATE,
+    most_seconds: float = _MOST_SECONDS,
+) -> Footage:
     """Reads the videos of a folder; videos that do not decode are left out.
+
+    Args:
+        folder: The folder.
+        short_side: Pixels of the shorter side of the frames, after shrinking.
+        rate: About how many frames of a second to keep.
+        most_seconds: How much of each video to read, from its start.
 
     Raises:
         ValueError: There are fewer than two videos with a usable shot.
     """
     shots: list[Shot] = []
     for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in _SUFFIXES):
-        shots += [Shot(path.name, part) for part in _split(_read(path))]
+        frames = _read(path, short_side, rate, most_seconds)
+        shots += [Shot(path.name, part) for part in _split(frames)]
     if len({shot.name for shot in shots}) < 2:
         raise ValueError(
             f"{folder} has fewer than two videos with a shot of {_LEAST_FRAMES} frames; add some"
@@ -102,28 +115,28 @@ def load_footage(folder: Path) -> Footage:
     return Footage(tuple(shots))
 
 
-def _read(path: Path) -> list[Frame]:
-    """Reads the frames of a video at about ``_RATE``, shrunk, up to the first damage."""
+def _read(path: Path, short_side: int, rate: float, most_seconds: float) -> list[Frame]:
+    """Reads the frames of a video at about a rate, shrunk, up to the first damage."""
     frames: list[Frame] = []
     try:
         with av.open(io.BytesIO(path.read_bytes()), "r") as container:
             stream = container.streams.best("video")
             if stream is None:
                 return []
-            step = max(1, round(float(stream.average_rate or _RATE) / _RATE))
+            step = max(1, round(float(stream.average_rate or rate) / rate))
             for index, frame in enumerate(container.decode(stream)):
                 if index % step == 0 and isinstance(frame, av.VideoFrame):
                     rgb = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
-                    frames.append(_small(rgb))
-                if len(frames) >= _MOST_SECONDS * _RATE:
+                    frames.append(_small(rgb, short_side))
+                if len(frames) >= most_seconds * rate:
                     break
     except FFmpegError:
         pass  # the frames before the damage are good
     return [frame for frame in frames if frame.shape == frames[0].shape]
 
 
-def _small(frame: Frame) -> Frame:
-    scale = _SHORT_SIDE / min(frame.shape[:2])
+def _small(frame: Frame, short_side: int) -> Frame:
+    scale = short_side / min(frame.shape[:2])
     size = (round(frame.shape[1] * scale), round(frame.shape[0] * scale))
     return np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BILINEAR))
 

@@ -50,7 +50,7 @@ async function milliseconds(page, selector) {
   }, selector);
 }
 
-test("no report is wider than a phone, in light and in dark, or prints nothing", async () => {
+test("no report is wider than a phone, and each prints on white", async () => {
   const names = readdirSync(REPORTS).filter((name) => name.endsWith(".html"));
   assert.ok(names.length >= 5);
   for (const name of names) {
@@ -87,8 +87,9 @@ test("texts have the contrast that WCAG asks for", async () => {
       const [ink, paper] = await page.evaluate((wanted) => {
         const element = document.querySelector(wanted);
         let behind = element;
-        while (/, 0\)$/.test(getComputedStyle(behind).backgroundColor)) behind = behind.parentElement;
-        return [getComputedStyle(element).color, getComputedStyle(behind).backgroundColor];
+        const ground = () => getComputedStyle(behind).backgroundColor;
+        while (/, 0\)$/.test(ground())) behind = behind.parentElement;
+        return [getComputedStyle(element).color, ground()];
       }, selector);
       assert.ok(contrast(ink, paper) >= 4.5, `${colorScheme} ${selector}: ${contrast(ink, paper)}`);
     }

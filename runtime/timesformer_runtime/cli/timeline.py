@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import click
 
+from timesformer_runtime.cli.forms import Wanted, opened_lines, result_options
 from timesformer_runtime.cli.limit_options import limit_options
 from timesformer_runtime.cli.model_options import load_to_share, model_options, top_k_option
 from timesformer_runtime.cli.output import INTERRUPTED, check_output, fail_at_once, say
@@ -21,8 +23,7 @@ from timesformer_runtime.cli.view_options import view_options, window_options
     "--merge", is_flag=True, help="Join neighbouring windows that have the same first label."
 )
 @top_k_option(1, "segment")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per segment and line.")
-@click.option("--csv", "as_csv", is_flag=True, help="One line per label: start,end,label,score.")
+@result_options
 @view_options
 @limit_options()
 @model_options
@@ -32,8 +33,7 @@ def timeline(
     stride: float,
     merge: bool,
     top_k: int,
-    as_json: bool,
-    as_csv: bool,
+    wanted: Wanted,
     **options: Any,
 ) -> None:
     """Classify a long VIDEO, window after window.
@@ -47,31 +47,45 @@ def timeline(
     standard error at the end, and --json, say in words what is wrong; --csv has no column for
     damage.
     """
-    check_output()
-    if as_json and as_csv:
-        raise click.UsageError("--json and --csv contradict each other: give one")
+    if wanted.output is None:
+        check_output()
+    if wanted.shots:
+        from timesformer_runtime.cli.shots import list_shots  # noqa: PLC0415
+
+        list_shots(video, wanted, **options)
+        return
     from timesformer_runtime.cli.progress import ProgressBar  # noqa: PLC0415
-    from timesformer_runtime.cli.segment_lines import (  # noqa: PLC0415
-        CsvLines,
-        JsonLines,
-        Rows,
-        damage_of,
-    )
+    from timesformer_runtime.cli.segment_lines import lines_of  # noqa: PLC0415
 
     classifier, cores = load_to_share(**options)
+    picture = None
+    if wanted.picture is not None:
+        from timesformer_runtime.cli.picture import Picture  # noqa: PLC0415
+
+        picture = Picture(wanted.picture, classifier, video)
     segments = classifier.timeline(
-        source(video), window, stride, top_k, merge=merge, workers=cores // classifier.threads
+        source(video),
+        window,
+        stride,
+        max(top_k, picture.top_k) if picture else top_k,
+        merge=merge,
+        workers=cores // classifier.threads,
     )
-    form = JsonLines() if as_json else CsvLines() if as_csv else None
-    rows = Rows(classifier.labels, ("damaged",))
+    lines = lines_of(wanted.form, classifier.labels)
     try:
-        with ProgressBar(None, "seconds of video") as progress:
+        with (
+            ProgressBar(None, "seconds of video") as progress,
+            opened_lines(wanted.output, progress.echo) as write,
+        ):
             for segment in segments:
-                for line in (
-                    form.lines(segment) if form else rows.lines(segment, (damage_of(segment),))
-                ):
-                    progress.echo(line)
+                if picture:
+                    picture.add(segment)
+                best = segment.predictions[:top_k]
+                for line in lines(dataclasses.replace(segment, predictions=best)):
+                    write(line)
                 progress.advance_to(segment.end, segments.duration)
+            if picture:
+                picture.write()
     except KeyboardInterrupt:
         fail_at_once("interrupted", INTERRUPTED)  # a read of standard input may block
     finally:

@@ -142,7 +142,8 @@ function mistakesTable(section, model) {
     );
     pairButton.hidden = !pair;
     if (pair) {
-      pairButton.replaceChildren(named(label(pair[0])), " \u2192 ", named(label(pair[1])), " \u00d7");
+      const [truthName, bestName] = pair.map((place) => named(label(place)));
+      pairButton.replaceChildren(truthName, " \u2192 ", bestName, " \u00d7");
       pairButton.ariaLabel = "Show all pairs";
     }
     const total = model.mistakesCount;
@@ -208,8 +209,8 @@ function matrixMap(section, model, showPair) {
     for (const [key, count] of cells) {
       const [truth, best] = [Math.floor(key / size), key % size];
       const share = Math.sqrt(count / model.counts[truth]);
-      context.fillStyle =
-        truth === best ? `rgb(70 130 230 / ${0.15 + 0.85 * share})` : `rgb(225 90 25 / ${0.35 + 0.65 * share})`;
+      const [colour, least] = truth === best ? ["70 130 230", 0.4] : ["225 90 25", 0.35];
+      context.fillStyle = `rgb(${colour} / ${least + (1 - least) * share})`;
       context.fillRect(rowOf[best] * scale, rowOf[truth] * scale, scale, scale);
     }
   }
@@ -249,7 +250,8 @@ function matrixMap(section, model, showPair) {
     const share = percent(count / model.counts[truth]);
     const verb = truth === best ? " predicted rightly: " : " predicted as ";
     const what = truth === best ? [] : [named(data.labels[best]), ": "];
-    const videos = `${number.format(count)} of ${number.format(model.counts[truth])} videos (${share})`;
+    const total = number.format(model.counts[truth]);
+    const videos = `${number.format(count)} of ${total} videos (${share})`;
     readout.replaceChildren(named(data.labels[truth]), verb, ...what, videos);
     if (truth !== best) readout.append(" ", lister("List them", truth, best));
   }
@@ -303,8 +305,8 @@ function matrixMap(section, model, showPair) {
     title.append(name(), `: ${number.format(right)} of ${number.format(total)} videos right`);
     return [
       element("p", title),
-      ...part("Its other videos were predicted as", ([t, b]) => t === place && b !== place, (_, b) => b),
-      ...part("It was predicted for videos of", ([t, b]) => t !== place && b === place, (t) => t),
+      ...part("Its other videos were predicted as", ([t, b]) => t === place && b !== t, (_, b) => b),
+      ...part("It was predicted for videos of", ([t, b]) => b === place && t !== b, (t) => t),
     ];
   }
 

@@ -1,0 +1,254 @@
+"""Reads a video frame by frame, and finds its transitions part after part, in bounded memory."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import threading
+from collections.abc import Callable, Generator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from timesformer_runtime.errors import InvalidModelError, InvalidOptionError, listed
+from timesformer_runtime.input.model_input import ModelInput
+from timesformer_runtime.pipeline import Pipeline
+from timesformer_runtime.results import Ranking
+from timesformer_runtime.shots.edit_list import EditList, Transition
+from timesformer_runtime.shots.search import CONTEXT, Labels, find_transitions, without_overlaps
+from timesformer_runtime.video.limits import DecodeLimits
+from timesformer_runtime.video.pixels import ConvertedFrame
+from timesformer_runtime.video.playback import play
+from timesformer_runtime.video.source import Source
+from timesformer_runtime.workloads.bounded_queue import BoundedQueue
+from timesformer_runtime.workloads.timeline import decoding_threads
+from timesformer_runtime.workloads.workers import Workers, check_workers
+
+Progress = Callable[[float, float | None], None]
+
+_NEEDED = ("none", "cut", "dissolve")
+_RATE = 27.5  # frames a second for which CONTEXT is meant
+_BATCH = 8  # frames that the reading thread hands over at a time
+_AHEAD = 16  # batches
+_PART_BYTES = 1 << 28  # of the frames of a part
+_MOST_FRAMES = 1500  # of a part
+_VALUES = 12_288  # of a frame that are compared with those of other frames
+
+
+def find_shots(
+    pipeline: Pipeline,
+    video: Source,
+    *,
+    workers: int = 1,
+    progress: Progress | None = None,
+    check_rate: Callable[[float], None] | None = None,
+) -> EditList:
+    """Finds the shots of a video and the transitions between them.
+
+    Memory holds some hundred frames, as the model sees them, whatever the length of the video.
+
+    Args:
+        pipeline: A model for shot transitions, such as the bundled ones: it has the labels
+            ``none``, ``cut`` and ``dissolve``. All its other labels count as gradual transitions.
+        video: Path or binary file object.
+        workers: How many clips the model works on at a time.
+        progress: Called with the seconds of video that are searched, and those that the file
+            states.
+        check_rate: Called with the frames per second that the file states, before the search; may
+            raise.
+
+    Raises:
+        InvalidModelError: The model does not have these labels.
+        InvalidOptionError: The model's views choose frames, or ``workers`` is not valid.
+        TimesformerError: As for ``VideoClassifier.classify``.
+    """
+    pipeline.check_outputs(["logits"])
+    check_workers(workers)
+    labels = _labels(pipeline)
+    if pipeline.views.sampling.method != "uniform":
+        raise InvalidOptionError(
+            f"`sampling={pipeline.views.sampling.method}` does not apply to shots: every frame is "
+            "searched; leave it out"
+        )
+    with contextlib.closing(_Finder(pipeline, labels, workers)) as finder:
+        return finder.find(video, progress or (lambda *_: None), check_rate or (lambda _: None))
+
+
+def _labels(pipeline: Pipeline) -> Labels:
+    names = pipeline.model.labels or ()
+    missing = [name for name in _NEEDED if name not in names]
+    if missing:
+        raise InvalidModelError(
+            f"{pipeline.model.name}: it cannot find shots, because it has no label "
+            f"{' and no label '.join(missing)} (it has {listed(names) or 'no labels'}); give a "
+            "model for shot transitions, such as an export of models/shot-transitions-divided"
+        )
+    return Labels(tuple(names))
+
+
+class _Batch(NamedTuple):
+    """Frames of a file in a row.
+
+    Attributes:
+        frames: The converted frames.
+        times: Their times in seconds.
+        rate: Frames per second that the file states.
+        duration: Seconds that the file states; None where it states none.
+        problems: The problems of the file; complete in the last batch, which may have no frames.
+    """
+
+    frames: tuple[ConvertedFrame, ...]
+    times: tuple[float, ...]
+    rate: float
+    duration: float | None
+    problems: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Reader:
+    """Reads all frames of a file, in this process or, after pickling, in a reader process."""
+
+    model_input: ModelInput
+    limits: DecodeLimits
+    threads: int
+
+    def batches(self, video: Source) -> Generator[_Batch, None, None]:
+        """Gives the frames, some at a time."""
+        rendering = self.model_input.rendering()
+        with play(video, threads=self.threads, limits=self.limits) as playback:
+            frames: list[ConvertedFrame] = []
+            times: list[float] = []
+
+            def batch(problems: tuple[str, ...]) -> _Batch:
+                values = tuple(frames), tuple(times)
+                return _Batch(*values, playback.rate, playback.duration, problems)
+
+            for frame in playback.frames():
+                frames.append(frame.render(rendering))
+                times.append(frame.seconds)
+                playback.check(frames[-1].nbytes * (_frames_of_part(frames[-1]) + _BATCH * _AHEAD))
+                if len(frames) == _BATCH:
+                    yield batch(())
+                    frames.clear()
+                    times.clear()
+            yield batch(playback.problems())
+
+
+def _frames_of_part(frame: ConvertedFrame) -> int:
+    """Computes of how many such frames a part consists."""
+    return max(4 * CONTEXT, min(_MOST_FRAMES, _PART_BYTES // max(1, frame.nbytes)))
+
+
+class _Finder:
+    """Finds the transitions of one video; close it afterwards."""
+
+    def __init__(self, pipeline: Pipeline, labels: Labels, workers: int) -> None:
+        self._pipeline = pipeline
+        self._labels = labels
+        self._readers = pipeline.new_readers()
+        self._reader = _Reader(
+            pipeline.input,
+            pipeline.limits.in_reader_process().for_long_videos(),
+            decoding_threads(pipeline, workers),
+        )
+        self._pool = Workers(workers, "shots: model")
+        self._thread: threading.Thread | None = None
+        self._batches: BoundedQueue[_Batch] = BoundedQueue(_AHEAD, drop=False)
+
+    def close(self) -> None:
+        """Ends the threads and processes."""
+        self._batches.close()
+        if self._readers is not None:
+            self._readers.close()
+        self._pool.close()
+        if self._thread is not None:
+            self._thread.join()
+
+    def find(
+        self, video: Source, progress: Progress, check_rate: Callable[[float], None]
+    ) -> EditList:
+        """Reads the video and finds its transitions; call it once."""
+        self._thread = self._batches.fill(self._read(video), "shots: reading")
+        frames: list[ConvertedFrame] = []  # of the part
+        times: list[float] = []  # of all frames
+        found: list[Transition] = []
+        start = 0  # index of the part's first frame
+        rate = 0.0
+        problems: tuple[str, ...] = ()
+        for batch in self._batches:
+            if not rate:
+                check_rate(batch.rate)
+            rate, problems = batch.rate, batch.problems
+            frames += batch.frames
+            times += batch.times
+            if frames and len(frames) >= _frames_of_part(frames[0]):
+                context = min(_context(rate), len(frames) // 4)
+                found += self._search(frames, start, rate, len(frames) - context)
+                kept = 2 * context
+                start += len(frames) - kept
+                del frames[:-kept]
+                progress(times[-1], batch.duration)
+        found += self._search(frames, start, rate, len(frames))
+        return EditList(rate, tuple(times), tuple(without_overlaps(found)), problems)
+
+    def _read(self, video: Source) -> Generator[_Batch, None, None]:
+        if self._readers is None:
+            return self._reader.batches(video)
+        reader = self._reader
+        return self._readers.answers(reader.batches, video, reader.limits, threads=reader.threads)
+
+    def _search(
+        self, frames: Sequence[ConvertedFrame], start: int, rate: float, end: int
+    ) -> list[Transition]:
+        """Searches a part of the video.
+
+        Args:
+            frames: The frames.
+            start: The index of the first of them in the video.
+            rate: Frames per second.
+            end: Number of frames from which on transitions are left to the next part.
+
+        Returns:
+            The transitions, with indices in the video.
+        """
+        if not frames:
+            return []
+        part = find_transitions(
+            _some_values(frames),
+            rate,
+            self._pipeline.input.num_frames,
+            self._labels,
+            lambda clips: self._scores(frames, clips),
+        )
+        return [
+            dataclasses.replace(one, first=one.first + start, last=one.last + start)
+            for one in part
+            if one.split < end
+        ]
+
+    def _scores(
+        self, frames: Sequence[ConvertedFrame], clips: Sequence[npt.NDArray[np.int64]]
+    ) -> npt.NDArray[np.float64]:
+        """Runs the model on clips; returns softmax probabilities [clips, labels]."""
+
+        def run(clip: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+            chosen = [frames[index] for index in clip.tolist()]
+            return self._pipeline.predict(chosen, Ranking(top_k=1)).outputs["logits"]
+
+        answers = [self._pool.start(run, clip) for clip in clips]
+        logits = np.stack([answer.result() for answer in answers]).astype(np.float64)
+        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))
+
+
+def _context(rate: float) -> int:
+    """Computes how many frames around a transition a search needs."""
+    return max(CONTEXT, round(CONTEXT * rate / _RATE))
+
+
+def _some_values(frames: Sequence[ConvertedFrame]) -> npt.NDArray[np.float32]:
+    """Takes values of each frame, spread over it: float32 [frames, values]."""
+    size = frames[0].size
+    chosen = np.linspace(0, size - 1, min(size, _VALUES)).astype(np.int64)
+    return np.stack([frame.reshape(-1)[chosen] for frame in frames]).astype(np.float32)
