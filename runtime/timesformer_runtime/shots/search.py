@@ -168,8 +168,9 @@ class _Search:
             total += np.stack(
                 [np.interp(frames, centers, column) for column in probabilities.T], axis=1
             ) / len(_SPANS)
+        # What looks like a cut in wide windows, but not frame by frame, is a short transition.
+        gradual = total.sum(axis=1) - total[:, self._labels.none]
         total[:, [self._labels.none, self._labels.cut]] = 0
-        gradual = total.sum(axis=1)
         runs, scores = [], []
         for begin, end in _runs(gradual > _GRADUAL, self._frames(_LONGEST_GAP)):
             if end - begin + 1 < _SHORTEST_RUN:
@@ -180,17 +181,16 @@ class _Search:
         return runs, scores
 
     def _extent(self, run: Span, lowest: int, highest: int) -> Span:
-        """Finds the first and the last frame of a gradual transition around a run.
-
-        How far a frame has left the scene before the transition for that of its middle is flat at
-        first, and then rises. The bend is the transition's beginning; backwards, its end.
-        """
+        """Finds the first and the last frame of a gradual transition around a run."""
         around = self._frames(_AROUND)
         start, end = max(lowest, run[0] - around), min(highest, run[1] + around)
         frames = self._pixels[start : end + 1].astype(np.float64)
-        first = start + _bend(frames) + 1
-        last = end - _bend(frames[::-1]) - 1
-        return (first, last) if first <= last else run
+        contrasts = frames.std(axis=1)
+        if contrasts.min() > _FLAT * contrasts.max():
+            first, last = _ramp(frames)
+        else:
+            first, last = _bend(frames) + 1, len(frames) - 2 - _bend(frames[::-1])
+        return (start + first, start + last) if first <= last else run
 
     def _kind(self, label: str, first: int, last: int) -> str:
         """Names a gradual transition: fades have one flat colour before, after or in between."""
@@ -256,4 +256,25 @@ def _bend(frames: npt.NDArray[np.float64]) -> int:
         error = float(((terms @ solution[0] - share) ** 2).sum())
         if slope > 0 and error < least:
             best, least = bend, error
+    return best
+
+
+def _ramp(frames: npt.NDArray[np.float64]) -> Span:
+    """Finds the frames [values] that lead from the first ones to the last ones.
+
+    The share of the last frames in each frame is level at first, rises, and is level again.
+    """
+    count = len(frames)
+    still = min(_STILL, count)
+    before, after = frames[:still].mean(axis=0), frames[-still:].mean(axis=0)
+    towards = after - before
+    share = (frames - before) @ towards / max(float(towards @ towards), 1e-9)
+    positions = np.arange(count)
+    best, least = (0, count - 1), np.inf
+    for first in range(1, count - 1):
+        for last in range(first, count - 1):
+            rise = np.clip((positions - first + 1) / (last - first + 2), 0, 1)
+            error = float(((rise - share) ** 2).sum())
+            if error < least:
+                best, least = (first, last), error
     return best
