@@ -1,6 +1,6 @@
 """Measures ``timeline --shots`` on films of real shots whose transitions are known.
 
-    python -m tests.benchmarks.shots MODEL [--clips DIR] [--peers PYTHON] [--half test] [--seed 2] [--short]
+    python -m tests.benchmarks.shots MODEL [--clips DIR] [--peers PYTHON] [--half test] [--short]
 
 DIR has the real clips that ``shot_films.py`` names; by default ``$TIMESFORMER_TEST_CLIPS`` says
 where it is. The bundled models never saw a real video: they were trained on drawn scenes. The

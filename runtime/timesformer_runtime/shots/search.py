@@ -39,6 +39,7 @@ _SHORT_AROUND = 12  # frames before and after such a run in which the transition
 _AROUND = 8  # frames before and after a run in which a gradual transition may begin and end
 _STILL = 6  # frames before or after a transition that stand for the scene alone
 _FLAT = 0.15  # contrast of one flat colour, compared with that of the scenes around it
+_MOST_ENDS = 150  # frames that are tried as the first and the last of a transition
 _SHORTEST_RISE = 6  # frames, at least, over which the beginning of a transition is fitted
 
 CONTEXT = 75  # frames before and after a transition that its search needs
@@ -310,12 +311,13 @@ def _ramp(frames: npt.NDArray[np.float64]) -> Span:
     before, after = frames[:still].mean(axis=0), frames[-still:].mean(axis=0)
     towards = after - before
     share = (frames - before) @ towards / max(float(towards @ towards), 1e-9)
+    step = -(-count // _MOST_ENDS)  # all pairs of a very long part would take minutes
+    ends = range(1, count - 1, step)
     positions = np.arange(count)
     best, least = (0, count - 1), np.inf
-    for first in range(1, count - 1):
-        for last in range(first, count - 1):
-            rise = np.clip((positions - first + 1) / (last - first + 2), 0, 1)
-            error = float(((rise - share) ** 2).sum())
-            if error < least:
-                best, least = (first, last), error
+    for first, last in itertools.combinations_with_replacement(ends, 2):
+        rise = np.clip((positions - first + 1) / (last - first + 2), 0, 1)
+        error = float(((rise - share) ** 2).sum())
+        if error < least:
+            best, least = (first, last), error
     return best
