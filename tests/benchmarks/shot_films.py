@@ -78,7 +78,14 @@ class Film:
 
 
 def make_films(
-    clips: Path, folder: Path, half: Half, films: int, shots: int, seed: int
+    clips: Path,
+    folder: Path,
+    half: Half,
+    films: int,
+    shots: int,
+    seed: int,
+    *,
+    short: bool = False,
 ) -> list[Film]:
     """Writes films into a folder; equal arguments give equal films.
 
@@ -89,6 +96,7 @@ def make_films(
         films: How many films.
         shots: How many shots a film has.
         seed: Chooses the parts of the shots, and the transitions.
+        short: True for dissolves and wipes of 2 to 7 frames, which last 8 to 40 otherwise.
     """
     footage = load_footage(clips, short_side=HEIGHT, rate=30.0, most_seconds=150.0)
     sources = []
@@ -99,7 +107,7 @@ def make_films(
     for number in range(films):
         rng = np.random.default_rng([seed, number, len(PARTS[half])])
         rate = RATES[number % len(RATES)]
-        frames, transitions = _film(rng, sources, shots)
+        frames, transitions = _film(rng, sources, shots, short=short)
         path = folder / f"{half}-{number:02}.mp4"
         path.write_bytes(encode(frames, rate, crf=int(rng.integers(18, 31)), preset="veryfast"))
         made.append(Film(path, len(frames), rate, tuple(transitions)))
@@ -107,7 +115,7 @@ def make_films(
 
 
 def _film(
-    rng: np.random.Generator, sources: list[tuple[str, Frame]], shots: int
+    rng: np.random.Generator, sources: list[tuple[str, Frame]], shots: int, *, short: bool
 ) -> tuple[list[Frame], list[Known]]:
     """Joins shots; each lasts 25 to 75 frames besides its transitions."""
     frames: list[Frame] = []
@@ -122,7 +130,7 @@ def _film(
             break
         next_name, following = _different_shot(rng, sources, name, shot.frame(overlap + pure))
         at = overlap + pure
-        joined = list(_joined(rng, kind, shot, at, following))
+        joined = list(_joined(rng, kind, shot, at, following, short=short))
         if kind == "cut":
             known.append(Known(kind, len(frames), len(frames)))
         else:
@@ -134,7 +142,13 @@ def _film(
 
 
 def _joined(
-    rng: np.random.Generator, kind: str, before: MovingShot, at: int, after: MovingShot
+    rng: np.random.Generator,
+    kind: str,
+    before: MovingShot,
+    at: int,
+    after: MovingShot,
+    *,
+    short: bool,
 ) -> Iterator[tuple[Frame, float]]:
     """Gives the frames of a transition, each with the share of the new scene, or of a fade."""
     if kind == "cut":
@@ -157,7 +171,8 @@ def _joined(
                 frame = fade_in.join(index, new, new)
             yield frame, share
         return
-    length = int(rng.integers(8, 41 if kind == "dissolve" else 31))
+    limits = (2, 8) if short else (8, 41) if kind == "dissolve" else (8, 31)
+    length = int(rng.integers(*limits))
     label = "dissolve" if kind == "dissolve" else str(rng.choice(WIPES))
     softness = 0.0 if rng.random() < 0.5 else float(rng.uniform(0.01, 0.35))
     transition = Transition(label, -1, length + 1, easing, softness)

@@ -1,6 +1,6 @@
 """Measures ``timeline --shots`` on films of real shots whose transitions are known.
 
-    python -m tests.benchmarks.shots MODEL [--clips DIR] [--peers PYTHON] [--half test] [--seed 2]
+    python -m tests.benchmarks.shots MODEL [--clips DIR] [--peers PYTHON] [--half test] [--short]
 
 DIR has the real clips that ``shot_films.py`` names; by default ``$TIMESFORMER_TEST_CLIPS`` says
 where it is. The bundled models never saw a real video: they were trained on drawn scenes. The
@@ -98,6 +98,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=2)
     parser.add_argument("--films", type=int, default=10)
     parser.add_argument("--shots", type=int, default=22, help="of a film")
+    parser.add_argument(
+        "--short", action="store_true", help="dissolves and wipes of 2 to 7 frames, not 8 to 40"
+    )
     arguments = parser.parse_args()
     if arguments.clips is None:
         parser.error("name the folder of the real clips: --clips DIR")
@@ -109,6 +112,7 @@ def main() -> None:
             arguments.films,
             arguments.shots,
             arguments.seed,
+            short=arguments.short,
         )
         seconds = sum(film.frames / film.rate for film in films)
         shots = sum(len(film.transitions) + 1 for film in films)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import threading
 from collections.abc import Callable, Generator, Sequence
@@ -46,7 +45,7 @@ def find_shots(
 ) -> EditList:
     """Finds the shots of a video and the transitions between them.
 
-    Memory holds some hundred frames, as the model sees them, whatever the length of the video.
+    Memory holds at most 1,500 frames, as the model sees them, whatever the length of the video.
 
     Args:
         pipeline: A model for shot transitions, such as the bundled ones: it has the labels
@@ -71,8 +70,15 @@ def find_shots(
             f"`sampling={pipeline.views.sampling.method}` does not apply to shots: every frame is "
             "searched; leave it out"
         )
-    with contextlib.closing(_Finder(pipeline, labels, workers)) as finder:
+    finder = _Finder(pipeline, labels, workers)
+    waits = True
+    try:
         return finder.find(video, progress or (lambda *_: None), check_rate or (lambda _: None))
+    except KeyboardInterrupt:
+        waits = False  # reading from a slow disk or a silent pipe may take long
+        raise
+    finally:
+        finder.close(wait=waits)
 
 
 def _labels(pipeline: Pipeline) -> Labels:
@@ -156,13 +162,13 @@ class _Finder:
         self._thread: threading.Thread | None = None
         self._batches: BoundedQueue[_Batch] = BoundedQueue(_AHEAD, drop=False)
 
-    def close(self) -> None:
-        """Ends the threads and processes."""
+    def close(self, *, wait: bool) -> None:
+        """Ends the threads and processes; ``wait`` tells if it waits for their work."""
         self._batches.close()
         if self._readers is not None:
             self._readers.close()
-        self._pool.close()
-        if self._thread is not None:
+        self._pool.close(wait=wait)
+        if self._thread is not None and wait:
             self._thread.join()
 
     def find(

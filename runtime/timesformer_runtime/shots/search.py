@@ -1,9 +1,9 @@
 """Finds the transitions in consecutive frames with a model that names shot transitions.
 
 Windows over many frames, some frames apart, find where something changes. Only there the model
-looks again, at frame rate: windows of consecutive frames find cuts; two spacings of wider windows,
-of which the mean counts, find gradual transitions. The frames' values then tell the exact frame of
-a cut, and where a gradual transition begins and ends.
+looks again, at frame rate: windows of consecutive frames find cuts and short transitions; two
+spacings of wider windows, of which the mean counts, find longer ones. The frames' values then tell
+the exact frame of a cut, and where a gradual transition begins and ends.
 
 All lengths are in frames of a video of ``_RATE`` frames a second; other rates scale them. The
 numbers were chosen on the half "tuning" of ``tests/benchmarks/shots.py``.
@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -33,12 +33,13 @@ _FINE_STEP = 2  # frames from one wider window to the next
 _MARGIN = 8  # frames around a coarse window that are searched, too
 _LONGEST_GAP = 15  # frames between two parts of one gradual transition
 _SHORTEST_RUN = 3  # frames; a shorter run is a trace of something else
-_CHANGE = 0.5  # least probability of a change, for a second look
-_CUT = 0.5  # least probability of a cut, the mean over windows
-_GRADUAL = 0.5  # least probability of a gradual transition, the mean over two spacings
+_SURE = 0.5  # least probability
+_LONGEST_SHORT = 12  # frames of a transition that is found frame by frame
+_SHORT_AROUND = 12  # frames before and after such a run in which the transition lies
 _AROUND = 8  # frames before and after a run in which a gradual transition may begin and end
 _STILL = 6  # frames before or after a transition that stand for the scene alone
 _FLAT = 0.15  # contrast of one flat colour, compared with that of the scenes around it
+_MOST_ENDS = 150  # frames that are tried as the first and the last of a transition
 _SHORTEST_RISE = 6  # frames, at least, over which the beginning of a transition is fitted
 
 CONTEXT = 75  # frames before and after a transition that its search needs
@@ -80,6 +81,14 @@ def find_transitions(
     return [found for span in search.changing_spans() for found in search.transitions(span)]
 
 
+class _Run(NamedTuple):
+    """Frames around which windows see a transition, its label, and how sure the model is."""
+
+    span: Span
+    label: str
+    score: float
+
+
 class _Search:
     """The search in one part of a video; see ``find_transitions``."""
 
@@ -102,7 +111,7 @@ class _Search:
         centers = np.arange(0, last + 1, self._frames(_COARSE_STEP))
         probabilities = self._windows(centers, spacing)
         spans: list[Span] = []
-        for center in centers[probabilities[:, self._labels.none] < 1 - _CHANGE].tolist():
+        for center in centers[probabilities[:, self._labels.none] < 1 - _SURE].tolist():
             reach = length // 2 + margin
             span = max(0, center - reach), min(last, center + reach)
             if spans and span[0] <= spans[-1][1] + 1:
@@ -112,48 +121,82 @@ class _Search:
 
     def transitions(self, span: Span) -> list[Transition]:
         """Finds the transitions in a part."""
-        cuts = self._cuts(span)
-        runs, scores = self._gradual_runs(span, [cut.first for cut in cuts])
-        found = list(cuts)
-        edges = sorted([cut.first for cut in cuts] + [edge for run, _ in runs for edge in run])
-        for (run, kind), score in zip(runs, scores, strict=True):
-            before = max((edge for edge in edges if edge < run[0]), default=0)
-            after = min((edge for edge in edges if edge > run[1]), default=len(self._pixels))
-            first, last = self._extent(run, before, after - 1)
-            found.append(Transition(self._kind(kind, first, last), first, last, score))
+        short = self._short(span)
+        runs = self._wide(span, short)
+        edges = [(one.first, one.last) for one in short] + [run.span for run in runs]
+        found = list(short)
+        for run in runs:
+            first, last = self._extent(run.span, *self._room(run.span, edges))
+            found.append(Transition(self._kind(run.label, first, last), first, last, run.score))
         return without_overlaps(found)
 
-    def _cuts(self, span: Span) -> list[Transition]:
-        """Finds cuts: where most windows of consecutive frames over two frames see a cut."""
-        size = len(self._positions)
+    def _room(self, span: Span, others: Sequence[Span]) -> Span:
+        """Finds the frames around a part that belong to no other transition."""
+        lowest = max((last + 1 for first, last in others if first < span[0]), default=0)
+        highest = min(
+            (first for first, last in others if last > span[1]), default=len(self._pixels)
+        )
+        return min(lowest, span[0]), max(highest - 1, span[1])
+
+    def _short(self, span: Span) -> list[Transition]:
+        """Finds cuts and short transitions: those that windows of consecutive frames see."""
         first, last = span
-        centers = np.arange(first, last + 1)
-        probabilities = self._windows(centers, 1)[:, self._labels.cut]
-        # The window around frame c has its frames from c - size / 2 on.
-        starts = centers - size // 2
-        seen = np.zeros(last - first + 2)
-        count = np.zeros_like(seen)
-        for start, probability in zip(starts.tolist(), probabilities.tolist(), strict=True):
-            part = slice(max(start + 1 - first, 0), max(start + size - first, 0))
-            seen[part] += probability
-            count[part] += 1
-        mean = seen / np.maximum(count, 1)
-        mean[0] = 0 if first == 0 else mean[0]  # nothing is before the video's first frame
-        mean = mean[: last - first + 1]
+        seen = self._frame_by_frame(span)
+        is_cut = seen[:, self._labels.cut] > _SURE
         changes = np.abs(np.diff(self._pixels[max(first - 1, 0) : last + 1], axis=0)).mean(axis=1)
         if first == 0:
             changes = np.concatenate([[0.0], changes])
-        cuts = []
-        for begin, end in _runs(mean > _CUT, 0):
-            frame = begin + int(np.argmax(changes[begin : end + 1]))
-            score = float(mean[begin : end + 1].max())
-            cuts.append(Transition("cut", first + frame, first + frame, score))
-        return cuts
+        found = []
+        for begin, end in _runs(is_cut, 0):
+            frame = first + begin + int(np.argmax(changes[begin : end + 1]))
+            score = float(seen[begin : end + 1, self._labels.cut].max())
+            found.append(Transition("cut", frame, frame, score))
+        cuts = [(cut.first, cut.first) for cut in found]
+        change = 1 - seen[:, self._labels.none]
+        seen[:, [self._labels.none, self._labels.cut]] = 0
+        around = self._frames(_SHORT_AROUND)
+        for begin, end in _runs(change > _SURE, 0):
+            if is_cut[begin : end + 1].any():
+                continue
+            run = first + begin, first + end
+            lowest, highest = self._room(run, cuts)
+            start, stop = max(lowest, run[0] - around), min(highest, run[1] + around)
+            inner = _ramp(self._pixels[start : stop + 1].astype(np.float64))
+            extent = start + inner[0], start + inner[1]
+            if extent[1] - extent[0] >= self._frames(_LONGEST_SHORT):
+                continue
+            label = self._labels.names[int(seen[begin : end + 1].sum(axis=0).argmax())]
+            kind = self._kind(label, *extent)
+            # A quick fade out is only the first part of a fade out and in.
+            if not kind.startswith("fade") and extent[0] <= run[1] and extent[1] >= run[0] - 1:
+                found.append(Transition(kind, *extent, float(change[begin : end + 1].max())))
+        return without_overlaps(found)
 
-    def _gradual_runs(
-        self, span: Span, cuts: Sequence[int]
-    ) -> tuple[list[tuple[Span, str]], list[float]]:
-        """Finds runs of frames around which windows see a gradual transition, and its label."""
+    def _frame_by_frame(self, span: Span) -> npt.NDArray[np.float64]:
+        """Averages, for each frame, the windows of consecutive frames over it and the one before.
+
+        Returns:
+            Probabilities [frames, labels]; ``none`` is sure for the video's first frame.
+        """
+        size = len(self._positions)
+        first, last = span
+        centers = np.arange(first, last + 1)
+        seen = np.zeros((last - first + 1, len(self._labels.names)))
+        count = np.zeros(len(seen))
+        # The window around a frame begins half a window before it.
+        for start, probabilities in zip(
+            (centers - size // 2 - first).tolist(), self._windows(centers, 1), strict=True
+        ):
+            part = slice(max(start + 1, 0), max(start + size, 0))
+            seen[part] += probabilities
+            count[part] += 1
+        seen /= np.maximum(count, 1)[:, None]
+        if first == 0:
+            seen[0] = np.arange(seen.shape[1]) == self._labels.none
+        return seen
+
+    def _wide(self, span: Span, short: Sequence[Transition]) -> list[_Run]:
+        """Finds runs of frames around which wide windows see a gradual transition."""
         first, last = span
         frames = np.arange(first, last + 1)
         centers = np.arange(first, last + 1, self._frames(_FINE_STEP))
@@ -161,36 +204,35 @@ class _Search:
         for length in _SPANS:
             spacing = self._spacing(length)
             probabilities = self._windows(centers, spacing)
-            starts = centers - spacing * self._last_position // 2
+            starts = centers - (spacing * self._last_position + 1) // 2
             ends = starts + spacing * self._last_position
-            for cut in cuts:
-                probabilities[(starts < cut) & (ends >= cut)] = 0
+            for one in short:
+                probabilities[(starts < one.last) & (ends >= one.first)] = 0
             total += np.stack(
                 [np.interp(frames, centers, column) for column in probabilities.T], axis=1
             ) / len(_SPANS)
+        # What looks like a cut in wide windows, but not frame by frame, is gradual.
+        gradual = total.sum(axis=1) - total[:, self._labels.none]
         total[:, [self._labels.none, self._labels.cut]] = 0
-        gradual = total.sum(axis=1)
-        runs, scores = [], []
-        for begin, end in _runs(gradual > _GRADUAL, self._frames(_LONGEST_GAP)):
-            if end - begin + 1 < _SHORTEST_RUN:
-                continue
-            label = int(total[begin : end + 1].sum(axis=0).argmax())
-            runs.append(((first + begin, first + end), self._labels.names[label]))
-            scores.append(float(gradual[begin : end + 1].max()))
-        return runs, scores
+        runs = []
+        for begin, end in _runs(gradual > _SURE, self._frames(_LONGEST_GAP)):
+            if end - begin + 1 >= _SHORTEST_RUN:
+                label = self._labels.names[int(total[begin : end + 1].sum(axis=0).argmax())]
+                score = float(gradual[begin : end + 1].max())
+                runs.append(_Run((first + begin, first + end), label, score))
+        return runs
 
     def _extent(self, run: Span, lowest: int, highest: int) -> Span:
-        """Finds the first and the last frame of a gradual transition around a run.
-
-        How far a frame has left the scene before the transition for that of its middle is flat at
-        first, and then rises. The bend is the transition's beginning; backwards, its end.
-        """
+        """Finds the first and the last frame of a gradual transition around a run."""
         around = self._frames(_AROUND)
         start, end = max(lowest, run[0] - around), min(highest, run[1] + around)
         frames = self._pixels[start : end + 1].astype(np.float64)
-        first = start + _bend(frames) + 1
-        last = end - _bend(frames[::-1]) - 1
-        return (first, last) if first <= last else run
+        contrasts = frames.std(axis=1)
+        if contrasts.min() > _FLAT * contrasts.max():
+            first, last = _ramp(frames)
+        else:
+            first, last = _bend(frames) + 1, len(frames) - 2 - _bend(frames[::-1])
+        return (start + first, start + last) if first <= last else run
 
     def _kind(self, label: str, first: int, last: int) -> str:
         """Names a gradual transition: fades have one flat colour before, after or in between."""
@@ -256,4 +298,26 @@ def _bend(frames: npt.NDArray[np.float64]) -> int:
         error = float(((terms @ solution[0] - share) ** 2).sum())
         if slope > 0 and error < least:
             best, least = bend, error
+    return best
+
+
+def _ramp(frames: npt.NDArray[np.float64]) -> Span:
+    """Finds the frames [values] that lead from the first ones to the last ones.
+
+    The share of the last frames in each frame is level at first, rises, and is level again.
+    """
+    count = len(frames)
+    still = min(_STILL, count)
+    before, after = frames[:still].mean(axis=0), frames[-still:].mean(axis=0)
+    towards = after - before
+    share = (frames - before) @ towards / max(float(towards @ towards), 1e-9)
+    step = -(-count // _MOST_ENDS)  # all pairs of a very long part would take minutes
+    ends = range(1, count - 1, step)
+    positions = np.arange(count)
+    best, least = (0, count - 1), np.inf
+    for first, last in itertools.combinations_with_replacement(ends, 2):
+        rise = np.clip((positions - first + 1) / (last - first + 2), 0, 1)
+        error = float(((rise - share) ** 2).sum())
+        if error < least:
+            best, least = (first, last), error
     return best

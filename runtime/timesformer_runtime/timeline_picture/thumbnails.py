@@ -61,11 +61,15 @@ class _Job:
 
     def pictures(self, video: Source) -> Iterator[list[bytes]]:
         """Gives the pictures, all at once."""
-        with VideoDecoder(video, limits=self.limits, square_pixels=True) as decoder:
+        with VideoDecoder(
+            video, limits=self.limits, scale_to=_smaller, square_pixels=True
+        ) as decoder:
             known = np.array(decoder.times)
             indices = np.maximum(np.searchsorted(known, np.array(self.times) + 1e-6) - 1, 0)
-            # One at a time, so that large frames are not all in memory together.
-            yield [
-                jpeg(decoder.frames([index]).pixels[0], height=_HEIGHT, quality=82)
-                for index in indices.tolist()
-            ]
+            yield [jpeg(frame, quality=82) for frame in decoder.frames(indices).pixels]
+
+
+def _smaller(height: int, width: int) -> tuple[int, int]:
+    """Computes the size of a thumbnail of a frame."""
+    scale = min(1.0, _HEIGHT / height)
+    return max(1, round(height * scale)), max(1, round(width * scale))

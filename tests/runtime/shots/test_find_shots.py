@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -140,3 +144,21 @@ def test_bad_videos_are_errors(classifier: VideoClassifier, tmp_path: Path) -> N
     (tmp_path / "text.mp4").write_text("no video")
     with pytest.raises(InvalidVideoError):
         find_shots(classifier, tmp_path / "text.mp4")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs signals")
+def test_ctrl_c_ends_a_search_in_a_silent_pipe(model: Path) -> None:
+    command = [sys.executable, "-m", "timesformer_runtime", "timeline", str(model), "-", "--shots"]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdin is not None
+    assert process.stderr is not None
+    process.stdin.write("the beginning of a video")
+    process.stdin.flush()
+    assert "device" in process.stderr.readline()  # the model is loaded
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 130
+    process.stdin.close()
+    assert process.stderr.read().splitlines()[-1] == "timesformer: interrupted"

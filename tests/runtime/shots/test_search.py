@@ -47,7 +47,7 @@ def test_cuts_at_each_place_of_a_video(rate: float) -> None:
         assert 0.5 < found[0].score <= 1
 
 
-@pytest.mark.parametrize("length", [8, 15, 30])
+@pytest.mark.parametrize("length", [2, 3, 5, 8, 15, 30])
 @pytest.mark.parametrize("label", ["dissolve", "wipe_left"])
 def test_the_bends_are_the_ends_of_a_gradual_transition(length: int, label: str) -> None:
     shares = np.clip((np.arange(200) - 90 + 1) / (length + 1), 0, 1)
