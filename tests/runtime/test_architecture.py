@@ -14,7 +14,7 @@ FOLDER = Path(timesformer_runtime.__file__).parent
 LAYERS = (
     ("__main__",),
     ("cli",),
-    ("bench", "evaluate", "explain"),
+    ("bench", "evaluate", "explain", "serve"),
     ("classifier",),
     ("workloads",),
     ("pipeline",),

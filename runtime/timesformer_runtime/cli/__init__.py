@@ -28,6 +28,7 @@ from timesformer_runtime.cli.output import (
     prepare_output,
     why_unwritten,
 )
+from timesformer_runtime.cli.serve import serve
 from timesformer_runtime.cli.stream import stream
 from timesformer_runtime.cli.timeline import timeline
 from timesformer_runtime.cli.verify import verify
@@ -72,7 +73,7 @@ def command() -> None:
     """
 
 
-for _subcommand in (classify, timeline, batch, stream, verify, inspect, bench, doctor):
+for _subcommand in (classify, timeline, batch, stream, serve, verify, inspect, bench, doctor):
     command.add_command(_subcommand)
 
 

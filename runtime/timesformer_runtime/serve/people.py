@@ -1,0 +1,204 @@
+"""The routes for people: ``/v1/classify``, ``/v1/timeline``, ``/v1/frames``, ``/v1/models``."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from timesformer_runtime.classifier import VideoClassifier
+from timesformer_runtime.errors import TimesformerError
+from timesformer_runtime.extras import needs_extra
+from timesformer_runtime.results import PartResult, Ranking, VideoResult
+from timesformer_runtime.serve.engine import Place
+from timesformer_runtime.serve.query import OptionReader, Options
+from timesformer_runtime.serve.service import Service
+from timesformer_runtime.serve.uploads import Upload, receive_video
+from timesformer_runtime.workloads.timeline import Timeline
+from timesformer_runtime.workloads.windows import WindowSettings
+
+with needs_extra("serve"):
+    from fastapi import APIRouter, Depends, Request
+    from fastapi.responses import JSONResponse, Response, StreamingResponse
+    from starlette.types import Receive, Scope, Send
+
+# How the pages of OpenAPI describe a body that FastAPI does not read itself.
+_VIDEO_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "The bytes of a video, or a form with one file.",
+        "content": {
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "properties": {"video": {"type": "string", "format": "binary"}},
+                    "required": ["video"],
+                }
+            },
+        },
+    }
+}
+
+
+def people_routes(
+    service: Service, classify_options: OptionReader, timeline_options: OptionReader
+) -> APIRouter:
+    """Makes the routes.
+
+    Args:
+        service: Works for the requests.
+        classify_options: Reads the query of ``/v1/classify``.
+        timeline_options: Reads the query of ``/v1/timeline``.
+    """
+    router = APIRouter(prefix="/v1", tags=["videos"])
+
+    @router.get("/models", summary="List the loaded models")
+    async def models() -> JSONResponse:
+        described = [_described(name, model) for name, model in service.engine.models.items()]
+        return JSONResponse({"models": described})
+
+    async def classify(request: Request, options: Options) -> JSONResponse:
+        name, classifier = service.engine.model(options.pop("model"))
+        with service.engine.place() as place:
+            upload = await receive_video(
+                request, place, service.engine, service.settings, service.folder
+            )
+            job = functools.partial(_classify, service, classifier, place, upload, **options)
+            with service.explained({str(upload.path): upload.name}, name):
+                result = await service.engine.work(request, place, job)
+        service.engine.metrics.observe_all(result.seconds)
+        return JSONResponse({"video": upload.name, **result.to_dict()})
+
+    classify.__annotations__.update(
+        request=Request, options=_depends(classify_options), **{"return": JSONResponse}
+    )
+    router.post("/classify", summary="Classify a video", openapi_extra=_VIDEO_BODY)(classify)
+
+    async def timeline(request: Request, options: Options) -> Response:
+        name, classifier = service.engine.model(options.pop("model"))
+        place = service.engine.take_place()
+        try:
+            upload = await receive_video(
+                request, place, service.engine, service.settings, service.folder
+            )
+            names = {str(upload.path): upload.name}
+            with service.explained(names, name):
+                segments = _timeline(service, classifier, place, upload, **options)
+                # A file that is not a video is an error with a status of its own.
+                first = await service.engine.work(request, place, lambda: next(segments, None))
+        except BaseException:
+            place.is_gone.set()
+            place.leave()
+            raise
+        events = _events(service, place, segments, first, (names, name))
+        return _Events(place, events)
+
+    timeline.__annotations__.update(
+        request=Request, options=_depends(timeline_options), **{"return": Response}
+    )
+    router.post(
+        "/timeline",
+        summary="Classify a long video, window after window",
+        description="Server-sent events while the video is read: `segment`, then `end` or `error`.",
+        openapi_extra=_VIDEO_BODY,
+    )(timeline)
+    return router
+
+
+def _depends(options: OptionReader) -> Any:
+    return Annotated[Options, Depends(options.dependency())]
+
+
+def _described(name: str, classifier: VideoClassifier) -> dict[str, Any]:
+    return {
+        "name": name,
+        "dtype": classifier.dtype,
+        "device": classifier.device,
+        "threads": classifier.threads,
+        "num_frames": classifier.num_frames,
+        "labels": classifier.labels,
+        "outputs": classifier.outputs,
+        "notes": classifier.notes,
+    }
+
+
+def _classify(
+    service: Service,
+    classifier: VideoClassifier,
+    place: Place,
+    upload: Upload,
+    *,
+    top_k: int,
+    **others: Any,
+) -> VideoResult:
+    """Classifies a video, in a worker thread."""
+    engine = service.engine
+    pipeline = engine.pipeline(classifier, others["views"], place, engine.limits)
+    pipeline.check_outputs(["logits"])
+    reading = pipeline.read(str(upload.path))
+    place.check()
+    answer = pipeline.predict(reading.frames, Ranking(top_k), spent=reading.seconds)
+    return reading.result(answer)
+
+
+def _timeline(
+    service: Service,
+    classifier: VideoClassifier,
+    place: Place,
+    upload: Upload,
+    **options: Any,
+) -> Timeline:
+    engine = service.engine
+    limits = dataclasses.replace(engine.limits, max_seconds=service.settings.timeline_seconds)
+    segments = Timeline(
+        engine.pipeline(classifier, options["views"], place, limits),
+        str(upload.path),
+        WindowSettings(options["window"], options["stride"]),
+        Ranking(options["top_k"]),
+        merge=options["merge"],
+    )
+    place.leftovers.callback(segments.close)
+    return segments
+
+
+async def _events(
+    service: Service,
+    place: Place,
+    segments: Timeline,
+    first: PartResult | None,
+    names: tuple[dict[str, str], str],
+) -> AsyncIterator[bytes]:
+    """Gives the events of a timeline, the first segment of which is there."""
+    segment = first
+    while segment is not None:
+        service.engine.metrics.observe_all(segment.seconds)
+        yield _event("segment", {**segment.to_dict(), "duration": segments.duration})
+        try:
+            segment = await service.engine.submitted(place, lambda: next(segments, None))
+        except (TimesformerError, MemoryError) as error:
+            yield _event("error", {"error": service.line_of(error, *names)})
+            return
+    yield _event("end", {"duration": segments.duration, "problems": list(segments.problems)})
+
+
+def _event(kind: str, values: dict[str, Any]) -> bytes:
+    return f"event: {kind}\ndata: {json.dumps(values)}\n\n".encode()
+
+
+class _Events(StreamingResponse):
+    """Server-sent events; gives the place back when the last one is sent, or the client leaves."""
+
+    def __init__(self, place: Place, events: AsyncIterator[bytes]) -> None:
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        super().__init__(events, media_type="text/event-stream", headers=headers)
+        self._place = place
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._place.is_gone.set()
+            self._place.leave()

@@ -1,0 +1,98 @@
+"""Runs the application in uvicorn until a signal ends it."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from timesformer_runtime.classifier import VideoClassifier
+from timesformer_runtime.errors import InvalidOptionError
+from timesformer_runtime.extras import needs_extra
+from timesformer_runtime.serve.app import make_app
+from timesformer_runtime.serve.engine import Engine, public_names
+from timesformer_runtime.serve.metrics import Metrics
+from timesformer_runtime.serve.query import OptionReader
+from timesformer_runtime.serve.service import Service
+from timesformer_runtime.serve.settings import ServiceSettings
+
+with needs_extra("serve"):
+    import uvicorn
+
+_BACKLOG = 128
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Opens the socket of the service.
+
+    Raises:
+        InvalidOptionError: The address is not available.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, _, _, _, address = found[0]
+        return socket.create_server(address, family=family, backlog=_BACKLOG)
+    except (OSError, OverflowError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InvalidOptionError(
+            f"{host}:{port} cannot be listened on: {reason}; choose another `host` or `port`"
+        ) from error
+
+
+def run(
+    listening: socket.socket,
+    models: list[VideoClassifier],
+    cores: int,
+    settings: ServiceSettings,
+    *,
+    classify_options: OptionReader,
+    timeline_options: OptionReader,
+    drain_seconds: float,
+    ready: Callable[[], None],
+) -> None:
+    """Serves until SIGTERM or SIGINT, then answers the requests that are there.
+
+    Args:
+        listening: The socket, from ``listen``.
+        models: The loaded models.
+        cores: Threads for all runs of the models together.
+        settings: Limits and access.
+        classify_options: Reads the query of ``/v1/classify``.
+        timeline_options: Reads the query of ``/v1/timeline``.
+        drain_seconds: How long the last requests may take.
+        ready: Called once requests are answered.
+    """
+    engine = Engine(public_names(models), cores, settings.limits, settings.queue, Metrics())
+    with tempfile.TemporaryDirectory(prefix="timesformer-serve-") as folder:
+        service = Service(engine, settings, Path(folder))
+        app = make_app(service, classify_options, timeline_options)
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            ws="none",
+            timeout_graceful_shutdown=max(1, round(drain_seconds)),
+        )
+        _Server(config, ready).run([listening])
+
+
+class _Server(uvicorn.Server):
+    """Says when it is ready; after SIGTERM the program ends as usual, not by the signal."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._ready()
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        before = signal.signal(signal.SIGTERM, lambda *_: None)
+        try:
+            super().run(sockets)
+        finally:
+            signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,149 @@
+"""The routes for people, over a real connection to a process of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from timesformer_runtime import VideoClassifier, Views
+from timesformer_runtime.input.sampling import Sampling
+
+
+def without_seconds(result: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in result.items() if key != "seconds"}
+
+
+def pieces(data: bytes, size: int = 1000) -> Iterator[bytes]:
+    for start in range(0, len(data), size):
+        yield data[start : start + size]
+
+
+def events(response: httpx.Response) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Reads server-sent events."""
+    kind = ""
+    for line in response.iter_lines():
+        field, _, value = line.partition(": ")
+        if field == "event":
+            kind = value
+        elif field == "data":
+            yield kind, json.loads(value)
+
+
+def test_classify_answers_as_the_command_does(
+    client: httpx.Client, folder: Path, classifier: VideoClassifier
+) -> None:
+    video = folder / "short.mp4"
+    expected = without_seconds(classifier.classify(video, 2).to_dict())
+    data = video.read_bytes()
+    bodies: tuple[dict[str, Any], ...] = (
+        {"content": data},
+        {"content": pieces(data)},  # without Content-Length
+        {"files": {"video": ("short.mp4", data)}},
+        {"files": {"anything": ("deep/../short.mp4", data)}, "data": {"other": "field"}},
+    )
+    for body in bodies:
+        answer = client.post("/v1/classify", params={"top_k": 2}, **body)
+        assert answer.status_code == 200, answer.text
+        found = answer.json()
+        assert found.pop("video") == ("short.mp4" if "files" in body else "upload")
+        assert found["seconds"].keys() == {"decode", "preprocess", "inference"}
+        assert without_seconds(found) == expected
+
+
+def test_the_query_has_the_options_of_the_command(
+    client: httpx.Client, folder: Path, classifier: VideoClassifier
+) -> None:
+    views = Views(Sampling("center", 2, short="wrap"), resize="fast", channel_order="bgr")
+    model = classifier.model
+    other = VideoClassifier(model, views, {})
+    expected = without_seconds(other.classify(folder / "short.mp4").to_dict())
+    query: dict[str, Any] = {
+        "sampling": "center",
+        "frame_sampling_rate": 2,
+        "short": "wrap",
+        "resize": "fast",
+        "channel_order": "bgr",
+        "square_pixels": "false",
+        "model": "shots",
+    }
+    data = (folder / "short.mp4").read_bytes()
+    answer = client.post("/v1/classify", params=query, content=data)
+    assert answer.status_code == 200, answer.text
+    assert without_seconds(answer.json()) == {"video": "upload", **expected}
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ({"samplin": "center"}, ["samplin", "did you mean `sampling`"]),
+        ({"zzz": "1"}, ["zzz", "top_k"]),
+        ({"top_k": "0"}, ["`top_k`", "'0'"]),
+        ({"top_k": "many"}, ["`top_k`", "'many'"]),
+        ({"sampling": "random"}, ["`sampling`", "'random'", "uniform"]),
+        ({"crops": "2"}, ["`crops`", "'2'"]),
+        ({"square_pixels": "perhaps"}, ["`square_pixels`", "'perhaps'"]),
+        ({"clips": "3"}, ["clip", "dense"]),
+        ({"top_k": ["1", "2"]}, ["`top_k`"]),
+    ],
+)
+def test_a_wrong_option_is_one_line(
+    client: httpx.Client, query: dict[str, Any], words: list[str]
+) -> None:
+    answer = client.post("/v1/classify", params=query, content=b"x")
+    assert answer.status_code == 400, answer.text
+    message = answer.json()["error"]
+    assert "\n" not in message
+    assert all(word in message for word in words), message
+
+
+def test_an_unknown_model_is_not_found(client: httpx.Client, folder: Path) -> None:
+    for name in ("other", "../shots", str(folder / "shots")):
+        answer = client.post("/v1/classify", params={"model": name}, content=b"x")
+        assert answer.status_code == 404
+        assert "there is shots" in answer.json()["error"]
+
+
+def test_the_timeline_is_that_of_the_command(
+    client: httpx.Client, folder: Path, classifier: VideoClassifier
+) -> None:
+    video = folder / "long.mp4"
+    options: dict[str, Any] = {"window": 1.0, "stride": 0.5, "merge": True, "top_k": 2}
+    expected = [
+        without_seconds(segment.to_dict()) for segment in classifier.timeline(video, **options)
+    ]
+    query = {"window": "1s", "stride": "500ms", "merge": "true", "top_k": "2"}
+    with client.stream("POST", "/v1/timeline", params=query, content=video.read_bytes()) as answer:
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        *found, end = events(answer)
+    assert end == ("end", {"duration": 10.0, "problems": []})
+    assert {kind for kind, _ in found} == {"segment"}
+    for _, values in found:
+        assert values.pop("duration") == 10.0
+    assert [without_seconds(values) for _, values in found] == expected
+
+
+@pytest.mark.parametrize("route", ["/v1/classify", "/v1/timeline"])
+def test_a_broken_video_is_the_clients_fault(
+    client: httpx.Client, folder: Path, route: str
+) -> None:
+    data = (folder / "text.mp4").read_bytes()
+    answer = client.post(route, files={"video": ("my.mp4", data)})
+    assert answer.status_code == 422
+    message = answer.json()["error"]
+    assert message.startswith("my.mp4 ")
+    assert "\n" not in message
+    assert str(folder) not in message
+
+
+def test_models_and_health(client: httpx.Client, classifier: VideoClassifier) -> None:
+    (described,) = client.get("/v1/models").json()["models"]
+    assert described["name"] == "shots"
+    assert described["labels"] == list(classifier.labels or ())
+    for route in ("/v2/health/live", "/v2/health/ready"):
+        assert client.get(route).status_code == 200
+        assert client.head(route).status_code == 200
