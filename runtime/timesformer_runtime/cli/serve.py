@@ -106,7 +106,7 @@ def serve(  # noqa: PLR0913, PLR0917  # the options of the command, by name
     --isolated a video that crashes FFmpeg costs an error and nothing else.
     """
     start = time.perf_counter()
-    from timesformer_runtime.serve.query import OptionReader  # noqa: PLC0415
+    from timesformer_runtime.serve.query import OptionReader, Queries  # noqa: PLC0415
     from timesformer_runtime.serve.server import listen, run  # noqa: PLC0415
     from timesformer_runtime.serve.settings import ServiceSettings  # noqa: PLC0415
 
@@ -143,8 +143,11 @@ def serve(  # noqa: PLR0913, PLR0917  # the options of the command, by name
             [classifier for classifier, _ in loaded],
             cores,
             settings,
-            classify_options=OptionReader(_classify_query),
-            timeline_options=OptionReader(_timeline_query),
+            queries=Queries(
+                classify=OptionReader(_classify_query),
+                timeline=OptionReader(_timeline_query),
+                infer=OptionReader(_infer_query),
+            ),
             drain_seconds=drain,
             ready=ready,
         )
@@ -202,3 +205,4 @@ _timeline_query = click.command("timeline")(
         _model_option(),
     )(_query)
 )
+_infer_query = click.command("infer")(view_options(_query))

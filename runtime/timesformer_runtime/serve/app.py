@@ -13,7 +13,8 @@ from timesformer_runtime.extras import needs_extra
 from timesformer_runtime.serve.failures import kind_of, line_of, status_of
 from timesformer_runtime.serve.metrics import Metrics
 from timesformer_runtime.serve.people import people_routes
-from timesformer_runtime.serve.query import OptionReader, explain
+from timesformer_runtime.serve.protocol_routes import protocol_routes
+from timesformer_runtime.serve.query import Queries, explain
 from timesformer_runtime.serve.service import Service
 
 with needs_extra("serve"):
@@ -30,15 +31,12 @@ _log = logging.getLogger("timesformer_runtime")
 _GONE = 499  # as nginx: nobody reads this answer
 
 
-def make_app(
-    service: Service, classify_options: OptionReader, timeline_options: OptionReader
-) -> FastAPI:
+def make_app(service: Service, queries: Queries) -> FastAPI:
     """Makes the application.
 
     Args:
         service: Works for the requests.
-        classify_options: Reads the query of ``/v1/classify``.
-        timeline_options: Reads the query of ``/v1/timeline``.
+        queries: Read the options of requests.
     """
 
     @contextlib.asynccontextmanager
@@ -56,10 +54,11 @@ def make_app(
     access = [Depends(_bearer_check(service.settings.token))]
     app.include_router(_health_routes())
     app.include_router(
-        people_routes(service, classify_options, timeline_options), dependencies=access
+        people_routes(service, queries.classify, queries.timeline), dependencies=access
     )
+    app.include_router(protocol_routes(service, queries.infer), dependencies=access)
     app.include_router(_metrics_route(service.engine.metrics), dependencies=access)
-    names = [*classify_options.names, *timeline_options.names]
+    names = [*queries.classify.names, *queries.timeline.names]
     _answer_errors(app, service.engine.metrics, names)
     app.add_middleware(_Counted, metrics=service.engine.metrics)
     return app

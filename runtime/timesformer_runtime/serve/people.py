@@ -63,9 +63,7 @@ def people_routes(
     async def classify(request: Request, options: Options) -> JSONResponse:
         name, classifier = service.engine.model(options.pop("model"))
         with service.engine.place() as place:
-            upload = await receive_video(
-                request, place, service.engine, service.settings, service.folder
-            )
+            upload = await receive_video(request, place, service)
             job = functools.partial(_classify, service, classifier, place, upload, **options)
             with service.explained({str(upload.path): upload.name}, name):
                 result = await service.engine.work(request, place, job)
@@ -81,9 +79,7 @@ def people_routes(
         name, classifier = service.engine.model(options.pop("model"))
         place = service.engine.take_place()
         try:
-            upload = await receive_video(
-                request, place, service.engine, service.settings, service.folder
-            )
+            upload = await receive_video(request, place, service)
             names = {str(upload.path): upload.name}
             with service.explained(names, name):
                 segments = _timeline(service, classifier, place, upload, **options)

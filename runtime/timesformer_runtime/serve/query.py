@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
@@ -24,6 +25,21 @@ with needs_extra("serve"):
     )
 
 Options = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Queries:
+    """The options of requests.
+
+    Attributes:
+        classify: Of ``/v1/classify``.
+        timeline: Of ``/v1/timeline``.
+        infer: Of a video in a request of the Open Inference Protocol.
+    """
+
+    classify: OptionReader
+    timeline: OptionReader
+    infer: OptionReader
 
 
 class OptionReader:

@@ -14,7 +14,7 @@ from timesformer_runtime.extras import needs_extra
 from timesformer_runtime.serve.app import make_app
 from timesformer_runtime.serve.engine import Engine, public_names
 from timesformer_runtime.serve.metrics import Metrics
-from timesformer_runtime.serve.query import OptionReader
+from timesformer_runtime.serve.query import Queries
 from timesformer_runtime.serve.service import Service
 from timesformer_runtime.serve.settings import ServiceSettings
 
@@ -47,8 +47,7 @@ def run(
     cores: int,
     settings: ServiceSettings,
     *,
-    classify_options: OptionReader,
-    timeline_options: OptionReader,
+    queries: Queries,
     drain_seconds: float,
     ready: Callable[[], None],
 ) -> None:
@@ -59,15 +58,14 @@ def run(
         models: The loaded models.
         cores: Threads for all runs of the models together.
         settings: Limits and access.
-        classify_options: Reads the query of ``/v1/classify``.
-        timeline_options: Reads the query of ``/v1/timeline``.
+        queries: Read the options of requests.
         drain_seconds: How long the last requests may take.
         ready: Called once requests are answered.
     """
     engine = Engine(public_names(models), cores, settings.limits, settings.queue, Metrics())
     with tempfile.TemporaryDirectory(prefix="timesformer-serve-") as folder:
         service = Service(engine, settings, Path(folder))
-        app = make_app(service, classify_options, timeline_options)
+        app = make_app(service, queries)
         config = uvicorn.Config(
             app,
             log_level="warning",

@@ -11,8 +11,8 @@ from typing import Protocol
 
 from timesformer_runtime.errors import named
 from timesformer_runtime.extras import needs_extra
-from timesformer_runtime.serve.engine import Engine, Place
-from timesformer_runtime.serve.settings import ServiceSettings
+from timesformer_runtime.serve.engine import Place
+from timesformer_runtime.serve.service import Service
 
 with needs_extra("serve"):
     from fastapi import HTTPException, Request
@@ -44,9 +44,7 @@ class _Writer(Protocol):
         """Takes the next bytes."""
 
 
-async def receive_video(
-    request: Request, place: Place, engine: Engine, settings: ServiceSettings, folder: Path
-) -> Upload:
+async def receive_video(request: Request, place: Place, service: Service) -> Upload:
     """Receives a video: the body as it is, or the file in a form.
 
     Raises:
@@ -56,17 +54,15 @@ async def receive_video(
     kind, options = parse_options_header(request.headers.get("content-type"))
     if kind == b"multipart/form-data":
         form = _Form(options.get(b"boundary", b""))
-        upload = await receive_body(request, place, engine, settings, folder, form.into)
+        upload = await receive_body(request, place, service, form.into)
         return dataclasses.replace(upload, name=form.name_of_file())
-    return await receive_body(request, place, engine, settings, folder)
+    return await receive_body(request, place, service)
 
 
 async def receive_body(
     request: Request,
     place: Place,
-    engine: Engine,
-    settings: ServiceSettings,
-    folder: Path,
+    service: Service,
     writer_for: Callable[[_Writer], _Writer] = lambda file: file,
 ) -> Upload:
     """Receives a body into a file that is removed when the request's place is free.
@@ -75,8 +71,9 @@ async def receive_body(
         HTTPException: The body is empty, too large or too slow.
         ClientDisconnect: The client has left.
     """
+    settings = service.settings
     _check_headers(request, settings.max_upload)
-    file = tempfile.NamedTemporaryFile(dir=folder, delete=False, buffering=0)  # noqa: SIM115
+    file = tempfile.NamedTemporaryFile(dir=service.folder, delete=False, buffering=0)  # noqa: SIM115
     path = Path(file.name)
     place.leftovers.callback(path.unlink, missing_ok=True)
     place.leftovers.callback(file.close)
@@ -86,7 +83,7 @@ async def receive_body(
         async with asyncio.timeout(settings.upload_seconds):
             async for piece in _pieces(request, settings.max_upload):
                 count += len(piece)
-                await engine.helped(writer.write, piece)
+                await service.engine.helped(writer.write, piece)
     except TimeoutError as error:
         raise HTTPException(
             408,
