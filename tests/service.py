@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -50,6 +52,24 @@ class ServiceProcess:
             trust_env=False,
             **options,  # type: ignore[arg-type]
         )
+
+    def metric(self, name: str) -> float:
+        """The value of a metric without labels, or the sum over its labels."""
+        with self.client() as client:
+            text = client.get("/metrics").text
+        found = re.findall(rf"^{name}(?:\{{.*\}})? (\S+)$", text, re.MULTILINE)
+        return sum(map(float, found))
+
+    def connect(self) -> socket.socket:
+        """A connection for bytes that no client library would send."""
+        return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
+
+    def wait_for(self, name: str, value: float) -> None:
+        """Waits until a metric has a value."""
+        end = time.monotonic() + PATIENCE
+        while self.metric(name) != value:
+            assert time.monotonic() < end, f"{name} is {self.metric(name)}, not {value}"
+            time.sleep(0.05)
 
     def end(self) -> int:
         """Sends SIGTERM; returns the exit code."""

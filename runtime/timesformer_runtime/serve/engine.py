@@ -130,7 +130,7 @@ class Engine:
         self._helpers = ThreadPoolExecutor(_HELPERS, "serve: files")
         self._free_runs = threading.Semaphore(_runs_at_once(models, cores))
         self._readers = next(iter(models.values())).new_readers()
-        metrics.watch_queue(lambda: max(0, self._places - self.workers))
+        metrics.watch_places(lambda: self._places, self.workers)
 
     def close(self) -> None:
         """Drops the jobs that have not begun, and waits for the others."""

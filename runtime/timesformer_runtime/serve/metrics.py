@@ -47,15 +47,21 @@ class Metrics:
             buckets=_BUCKETS,
             registry=self._registry,
         )
+        self._places = Gauge(
+            "timesformer_requests_active",
+            "Requests that have a place.",
+            registry=self._registry,
+        )
         self._queue = Gauge(
             "timesformer_queue_length",
             "Requests that have a place beyond those that can be worked on.",
             registry=self._registry,
         )
 
-    def watch_queue(self, length: Callable[[], int]) -> None:
-        """Takes the length of the queue from a function, whenever someone asks."""
-        self._queue.set_function(length)
+    def watch_places(self, taken: Callable[[], int], workers: int) -> None:
+        """Takes the number of requests that are there from a function, whenever someone asks."""
+        self._places.set_function(taken)
+        self._queue.set_function(lambda: max(0, taken() - workers))
 
     def count_request(self, route: str, method: str, status: int) -> None:
         """Counts an answered request; ``route`` is the pattern of its path, not the path."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import functools
 import json
@@ -22,7 +23,7 @@ from timesformer_runtime.workloads.windows import WindowSettings
 with needs_extra("serve"):
     from fastapi import APIRouter, Depends, Request
     from fastapi.responses import JSONResponse, Response, StreamingResponse
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import Message, Receive, Scope, Send
 
 # How the pages of OpenAPI describe a body that FastAPI does not read itself.
 _VIDEO_BODY: dict[str, Any] = {
@@ -90,7 +91,7 @@ def people_routes(
             place.leave()
             raise
         events = _events(service, place, segments, first, (names, name))
-        return _Events(place, events)
+        return _Events(place, events, service.settings.send_seconds)
 
     timeline.__annotations__.update(
         request=Request, options=_depends(timeline_options), **{"return": Response}
@@ -187,14 +188,21 @@ def _event(kind: str, values: dict[str, Any]) -> bytes:
 class _Events(StreamingResponse):
     """Server-sent events; gives the place back when the last one is sent, or the client leaves."""
 
-    def __init__(self, place: Place, events: AsyncIterator[bytes]) -> None:
+    def __init__(self, place: Place, events: AsyncIterator[bytes], send_seconds: float) -> None:
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
         super().__init__(events, media_type="text/event-stream", headers=headers)
         self._place = place
+        self._send_seconds = send_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_in_time(message: Message) -> None:
+            async with asyncio.timeout(self._send_seconds):
+                await send(message)
+
         try:
-            await super().__call__(scope, receive, send)
+            await super().__call__(scope, receive, send_in_time)
+        except TimeoutError:
+            pass  # the client takes no more; the connection is closed
         finally:
             self._place.is_gone.set()
             self._place.leave()

@@ -32,7 +32,7 @@ VERSION = "1"  # of every model
 EXTENSIONS = ("binary_tensor_data", "classification")
 VIDEO = "video"
 
-_MOST_JSON = 64 << 20  # bytes; parsed numbers take about eight times as much memory
+_MOST_JSON = 16 << 20  # bytes; parsed numbers take several times as much memory
 _LONGEST_DIMENSION = 1 << 31
 _LENGTH = 4  # bytes that state the length of an element of BYTES
 _BINARY_OUTPUT = "binary_data_output"
