@@ -194,7 +194,12 @@ def _query(**options: Any) -> dict[str, Any]:
 
 # The queries of requests have the options of the commands.
 _classify_query = click.command("classify")(
-    combined(view_options, top_k_option(5, "video"), _model_option())(_query)
+    combined(
+        view_options,
+        click.option("--pictures", is_flag=True, help="Also give frames as JPEG pictures."),
+        top_k_option(5, "video"),
+        _model_option(),
+    )(_query)
 )
 _timeline_query = click.command("timeline")(
     combined(

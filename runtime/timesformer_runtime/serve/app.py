@@ -16,6 +16,7 @@ from timesformer_runtime.serve.people import people_routes
 from timesformer_runtime.serve.protocol_routes import protocol_routes
 from timesformer_runtime.serve.query import Queries, explain
 from timesformer_runtime.serve.service import Service
+from timesformer_runtime.serve.site import add_pages
 
 with needs_extra("serve"):
     from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request
@@ -58,6 +59,7 @@ def make_app(service: Service, queries: Queries) -> FastAPI:
     )
     app.include_router(protocol_routes(service, queries.infer), dependencies=access)
     app.include_router(_metrics_route(service.engine.metrics), dependencies=access)
+    add_pages(app)
     names = [*queries.classify.names, *queries.timeline.names]
     _answer_errors(app, service.engine.metrics, names)
     app.add_middleware(_Counted, metrics=service.engine.metrics)

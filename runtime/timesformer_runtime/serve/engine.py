@@ -27,6 +27,7 @@ from timesformer_runtime.pipeline import Outputs, Pipeline, Video
 from timesformer_runtime.reading import Reading
 from timesformer_runtime.serve.metrics import Metrics
 from timesformer_runtime.video.limits import DecodeLimits
+from timesformer_runtime.video.source import Source
 from timesformer_runtime.workloads.workers import usual_workers
 
 if TYPE_CHECKING:
@@ -258,6 +259,14 @@ class Engine:
         return _RequestPipeline(
             classifier, views, limits, self._readers, functools.partial(self._run, place)
         )
+
+    def read(self, job: Callable[[Source], Iterator[T]], video: str) -> T:
+        """Does a job that reads a video and has one answer, in another process if isolated."""
+        if self._readers is None:
+            (answer,) = job(video)
+            return answer
+        found: T = self._readers.single_answer(job, video, threads=1)
+        return found
 
     @contextlib.contextmanager
     def _run(self, place: Place) -> Iterator[None]:

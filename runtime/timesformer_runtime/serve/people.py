@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import dataclasses
 import functools
 import json
@@ -14,6 +15,7 @@ from timesformer_runtime.errors import TimesformerError
 from timesformer_runtime.extras import needs_extra
 from timesformer_runtime.results import PartResult, Ranking, VideoResult
 from timesformer_runtime.serve.engine import Place
+from timesformer_runtime.serve.pictures import read_pictures
 from timesformer_runtime.serve.query import OptionReader, Options
 from timesformer_runtime.serve.service import Service
 from timesformer_runtime.serve.uploads import Upload, receive_video
@@ -24,6 +26,8 @@ with needs_extra("serve"):
     from fastapi import APIRouter, Depends, Request
     from fastapi.responses import JSONResponse, Response, StreamingResponse
     from starlette.types import Message, Receive, Scope, Send
+
+_MOST_PICTURES = 32
 
 # How the pages of OpenAPI describe a body that FastAPI does not read itself.
 _VIDEO_BODY: dict[str, Any] = {
@@ -67,9 +71,9 @@ def people_routes(
             upload = await receive_video(request, place, service)
             job = functools.partial(_classify, service, classifier, place, upload, **options)
             with service.explained({str(upload.path): upload.name}, name):
-                result = await service.engine.work(request, place, job)
+                result, pictures = await service.engine.work(request, place, job)
         service.engine.metrics.observe_all(result.seconds)
-        return JSONResponse({"video": upload.name, **result.to_dict()})
+        return JSONResponse({"video": upload.name, **result.to_dict(), **pictures})
 
     classify.__annotations__.update(
         request=Request, options=_depends(classify_options), **{"return": JSONResponse}
@@ -127,18 +131,35 @@ def _classify(
     classifier: VideoClassifier,
     place: Place,
     upload: Upload,
-    *,
-    top_k: int,
-    **others: Any,
-) -> VideoResult:
+    **options: Any,
+) -> tuple[VideoResult, dict[str, Any]]:
     """Classifies a video, in a worker thread."""
     engine = service.engine
-    pipeline = engine.pipeline(classifier, others["views"], place, engine.limits)
+    pipeline = engine.pipeline(classifier, options["views"], place, engine.limits)
     pipeline.check_outputs(["logits"])
     reading = pipeline.read(str(upload.path))
     place.check()
-    answer = pipeline.predict(reading.frames, Ranking(top_k), spent=reading.seconds)
-    return reading.result(answer)
+    answer = pipeline.predict(reading.frames, Ranking(options["top_k"]), spent=reading.seconds)
+    result = reading.result(answer)
+    if not options["pictures"]:
+        return result, {}
+    place.check()
+    return result, {"pictures": _pictures(service, upload, result)}
+
+
+def _pictures(service: Service, upload: Upload, result: VideoResult) -> list[dict[str, Any]]:
+    """Gives the first frames that the model saw as small pictures."""
+    indices = list(dict.fromkeys(result.indices))[:_MOST_PICTURES]
+    limits = service.engine.limits.in_reader_process()
+    job = functools.partial(read_pictures, indices=indices, limits=limits)
+    return [
+        {
+            "index": index,
+            "time": time,
+            "jpeg": f"data:image/jpeg;base64,{base64.b64encode(data).decode()}",
+        }
+        for index, time, data in service.engine.read(job, str(upload.path))
+    ]
 
 
 def _timeline(

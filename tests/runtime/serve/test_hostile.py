@@ -268,7 +268,7 @@ def test_a_token(folder: Path, tmp_path: Path) -> None:
                     assert answer.headers["WWW-Authenticate"] == "Bearer"
             right = {"Authorization": f"Bearer {token}"}
             assert client.post("/v1/classify", content=data, headers=right).status_code == 200
-            odd = {"Authorization": "Bearer t\xf6ken".encode("latin-1")}
+            odd = httpx.Headers({b"Authorization": "Bearer t\xf6ken".encode("latin-1")})
             assert client.get("/v1/models", headers=odd).status_code == 401
 
 
