@@ -90,9 +90,9 @@ test("a token is asked for", async () => {
 
 test("all requests are described", async () => {
   await page.goto(`${OPEN}/docs`);
-  await page.waitForSelector("text=/v1/classify");
+  await page.waitForSelector('code:has-text("/v1/classify")');
   assert.ok((await page.locator("section").count()) >= 8);
-  assert.ok(await page.isVisible("text=frame_sampling_rate"));
+  assert.ok(await page.isVisible('code:has-text("frame_sampling_rate") >> nth=0'));
   await shoot("docs");
 });
 

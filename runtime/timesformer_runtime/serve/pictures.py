@@ -1,4 +1,4 @@
-"""Small pictures of the frames that a model saw. Reader processes import this, so no FastAPI here."""
+"""Small pictures of the frames that a model saw. Reader processes import this: no FastAPI here."""
 
 from __future__ import annotations
 

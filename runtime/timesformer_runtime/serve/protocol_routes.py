@@ -49,22 +49,23 @@ def protocol_routes(service: Service, options: OptionReader) -> APIRouter:
             "extensions": list(protocol.EXTENSIONS),
         }
 
-    def found(name: str, model_version: str) -> VideoClassifier:
-        if model_version != protocol.VERSION:
+    def found(request: Request, name: str) -> VideoClassifier:
+        asked = request.path_params.get("model_version", protocol.VERSION)
+        if asked != protocol.VERSION:
             raise HTTPException(
-                404, f"there is no version {quoted(model_version)}; there is {protocol.VERSION}"
+                404, f"there is no version {quoted(asked)}; there is {protocol.VERSION}"
             )
         return service.engine.model(name)[1]
 
-    async def metadata(name: str, model_version: str = protocol.VERSION) -> dict[str, Any]:
-        return protocol.described(name, found(name, model_version).model)
+    async def metadata(request: Request, name: str) -> dict[str, Any]:
+        return protocol.described(name, found(request, name).model)
 
-    async def ready(name: str, model_version: str = protocol.VERSION) -> dict[str, Any]:
-        found(name, model_version).check_open()
+    async def ready(request: Request, name: str) -> dict[str, Any]:
+        found(request, name).check_open()
         return {"name": name, "ready": True}
 
-    async def infer(request: Request, name: str, model_version: str = protocol.VERSION) -> Response:
-        classifier = found(name, model_version)
+    async def infer(request: Request, name: str) -> Response:
+        classifier = found(request, name)
         length = _json_length(request)
         engine = service.engine
         with engine.place() as place:
@@ -86,10 +87,16 @@ def protocol_routes(service: Service, options: OptionReader) -> APIRouter:
         )
 
     for path in ("/models/{name}", "/models/{name}/versions/{model_version}"):
-        router.get(path, summary="Describe a model")(metadata)
-        router.get(f"{path}/ready", summary="Tell that a model is loaded")(ready)
+        shown = "versions" not in path
+        router.get(path, summary="Describe a model", include_in_schema=shown)(metadata)
+        router.get(f"{path}/ready", summary="Tell that a model is loaded", include_in_schema=shown)(
+            ready
+        )
         router.post(
-            f"{path}/infer", summary="Run a model on a tensor or a video", openapi_extra=_BODY
+            f"{path}/infer",
+            summary="Run a model on a tensor or a video",
+            openapi_extra=_BODY,
+            include_in_schema=shown,
         )(infer)
     return router
 

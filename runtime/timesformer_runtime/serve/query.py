@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -25,6 +26,8 @@ with needs_extra("serve"):
     )
 
 Options = dict[str, Any]
+
+_OPTION = re.compile(r"--([a-z][a-z-]*)")  # in help texts, which are those of the command line
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +138,8 @@ def _field(option: click.Option, default: Any) -> tuple[Any, Any]:
         annotation = Annotated[Any, BeforeValidator(_converted(kind)), schema]
     if default is None:
         annotation = annotation | None
-    return annotation, Field(default, description=option.help)
+    description = _OPTION.sub(lambda found: found[1].replace("-", "_"), option.help or "")
+    return annotation, Field(default, description=description)
 
 
 def _converted(kind: click.ParamType[Any]) -> Callable[[Any], Any]:

@@ -51,13 +51,13 @@ async function classify(file) {
     const whole = send("v1/classify", { pictures: true }).then(showWhole);
     const window = element("window").value;
     const timeline = send("v1/timeline", { window, stride: half(window) }).then(showTimeline);
-    await whole;
-    await timeline;
+    await Promise.all([whole, timeline]);
     show("done", "");
   } catch (error) {
     if (running === mine) {
       mine.abort();
-      show("error", `${file.name}: ${error.message}`);
+      const isNamed = error.message.startsWith(file.name);
+      show("error", isNamed ? error.message : `${file.name}: ${error.message}`);
     }
   }
 }
