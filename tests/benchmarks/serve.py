@@ -131,7 +131,8 @@ def _compare(
         p50, p95 = _percentiles(latencies[number])
         print(
             f"| {number} client{'s' * (number > 1)} | {count / statistics.median(seconds):.1f} "
-            f"| {ratios[number]:.2f} | {each[number]:.1f} ms | {1000 * p50:.0f} ms | {1000 * p95:.0f} ms |"
+            f"| {ratios[number]:.2f} | {each[number]:.1f} ms | {1000 * p50:.0f} ms "
+            f"| {1000 * p95:.0f} ms |"
         )
     print(f"\nwanted: at least {_WANTED} of batch with {_COMPARED} clients")
     return ratios[_COMPARED] >= _WANTED

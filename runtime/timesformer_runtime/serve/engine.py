@@ -42,7 +42,8 @@ T = TypeVar("T")
 _RUNS_ON_A_GPU = 2
 _LONGEST_ADVICE = 60  # seconds in Retry-After
 _GLANCE = 0.5  # seconds after which a thread that waits looks if its client is still there
-_HELPERS = 4  # threads that write uploads and clean up
+_WRITERS = 4  # threads that write uploads
+_CLEANERS = 2  # threads that end timelines and remove files
 
 
 class Place:
@@ -128,7 +129,8 @@ class Engine:
         self._places = 0
         self._usual_seconds = 1.0
         self._pool = ThreadPoolExecutor(self.workers, "serve: work")
-        self._helpers = ThreadPoolExecutor(_HELPERS, "serve: files")
+        self._writers = ThreadPoolExecutor(_WRITERS, "serve: uploads")
+        self._cleaners = ThreadPoolExecutor(_CLEANERS, "serve: cleaning")
         self._free_runs = threading.Semaphore(_runs_at_once(models, cores))
         self._readers = next(iter(models.values())).new_readers()
         metrics.watch_places(lambda: self._places, self.workers)
@@ -136,7 +138,8 @@ class Engine:
     def close(self) -> None:
         """Drops the jobs that have not begun, and waits for the others."""
         self._pool.shutdown(cancel_futures=True)
-        self._helpers.shutdown()
+        self._writers.shutdown()
+        self._cleaners.shutdown()
         if self._readers is not None:
             self._readers.close()
         for classifier in self.models.values():
@@ -176,12 +179,12 @@ class Engine:
 
     def _free(self, place: Place) -> None:
         self._places -= 1
-        self._helpers.submit(place.leftovers.close)
+        self._cleaners.submit(place.leftovers.close)
 
     async def helped(self, function: Callable[..., T], *arguments: Any) -> T:
         """Calls a short function that waits for the disk, outside the event loop."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._helpers, function, *arguments)
+        return await loop.run_in_executor(self._writers, function, *arguments)
 
     async def work(self, request: Request, place: Place, job: Callable[[], T]) -> T:
         """Does a job as soon as a worker is free, unless the client leaves.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
 import tempfile
@@ -20,8 +21,11 @@ from timesformer_runtime.serve.settings import ServiceSettings
 
 with needs_extra("serve"):
     import uvicorn
+    from uvicorn.protocols.http.h11_impl import H11Protocol
 
 _BACKLOG = 128
+_MOST_CONNECTIONS = 512  # fewer than files that a process may usually open
+_HEAD_SECONDS = 10.0  # in which the head of a request has to arrive; at most twice as long
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -72,9 +76,28 @@ def run(
             access_log=False,
             server_header=False,
             ws="none",
+            http=_ImpatientProtocol,
+            limit_concurrency=_MOST_CONNECTIONS,
             timeout_graceful_shutdown=max(1, round(drain_seconds)),
         )
         _Server(config, ready).run([listening])
+
+
+class _ImpatientProtocol(H11Protocol):
+    """Closes connections on which no request begins: uvicorn would wait without end."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._look(object())
+
+    def _look(self, before: object) -> None:
+        if self.transport.is_closing():
+            return
+        is_idle = self.cycle is None or self.cycle.response_complete
+        if is_idle and self.cycle is before:
+            self.transport.close()
+        else:
+            self.loop.call_later(_HEAD_SECONDS, self._look, self.cycle)
 
 
 class _Server(uvicorn.Server):

@@ -73,7 +73,7 @@ async def receive_body(
     """
     settings = service.settings
     _check_headers(request, settings.max_upload)
-    file = tempfile.NamedTemporaryFile(dir=service.folder, delete=False, buffering=0)  # noqa: SIM115
+    file = tempfile.NamedTemporaryFile(dir=service.folder, delete=False)  # noqa: SIM115
     path = Path(file.name)
     place.leftovers.callback(path.unlink, missing_ok=True)
     place.leftovers.callback(file.close)
@@ -84,6 +84,7 @@ async def receive_body(
             async for piece in _pieces(request, settings.max_upload):
                 count += len(piece)
                 await service.engine.helped(writer.write, piece)
+        await service.engine.helped(file.close)  # which writes what is left in its buffer
     except TimeoutError as error:
         raise HTTPException(
             408,

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -117,6 +118,28 @@ def test_a_slow_client(strict: ServiceProcess) -> None:
     with strict.connect() as connection:
         connection.sendall(head("/v1/classify", "Content-Length: 5000") + b"x")
         assert status(connection) == 408
+
+
+def test_a_connection_without_a_request(strict: ServiceProcess) -> None:
+    with strict.connect() as silent, strict.connect() as halting:
+        halting.sendall(b"POST /v1/classify HTTP/1.1\r\nHost")
+        assert silent.recv(1) == b""  # closed by the server
+        assert halting.recv(1) == b""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits another process on Linux only")
+def test_a_full_disk(strict: ServiceProcess) -> None:
+    import resource  # noqa: PLC0415
+
+    usual = resource.prlimit(strict.process.pid, resource.RLIMIT_FSIZE, (1000, -1))
+    try:
+        for options in ({"content": b"x" * 5000}, {"files": {"video": b"x" * 5000}}):
+            with strict.client() as client:
+                answer = client.post("/v1/classify", **options)
+            assert answer.status_code == 507
+            assert "cannot be stored" in answer.json()["error"]
+    finally:
+        resource.prlimit(strict.process.pid, resource.RLIMIT_FSIZE, usual)
 
 
 def test_a_full_queue(strict: ServiceProcess) -> None:
