@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from importlib.metadata import version
 
 from timesformer_runtime.errors import TimesformerError
@@ -27,9 +26,8 @@ with needs_extra("serve"):
     from starlette.requests import ClientDisconnect
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-_log = logging.getLogger("timesformer_runtime")
-
 _GONE = 499  # as nginx: nobody reads this answer
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 def make_app(service: Service, queries: Queries) -> FastAPI:
@@ -66,11 +64,11 @@ def make_app(service: Service, queries: Queries) -> FastAPI:
     return app
 
 
-def _bearer_check(token: str | None) -> Callable[..., None]:
+def _bearer_check(token: str | None) -> Callable[..., Awaitable[None]]:
     """Makes a dependency that lets in only clients with the token."""
     scheme = HTTPBearer(auto_error=False)
 
-    def check(given: HTTPAuthorizationCredentials | None = Depends(scheme)) -> None:  # noqa: B008
+    async def check(given: HTTPAuthorizationCredentials | None = Depends(scheme)) -> None:  # noqa: B008
         if token is None:
             return
         text = given.credentials if given else ""
@@ -79,7 +77,6 @@ def _bearer_check(token: str | None) -> Callable[..., None]:
                 401, "the bearer token is missing or wrong", {"WWW-Authenticate": "Bearer"}
             )
 
-    check.__annotations__["given"] = HTTPAuthorizationCredentials | None
     return check
 
 
@@ -158,4 +155,5 @@ class _Counted:
             await self._app(scope, receive, noted)
         finally:
             route = getattr(scope.get("route"), "path", "(none)")
-            self._metrics.count_request(route, scope["method"], status)
+            method = scope["method"] if scope["method"] in _METHODS else "(other)"
+            self._metrics.count_request(route, method, status)

@@ -1,4 +1,4 @@
-"""The routes for people: ``/v1/classify``, ``/v1/timeline``, ``/v1/frames``, ``/v1/models``."""
+"""The routes for people: ``/v1/classify``, ``/v1/timeline``, ``/v1/models``."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import dataclasses
 import functools
 import json
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Any
 
 from timesformer_runtime.classifier import VideoClassifier
 from timesformer_runtime.errors import TimesformerError
 from timesformer_runtime.extras import needs_extra
 from timesformer_runtime.results import PartResult, Ranking, VideoResult
 from timesformer_runtime.serve.engine import Place
+from timesformer_runtime.serve.failures import kind_of
 from timesformer_runtime.serve.pictures import read_pictures
 from timesformer_runtime.serve.query import OptionReader, Options
 from timesformer_runtime.serve.service import Service
@@ -65,7 +66,11 @@ def people_routes(
         described = [_described(name, model) for name, model in service.engine.models.items()]
         return JSONResponse({"models": described})
 
-    async def classify(request: Request, options: Options) -> JSONResponse:
+    classify_query = Depends(classify_options.dependency())
+    timeline_query = Depends(timeline_options.dependency())
+
+    @router.post("/classify", summary="Classify a video", openapi_extra=_VIDEO_BODY)
+    async def classify(request: Request, options: Options = classify_query) -> JSONResponse:
         name, classifier = service.engine.model(options.pop("model"))
         with service.engine.place() as place:
             upload = await receive_video(request, place, service)
@@ -75,12 +80,13 @@ def people_routes(
         service.engine.metrics.observe_all(result.seconds)
         return JSONResponse({"video": upload.name, **result.to_dict(), **pictures})
 
-    classify.__annotations__.update(
-        request=Request, options=_depends(classify_options), **{"return": JSONResponse}
+    @router.post(
+        "/timeline",
+        summary="Classify a long video, window after window",
+        description="Server-sent events while the video is read: `segment`, then `end` or `error`.",
+        openapi_extra=_VIDEO_BODY,
     )
-    router.post("/classify", summary="Classify a video", openapi_extra=_VIDEO_BODY)(classify)
-
-    async def timeline(request: Request, options: Options) -> Response:
+    async def timeline(request: Request, options: Options = timeline_query) -> Response:
         name, classifier = service.engine.model(options.pop("model"))
         place = service.engine.take_place()
         try:
@@ -97,20 +103,7 @@ def people_routes(
         events = _events(service, place, segments, first, (names, name))
         return _Events(place, events, service.settings.send_seconds)
 
-    timeline.__annotations__.update(
-        request=Request, options=_depends(timeline_options), **{"return": Response}
-    )
-    router.post(
-        "/timeline",
-        summary="Classify a long video, window after window",
-        description="Server-sent events while the video is read: `segment`, then `end` or `error`.",
-        openapi_extra=_VIDEO_BODY,
-    )(timeline)
     return router
-
-
-def _depends(options: OptionReader) -> Any:
-    return Annotated[Options, Depends(options.dependency())]
 
 
 def _described(name: str, classifier: VideoClassifier) -> dict[str, Any]:
@@ -197,6 +190,7 @@ async def _events(
         try:
             segment = await service.engine.submitted(place, lambda: next(segments, None))
         except (TimesformerError, MemoryError) as error:
+            service.engine.metrics.count_error(kind_of(error))
             yield _event("error", {"error": service.line_of(error, *names)})
             return
     yield _event("end", {"duration": segments.duration, "problems": list(segments.problems)})

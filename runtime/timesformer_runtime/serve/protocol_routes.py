@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from timesformer_runtime.classifier import VideoClassifier
-from timesformer_runtime.errors import VideoLimitError, quoted
+from timesformer_runtime.errors import InvalidOptionError, VideoLimitError, listed, quoted
 from timesformer_runtime.extras import needs_extra
 from timesformer_runtime.input.views import Views
 from timesformer_runtime.pipeline import Pipeline
@@ -135,7 +135,12 @@ def _infer(
     request = protocol.read_request(body, json_length, classifier.model, video)
     outputs = list(dict.fromkeys(output.name for output in request.outputs))
     views = Views()
-    if request.video is not None or request.options:
+    if request.video is None and request.options:
+        raise InvalidOptionError(
+            f"{listed(request.options)} have no effect on a tensor; leave them out, or send a "
+            f"{protocol.VIDEO}"
+        )
+    if request.video is not None:
         views = options.from_mapping(request.options)["views"]
     pipeline = service.engine.pipeline(classifier, views, place, service.settings.limits)
     pipeline.check_outputs(outputs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import click
@@ -73,15 +73,17 @@ class OptionReader:
             InvalidOptionError: An option is unknown, or its value is not allowed.
         """
         try:
-            read = self._model.model_validate(dict(values))
+            # In a query all values are texts, so the numbers of JSON may be texts, too.
+            texts = {name: str(v) if type(v) is int else v for name, v in values.items()}
+            read = self._model.model_validate(texts)
         except ValidationError as error:
             raise InvalidOptionError(explain(error.errors(), self.names)) from error
         return self._called(read)
 
-    def dependency(self) -> Callable[..., Options]:
+    def dependency(self) -> Callable[..., Awaitable[Options]]:
         """Makes a dependency for FastAPI, which reads the options from the query."""
 
-        def read(values: Any, request: Request) -> Options:
+        async def read(values: Any, request: Request) -> Options:
             given = [name for name, _ in request.query_params.multi_items()]
             for name in self.names:
                 if given.count(name) > 1:

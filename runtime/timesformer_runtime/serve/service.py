@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from timesformer_runtime.serve.settings import ServiceSettings
 
 with needs_extra("serve"):
     from fastapi import HTTPException
+
+_log = logging.getLogger("uvicorn.error")  # which the command prints
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,8 +50,11 @@ class Service:
         except (TimesformerError, MemoryError) as error:
             self.engine.metrics.count_error(kind_of(error))
             status = status_of(error)
+            line = self.line_of(error, names, model)
+            if status >= 500:
+                _log.error("%s", line)
             headers = {"Retry-After": "1"} if status == 503 else None
-            raise HTTPException(status, self.line_of(error, names, model), headers) from error
+            raise HTTPException(status, line, headers) from error
 
     def line_of(self, error: Exception, names: dict[str, str], model: str) -> str:
         """An error on one line, without the server's own paths."""

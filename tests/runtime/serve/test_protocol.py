@@ -209,6 +209,12 @@ def test_outputs_that_are_not_there(
     assert output["name"] in message
 
 
+def test_options_without_effect(client: httpx.Client, shape: list[int]) -> None:
+    given = tensor(shape, data=np.zeros(shape).tolist())
+    message = refusal(ask(client, {"inputs": [given], "parameters": {"sampling": "center"}}))
+    assert "sampling" in message
+
+
 def test_a_broken_video(client: httpx.Client) -> None:
     data = b"no video" * 50
     answer = ask(client, {"inputs": [video(data)]}, element(data))
