@@ -26,9 +26,11 @@ class ServiceProcess:
         address: Its URL.
         lines: What it has said on standard error.
         process: The process.
+        seconds: How long it took until it was ready.
     """
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
+        start = time.perf_counter()
         self.process = process
         self.lines: list[str] = []
         self._is_ready = threading.Event()
@@ -36,6 +38,7 @@ class ServiceProcess:
         self._thread.start()
         if not self._is_ready.wait(PATIENCE):
             process.kill()
+        self.seconds = time.perf_counter() - start
         found = re.search(r"serving at (\S+)", self.lines[-1])
         assert found is not None, self.lines
         self.address = found[1].replace("0.0.0.0", "127.0.0.1")
