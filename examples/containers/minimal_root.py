@@ -19,7 +19,7 @@ _PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
 _PACKAGES = (f"{_PYTHON}-minimal", f"lib{_PYTHON}-minimal", f"lib{_PYTHON}-stdlib", "netbase")
 _LEFT_OUT = ("/usr/share/doc/", "/usr/share/man/", "/usr/share/binfmts/", "/usr/share/lintian/")
 # Parts of the standard library that programs for terminals, installers and debuggers use.
-_UNUSED = ("ensurepip", "pydoc_data", "_pyrepl", "curses", "dbm", "turtledemo", "venv", "wsgiref")
+_UNUSED = ("ensurepip", "pydoc_data", "_pyrepl", "curses", "dbm", "turtledemo", "venv")
 _LIBRARY = re.compile(r"(?:=> )?(/\S+) \(0x")
 _USER = 10001
 # Writes the bytecode of what a service imports: later the root is read-only.

@@ -101,19 +101,32 @@ class _ImpatientProtocol(H11Protocol):
 
 
 class _Server(uvicorn.Server):
-    """Says when it is ready; after SIGTERM the program ends as usual, not by the signal."""
+    """Says when it is ready; after SIGTERM the program ends as usual, not by the signal.
+
+    Raises:
+        KeyboardInterrupt: By ``run``, after the end that SIGINT asked for.
+    """
 
     def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
         super().__init__(config)
         self._ready = ready
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+    async def main_loop(self) -> None:
         self._ready()
+        await super().main_loop()
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
-        before = signal.signal(signal.SIGTERM, lambda *_: None)
+        # After its end uvicorn raises the signals again that ended it. With handlers that only
+        # note them, nothing is interrupted while asyncio cleans up.
+        noted: list[int] = []
+        before = {
+            number: signal.signal(number, lambda number, _: noted.append(number))
+            for number in (signal.SIGINT, signal.SIGTERM)
+        }
         try:
             super().run(sockets)
         finally:
-            signal.signal(signal.SIGTERM, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        if signal.SIGINT in noted:
+            raise KeyboardInterrupt
