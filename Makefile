@@ -24,6 +24,7 @@ SAMPLES := runtime/timesformer_runtime/sample_clips
 .PHONY: help setup lock demo test test-versions lint accuracy soak fuzz fuzz-models clean
 .PHONY: bench bench-peers bench-video bench-guards
 .PHONY: check-without-vnni check-openvino check-cpp check-gunicorn
+.PHONY: check-serve bench-serve
 .PHONY: check-arm64 count-arm64 check-small-board
 .PHONY: train train-divided train-joint train-space
 .DELETE_ON_ERROR:
@@ -50,6 +51,8 @@ help:
 	@echo "make check-openvino  portable models on OpenVINO's execution provider"
 	@echo "make check-cpp  compile examples/cpp, and compare its answers with Python's"
 	@echo "make check-gunicorn  serve the sample clips with workers that fork after loading"
+	@echo "make check-serve  the service, asked by tritonclient and by headless Chromium"
+	@echo "make bench-serve  throughput, latency and memory of the service"
 	@echo "make soak    10,000 classifications: memory, threads and open files must not grow"
 	@echo "make check-arm64  the runtime on emulated 64-bit ARM processors; ARM64_ARGS=--short: minutes"
 	@echo "make count-arm64  instructions that each variant takes on them (builds qemu, ten minutes)"
@@ -208,6 +211,24 @@ check-cpp: setup
 
 check-gunicorn: demo
 	$(BIN)/python -m tests.end_to_end.check_gunicorn $(DEMO)
+
+# tritonclient wants other versions of packages than the exporter.
+TRITON_VENV := .venv-triton
+
+$(TRITON_VENV)/.installed: Makefile
+	$(check_python)
+	$(PYTHON) -m venv --clear $(TRITON_VENV)
+	$(TRITON_VENV)/bin/pip install --quiet "tritonclient[http]==2.73.0"
+	@touch $@
+
+# The page needs Node, npm and Chromium; the check says which of them is missing.
+check-serve: demo $(TRITON_VENV)/.installed
+	TIMESFORMER_TRITON_PYTHON=$(TRITON_VENV)/bin/python \
+	  $(BIN)/pytest tests/end_to_end/test_tritonclient.py $(PYTEST_ARGS)
+	$(BIN)/python -m tests.end_to_end.check_serve_page $(DEMO)
+
+bench-serve: demo
+	$(BIN)/python -m tests.benchmarks.serve $(DEMO) $(BENCH_ARGS)
 
 # Arguments such as SOAK_ARGS="--number 2000".
 SOAK_ARGS ?=

@@ -2,8 +2,10 @@
 
     python3 minimal_install.py /opt/timesformer
     python3 minimal_install.py /opt/timesformer --for frames
+    python3 minimal_install.py /opt/timesformer --for serve
 
-The second line is for programs that bring their frames as arrays: it installs no PyAV. The files
+The second line is for programs that bring their frames as arrays: it installs no PyAV. The third
+one is for ``timesformer serve``. The files
 that are left out, each with its reason, are listed in leave_out.toml beside this script. The script
 needs pip 22.3 or newer, and ``strip`` (Debian: binutils).
 """
@@ -21,6 +23,8 @@ import venv
 from pathlib import Path
 
 MEGABYTE = 1_000_000
+# A service reads video files, so it has what the installation for video has, too.
+_PARTS = {"video": ("video",), "frames": ("frames",), "serve": ("video", "serve")}
 _BLOCK = 512  # bytes; the unit of st_blocks
 
 # Imports every module of the runtime, and prints those that cannot be imported with their errors:
@@ -43,14 +47,14 @@ def install(folder: Path, purpose: str, package: str, pip_options: list[str]) ->
 
     Args:
         folder: The new environment.
-        purpose: ``video`` or ``frames``.
+        purpose: ``video``, ``frames`` or ``serve``.
         package: ``timesformer-onnx``, or the path of its wheel.
         pip_options: Options for ``pip install``, such as a constraints file.
     """
     venv.create(folder, with_pip=False, symlinks=True)
     python = folder / "bin" / "python"
-    if purpose == "video":
-        wanted = [f"{package}[cpu]"]
+    if purpose != "frames":
+        wanted = [f"{package}[{'serve' if purpose == 'serve' else 'cpu'}]"]
     else:  # pip has no other way to leave out a dependency
         wanted = ["--no-deps", package, "numpy", "onnxruntime", "click"]
     pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"]
@@ -65,7 +69,7 @@ def leave_out(site_packages: Path, purpose: str) -> None:
         rules = tomllib.load(file)
     for action, apply in (("leave_out", _remove), ("strip", _strip), ("holes", _dig)):
         for rule in rules[action]:
-            if rule.get("only", purpose) != purpose:
+            if rule.get("only", purpose) not in _PARTS[purpose]:
                 continue
             found = sorted(site_packages.glob(rule["path"]))
             if not found:
@@ -162,7 +166,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=_new_folder, help="the new environment")
     parser.add_argument(
-        "--for", dest="purpose", choices=("video", "frames"), default="video", help="what it reads"
+        "--for", dest="purpose", choices=tuple(_PARTS), default="video", help="what it reads"
     )
     parser.add_argument("--package", default="timesformer-onnx", help="or the path of its wheel")
     parser.add_argument("--constraint", help="pip's file of versions")

@@ -29,42 +29,42 @@ from tests import made_up_reports, video_files
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = ROOT / "runtime" / "timesformer_runtime" / "sample_clips"
-_WORK = ROOT / "build" / "javascript"
+WORK = ROOT / "build" / "javascript"
 _EXAMPLES = ("examples/javascript", "examples/browser", "tests/javascript")
 _DTYPES: tuple[Dtype, ...] = ("fp32", "int8", "fp16")
 _RATE = 24  # of the sample clips
-_PATIENCE = 600  # seconds for a command
+PATIENCE = 600  # seconds for a command
 
 
 @click.command()
 def main() -> None:
     """Exits with 1 where a test fails, with 2 where a program is missing."""
-    programs = _programs()
+    found = programs()
     for name in _EXAMPLES:
-        _install(name)
-    model, clips = _WORK / "model", _WORK / "clips"
+        install(name)
+    model, clips = WORK / "model", WORK / "clips"
     checkpoint = ROOT / "models" / "shot-transitions-divided"
     options = ExportOptions(checkpoint, output=model, web=True, dtypes=_DTYPES, force=True)
     if not export(options).passed:
         raise click.ClickException("the export did not pass its checks")
     shutil.rmtree(clips, ignore_errors=True)
     clips.mkdir()
-    made_up_reports.write_all(_WORK / "reports")
-    (_WORK / "expected.json").write_text(json.dumps(_expected(model, clips)))
-    _run(["npm", "run", "site", "--", model, _WORK / "site"], _WORK / "examples/browser")
-    tests = sorted((_WORK / "tests/javascript").glob("*.test.js"))
-    environment = {"WORK": str(_WORK), "PYTHON": sys.executable, **programs}
+    made_up_reports.write_all(WORK / "reports")
+    (WORK / "expected.json").write_text(json.dumps(_expected(model, clips)))
+    _run(["npm", "run", "site", "--", model, WORK / "site"], WORK / "examples/browser")
+    tests = sorted((WORK / "tests/javascript").glob("*.test.js"))
+    environment = {"WORK": str(WORK), "PYTHON": sys.executable, **found}
     done = subprocess.run(
         ["node", "--test", "--test-reporter", "spec", *map(str, tests)],
         env={**os.environ, **environment},
-        timeout=_PATIENCE,
+        timeout=PATIENCE,
         check=False,
     )
     sys.exit(1 if done.returncode else 0)
 
 
-def _programs() -> dict[str, str]:
-    """Finds the programs that the check needs; exits with a line that names the missing ones."""
+def programs() -> dict[str, str]:
+    """Finds the programs that a check needs; exits with a line that names the missing ones."""
     chromium = os.environ.get("CHROMIUM") or next(
         filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
     )
@@ -72,17 +72,16 @@ def _programs() -> dict[str, str]:
     missing = [name for name, path in found.items() if not path]
     if missing:
         click.echo(
-            f"check-javascript: not installed: {', '.join(missing)}. On Debian: "
-            "apt install nodejs npm chromium",
+            f"not installed: {', '.join(missing)}. On Debian: apt install nodejs npm chromium",
             err=True,
         )
         sys.exit(2)
     return {"CHROMIUM": chromium}
 
 
-def _install(name: str) -> None:
+def install(name: str) -> None:
     """Copies an example and installs its packages, unless its lock file is that of last time."""
-    source, copy = ROOT / name, _WORK / name
+    source, copy = ROOT / name, WORK / name
     lock = (source / "package-lock.json").read_bytes()
     if b'"resolved"' in lock:
         raise click.ClickException(f"{name}/package-lock.json names a registry's address")
@@ -176,7 +175,7 @@ def _logits(classifier: VideoClassifier, path: Path) -> list[float]:
 def _run(command: list[str | Path], folder: Path) -> None:
     """Runs a command in a folder; what it prints is shown only where it fails."""
     done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=_PATIENCE, check=False
+        command, cwd=folder, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     if done.returncode:
         raise click.ClickException(f"{' '.join(map(str, command))}: {done.stderr or done.stdout}")

@@ -8,9 +8,12 @@ import sys
 
 import pytest
 from timesformer_runtime.errors import MissingDependencyError
-from timesformer_runtime.extras import evaluate_extra
+from timesformer_runtime.extras import evaluate_extra, needs_extra
 
-EXTRA = ("PIL", "jinja2", "matplotlib", "opentimelineio", "scipy", "sklearn")
+EXTRA = (
+    *("PIL", "jinja2", "matplotlib", "opentimelineio", "scipy", "sklearn"),
+    *("fastapi", "pydantic", "starlette", "uvicorn", "prometheus_client", "python_multipart"),
+)
 
 
 def test_the_error_names_library_and_remedy() -> None:
@@ -21,12 +24,32 @@ def test_the_error_names_library_and_remedy() -> None:
         importlib.import_module("missing_library")
 
 
+def test_the_error_names_the_extra() -> None:
+    with pytest.raises(MissingDependencyError, match=r"\[serve\]"), needs_extra("serve"):
+        importlib.import_module("missing_library")
+
+
+@pytest.mark.parametrize("library", ["fastapi", "uvicorn", "prometheus_client"])
+def test_serve_without_a_library_is_one_line(library: str) -> None:
+    code = (
+        f"import sys; sys.modules[{library!r}] = None\n"
+        "from timesformer_runtime.cli import main\n"
+        "sys.argv[1:] = ['serve', 'no-model']\n"
+        "main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert 'pip install "timesformer-onnx[serve]"' in done.stderr
+
+
 def test_the_core_imports_none_of_them() -> None:
     code = (
         "import sys, timesformer_runtime as t\n"
         "for name in t.__all__: getattr(t, name)\n"
         "import timesformer_runtime.__main__, timesformer_runtime.cli.classify\n"
         "import timesformer_runtime.cli.timeline, timesformer_runtime.cli.batch\n"
+        "import timesformer_runtime.cli.serve\n"
         f"print([name for name in {EXTRA} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -29,6 +29,7 @@ from timesformer_runtime.cli.output import (
     prepare_output,
     why_unwritten,
 )
+from timesformer_runtime.cli.serve import serve
 from timesformer_runtime.cli.stream import stream
 from timesformer_runtime.cli.timeline import timeline
 from timesformer_runtime.cli.verify import verify
@@ -73,7 +74,18 @@ def command() -> None:
     """
 
 
-for _subcommand in (classify, timeline, batch, stream, evaluate, verify, inspect, bench, doctor):
+for _subcommand in (
+    classify,
+    timeline,
+    batch,
+    stream,
+    serve,
+    evaluate,
+    verify,
+    inspect,
+    bench,
+    doctor,
+):
     command.add_command(_subcommand)
 
 

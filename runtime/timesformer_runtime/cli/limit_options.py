@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -49,13 +49,14 @@ def duration(value: str | float) -> float:
 
 
 def limit_options(
-    *names: str, files_only: Collection[str] = ()
+    *names: str, files_only: Collection[str] = (), defaults: Mapping[str, str] | None = None
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Adds options for limits; the command gets them as one argument ``limits``.
 
     Args:
         names: The options to add, as ``DecodeLimits`` names them; by default all.
         files_only: The options in ``names`` that only files have: their help says so.
+        defaults: Other defaults than those of ``DecodeLimits``, as a user would write them.
     """
     chosen = names or tuple(_HELP)
 
@@ -70,13 +71,15 @@ def limit_options(
             help_text = (
                 f"For files, not live sources: {_HELP[name]}" if name in files_only else _HELP[name]
             )
-            decorated = _option(name, help_text)(decorated)
+            decorated = _option(name, help_text, (defaults or {}).get(name))(decorated)
         return decorated
 
     return decorate
 
 
-def _option(name: str, help_text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def _option(
+    name: str, help_text: str, default: str | None
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     option = "--" + name.replace("_", "-")
     if name == "isolated":
         return click.option(option, is_flag=True, default=None, help=help_text)
@@ -85,7 +88,9 @@ def _option(name: str, help_text: str) -> Callable[[Callable[..., Any]], Callabl
         option,
         type=duration if is_time else _COUNT,
         metavar="TIME" if is_time else "N",
-        help=help_text,
+        default=default,
+        show_default=True,
+        help=help_text if default is None else help_text.partition("  [default:")[0],
     )
 
 

@@ -1,0 +1,159 @@
+"""The ASGI application: routes, access, and one line of JSON for every error."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from importlib.metadata import version
+
+from timesformer_runtime.errors import TimesformerError
+from timesformer_runtime.extras import needs_extra
+from timesformer_runtime.serve.failures import kind_of, line_of, status_of
+from timesformer_runtime.serve.metrics import Metrics
+from timesformer_runtime.serve.people import people_routes
+from timesformer_runtime.serve.protocol_routes import protocol_routes
+from timesformer_runtime.serve.query import Queries, explain
+from timesformer_runtime.serve.service import Service
+from timesformer_runtime.serve.site import add_pages
+
+with needs_extra("serve"):
+    from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request
+    from fastapi.exceptions import RequestValidationError
+    from fastapi.responses import JSONResponse, Response
+    from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+    from starlette.exceptions import HTTPException as StarletteHTTPException
+    from starlette.requests import ClientDisconnect
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_GONE = 499  # as nginx: nobody reads this answer
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+
+def make_app(service: Service, queries: Queries) -> FastAPI:
+    """Makes the application.
+
+    Args:
+        service: Works for the requests.
+        queries: Read the options of requests.
+    """
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        service.engine.close()
+
+    app = FastAPI(
+        title="timesformer",
+        version=version("timesformer-onnx"),
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    access = [Depends(_bearer_check(service.settings.token))]
+    app.include_router(_health_routes())
+    app.include_router(
+        people_routes(service, queries.classify, queries.timeline), dependencies=access
+    )
+    app.include_router(protocol_routes(service, queries.infer), dependencies=access)
+    app.include_router(_metrics_route(service.engine.metrics), dependencies=access)
+    add_pages(app)
+    names = [*queries.classify.names, *queries.timeline.names]
+    _answer_errors(app, service.engine.metrics, names)
+    app.add_middleware(_Counted, metrics=service.engine.metrics)
+    return app
+
+
+def _bearer_check(token: str | None) -> Callable[..., Awaitable[None]]:
+    """Makes a dependency that lets in only clients with the token."""
+    scheme = HTTPBearer(auto_error=False)
+
+    async def check(given: HTTPAuthorizationCredentials | None = Depends(scheme)) -> None:  # noqa: B008
+        if token is None:
+            return
+        text = given.credentials if given else ""
+        if not secrets.compare_digest(text.encode(), token.encode()):
+            raise HTTPException(
+                401, "the bearer token is missing or wrong", {"WWW-Authenticate": "Bearer"}
+            )
+
+    return check
+
+
+def _health_routes() -> APIRouter:
+    router = APIRouter(prefix="/v2/health", tags=["health"])
+
+    @router.api_route("/live", methods=["GET", "HEAD"], summary="Tell that the process lives")
+    async def live() -> dict[str, bool]:
+        return {"live": True}
+
+    @router.api_route("/ready", methods=["GET", "HEAD"], summary="Tell that models are loaded")
+    async def ready() -> dict[str, bool]:
+        return {"ready": True}
+
+    return router
+
+
+def _metrics_route(metrics: Metrics) -> APIRouter:
+    router = APIRouter(tags=["metrics"])
+
+    @router.get("/metrics", summary="Counters for Prometheus")
+    async def read() -> Response:
+        return Response(metrics.text(), media_type="text/plain; version=0.0.4")
+
+    return router
+
+
+def _answer_errors(app: FastAPI, metrics: Metrics, names: Sequence[str]) -> None:
+    """Makes every error an object with one line: ``{"error": "..."}``."""
+
+    @app.exception_handler(StarletteHTTPException)
+    async def refused(_: Request, error: StarletteHTTPException) -> JSONResponse:
+        return JSONResponse({"error": str(error.detail)}, error.status_code, error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        metrics.count_error("InvalidOptionError")
+        return JSONResponse({"error": explain(error.errors(), names)}, 400)
+
+    @app.exception_handler(TimesformerError)
+    async def explained(_: Request, error: TimesformerError) -> JSONResponse:
+        metrics.count_error(kind_of(error))
+        return JSONResponse({"error": line_of(error, {})}, status_of(error))
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(_: Request, _error: ClientDisconnect) -> Response:
+        metrics.count_error("ClientDisconnect")
+        return Response(status_code=_GONE)
+
+    @app.exception_handler(Exception)
+    async def failed(_: Request, error: Exception) -> JSONResponse:
+        metrics.count_error(type(error).__name__)
+        return JSONResponse({"error": "the service failed; its log says why"}, 500)
+
+
+class _Counted:
+    """Counts answered requests by route and status."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status = 500
+
+        async def noted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noted)
+        finally:
+            route = getattr(scope.get("route"), "path", "(none)")
+            method = scope["method"] if scope["method"] in _METHODS else "(other)"
+            self._metrics.count_request(route, method, status)

@@ -1,0 +1,154 @@
+"""The options of a request: those of a command, read from the query of a URL."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+import click
+
+from timesformer_runtime.errors import InvalidOptionError, quoted
+from timesformer_runtime.extras import needs_extra
+
+with needs_extra("serve"):
+    from fastapi import Query, Request
+    from pydantic import (
+        BaseModel,
+        BeforeValidator,
+        ConfigDict,
+        Field,
+        ValidationError,
+        WithJsonSchema,
+        create_model,
+    )
+
+Options = dict[str, Any]
+
+_OPTION = re.compile(r"--([a-z][a-z-]*)")  # in help texts, which are those of the command line
+
+
+@dataclasses.dataclass(frozen=True)
+class Queries:
+    """The options of requests.
+
+    Attributes:
+        classify: Of ``/v1/classify``.
+        timeline: Of ``/v1/timeline``.
+        infer: Of a video in a request of the Open Inference Protocol.
+    """
+
+    classify: OptionReader
+    timeline: OptionReader
+    infer: OptionReader
+
+
+class OptionReader:
+    """Reads the options of a click command from a query or from JSON.
+
+    Names, defaults, allowed values and help texts are those of the command.
+
+    Args:
+        command: The command; its callback turns the options into what the service works with.
+    """
+
+    def __init__(self, command: click.Command) -> None:
+        self._callback = command.callback
+        with command.make_context(command.name, []) as context:
+            defaults = context.params  # as every version of click fills them in
+        fields: Any = {
+            option.name: _field(option, defaults[option.name])
+            for option in command.params
+            if isinstance(option, click.Option) and option.name
+        }
+        config = ConfigDict(extra="forbid")
+        self._model: type[BaseModel] = create_model(str(command.name), __config__=config, **fields)
+
+    def from_mapping(self, values: Mapping[str, Any]) -> Options:
+        """Reads options from JSON.
+
+        Raises:
+            InvalidOptionError: An option is unknown, or its value is not allowed.
+        """
+        try:
+            # In a query all values are texts, so the numbers of JSON may be texts, too.
+            texts = {name: str(v) if type(v) is int else v for name, v in values.items()}
+            read = self._model.model_validate(texts)
+        except ValidationError as error:
+            raise InvalidOptionError(explain(error.errors(), self.names)) from error
+        return self._called(read)
+
+    def dependency(self) -> Callable[..., Awaitable[Options]]:
+        """Makes a dependency for FastAPI, which reads the options from the query."""
+
+        async def read(values: Any, request: Request) -> Options:
+            given = [name for name, _ in request.query_params.multi_items()]
+            for name in self.names:
+                if given.count(name) > 1:
+                    raise InvalidOptionError(f"`{name}` is given {given.count(name)} times")
+            return self._called(values)
+
+        read.__annotations__ = {"values": Annotated[self._model, Query()], "request": Request}
+        return read
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the options."""
+        return tuple(self._model.model_fields)
+
+    def _called(self, values: BaseModel) -> Options:
+        assert self._callback is not None  # noqa: S101  # a command has one
+        options: Options = self._callback(**values.model_dump())
+        return options
+
+
+def explain(errors: Sequence[Any], names: Sequence[str]) -> str:
+    """Says on one line what is wrong with the first wrong option.
+
+    Args:
+        errors: What pydantic found.
+        names: The names of the known options.
+    """
+    first = errors[0]
+    name = str(first["loc"][-1])
+    if first["type"] == "extra_forbidden":
+        nearest = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean `{nearest[0]}`?" if nearest else f"there are {', '.join(names)}"
+        return f"there is no option {quoted(name)}; {hint}"
+    if first["type"] == "missing":
+        return f"`{name}` is missing"
+    reason = first["msg"][:1].lower() + first["msg"][1:]
+    return f"`{name}` is {quoted(first.get('input'))}: {reason}"
+
+
+def _field(option: click.Option, default: Any) -> tuple[Any, Any]:
+    """The type and default of an option, as pydantic takes them."""
+    kind = option.type
+    annotation: Any
+    if option.is_flag:
+        annotation = bool
+    elif isinstance(kind, click.Choice):
+        annotation = Literal[tuple(kind.choices)]
+    elif isinstance(kind, click.IntRange):
+        annotation = Annotated[int, Field(ge=kind.min, le=kind.max)]
+    elif isinstance(kind, click.types.StringParamType):
+        annotation = str
+    else:  # a duration, which is written as text
+        schema = WithJsonSchema({"type": "string"})
+        annotation = Annotated[Any, BeforeValidator(_converted(kind)), schema]
+    if default is None:
+        annotation = annotation | None
+    description = _OPTION.sub(lambda found: found[1].replace("-", "_"), option.help or "")
+    return annotation, Field(default, description=description)
+
+
+def _converted(kind: click.ParamType[Any]) -> Callable[[Any], Any]:
+    def convert(value: Any) -> Any:
+        try:
+            return kind.convert(value, None, None)
+        except click.BadParameter as error:
+            raise ValueError(error.message) from error
+
+    return convert

@@ -1,0 +1,132 @@
+"""Runs the application in uvicorn until a signal ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from timesformer_runtime.classifier import VideoClassifier
+from timesformer_runtime.errors import InvalidOptionError
+from timesformer_runtime.extras import needs_extra
+from timesformer_runtime.serve.app import make_app
+from timesformer_runtime.serve.engine import Engine, public_names
+from timesformer_runtime.serve.metrics import Metrics
+from timesformer_runtime.serve.query import Queries
+from timesformer_runtime.serve.service import Service
+from timesformer_runtime.serve.settings import ServiceSettings
+
+with needs_extra("serve"):
+    import uvicorn
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+
+_BACKLOG = 128
+_MOST_CONNECTIONS = 512  # fewer than files that a process may usually open
+_HEAD_SECONDS = 10.0  # in which the head of a request has to arrive; at most twice as long
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Opens the socket of the service.
+
+    Raises:
+        InvalidOptionError: The address is not available.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, _, _, _, address = found[0]
+        return socket.create_server(address, family=family, backlog=_BACKLOG)
+    except (OSError, OverflowError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InvalidOptionError(
+            f"{host}:{port} cannot be listened on: {reason}; choose another `host` or `port`"
+        ) from error
+
+
+def run(
+    listening: socket.socket,
+    models: list[VideoClassifier],
+    cores: int,
+    settings: ServiceSettings,
+    *,
+    queries: Queries,
+    drain_seconds: float,
+    ready: Callable[[], None],
+) -> None:
+    """Serves until SIGTERM or SIGINT, then answers the requests that are there.
+
+    Args:
+        listening: The socket, from ``listen``.
+        models: The loaded models.
+        cores: Threads for all runs of the models together.
+        settings: Limits and access.
+        queries: Read the options of requests.
+        drain_seconds: How long the last requests may take.
+        ready: Called once requests are answered.
+    """
+    engine = Engine(public_names(models), cores, settings.limits, settings.queue, Metrics())
+    with tempfile.TemporaryDirectory(prefix="timesformer-serve-") as folder:
+        service = Service(engine, settings, Path(folder))
+        app = make_app(service, queries)
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            ws="none",
+            http=_ImpatientProtocol,
+            limit_concurrency=_MOST_CONNECTIONS,
+            timeout_graceful_shutdown=max(1, round(drain_seconds)),
+        )
+        _Server(config, ready).run([listening])
+
+
+class _ImpatientProtocol(H11Protocol):
+    """Closes connections on which no request begins: uvicorn would wait without end."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._look(object())
+
+    def _look(self, before: object) -> None:
+        if self.transport.is_closing():
+            return
+        is_idle = self.cycle is None or self.cycle.response_complete
+        if is_idle and self.cycle is before:
+            self.transport.close()
+        else:
+            self.loop.call_later(_HEAD_SECONDS, self._look, self.cycle)
+
+
+class _Server(uvicorn.Server):
+    """Says when it is ready; after SIGTERM the program ends as usual, not by the signal.
+
+    Raises:
+        KeyboardInterrupt: By ``run``, after the end that SIGINT asked for.
+    """
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def main_loop(self) -> None:
+        self._ready()
+        await super().main_loop()
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        # After its end uvicorn raises the signals again that ended it. With handlers that only
+        # note them, nothing is interrupted while asyncio cleans up.
+        noted: list[int] = []
+        before = {
+            number: signal.signal(number, lambda number, _: noted.append(number))
+            for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        try:
+            super().run(sockets)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        if signal.SIGINT in noted:
+            raise KeyboardInterrupt

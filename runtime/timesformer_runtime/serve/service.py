@@ -1,0 +1,63 @@
+"""Service: what all routes share."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from timesformer_runtime.errors import TimesformerError
+from timesformer_runtime.extras import needs_extra
+from timesformer_runtime.serve.engine import Engine
+from timesformer_runtime.serve.failures import kind_of, line_of, status_of
+from timesformer_runtime.serve.settings import ServiceSettings
+
+with needs_extra("serve"):
+    from fastapi import HTTPException
+
+_log = logging.getLogger("uvicorn.error")  # which the command prints
+
+
+@dataclasses.dataclass(frozen=True)
+class Service:
+    """What the routes work with.
+
+    Attributes:
+        engine: Works for the requests.
+        settings: Limits and access.
+        folder: For uploads, until their requests are answered.
+    """
+
+    engine: Engine
+    settings: ServiceSettings
+    folder: Path
+
+    @contextlib.contextmanager
+    def explained(self, names: dict[str, str], model: str) -> Iterator[None]:
+        """Turns an error of the runtime into an answer with a status and one line.
+
+        Args:
+            names: What to write in a message in place of which text.
+            model: The public name of the model.
+
+        Raises:
+            HTTPException: In place of the error.
+        """
+        try:
+            yield
+        except (TimesformerError, MemoryError) as error:
+            self.engine.metrics.count_error(kind_of(error))
+            status = status_of(error)
+            line = self.line_of(error, names, model)
+            if status >= 500:
+                _log.error("%s", line)
+            headers = {"Retry-After": "1"} if status == 503 else None
+            raise HTTPException(status, line, headers) from error
+
+    def line_of(self, error: Exception, names: dict[str, str], model: str) -> str:
+        """An error on one line, without the server's own paths."""
+        classifier = self.engine.models[model]
+        own = {classifier.name: model, str(classifier.model.graph): model}
+        return line_of(error, {**own, **names})

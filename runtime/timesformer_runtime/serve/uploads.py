@@ -1,0 +1,221 @@
+"""Receives the body of a request into a temporary file, within limits of size and time."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Protocol
+
+from timesformer_runtime.errors import named
+from timesformer_runtime.extras import needs_extra
+from timesformer_runtime.serve.engine import Place
+from timesformer_runtime.serve.service import Service
+
+with needs_extra("serve"):
+    from fastapi import HTTPException, Request
+    from python_multipart.exceptions import FormParserError
+    from python_multipart.multipart import MultipartParser, parse_options_header
+
+_PIECE = 1 << 18  # bytes that are written at a time
+_MOST_HEADERS = 16  # of one part of a form
+_LONGEST_NAME = 200
+
+
+@dataclasses.dataclass(frozen=True)
+class Upload:
+    """A body that has arrived.
+
+    Attributes:
+        path: The temporary file.
+        name: The client's own name for it, for messages; never a path that anything opens.
+    """
+
+    path: Path
+    name: str
+
+
+class _Writer(Protocol):
+    """Takes the bytes of a body, piece by piece."""
+
+    def write(self, data: bytes, /) -> object:
+        """Takes the next bytes."""
+
+
+async def receive_video(request: Request, place: Place, service: Service) -> Upload:
+    """Receives a video: the body as it is, or the file in a form.
+
+    Raises:
+        HTTPException: The body is empty, too large, too slow, or not a form with one file.
+        ClientDisconnect: The client has left.
+    """
+    kind, options = parse_options_header(request.headers.get("content-type"))
+    if kind == b"multipart/form-data":
+        form = _Form(options.get(b"boundary", b""))
+        upload = await receive_body(request, place, service, form.into)
+        return dataclasses.replace(upload, name=form.name_of_file())
+    return await receive_body(request, place, service)
+
+
+async def receive_body(
+    request: Request,
+    place: Place,
+    service: Service,
+    writer_for: Callable[[_Writer], _Writer] = lambda file: file,
+) -> Upload:
+    """Receives a body into a file that is removed when the request's place is free.
+
+    Raises:
+        HTTPException: The body is empty, too large or too slow.
+        ClientDisconnect: The client has left.
+    """
+    settings = service.settings
+    _check_headers(request, settings.max_upload)
+    file = tempfile.NamedTemporaryFile(dir=service.folder, delete=False)  # noqa: SIM115
+    path = Path(file.name)
+    place.leftovers.callback(path.unlink, missing_ok=True)
+    place.leftovers.callback(file.close)
+    writer = writer_for(file)
+    count = 0
+    try:
+        async with asyncio.timeout(settings.upload_seconds):
+            async for piece in _pieces(request, settings.max_upload):
+                count += len(piece)
+                await service.engine.helped(writer.write, piece)
+        await service.engine.helped(file.close)  # which writes what is left in its buffer
+    except TimeoutError as error:
+        raise HTTPException(
+            408,
+            f"the body did not arrive within {settings.upload_seconds:g} seconds; send a smaller "
+            "video, or over a faster network",
+        ) from error
+    except OSError as error:
+        raise HTTPException(507, f"the body cannot be stored: {error.strerror}") from error
+    if count == 0:
+        raise HTTPException(400, "the body is empty; send the bytes of a video")
+    return Upload(path, "upload")
+
+
+def _check_headers(request: Request, most: int) -> None:
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding != "identity":
+        raise HTTPException(
+            415, f"Content-Encoding is {named(encoding)}; send the bytes as they are"
+        )
+    stated = request.headers.get("content-length", "0")
+    if stated.isdecimal() and int(stated[:20]) > most:
+        raise _too_large(most)
+
+
+async def _pieces(request: Request, most: int) -> AsyncIterator[bytes]:
+    """Gives the body in pieces of some size, so that few calls write them."""
+    waiting = bytearray()
+    count = 0
+    async for chunk in request.stream():
+        count += len(chunk)
+        if count > most:
+            raise _too_large(most)
+        waiting += chunk
+        if len(waiting) >= _PIECE:
+            yield bytes(waiting)
+            waiting.clear()
+    if waiting:
+        yield bytes(waiting)
+
+
+def _too_large(most: int) -> HTTPException:
+    return HTTPException(413, f"the body has more than {most} bytes; send a smaller video")
+
+
+class _Form:
+    """Writes the one file of a form to a file, and drops all other fields."""
+
+    def __init__(self, boundary: bytes) -> None:
+        self._file: _Writer | None = None
+        self._names: list[str] = []
+        self._is_video = False
+        self._is_whole = False
+        self._field, self._value = b"", b""
+        self._disposition = b""
+        try:
+            self._parser = MultipartParser(
+                boundary,
+                {
+                    "on_part_begin": self._begin,
+                    "on_header_field": self._add_to_field,
+                    "on_header_value": self._add_to_value,
+                    "on_header_end": self._end_header,
+                    "on_headers_finished": self._end_headers,
+                    "on_part_data": self._take,
+                    "on_end": self._end,
+                },
+                max_header_count=_MOST_HEADERS,
+            )
+        except FormParserError as error:
+            raise _not_a_form(str(error)) from error
+
+    def into(self, file: _Writer) -> _Form:
+        """Sets the file to write to."""
+        self._file = file
+        return self
+
+    def write(self, data: bytes) -> None:
+        """Takes the next bytes of the form.
+
+        Raises:
+            HTTPException: They are not those of a form.
+        """
+        try:
+            self._parser.write(data)
+        except FormParserError as error:
+            raise _not_a_form(str(error)) from error
+
+    def name_of_file(self) -> str:
+        """The client's name of the file, after the last byte.
+
+        Raises:
+            HTTPException: The form is cut short, or does not have exactly one file.
+        """
+        if not self._is_whole:
+            raise _not_a_form("its end is missing")
+        if len(self._names) != 1:
+            raise _not_a_form(f"it has {len(self._names)} files")
+        return self._names[0]
+
+    def _begin(self) -> None:
+        self._disposition = b""
+        self._is_video = False
+
+    def _add_to_field(self, data: bytes, start: int, end: int) -> None:
+        self._field += data[start:end]
+
+    def _add_to_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _end_header(self) -> None:
+        if self._field.lower() == b"content-disposition":
+            self._disposition = self._value
+        self._field, self._value = b"", b""
+
+    def _end_headers(self) -> None:
+        _, options = parse_options_header(self._disposition)
+        name = options.get(b"filename")
+        if name is not None:
+            text = name.decode("utf-8", "replace").replace("\\", "/").rpartition("/")[2]
+            self._names.append(text[:_LONGEST_NAME] or "upload")
+            self._is_video = len(self._names) == 1
+
+    def _take(self, data: bytes, start: int, end: int) -> None:
+        if self._is_video and self._file is not None:
+            self._file.write(data[start:end])
+
+    def _end(self) -> None:
+        self._is_whole = True
+
+
+def _not_a_form(reason: str) -> HTTPException:
+    return HTTPException(
+        400, f"the body is not a form with one file ({named(reason)}); send one, or the bytes alone"
+    )
