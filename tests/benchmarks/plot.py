@@ -52,7 +52,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
     axes.bar_label(drawn, fmt="%.2f s", padding=4, color=_TEXT)
     axes.invert_yaxis()
     axes.margins(x=0.1)
-    axes.set_title(_title(results["hardware"]), color=_TEXT, fontsize=9, loc="left")
+    axes.set_title(title(results["hardware"]), color=_TEXT, fontsize=9, loc="left")
     axes.spines[:].set_visible(False)
     axes.tick_params(axis="y", length=0, colors=_TEXT)
     axes.xaxis.set_visible(False)
@@ -63,11 +63,13 @@ def draw(results: dict[str, Any], path: Path) -> None:
     )
 
 
-def _title(hardware: dict[str, Any]) -> str:
+def title(hardware: dict[str, Any]) -> str:
+    """The title of the plot: what is measured, and on which machine."""
     amx = ", AMX" if "amx_int8" in (hardware["instruction_sets"] or ()) else ""
+    note = f", {hardware['note']}" if "note" in hardware else ""
     return (
         "TimeSformer base, 8x224x224: seconds for one clip, shorter is better\n"
-        f"{hardware['cpu']}{amx}, {hardware['threads']} threads"
+        f"{hardware['cpu']}{amx}{note}, {hardware['threads']} threads"
     )
 
 

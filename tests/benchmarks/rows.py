@@ -10,6 +10,8 @@ from typing import Any
 from tests.benchmarks.contest import Entry
 from tests.benchmarks.figures import Ratio, ratio
 
+CPU_TIME = "processor time of a clip"
+
 
 @dataclasses.dataclass(frozen=True)
 class Row:
@@ -77,6 +79,26 @@ def time_rows(
         for name, limit in wanted.items()
         if name in entries and entries[name].seconds
     ]
+
+
+def cpu_time_rows(
+    entries: Mapping[str, Entry], ours: str, wanted: Mapping[str, float | None]
+) -> list[Row]:
+    """Compares the processor time of a clip with each competitor of ``wanted``."""
+    if ours not in entries or not entries[ours].cpu_seconds:
+        return []
+    return [
+        ratio_row(
+            CPU_TIME, (ours, entries[ours].cpu_seconds), (name, entries[name].cpu_seconds), limit
+        )
+        for name, limit in wanted.items()
+        if name in entries and entries[name].cpu_seconds
+    ]
+
+
+def without_goals(table: Sequence[Row]) -> list[Row]:
+    """Rows without their goals, for processors for which the goals were not set."""
+    return [dataclasses.replace(row, wanted=None) for row in table]
 
 
 def fastest(entries: Mapping[str, Entry], names: Sequence[str]) -> str | None:
