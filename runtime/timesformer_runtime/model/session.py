@@ -287,6 +287,12 @@ class Session:
             entries = {**entries, _INT8_PRECISION: "0"}
         model = source.model
         options = self._options(onnxruntime, entries)
+        # The options do not hold these; they must live until the session has started.
+        weights = {
+            name: onnxruntime.OrtValue.from_dlpack(array) for name, array in source.unsigned.items()
+        }
+        for name, value in weights.items():
+            options.add_initializer(name, value)
         if facts.batch_axis is not None:
             # Clips run one by one. Some providers take only static shapes, others are faster then.
             options.add_free_dimension_override_by_name(facts.batch_axis, 1)
