@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import math
 import mmap
 import os
@@ -22,6 +23,7 @@ from typing import NamedTuple, Self
 
 from timesformer_runtime.errors import InvalidModelError, quoted
 from timesformer_runtime.model.function_calls import count_nodes
+from timesformer_runtime.model.graph_outline import GraphOutline, outline
 from timesformer_runtime.model.mapped_weights import Weights, map_weights
 from timesformer_runtime.model.wire_format import DELIMITED, Buffer, Field, MessageReader
 
@@ -125,6 +127,11 @@ class GraphSource:
     is_mapped: bool = False
     unsigned: Weights = dataclasses.field(default_factory=dict)
     cannot_overflow: bool = False
+
+    @functools.cached_property
+    def outline(self) -> GraphOutline:
+        """The facts about the graph that a device other than the CPU needs."""
+        return outline(self.model)
 
     def clean_up(self) -> None:
         """Gives up the unsigned weights, once the model is loaded: ONNX Runtime has packed them."""
