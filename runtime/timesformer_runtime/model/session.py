@@ -268,7 +268,7 @@ class Session:
             self._graph,
             self._name,
             maps=self.device.name == "cpu",
-            unsigned=self._entries.get(_INT8_PRECISION) == "1",
+            unsigned=self._entries.get(_INT8_PRECISION) == "1" and _takes_arrays(),
             copies=copies,
         )
 
@@ -410,6 +410,11 @@ def _config_entries(settings: SessionSettings) -> dict[str, str]:
     if cpu.saturates_int8():
         entries[_INT8_PRECISION] = "1"
     return {**entries, **settings.session_options}
+
+
+def _takes_arrays() -> bool:
+    """False for an old ONNX Runtime, such as that of OpenVINO, which cannot own given weights."""
+    return hasattr(load_onnxruntime().OrtValue, "from_dlpack")
 
 
 def _remedy(metadata: Mapping[str, str]) -> str:

@@ -245,6 +245,14 @@ def test_the_temporary_file_is_not_needed(tmp_path: Path, monkeypatch: pytest.Mo
     assert not list(folder.iterdir())
 
 
+def test_an_onnxruntime_that_cannot_own_given_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(onnxruntime.OrtValue, "from_dlpack")
+    path = save(tmp_path / "m.onnx", [weights()], [product("a", "w", "a_zero")])
+    np.testing.assert_array_equal(answer(path), signed_answer())
+
+
 def test_a_loaded_model_keeps_only_the_weights_that_it_still_needs(tmp_path: Path) -> None:
     path = save(tmp_path / "m.onnx", [weights()], [product("a", "w", "a_zero")])
     kept: list[weakref.ref[npt.NDArray[np.uint8]]] = []
