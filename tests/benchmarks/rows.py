@@ -70,29 +70,28 @@ def time_rows(
     entries: Mapping[str, Entry], ours: str, wanted: Mapping[str, float | None]
 ) -> list[Row]:
     """Compares the time of a clip with each competitor of ``wanted`` that was measured."""
-    if ours not in entries or not entries[ours].seconds:
-        return []
-    return [
-        ratio_row(
-            "time of a clip", (ours, entries[ours].seconds), (name, entries[name].seconds), limit
-        )
-        for name, limit in wanted.items()
-        if name in entries and entries[name].seconds
-    ]
+    seconds = {name: entry.seconds for name, entry in entries.items()}
+    return _ratio_rows("time of a clip", seconds, ours, wanted)
 
 
 def cpu_time_rows(
     entries: Mapping[str, Entry], ours: str, wanted: Mapping[str, float | None]
 ) -> list[Row]:
-    """Compares the processor time of a clip with each competitor of ``wanted``."""
-    if ours not in entries or not entries[ours].cpu_seconds:
-        return []
+    """Compares the processor time of a clip with each measured competitor of ``wanted``."""
+    seconds = {name: entry.cpu_seconds for name, entry in entries.items()}
+    return _ratio_rows(CPU_TIME, seconds, ours, wanted)
+
+
+def _ratio_rows(
+    measure: str,
+    costs: Mapping[str, Sequence[float]],
+    ours: str,
+    wanted: Mapping[str, float | None],
+) -> list[Row]:
     return [
-        ratio_row(
-            CPU_TIME, (ours, entries[ours].cpu_seconds), (name, entries[name].cpu_seconds), limit
-        )
+        ratio_row(measure, (ours, costs[ours]), (name, costs[name]), limit)
         for name, limit in wanted.items()
-        if name in entries and entries[name].cpu_seconds
+        if costs.get(ours) and costs.get(name)
     ]
 
 
