@@ -171,7 +171,8 @@ def _whole(bench: Bench, file: Path, console: Console) -> None:
 
 
 def _part(bench: Bench, rows: list[Row]) -> dict[str, object]:
-    settings = {"layers": bench.layers, "threads": bench.threads, "rounds": bench.rounds}
+    names = ("layers", "threads", "rounds", "starts")
+    settings = {name: getattr(bench, name) for name in names}
     return settings | {"rows": [dataclasses.asdict(row) for row in rows]}
 
 
