@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -379,7 +380,7 @@ def test_processes_get_the_threads_that_are_asked_for(monkeypatch: pytest.Monkey
     assert "MKL_NUM_THREADS" not in variables
 
 
-def _results(*rows: Row, part: str = "peers") -> dict[str, object]:
+def _results(*rows: Row, part: str = "peers") -> dict[str, Any]:
     entries = {"slow": _entry(3, 1, 2), "int8": _entry(1, 1), "broken": _entry(problem="x")}
     measured = {name: dataclasses.asdict(entry) for name, entry in entries.items()}
     return {
@@ -425,6 +426,14 @@ def test_the_plot_shows_what_was_measured_the_fastest_first() -> None:
     assert plot.bars(_results()) == [("int8", 1.0), ("slow", 2.0)]
     with pytest.raises(KeyError):
         plot.bars({"parts": {}})
+
+
+def test_the_plot_can_show_processor_time() -> None:
+    results = _results()
+    for name, spent in (("int8", 3.0), ("slow", 2.5)):
+        results["parts"]["peers"]["competitors"][name]["cpu_seconds"] = [spent]
+    assert plot.bars(results, "cpu_seconds") == [("slow", 2.5), ("int8", 3.0)]
+    assert "processor time" in plot.title(results["hardware"], "cpu_seconds")
 
 
 @pytest.mark.parametrize("changes", guards.SWITCHES.values(), ids=list(guards.SWITCHES))
