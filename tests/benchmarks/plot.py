@@ -58,7 +58,7 @@ def draw(results: dict[str, Any], path: Path, of: str = "seconds") -> None:
     axes.bar_label(drawn, fmt="%.2f s", padding=4, color=_TEXT)
     axes.invert_yaxis()
     axes.margins(x=0.1)
-    axes.set_title(title(results["hardware"], of), color=_TEXT, fontsize=9, loc="left")
+    figure.suptitle(title(results["hardware"], of), color=_TEXT, fontsize=9, x=0.01, ha="left")
     axes.spines[:].set_visible(False)
     axes.tick_params(axis="y", length=0, colors=_TEXT)
     axes.xaxis.set_visible(False)
