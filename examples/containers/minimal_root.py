@@ -22,6 +22,7 @@ _LEFT_OUT = ("/usr/share/doc/", "/usr/share/man/", "/usr/share/binfmts/", "/usr/
 _UNUSED = (
     *("_pyrepl/", "curses/", "dbm/", "ensurepip/", "idlelib/", "pydoc_data/", "sqlite3/"),
     *("tkinter/", "turtledemo/", "unittest/", "venv/", "xmlrpc/"),
+    *("lib-dynload/_codecs_", "lib-dynload/_test", "lib-dynload/_ctypes_test"),  # CJK texts, tests
     *("lib-dynload/_curses", "lib-dynload/_dbm", "lib-dynload/_sqlite3", "lib-dynload/readline"),
 )
 _LIBRARY = re.compile(r"(?:=> )?(/\S+) \(0x")
@@ -97,7 +98,8 @@ def main() -> None:
     subprocess.run(  # noqa: S603
         ["/usr/sbin/chroot", str(root), str(environment / "bin/python"), "-c", _IMPORT], check=True
     )
-    size = sum(path.lstat().st_size for path in root.rglob("*"))
+    files = (path for path in root.rglob("*") if path.is_file() and not path.is_symlink())
+    size = sum(path.stat().st_size for path in files)
     print(f"{size / 1_000_000:8.1f} MB in {root}")
 
 
