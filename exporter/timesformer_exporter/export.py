@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ from timesformer_exporter.graph.trace import (
     save_graph,
     trace,
 )
+from timesformer_exporter.model.attention_rollout import ROLLOUT, Rollout
 from timesformer_exporter.model.inference_form import InferenceForm
 from timesformer_exporter.model.timesformer import TimesformerForVideoClassification
 from timesformer_exporter.options import ExportOptions
@@ -213,8 +214,9 @@ def _write_files(
     config = checkpoint.config
     preprocessing = Preprocessing.from_dict(checkpoint.preprocessing)
     model = build_model(checkpoint, options.task)
+    outputs = _graph_outputs(options)
     multiply_adds = count_multiply_adds(
-        config, options.task, rewritten=_graph_outputs(options).only_the_task
+        config, options.task, rewritten=outputs.only_the_task, rollout=outputs.rollout
     )
     notes = [*checkpoint.notes]
     if videos:
@@ -239,8 +241,13 @@ def _write_files(
 
     # The float32 graph, then the variants that are made from it.
     output = reference.outputs[_main_output(options)][0]
-    golden = golden_check(reference.frames[0].shape, _main_output(options), output)
-    graph = _write_graph(folder, model, checkpoint, golden, calibration, options, steps)
+    shape = reference.frames[0].shape
+    golden = golden_check(shape, _main_output(options), output)
+    entries = {} if calibration is None else {"calibration": to_json(calibration)}
+    if options.explain:
+        rolled_out = reference.outputs[ROLLOUT][0].ravel()
+        entries["golden_rollout"] = to_json(golden_check(shape, ROLLOUT, rolled_out))
+    graph = _write_graph(folder, model, checkpoint, golden, entries, options, steps)
     write_json(folder / "config.json", config.to_dict())
     write_json(folder / "preprocessor_config.json", checkpoint.preprocessing)
     with steps.step("check", "Checking the file against PyTorch with ONNX Runtime"):
@@ -333,7 +340,7 @@ def _gate_reference(
     """
     channels = ChannelPeaks(model)
     reference = gate_reference(
-        TracedModel(model, GraphOutputs(options.task)),
+        TracedModel(model, _graph_outputs(options).for_the_gate()),
         _main_output(options),
         preprocessing,
         gate_clips(model.config.num_frames, native_size(preprocessing, model.config), videos),
@@ -356,7 +363,7 @@ def _write_graph(
     model: TimesformerForVideoClassification,
     checkpoint: Checkpoint,
     golden: dict[str, Any],
-    calibration: dict[str, Any] | None,
+    more_entries: Mapping[str, str],
     options: ExportOptions,
     steps: _Steps,
 ) -> Path:
@@ -379,9 +386,7 @@ def _write_graph(
             source=checkpoint.source,
             golden=golden,
         )
-        if calibration is not None:
-            entries["calibration"] = to_json(calibration)
-        program.model.metadata_props.update(entries)
+        program.model.metadata_props.update(entries | dict(more_entries))
         path = folder / "onnx" / "model.onnx"
         with writing(path):
             path.parent.mkdir()
@@ -402,6 +407,7 @@ def _module_to_trace(
         options.task,
         frames_input,
         attention_operator=options.operator_set >= ATTENTION_OPSET,
+        rollout=outputs.rollout,
     )
 
 
@@ -434,7 +440,13 @@ def _write_variants(
 
 
 def _graph_outputs(options: ExportOptions) -> GraphOutputs:
-    return GraphOutputs(options.task, options.output_hidden_states, options.output_attentions)
+    rollout = None
+    if options.explain:
+        residual = 0.5 if options.rollout_residual is None else options.rollout_residual
+        rollout = Rollout(residual, options.rollout_heads or "mean")
+    return GraphOutputs(
+        options.task, options.output_hidden_states, options.output_attentions, rollout
+    )
 
 
 def _main_output(options: ExportOptions) -> str:
