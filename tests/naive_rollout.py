@@ -7,13 +7,16 @@ normalised, the matrices of a layer and of all layers are multiplied, and the ro
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from timesformer_exporter.model.config import TimesformerConfig
 from torch import Tensor
 
 from tests.reference_timesformer import Reference
 
-JOINS = {
+Residual = Callable[[Tensor], Tensor]
+JOINS: dict[str, Callable[[Tensor], Tensor]] = {
     "mean": lambda heads: heads.mean(0),
     "max": lambda heads: heads.max(0).values,
     "min": lambda heads: heads.min(0).values,
@@ -45,7 +48,7 @@ def naive_rollout(
     return torch.stack(maps).reshape(batch, frames, *config.grid)
 
 
-def _divided(reference, with_residual, clip: int, frames: int) -> Tensor:  # type: ignore[no-untyped-def]
+def _divided(reference: Reference, with_residual: Residual, clip: int, frames: int) -> Tensor:
     tokens = reference.spatial_attentions[0].shape[-1]  # of a frame, with CLS
     result = torch.eye(frames * tokens).double()
     layers = zip(reference.spatial_attentions, reference.temporal_attentions, strict=True)
@@ -65,14 +68,14 @@ def _divided(reference, with_residual, clip: int, frames: int) -> Tensor:  # typ
     return rows.mean(0)[:, 1:]
 
 
-def _joint(reference, with_residual, clip: int, frames: int) -> Tensor:  # type: ignore[no-untyped-def]
+def _joint(reference: Reference, with_residual: Residual, clip: int, frames: int) -> Tensor:
     result = torch.eye(reference.attentions[0].shape[-1]).double()
     for attention in reference.attentions:
         result = with_residual(attention[clip]) @ result
     return result[0, 1:].reshape(-1, frames).T  # patch by patch, time fastest
 
 
-def _space_only(reference, with_residual, clip: int, frames: int) -> Tensor:  # type: ignore[no-untyped-def]
+def _space_only(reference: Reference, with_residual: Residual, clip: int, frames: int) -> Tensor:
     maps = []
     for t in range(frames):
         result = torch.eye(reference.spatial_attentions[0].shape[-1]).double()

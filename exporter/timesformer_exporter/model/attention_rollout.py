@@ -82,7 +82,9 @@ class Rollout:
     def _carry_in_blocks(self, row: Tensor, query: Tensor, key: Tensor) -> Tensor:
         row = _padded(row, query.shape[-2])
         attended, kept = [], []
-        for part, queries in zip(row.split(_BLOCK, -1), query.split(_BLOCK, -2), strict=True):
+        for part, queries in zip(
+            torch.split(row, _BLOCK, -1), torch.split(query, _BLOCK, -2), strict=True
+        ):
             probabilities = (queries @ key.transpose(-1, -2)).softmax(dim=-1)
             if self.heads == "mean":  # the row first, which is less work than the mean
                 attended.append((part.unsqueeze(-3) @ probabilities).mean(dim=-3))
@@ -154,9 +156,10 @@ def roll_out_attentions(output: TimesformerOutput, rollout: Rollout, clips: Tens
         for attention in output.temporal_attentions
     ]
     joint = bool(output.attentions)
-    steps = []
-    for attention in output.attentions or output.spatial_attentions:
-        steps.append(rollout.step(_by_frame(attention, frames) if joint else attention))
+    steps = [
+        rollout.step(_by_frame(attention, frames) if joint else attention)
+        for attention in output.attentions or output.spatial_attentions
+    ]
     layers = map(LayerSteps, steps, temporal or [None] * len(steps))
     return roll_out([*layers], clips, frames, joint=joint)
 

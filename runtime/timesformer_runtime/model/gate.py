@@ -32,7 +32,7 @@ class Threshold:
     top1: float
     top5: float
     score_change: float
-    rollout: float
+    rollout: float = 0.9
 
 
 THRESHOLDS = {
@@ -42,7 +42,7 @@ THRESHOLDS = {
     "int8": Threshold(
         cosine=0.99, relative=0.2, top1=0.9, top5=0.8, score_change=0.05, rollout=0.95
     ),
-    "q4": Threshold(cosine=0.97, relative=0.4, top1=0.8, top5=0.7, score_change=0.1, rollout=0.9),
+    "q4": Threshold(cosine=0.97, relative=0.4, top1=0.8, top5=0.7, score_change=0.1),
 }
 
 

@@ -13,6 +13,7 @@ from timesformer_exporter.graph.trace import GraphOutputs, TracedModel, trace
 from timesformer_exporter.model import attention_rollout, inference_form
 from timesformer_exporter.model.attention_rollout import Rollout
 from timesformer_exporter.model.inference_form import InferenceForm
+from timesformer_exporter.model.timesformer import TimesformerForVideoClassification
 
 from tests.naive_rollout import naive_rollout
 from tests.reference_timesformer import reference_timesformer
@@ -27,7 +28,7 @@ FIELDS: list[dict[str, Any]] = [
 CHOICES = [Rollout(), Rollout(0.2, "max"), Rollout(0.7, "min"), Rollout(0.0)]
 
 
-def _peaked(model: torch.nn.Module) -> torch.nn.Module:
+def _peaked(model: TimesformerForVideoClassification) -> TimesformerForVideoClassification:
     """Makes attention differ clearly from uniform, as that of a trained model does."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -78,7 +79,7 @@ def test_the_graph_gives_it_for_batches(attention_type: str, opset: int, tmp_pat
         InferenceForm(model, "video-classification", attention_operator=opset == 23, rollout=choice)
         for choice in (None, rollout)
     ]
-    sessions = []
+    sessions: list[onnxruntime.InferenceSession] = []
     for form, outputs in zip(forms, (GraphOutputs(), GraphOutputs(rollout=rollout)), strict=True):
         path = tmp_path / f"{len(sessions)}.onnx"
         trace(form, config, output_names=outputs.names(config), opset=opset).save(path)
