@@ -17,6 +17,7 @@ from timesformer_runtime.cli.batch import batch
 from timesformer_runtime.cli.bench import bench
 from timesformer_runtime.cli.classify import classify
 from timesformer_runtime.cli.doctor import doctor
+from timesformer_runtime.cli.explain import explain
 from timesformer_runtime.cli.inspect import inspect
 from timesformer_runtime.cli.output import (
     BAD_INPUT,
@@ -72,7 +73,7 @@ def command() -> None:
     """
 
 
-for _subcommand in (classify, timeline, batch, stream, verify, inspect, bench, doctor):
+for _subcommand in (classify, timeline, batch, stream, explain, verify, inspect, bench, doctor):
     command.add_command(_subcommand)
 
 
