@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +11,7 @@ from timesformer_runtime.explain.explanation import HeatScale, Shares, ViewHeat
 from timesformer_runtime.explain.regions import Geometry
 from timesformer_runtime.pictures.heat import Heat, Rgb, stretched, under_heat
 
+_RAMP = 0.25  # of a view's side, over which its weight falls
 _UNSEEN = 110  # of 256: the brightness of what no view covers
 
 
@@ -18,7 +20,7 @@ class MovingHeat:
 
     The heat of a view changes evenly from one of its frames to the next. Before its first frame and
     after its last, a clip counts only where no other clip does. Where views overlap, the heat is
-    the mean of theirs.
+    the mean of theirs; towards the edges of a view its weight falls, so that no edge is seen.
 
     Args:
         views: The views, with times.
@@ -42,19 +44,23 @@ class MovingHeat:
         """
         height, width = frame.shape[:2]
         total = np.zeros((height, width), dtype=np.float32)
-        views = np.zeros((height, width), dtype=np.float32)
+        weights = np.zeros((height, width), dtype=np.float32)
         for number in self._views_at(seconds):
             view = self._views[number]
             region = self._geometry.region(*size, view.view.crop, view.grid)
             top, left, bottom, right = region.pixels(height, width)
             y, x = slice(max(top, 0), max(bottom, 0)), slice(max(left, 0), max(right, 0))
             heat = stretched(self._at(number, seconds), (bottom - top, right - left))
-            inner = heat[max(-top, 0) :, max(-left, 0) :]
-            part = total[y, x]
-            part += inner[: part.shape[0], : part.shape[1]]
-            views[y, x] += 1
-        seen = views > 0
-        mean: Heat = np.divide(total, views, out=total, where=seen)
+            weight = _weights(*heat.shape)
+            rows, columns = total[y, x].shape
+            inner = (
+                slice(max(-top, 0), max(-top, 0) + rows),
+                slice(max(-left, 0), max(-left, 0) + columns),
+            )
+            total[y, x] += (heat * weight)[inner]
+            weights[y, x] += weight[inner]
+        seen = weights > 0
+        mean: Heat = np.divide(total, weights, out=total, where=seen)
         result = under_heat(frame, mean)
         result[~seen] = (result[~seen].astype(np.uint16) * _UNSEEN >> 8).astype(np.uint8)
         return result
@@ -74,3 +80,13 @@ class MovingHeat:
         length = times[after] - times[after - 1]
         weight = np.float32((seconds - times[after - 1]) / length if length else 1.0)
         return np.asarray(heat[after - 1] * (1 - weight) + heat[after] * weight)
+
+
+@functools.lru_cache(maxsize=8)
+def _weights(height: int, width: int) -> Heat:
+    """Weights of the pixels of a view: 1 in its middle, near 0 at its edges."""
+    rows, columns = (
+        np.minimum(1, (0.5 + np.minimum(np.arange(side), np.arange(side)[::-1])) / (_RAMP * side))
+        for side in (height, width)
+    )
+    return np.asarray(np.outer(rows, columns), dtype=np.float32)

@@ -73,7 +73,7 @@ def write_overlay(
             for frame in frames:
                 seen = frame.size if not pipeline.views.square_pixels else frame.pixels.shape[:2]
                 picture = heat.over(frame.pixels, frame.seconds, seen)
-                text = f"{label}  {clock(frame.seconds)}" if label else clock(frame.seconds)
+                text = f"{label} · {clock(frame.seconds)}" if label else clock(frame.seconds)
                 encoder.add(labelled(picture, text), frame.seconds)
                 on_frame(frame.seconds, duration)
                 end = frame.seconds + 1 / rate

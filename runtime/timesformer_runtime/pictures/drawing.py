@@ -18,7 +18,8 @@ with evaluate_extra():
 
 _GROUND, _TEXT, _FAINT, _LINE = (22, 24, 29), (236, 237, 240), (152, 157, 168), (62, 67, 77)
 _GAP = 12  # pixels
-_MOST_COLUMNS = 8
+_FEW, _FEW_COLUMNS, _FEW_SIDE = 8, 4, 280  # up to so many pictures are shown large
+_MANY_COLUMNS, _MANY_SIDE = 8, 180  # pixels
 _BAR_SIZE = 1200, 220  # width, height
 _LONGEST_TITLE = 110  # characters
 
@@ -42,9 +43,7 @@ class Scale(NamedTuple):
     hottest: str
 
 
-def contact_sheet(
-    title: str, rows: Sequence[tuple[str, Sequence[Cell]]], scale: Scale, *, side: int = 200
-) -> Rgb:
+def contact_sheet(title: str, rows: Sequence[tuple[str, Sequence[Cell]]], scale: Scale) -> Rgb:
     """Draws pictures in rows, with captions, a title and the scale of the heat.
 
     Args:
@@ -52,9 +51,11 @@ def contact_sheet(
         rows: For each group of pictures its name, or "", and its pictures. Long groups take
             several rows of the sheet.
         scale: The scale of the heat.
-        side: The longer side of each picture, in pixels.
     """
-    columns = _columns(max(len(cells) for _, cells in rows))
+    longest = max(len(cells) for _, cells in rows)
+    columns, side = min(longest, _MANY_COLUMNS), _MANY_SIDE
+    if longest <= _FEW:
+        columns, side = min(longest, _FEW_COLUMNS), _FEW_SIDE
     scaled = [(name, [_fitted(cell, side) for cell in cells]) for name, cells in rows]
     width = max(cell.picture.shape[1] for _, cells in scaled for cell in cells)
     height = max(cell.picture.shape[0] for _, cells in scaled for cell in cells)
@@ -155,12 +156,6 @@ def _head(image: Image.Image, draw: ImageDraw.ImageDraw, title: str, scale: Scal
     x = _GAP + round(draw.textlength(scale.coldest, _font(13))) + 8
     image.paste(Image.fromarray(ramp), (x, 46))
     draw.text((x + 168, 42), scale.hottest, _FAINT, _font(13))
-
-
-def _columns(count: int) -> int:
-    """The columns of a sheet for so many pictures: few enough, and rows of equal length."""
-    rows = math.ceil(count / _MOST_COLUMNS)
-    return math.ceil(count / rows)
 
 
 def _fitted(cell: Cell, side: int) -> Cell:

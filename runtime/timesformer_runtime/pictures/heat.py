@@ -46,17 +46,24 @@ def stretched(heat: Heat, size: tuple[int, int]) -> Heat:
 
 
 def under_heat(picture: Rgb, heat: Heat) -> Rgb:
-    """Lays heat over a picture: the hotter, the less of the picture is seen.
+    """Lays heat over a picture, whose own colours are weakened: the hotter, the less of it is seen.
 
     Args:
         picture: The picture [height, width, 3].
         heat: From 0 to 1, [height, width].
     """
     indices = _indices(heat)
+    picture = _half_grey(picture)
     kept = ((1 - _COVER) * 256).astype(np.uint16)[indices]
     colours = (_TABLE * _COVER[:, None]).round().astype(np.uint8)[indices]
     faded = (picture * kept[..., None]) >> 8  # uint16
     return np.asarray(faded, dtype=np.uint8) + colours
+
+
+def _half_grey(picture: Rgb) -> Rgb:
+    """Takes half of the colour out of a picture."""
+    image = Image.fromarray(picture)
+    return np.asarray(Image.blend(image, image.convert("L").convert("RGB"), 0.5))
 
 
 def _indices(heat: Heat) -> npt.NDArray[np.uint8]:
