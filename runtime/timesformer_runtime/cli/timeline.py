@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from timesformer_runtime.cli.limit_options import limit_options
 from timesformer_runtime.cli.model_options import load_to_share, model_options, top_k_option
 from timesformer_runtime.cli.output import INTERRUPTED, check_output, fail_at_once, say
-from timesformer_runtime.cli.video_list import source
+from timesformer_runtime.cli.video_list import STDIN, source
 from timesformer_runtime.cli.view_options import view_options, window_options
+
+if TYPE_CHECKING:
+    from timesformer_runtime.classifier import VideoClassifier
+    from timesformer_runtime.explain.windows import ExplainedTimeline
+    from timesformer_runtime.workloads.timeline import Timeline
 
 
 @click.command()
@@ -23,6 +29,13 @@ from timesformer_runtime.cli.view_options import view_options, window_options
 @top_k_option(1, "segment")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per segment and line.")
 @click.option("--csv", "as_csv", is_flag=True, help="One line per label: start,end,label,score.")
+@click.option(
+    "--explain",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Also write a page and, for each window, the frames that the model saw, under the heat of "
+    "what reached the answer. For models exported with --explain.",
+)
 @view_options
 @limit_options()
 @model_options
@@ -34,6 +47,7 @@ def timeline(
     top_k: int,
     as_json: bool,
     as_csv: bool,
+    explain: Path | None,
     **options: Any,
 ) -> None:
     """Classify a long VIDEO, window after window.
@@ -58,10 +72,16 @@ def timeline(
         damage_of,
     )
 
+    if explain is not None and (merge or video == STDIN):
+        raise click.UsageError("--explain is for single windows of a file: leave out --merge and -")
     classifier, cores = load_to_share(**options)
-    segments = classifier.timeline(
-        source(video), window, stride, top_k, merge=merge, workers=cores // classifier.threads
-    )
+    segments: Timeline | ExplainedTimeline
+    if explain is not None:
+        segments = _explained(classifier, video, window, stride, top_k, explain)
+    else:
+        segments = classifier.timeline(
+            source(video), window, stride, top_k, merge=merge, workers=cores // classifier.threads
+        )
     form = JsonLines() if as_json else CsvLines() if as_csv else None
     rows = Rows(classifier.labels, ("damaged",))
     try:
@@ -78,3 +98,19 @@ def timeline(
         segments.close()
     if segments.problems:
         say(f"timesformer: {video}: damaged: {'; '.join(segments.problems)}")
+
+
+def _explained(
+    classifier: VideoClassifier,
+    video: str,
+    window: float,
+    stride: float,
+    top_k: int,
+    output: Path,
+) -> ExplainedTimeline:
+    from timesformer_runtime.explain.windows import ExplainedTimeline  # noqa: PLC0415
+    from timesformer_runtime.results import Ranking  # noqa: PLC0415
+    from timesformer_runtime.workloads.windows import WindowSettings  # noqa: PLC0415
+
+    settings = WindowSettings(window, stride)
+    return ExplainedTimeline(classifier, video, settings, Ranking(top_k), output)

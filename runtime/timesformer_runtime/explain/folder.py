@@ -24,19 +24,19 @@ class ResultFolder:
 
     Args:
         path: The folder.
-        force: True to replace the explanations in it.
+        force: True to replace the explanations in it; None where the caller has no such choice.
 
     Raises:
         InvalidOptionError: The path is a file, or holds a page that is not of this package.
         OutputError: The folder cannot be made.
     """
 
-    def __init__(self, path: Path, *, force: bool) -> None:
+    def __init__(self, path: Path, *, force: bool | None) -> None:
         self.path = path
         self._force = force
         self._given: set[str] = set()
         if path.exists() and not path.is_dir():
-            raise InvalidOptionError(f"`output` {path} is not a folder; give another one")
+            raise InvalidOptionError(f"{path} is not a folder; give another one")
         with _errors(path):
             path.mkdir(parents=True, exist_ok=True)
         self._check_page()
@@ -107,16 +107,17 @@ class ResultFolder:
             foreign = target.exists() and MARK not in target.read_text("utf-8", "replace")
         if foreign:
             raise InvalidOptionError(
-                f"{target} is not a page of this command; give another `output`"
+                f"{target} was not written by this package; give another folder"
             )
 
     def _check_free(self, target: Path) -> None:
         if not target.exists():
             return
         if not self._force:
-            raise OutputError(f"{target} exists; give another `output`, or replace it with `force`")
+            remedy = "" if self._force is None else ", or replace it with `force`"
+            raise OutputError(f"{target} exists; give another folder{remedy}")
         if _read(target / VALUES) is None:
-            raise OutputError(f"{target} is not an explanation; give another `output`")
+            raise OutputError(f"{target} is not an explanation; give another folder")
 
     def _rename(self, hidden: Path, target: Path) -> None:
         old = self.path / f".{target.name}.old"

@@ -13,6 +13,8 @@ from timesformer_runtime.pictures.encoding import resized
 from timesformer_runtime.pictures.heat import stretched, under_heat
 from timesformer_runtime.results import Prediction
 
+SHEET_TEXT = "The frames that the model saw, with their times and shares"
+
 _CROPS = {"start": "left or top", "center": "middle", "end": "right or bottom"}
 _LEAST_SIDE = 200  # pixels; smaller frames are enlarged before the heat, so that it stays smooth
 

@@ -16,7 +16,7 @@ from timesformer_runtime.explain.moving_heat import MovingHeat
 from timesformer_runtime.explain.overlay import write_overlay
 from timesformer_runtime.explain.page import Section
 from timesformer_runtime.explain.regions import Geometry
-from timesformer_runtime.explain.sheets import in_words, moments, sheet, times_of
+from timesformer_runtime.explain.sheets import SHEET_TEXT, in_words, moments, sheet, times_of
 from timesformer_runtime.model.loaded import ROLLOUT
 from timesformer_runtime.pictures.drawing import time_bar
 from timesformer_runtime.pictures.encoding import png
@@ -25,7 +25,6 @@ from timesformer_runtime.results import Ranking
 
 OnFrame = Callable[[float, float | None], None]
 
-SHEET_TEXT = "The frames that the model saw, with their times and shares"
 _BAR_TEXT = "How much of each frame reached the answer, beside an even share"
 
 
