@@ -153,8 +153,8 @@ def _only_for_rollout(graph: onnx.GraphProto) -> list[str]:
     for node in reversed(graph.node):  # sorted: a value is made before its first use
         if needed.isdisjoint(node.output):
             only.append(node.name)
-        else:
-            needed.update(node.input)
+        else:  # a condition only puts operators in order; see ``computed_after``
+            needed.update(node.input[1:] if node.op_type == "Where" else node.input)
     return only
 
 

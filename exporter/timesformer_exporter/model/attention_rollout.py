@@ -54,7 +54,7 @@ class Rollout:
         Args:
             probabilities: [..., h, Q, S]. Where there is one query, it is that of the first token.
         """
-        return functools.partial(self._carry, attention=self._joined(probabilities))
+        return JoinedStep(self, self._joined(probabilities))
 
     def long_step(self, query: Tensor, key: Tensor) -> Step:
         """The step through an attention over long sequences, in blocks of queries.
@@ -74,7 +74,8 @@ class Rollout:
         join = torch.amax if self.heads == "max" else torch.amin
         return join(probabilities, dim=-3)
 
-    def _carry(self, row: Tensor, attention: Tensor) -> Tensor:
+    def carry(self, row: Tensor, attention: Tensor) -> Tensor:
+        """Takes a row through the joined matrix of an attention."""
         row = self._normalised(_padded(row, attention.shape[-2]), attention)
         kept = _padded(row, attention.shape[-1])
         return self._sum(row @ attention, kept)
@@ -104,6 +105,35 @@ class Rollout:
 
     def _sum(self, attended: Tensor, kept: Tensor) -> Tensor:
         return (1 - self.residual) * attended + self.residual * kept
+
+
+@dataclass(frozen=True)
+class JoinedStep:
+    """The step through an attention whose heads are joined.
+
+    Attributes:
+        rollout: The choices.
+        attention: The matrix of all heads, [..., Q, S].
+    """
+
+    rollout: Rollout
+    attention: Tensor
+
+    def __call__(self, row: Tensor) -> Tensor:
+        """Carries the row [..., 1, Q]."""
+        return self.rollout.carry(row, self.attention)
+
+
+def computed_after(step: Step | None, tokens: Tensor) -> Tensor:
+    """Gives tokens as they are, but computed after the matrix of a step.
+
+    ONNX Runtime would leave all matrices to the end of the graph, and keep the scores of all heads
+    of all layers until then: a third more memory.
+    """
+    if not isinstance(step, JoinedStep):
+        return tokens
+    never = step.attention.flatten()[0] < 0  # it is a probability
+    return torch.where(never, torch.nan, tokens)
 
 
 @dataclass(frozen=True)

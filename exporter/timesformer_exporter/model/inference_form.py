@@ -30,7 +30,14 @@ import torch
 from torch import Tensor, nn
 
 from timesformer_exporter.graph.frames_input import FramesInput
-from timesformer_exporter.model.attention_rollout import LONG, LayerSteps, Rollout, Step, roll_out
+from timesformer_exporter.model.attention_rollout import (
+    LONG,
+    LayerSteps,
+    Rollout,
+    Step,
+    computed_after,
+    roll_out,
+)
 from timesformer_exporter.model.config import TimesformerConfig
 from timesformer_exporter.model.timesformer import (
     Attention,
@@ -88,12 +95,12 @@ class InferenceForm(nn.Module):
         steps: list[LayerSteps] = []
         for layer in self.layers:
             tokens = layer(tokens, steps)
-        outputs = self._of_the_task(tokens)
         if not steps:
-            return outputs
+            return self._of_the_task(tokens)
         joint = self.attention_type == "joint_space_time"
         shares = roll_out(steps, clips, self.num_frames, joint=joint)
-        return *outputs, torch.unflatten(shares, 2, self.grid)
+        rolled_out = torch.unflatten(shares, 2, self.grid)
+        return *self._of_the_task(tokens), rolled_out
 
     def _of_the_task(self, tokens: Tensor) -> tuple[Tensor, ...]:
         if self.attention_type == "space_only":
@@ -304,7 +311,7 @@ class _InferenceLayer(nn.Module):
         else:
             attention, step = self.attention.with_step(normed)
         _keep(steps, step)
-        return self.mlp(tokens + attention)
+        return self.mlp(tokens + computed_after(step, attention))
 
     def mlp(self, tokens: Tensor) -> Tensor:
         """Tokens [batch, S, D] to tokens."""
@@ -357,7 +364,7 @@ class _DividedInferenceLayer(_InferenceLayer):
         attention, step = self.attention.with_step(normed)
         _keep(steps, step, temporal)
         # Spatial attention changes each frame's copy of CLS differently; all get the mean.
-        mean = self._mean_over_frames(cls + attention[:, 0])
+        mean = computed_after(step, self._mean_over_frames(cls + attention[:, 0]))
         cls = mean.expand(-1, self.num_frames, -1).flatten(0, 1)
         return self.mlp(self._with_cls(tokens + attention, cls))
 
