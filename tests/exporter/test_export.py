@@ -33,6 +33,7 @@ from timesformer_exporter.graph import trace as trace_module
 from timesformer_exporter.model.config import TimesformerConfig
 from timesformer_exporter.model.inference_form import InferenceForm
 from timesformer_exporter.model.timesformer import TimesformerForVideoClassification
+from timesformer_exporter.options import Dtype
 from timesformer_runtime import VideoClassifier
 from timesformer_runtime.input.preprocess import Preprocessing
 from timesformer_runtime.model.golden import golden_frames
@@ -370,12 +371,17 @@ def test_the_default_folder_is_named_after_the_model(tmp_path: Path) -> None:
 def test_explain_adds_rollout_to_every_variant_and_changes_no_logit(
     attention_type: str, tmp_path: Path
 ) -> None:
-    dtypes = ("fp32", "int8", "fp16", "q4")
+    dtypes: tuple[Dtype, ...] = ("fp32", "int8", "fp16", "q4")
     config = tiny_config(attention_type)
     plain = _export(tmp_path, config, dtypes=dtypes, gate=False)
-    options = {"dtypes": dtypes, "gate": False, "explain": True}
     explained = export(
-        ExportOptions(str(tmp_path / "model"), output=tmp_path / "explained", **options)
+        ExportOptions(
+            str(tmp_path / "model"),
+            output=tmp_path / "explained",
+            dtypes=dtypes,
+            gate=False,
+            explain=True,
+        )
     )
     assert explained.passed
     compared = {comparison.output for comparison in explained.proof.fidelity.comparisons}
@@ -387,7 +393,10 @@ def test_explain_adds_rollout_to_every_variant_and_changes_no_logit(
             for result in (plain, explained)
         ]
         logits, others = (classifier.logits(frames) for classifier in classifiers)
-        np.testing.assert_array_equal(logits, others)
+        # Where the CPU has no kernel for fp16, ONNX Runtime computes in float32, and rounds at
+        # other places in another graph.
+        atol = 0.01 * np.abs(logits).max() if dtype == "fp16" else 0
+        np.testing.assert_allclose(others, logits, rtol=0, atol=atol)
         check = classifiers[1].verify()
         assert check.rollout is not None
         assert check.rollout.output == "attention_rollout"
