@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -16,8 +17,8 @@ from timesformer_runtime.errors import InvalidModelError, InvalidOptionError
 from timesformer_runtime.input.model_input import ModelInput
 from timesformer_runtime.input.sampling import uniform
 from timesformer_runtime.input.views import Views
-from timesformer_runtime.model.golden import golden_frame, judge
-from timesformer_runtime.model.loaded import LoadedModel, load_model
+from timesformer_runtime.model.golden import golden_frame, judge, judge_rollout
+from timesformer_runtime.model.loaded import Golden, LoadedModel, load_model
 from timesformer_runtime.model.settings import SessionSettings
 from timesformer_runtime.pipeline import Pipeline, Video
 from timesformer_runtime.results import GoldenCheck, Prediction, Ranking, VideoResult
@@ -480,7 +481,8 @@ class VideoClassifier(Pipeline):
         """Runs the golden check: generated frames, for which the file holds PyTorch's answer.
 
         A float32 model passes when no value differs from PyTorch's by more than 0.1 % of the
-        largest; any other model passes when the cosine is at least 0.98.
+        largest; any other model passes when the cosine is at least 0.98. The check also covers
+        attention rollout, where the model has it.
 
         Raises:
             InvalidModelError: The file has no golden check.
@@ -490,6 +492,16 @@ class VideoClassifier(Pipeline):
             raise InvalidModelError(
                 f"{self.name}: it has no golden check; only timesformer-export writes one"
             )
+        exact = self.dtype in _FLOAT32_VARIANTS
+        check = judge(self._golden_answer(golden), golden.values, golden.output, exact=exact)
+        golden = self.model.golden_rollout
+        if golden is None:
+            return check
+        rollout = judge_rollout(self._golden_answer(golden).ravel(), golden.values, exact=exact)
+        passed = check.passed and rollout.passed
+        return dataclasses.replace(check, passed=passed, rollout=rollout)
+
+    def _golden_answer(self, golden: Golden) -> npt.NDArray[np.float32]:
         default_input = ModelInput(
             self.model.input, self.model.preprocessing, Views(), self.limits.max_bytes
         )
@@ -503,9 +515,7 @@ class VideoClassifier(Pipeline):
         (view,) = default_input.views(
             [converted(int(number)) for number in uniform(count, self.num_frames)]
         )
-        values = self.run(view, [golden.output], self.limits.time, finite=False)
-        exact = self.dtype in _FLOAT32_VARIANTS
-        return judge(values[golden.output], golden.values, golden.output, exact=exact)
+        return self.run(view, [golden.output], self.limits.time, finite=False)[golden.output]
 
     def _predictions(
         self, video: Video, top_k: int | None, function_to_apply: str | None
