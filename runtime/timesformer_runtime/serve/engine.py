@@ -179,7 +179,10 @@ class Engine:
 
     def _free(self, place: Place) -> None:
         self._places -= 1
-        self._cleaners.submit(place.leftovers.close)
+        try:
+            self._cleaners.submit(place.leftovers.close)
+        except RuntimeError:  # the service ends, and this request has outlasted its time
+            place.leftovers.close()
 
     async def helped(self, function: Callable[..., T], *arguments: Any) -> T:
         """Calls a short function that waits for the disk, outside the event loop."""
