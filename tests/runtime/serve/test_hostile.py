@@ -346,6 +346,7 @@ def test_sigterm_waits_for_no_one_for_ever(folder: Path, tmp_path: Path) -> None
         assert slow.recv(1) == b"H"  # the answer has begun
         assert service.end() == 0
     assert not list(uploads.iterdir())
+    assert not any("Traceback" in line for line in service.lines), service.lines
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
