@@ -28,10 +28,10 @@ CLIPS = 9
 _IN_SDIST = ("LICENSE", "README.md", "pyproject.toml")
 _IN_WHEEL = (
     "timesformer_exporter/py.typed",
+    "timesformer_runtime/serve/pages/index.html",
     "timesformer_runtime/py.typed",
     "timesformer_runtime/sample_clips/cut.mp4",
     "timesformer_runtime/probe_models/opset23.onnx",
-    "timesformer_runtime/serve/pages/index.html",
 )
 # Runs in the new environment: prints the labels that the installed command gives to the clips.
 CLASSIFY = """
