@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from timesformer_runtime.errors import MissingDependencyError
 
 
 @contextmanager
-def evaluate_extra() -> Iterator[None]:
-    """Surrounds imports of the libraries that the extra ``evaluate`` installs.
+def needs_extra(extra: str) -> Iterator[None]:
+    """Surrounds imports of the libraries that an extra of this package installs.
+
+    Args:
+        extra: The name of the extra, such as ``serve``.
 
     Raises:
         MissingDependencyError: One of them is not installed; the message has the pip command.
@@ -19,5 +22,10 @@ def evaluate_extra() -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise MissingDependencyError(
-            f'{error.name} is not installed: run `pip install "timesformer-onnx[evaluate]"`'
+            f'{error.name} is not installed: run `pip install "timesformer-onnx[{extra}]"`'
         ) from error
+
+
+def evaluate_extra() -> AbstractContextManager[None]:
+    """Surrounds imports of the libraries that the extra ``evaluate`` installs."""
+    return needs_extra("evaluate")
