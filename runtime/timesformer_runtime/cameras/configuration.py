@@ -143,16 +143,7 @@ def _source(
             "a file"
         )
     found = _with_values(defaults, values, f"source.{named(name)}", "address")
-    return dataclasses.replace(found, name=name, address=filled_address(address, environment))
-
-
-def filled_address(address: str, environment: Environment) -> str:
-    """Fills variables into the address of a source, if it is a URL.
-
-    Raises:
-        InvalidOptionError: A variable is not set, or is empty.
-    """
-    return environment.in_url(address) if is_url(address) else address
+    return dataclasses.replace(found, name=name, address=environment.in_address(address))
 
 
 def _with_values(
@@ -264,6 +255,6 @@ def sources_of_arguments(
         else:
             name = shown(given)
         found.append(
-            dataclasses.replace(defaults, name=name, address=filled_address(address, environment))
+            dataclasses.replace(defaults, name=name, address=environment.in_address(address))
         )
     return tuple(found)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from urllib.parse import quote
 
-from timesformer_runtime.errors import InvalidOptionError
+from timesformer_runtime.errors import InvalidOptionError, TimesformerError
+from timesformer_runtime.video.live.address import is_url
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _SHORTEST = 4  # characters of a value that ``hide`` looks for: "a" would hide half of a message
@@ -22,6 +24,14 @@ class Environment:
     def __init__(self, values: Mapping[str, str]) -> None:
         self._values = values
         self._secrets: set[str] = set()
+
+    def in_address(self, text: str) -> str:
+        """Fills variables into the address of a source, if it is a URL.
+
+        Raises:
+            InvalidOptionError: A variable is not set, or is empty.
+        """
+        return self.in_url(text) if is_url(text) else text
 
     def in_url(self, text: str) -> str:
         """Fills in variables, percent-encoded: a password may hold ``@`` or ``/``.
@@ -44,6 +54,20 @@ class Environment:
         for secret in sorted(self._secrets, key=len, reverse=True):
             text = text.replace(secret, "***")
         return text
+
+    @contextlib.contextmanager
+    def hidden_in_errors(self) -> Iterator[None]:
+        """Hides the values that were filled in, in the errors that leave the block."""
+        try:
+            yield
+        except TimesformerError as error:
+            message = str(error)
+            if self.hide(message) == message:
+                raise
+            hidden = type(error)(self.hide(message))
+        else:
+            return
+        raise hidden
 
     def _value(self, name: str) -> str:
         value = self._values.get(name)

@@ -47,8 +47,9 @@ class Mqtt:
         self._settings = settings
         self._state = f"{settings.prefix}/availability"
         self._reason = "no broker answers"
-        self._sent: tuple[int, client.MQTTMessageInfo] | None = None  # and not confirmed yet
-        self._confirmed = threading.Event()
+        self._sent: tuple[int, int] | None = None  # numbers of the spool and of paho
+        self._confirmed: set[int] = set()  # paho's numbers of messages
+        self._changed = threading.Condition()
         self._client = client.Client(CallbackAPIVersion.VERSION2)
         self._client.reconnect_delay_set(1, 60)
         self._client.will_set(self._state, "offline", _AT_LEAST_ONCE, retain=True)
@@ -64,7 +65,7 @@ class Mqtt:
             self._client.tls_set_context(context)
         self._client.on_connect = self._connected
         self._client.on_disconnect = self._disconnected
-        self._client.on_publish = lambda *_: self._confirmed.set()
+        self._client.on_publish = self._published
         self._client.connect_async(settings.host, settings.port, _KEEP_ALIVE)
         self._client.loop_start()
 
@@ -83,16 +84,19 @@ class Mqtt:
         if self._sent is None or self._sent[0] != message.number:
             source = quote(json.loads(message.body)["source"], safe=_SAFE)
             topic = f"{self._settings.prefix}/events/{source}"
-            self._sent = message.number, self._client.publish(topic, message.body, _AT_LEAST_ONCE)
+            published = self._client.publish(topic, message.body, _AT_LEAST_ONCE)
+            self._sent = message.number, published.mid
         # paho itself publishes the message again after it has connected again.
+        number = self._sent[1]
         deadline = time.monotonic() + _PATIENCE
-        while not self._sent[1].is_published():
-            self._confirmed.wait(_LOOK)
+        with self._changed:
+            while number not in self._confirmed:
+                if stopped.is_set():
+                    raise UnreachableError("the program ends")
+                if time.monotonic() > deadline:
+                    raise UnreachableError(self._reason)
+                self._changed.wait(_LOOK)
             self._confirmed.clear()
-            if stopped.is_set():
-                raise UnreachableError("the program ends")
-            if time.monotonic() > deadline:
-                raise UnreachableError(self._reason)
         self._sent = None
 
     def close(self) -> None:
@@ -113,3 +117,8 @@ class Mqtt:
 
     def _disconnected(self, _client: Any, _data: Any, _flags: Any, reason: Any, _: Any) -> None:
         self._reason = f"no broker answers ({reason})"
+
+    def _published(self, _client: Any, _data: Any, number: int, _reason: Any, _: Any) -> None:
+        with self._changed:
+            self._confirmed.add(number)
+            self._changed.notify_all()

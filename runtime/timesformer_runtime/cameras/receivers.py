@@ -72,7 +72,7 @@ class MqttSettings:
 
     def __post_init__(self) -> None:
         parts = _split(self.url, "mqtt", tuple(_PORTS))
-        if parts.query or parts.fragment:
+        if set("?#") & set(self.url):
             raise InvalidOptionError(f"the URL of MQTT is {self.name}; it must end after its topic")
         if self.topic is not None and parts.path.strip("/"):
             raise InvalidOptionError(

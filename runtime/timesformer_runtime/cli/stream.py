@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -23,6 +23,7 @@ from timesformer_runtime.cli.view_options import view_options, window_options
 
 if TYPE_CHECKING:
     from timesformer_runtime.cameras.configuration import Configuration
+    from timesformer_runtime.cameras.environment import Environment
     from timesformer_runtime.classifier import VideoClassifier
     from timesformer_runtime.workloads.stream import LiveResult
 
@@ -101,20 +102,28 @@ def stream(
     the file again; --no-reconnect prevents this. A web server may redirect to any other host,
     also to one in your own network: name only web servers that you trust.
     """
+    from timesformer_runtime.cameras.environment import Environment  # noqa: PLC0415
+
     check_output()
     if no_reconnect and reconnect is not None:
         raise click.UsageError("--reconnect and --no-reconnect contradict each other: give one")
     cameras = taken(options)
     live = {name: options.pop(name) for name in _LIVE}
     live["reconnect"] = 0 if no_reconnect else reconnect
-    _check_limits(sources, live["format"])
     if not sources and cameras.config is None:
         raise click.UsageError("Missing argument 'URL|DEVICE|FILE...'.")
-    if len(sources) == 1 and not cameras.for_many:
-        classifier = load(**options)
-        _stream_one(classifier, sources[0], top_k, as_json, window=window, stride=stride, **live)
-        return
-    _stream_many(sources, cameras, top_k, as_json, (window, stride), live, options)
+    if sources and cameras.config is not None:
+        raise click.UsageError("give sources or --config, not both")
+    environment = Environment(os.environ)
+    with environment.hidden_in_errors():
+        if len(sources) == 1 and not cameras.for_many:
+            source = environment.in_address(sources[0])
+            _check_limits(source, live["format"])
+            live |= {"window": window, "stride": stride}
+            _stream_one(load(**options), source, top_k, as_json, environment.hide, live)
+        else:
+            windows = (window, stride)
+            _stream_many(sources, cameras, top_k, as_json, windows, live, options, environment)
 
 
 def _stream_many(
@@ -125,12 +134,10 @@ def _stream_many(
     windows: tuple[float, float],
     live: dict[str, Any],
     model: dict[str, Any],
+    environment: Environment,
 ) -> None:
     """Prints the windows or the events of several sources."""
-    from timesformer_runtime.cameras.environment import Environment  # noqa: PLC0415
     from timesformer_runtime.cli.cameras import Printing, watch  # noqa: PLC0415
-
-    environment = Environment(os.environ)
 
     def tell(message: str) -> None:
         say(f"timesformer: {environment.hide(name_options(message, stream))}")
@@ -139,23 +146,32 @@ def _stream_many(
         return cameras.configuration(sources, windows, live, environment)
 
     configuration = read()
+    for source in configuration.sources:
+        _check_limits(source.address, source.live.format)
+    if configuration.spool is not None and not cameras.events:
+        raise click.UsageError(f"{cameras.config} names receivers of events: give --events too")
     printing = Printing(cameras.events, as_json, top_k, cameras.report)
     watch(load(**model), read, configuration, printing, tell)
 
 
-def _check_limits(sources: Sequence[str], form: str | None) -> None:
+def _check_limits(source: str | os.PathLike[str], form: str | None) -> None:
     """Refuses limits for files where a source is live."""
     from timesformer_runtime.workloads.stream_sources import is_live  # noqa: PLC0415
 
     given = click.get_current_context().params
     for name in _FILES_ONLY:
-        if given[name] is not None and any(is_live(source, form) for source in sources):
+        if given[name] is not None and is_live(source, form):
             option = "--" + name.replace("_", "-")
             raise click.UsageError(f"{option} is for files; this source is live: leave it out")
 
 
 def _stream_one(
-    classifier: VideoClassifier, source: str, top_k: int, as_json: bool, **options: Any
+    classifier: VideoClassifier,
+    source: str,
+    top_k: int,
+    as_json: bool,
+    hide: Callable[[str], str],
+    options: Mapping[str, Any],
 ) -> None:
     """Prints the windows of one source."""
     from timesformer_runtime.cli.segment_lines import JsonLines, Rows  # noqa: PLC0415
@@ -163,7 +179,7 @@ def _stream_one(
     results = classifier.stream(
         source,
         top_k=top_k,
-        notify=lambda message: say(f"timesformer: {name_options(message, stream)}"),
+        notify=lambda message: say(f"timesformer: {hide(name_options(message, stream))}"),
         **options,
     )
     rows = Rows(classifier.labels, _FACTS)
