@@ -18,6 +18,7 @@ from timesformer_runtime.cameras.settings import SourceSettings
 from timesformer_runtime.errors import InvalidOptionError, reason_of
 from timesformer_runtime.pipeline import Pipeline
 from timesformer_runtime.results import Answer, Ranking
+from timesformer_runtime.video.source import locate_unchecked
 from timesformer_runtime.workloads.bounded_queue import BoundedQueue
 from timesformer_runtime.workloads.stream import LiveResult, WindowResults
 from timesformer_runtime.workloads.stream_sources import (
@@ -117,6 +118,9 @@ class _Camera:
         self.settings = settings
         self.is_live = is_live(settings.address, live.format)
         self._frames = source_frames(pipeline, settings.address, live, notify, endless=True)
+        if not self.is_live:
+            with locate_unchecked(settings.address):
+                pass  # a file that is not there is an error at once
         drop = self.is_live if live.drop is None else live.drop
         self.ready: BoundedQueue[_Measured] = BoundedQueue(1, drop=drop, on_change=wake)
         self._windows = LiveWindows(pipeline, settings.windows, self._frames.check)
@@ -176,6 +180,7 @@ class Cameras:
     Raises:
         InvalidOptionError: Two sources have one name, or an option does not apply to a source.
         InvalidVideoError: A source is not a URL, a device or a file.
+        VideoNotFoundError: A file is not there.
         MissingOutputError: The model has no logits.
     """
 
@@ -214,6 +219,7 @@ class Cameras:
         Raises:
             InvalidOptionError: Two sources have one name, or an option does not apply to a source.
             InvalidVideoError: A source is not a URL, a device or a file.
+            VideoNotFoundError: A file is not there.
         """
         self._check(sources)
         running = {camera.settings.name: camera for camera in self._cameras}

@@ -11,7 +11,13 @@ from typing import Any
 
 import av
 import pytest
-from timesformer_runtime import DecodeLimits, InvalidOptionError, VideoClassifier, Views
+from timesformer_runtime import (
+    DecodeLimits,
+    InvalidOptionError,
+    VideoClassifier,
+    VideoNotFoundError,
+    Views,
+)
 from timesformer_runtime.cameras import watching
 from timesformer_runtime.cameras.settings import SourceSettings
 from timesformer_runtime.cameras.watching import CameraResult, Cameras, Counts, fairness
@@ -160,13 +166,19 @@ def test_a_source_that_fails_does_not_end_the_others(
     classifier: VideoClassifier, folder: Path
 ) -> None:
     (folder / "text.mp4").write_text("no video")
-    sources = [camera(name, folder / f"{name}.mp4") for name in ("text", "short", "none")]
+    sources = [camera(name, folder / f"{name}.mp4") for name in ("text", "short")]
     found = watched(Cameras(classifier, sources, ALL, print))
     errors = {each.source.name: each.error for each in found if each.ended}
     assert "cannot be opened as a video" in str(errors["text"])
-    assert "there is no such file" in str(errors["none"])
     assert errors["short"] is None
     assert sum(each.result is not None for each in found) == 3
+
+
+def test_a_file_that_is_not_there_is_an_error_at_once(
+    classifier: VideoClassifier, folder: Path
+) -> None:
+    with pytest.raises(VideoNotFoundError, match="there is no such file"):
+        Cameras(classifier, [camera("a"), camera("b", folder / "none.mp4")], ALL, print)
 
 
 def test_windows_without_motion_are_skipped(classifier: VideoClassifier, folder: Path) -> None:

@@ -269,6 +269,7 @@ def test_passwords_of_the_environment_appear_nowhere(folder: Path, tmp_path: Pat
     ("arguments", "message"),
     [
         ([], "Missing argument"),
+        (["udp://127.0.0.1:9", "none.mp4"], "none.mp4: there is no such file"),
         (["a.mp4", "a.mp4"], "two sources have the name a.mp4"),
         (["a.mp4", "--enter", "0.5"], "--enter has no effect without --events"),
         (["a.mp4", "--webhook", "http://h"], "--webhook has no effect without --events"),
