@@ -10,7 +10,7 @@ import pytest
 from timesformer_runtime.errors import MissingDependencyError
 from timesformer_runtime.extras import evaluate_extra
 
-EXTRA = ("PIL", "jinja2", "matplotlib", "opentimelineio", "scipy", "sklearn")
+EXTRA = ("PIL", "jinja2", "matplotlib", "opentimelineio", "paho", "scipy", "sklearn")
 
 
 def test_the_error_names_library_and_remedy() -> None:
@@ -27,6 +27,7 @@ def test_the_core_imports_none_of_them() -> None:
         "for name in t.__all__: getattr(t, name)\n"
         "import timesformer_runtime.__main__, timesformer_runtime.cli.classify\n"
         "import timesformer_runtime.cli.timeline, timesformer_runtime.cli.batch\n"
+        "import timesformer_runtime.cli.stream, timesformer_runtime.cli.cameras\n"
         f"print([name for name in {EXTRA} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
