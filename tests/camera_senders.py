@@ -19,7 +19,6 @@ import time
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import cast
 
 import av
 import av.video.stream
@@ -71,7 +70,7 @@ def senders(
 
 def encoded(width: int, height: int, rate: int) -> list[tuple[bytes, bool]]:
     """A film as H.264 packets, each with True for a key frame."""
-    encoder = cast("av.VideoCodecContext", av.CodecContext.create("libx264", "w"))
+    encoder = av.CodecContext.create("libx264", "w")
     encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
     encoder.time_base, encoder.framerate = Fraction(1, rate), Fraction(rate)
     encoder.options = {"preset": "veryfast", "tune": "zerolatency", "g": str(rate)}

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from timesformer_runtime.cameras.motion import motion
 from timesformer_runtime.cameras.settings import SourceSettings
+from timesformer_runtime.classifier import VideoClassifier
 from timesformer_runtime.errors import InvalidOptionError, reason_of
 from timesformer_runtime.pipeline import Pipeline
 from timesformer_runtime.results import Answer, Ranking
@@ -171,7 +172,7 @@ class Cameras:
     ``close`` it, or leave its ``with`` block, to end its threads.
 
     Args:
-        pipeline: The model; a ``VideoClassifier`` is one.
+        classifier: The model.
         sources: The sources; their names must differ.
         ranking: How logits become labels with scores.
         notify: Called with one sentence when a source is lost, and when it is connected again, by
@@ -186,13 +187,13 @@ class Cameras:
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        classifier: VideoClassifier,
         sources: Sequence[SourceSettings],
         ranking: Ranking,
         notify: Callable[[str], None],
     ) -> None:
-        pipeline.check_outputs(["logits"])
-        self._pipeline = pipeline
+        classifier.check_outputs(["logits"])
+        self._classifier = classifier
         self._ranking = ranking
         self._notify = notify
         self._woken = threading.Event()
@@ -227,7 +228,7 @@ class Cameras:
         for source in sources:
             camera = running.get(source.name)
             if camera is None or not camera.settings.reads_like(source):
-                begun.append(_Camera(self._pipeline, source, self._notify, self._woken.set))
+                begun.append(_Camera(self._classifier, source, self._notify, self._woken.set))
             else:
                 kept.append((camera, source))
         for camera, source in kept:
@@ -302,7 +303,7 @@ class Cameras:
         is_static = level is not None and measured.motion is not None and measured.motion <= level
         answer = _NOTHING
         if not is_static:
-            answer = self._pipeline.predict(measured.window.window.values, self._ranking)
+            answer = self._classifier.predict(measured.window.window.values, self._ranking)
         given = camera.result(measured, answer, is_static=is_static)
         if given.result is not None:
             self._counts[camera.settings.name].add(given.result, is_static=is_static)
@@ -324,7 +325,7 @@ class Cameras:
         if twice is not None:
             raise InvalidOptionError(f"two sources have the name {twice}; give each its own")
         measured = any(source.static_level is not None for source in sources)
-        if measured and self._pipeline.views.protocol == "facebook":
+        if measured and self._classifier.views.protocol == "facebook":
             raise InvalidOptionError(
                 "`static_level` is for the protocol huggingface: the frames of `protocol=facebook` "
                 "have no brightness; leave one of them out"
