@@ -21,7 +21,7 @@ from timesformer_runtime.cli.output import (
     fail_at_once,
 )
 from timesformer_runtime.cli.segment_lines import Rows, damage_of
-from timesformer_runtime.cli.signals import Signals, caught_signals
+from timesformer_runtime.cli.signals import Signals
 from timesformer_runtime.errors import TimesformerError
 from timesformer_runtime.results import Ranking
 
@@ -56,6 +56,7 @@ def watch(
     read: Callable[[], Configuration],
     configuration: Configuration,
     printing: Printing,
+    signals: Signals,
     tell: Callable[[str], None],
 ) -> None:
     """Classifies the sources until all of them have ended, or until SIGINT or SIGTERM.
@@ -65,13 +66,15 @@ def watch(
         read: Reads the configuration again, for SIGHUP.
         configuration: The configuration as read before.
         printing: How to print.
+        signals: Notes of the signals that ask to end, or to read the configuration again.
         tell: Prints a sentence on stderr, without secrets.
     """
     ranking = Ranking(top_k=None if printing.events else printing.top_k)
     _check_rules(classifier, configuration)
     cameras = Cameras(classifier, configuration.sources, ranking, tell)
     with contextlib.closing(cameras):
-        with sending(configuration, tell) as sender, caught_signals(cameras.wake) as signals:
+        with sending(configuration, tell) as sender:
+            signals.wake = cameras.wake
             watching = _Watching(classifier, cameras, printing, sender, tell)
             watching.run(signals, read)
         # The threads of the sources may wait for the network until their timeout.

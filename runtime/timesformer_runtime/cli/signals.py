@@ -17,29 +17,32 @@ class Signals:
     Attributes:
         stop: The signal that asks the program to end; None while none came.
         reload: True if a signal asks the program to read its configuration again.
+        wake: Called after each signal. While it is None, SIGINT and SIGTERM end the program as
+            usual, because nobody looks at the notes yet.
     """
 
     stop: int | None = None
     reload: bool = False
+    wake: Callable[[], None] | None = None
 
 
 @contextlib.contextmanager
-def caught_signals(wake: Callable[[], None]) -> Iterator[Signals]:
-    """Notes SIGINT, SIGTERM and SIGHUP; a second SIGINT or SIGTERM ends the program as usual.
-
-    Args:
-        wake: Called after each signal.
-    """
+def caught_signals() -> Iterator[Signals]:
+    """Notes SIGINT, SIGTERM and SIGHUP; a second SIGINT or SIGTERM ends the program as usual."""
     signals = Signals()
 
     def stop(number: int, _: FrameType | None) -> None:
-        signals.stop = number
         signal.signal(number, before[number])
-        wake()
+        if signals.wake is None:
+            signal.raise_signal(number)
+            return
+        signals.stop = number
+        signals.wake()
 
     def reload(_number: int, _: FrameType | None) -> None:
         signals.reload = True
-        wake()
+        if signals.wake is not None:
+            signals.wake()
 
     before: dict[int, Any] = {
         number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)

@@ -138,6 +138,7 @@ def _stream_many(
 ) -> None:
     """Prints the windows or the events of several sources."""
     from timesformer_runtime.cli.cameras import Printing, watch  # noqa: PLC0415
+    from timesformer_runtime.cli.signals import caught_signals  # noqa: PLC0415
 
     def tell(message: str) -> None:
         say(f"timesformer: {environment.hide(name_options(message, stream))}")
@@ -145,13 +146,14 @@ def _stream_many(
     def read() -> Configuration:
         return cameras.configuration(sources, windows, live, environment)
 
-    configuration = read()
-    for source in configuration.sources:
-        _check_limits(source.address, source.live.format)
-    if configuration.spool is not None and not cameras.events:
-        raise click.UsageError(f"{cameras.config} names receivers of events: give --events too")
-    printing = Printing(cameras.events, as_json, top_k, cameras.report)
-    watch(load(**model), read, configuration, printing, tell)
+    with caught_signals() as signals:
+        configuration = read()
+        for source in configuration.sources:
+            _check_limits(source.address, source.live.format)
+        if configuration.spool is not None and not cameras.events:
+            raise click.UsageError(f"{cameras.config} names receivers of events: give --events too")
+        printing = Printing(cameras.events, as_json, top_k, cameras.report)
+        watch(load(**model), read, configuration, printing, signals, tell)
 
 
 def _check_limits(source: str | os.PathLike[str], form: str | None) -> None:

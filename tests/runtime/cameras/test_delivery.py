@@ -146,6 +146,16 @@ def test_a_spool_of_another_version(tmp_path: Path) -> None:
         Spool(tmp_path / "spool", ["a"], 10)
 
 
+def test_a_full_disk_is_an_error_and_leaves_nothing_half_written(tmp_path: Path) -> None:
+    with contextlib.closing(Spool(tmp_path / "spool", ["a"], 10**6)) as spool:
+        spool.put([message(0)])
+        (pages,) = spool._database.execute("PRAGMA page_count").fetchone()
+        spool._database.execute(f"PRAGMA max_page_count = {pages}")
+        with pytest.raises(OutputError, match=r"spool cannot be used: .*full"):
+            spool.put([message(number) for number in range(1, 1000)])
+        assert spool.count("a") == 1
+
+
 # --- delivery ------------------------------------------------------------------------------------
 
 
@@ -202,6 +212,17 @@ def test_closing_does_not_wait_for_a_receiver_that_is_away(tmp_path: Path) -> No
             pass
         assert spool.count("flaky") == 1
     assert not [each for each in threading.enumerate() if each.name.startswith("delivery")]
+
+
+def test_a_spool_that_breaks_is_told_to_the_caller(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", ["flaky"], 10)
+    told: list[str] = []
+    with delivered(spool, Flaky(), told) as delivery:
+        spool.close()
+        spool.wake()
+        delivery._thread.join(PATIENCE)
+        with pytest.raises(OutputError, match="spool cannot be used"):
+            delivery.check()
 
 
 # --- the webhook ---------------------------------------------------------------------------------

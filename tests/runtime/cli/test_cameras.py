@@ -265,6 +265,24 @@ def test_passwords_of_the_environment_appear_nowhere(folder: Path, tmp_path: Pat
     assert "webhook http://***@127.0.0.1:9" in result.stderr
 
 
+def test_a_missing_library_is_one_line(folder: Path, tmp_path: Path) -> None:
+    arguments = ["stream", "shots", "a.mp4", "--events", "--mqtt", "mqtt://h", "--spool"]
+    program = (
+        "import sys; sys.modules['paho'] = None; import timesformer_runtime.__main__ as m\n"
+        f"sys.argv = ['timesformer', *{arguments}, sys.argv[1]]; m.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "spool")],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert 'pip install "timesformer-onnx[serve]"' in done.stderr.splitlines()[-1]
+    assert done.stdout == ""
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
