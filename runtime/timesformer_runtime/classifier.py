@@ -300,6 +300,7 @@ class VideoClassifier(Pipeline):
         drop: bool | None = None,
         format: str | None = None,  # noqa: A002  # FFmpeg's word
         rtsp_transport: str | None = None,
+        hardware: str | None = None,
         notify: Callable[[str], None] | None = None,
     ) -> Generator[LiveResult, None, None]:
         """Classifies a live stream: the newest complete window, again and again.
@@ -327,6 +328,8 @@ class VideoClassifier(Pipeline):
                 one. By default True for live sources, and False for files.
             format: FFmpeg's name of a device or format, such as ``v4l2``, ``hls`` or ``mjpeg``.
             rtsp_transport: ``tcp`` (the default) or ``udp``.
+            hardware: FFmpeg's name of the hardware that decodes a live source, such as ``cuda`` or
+                ``vaapi``; by default the CPU decodes.
             notify: Called with a sentence when the source is lost, when it is found again, and
                 at the end of a damaged file; by default the sentence is logged as a warning.
 
@@ -335,9 +338,11 @@ class VideoClassifier(Pipeline):
             InvalidVideoError: The source cannot be connected at first, or is not a video.
             SourceLostError: The source was lost, and could not be connected again.
             InvalidOptionError: An option is not valid, or does not apply to this source.
+            DeviceError: The hardware does not decode here, or not this source.
             TimesformerError: As for ``classify``.
         """
-        from timesformer_runtime.workloads.stream import LiveSettings, stream  # noqa: PLC0415
+        from timesformer_runtime.workloads.stream import stream  # noqa: PLC0415
+        from timesformer_runtime.workloads.stream_sources import LiveSettings  # noqa: PLC0415
         from timesformer_runtime.workloads.windows import WindowSettings  # noqa: PLC0415
 
         ranking = Ranking(top_k, function_to_apply)
@@ -347,6 +352,7 @@ class VideoClassifier(Pipeline):
             drop=drop,
             format=format,
             rtsp_transport=rtsp_transport,
+            hardware=hardware,
         )
         return stream(
             self,
