@@ -1,17 +1,20 @@
 """The work of ``timesformer batch --ray``: many videos on the machines of a Ray cluster.
 
-Ray Data moves batches of paths to actors, and batches of results back to this process, which alone
-writes them down. An actor that ends, with its machine or alone, takes the batches with it that it
-was working on. When all others are done, a next pass does these videos again, one at a time, so that
-a video that ends the process costs no other one.
+Ray Data moves batches of paths to actors, and batches of records back to this process, which alone
+writes them down. An actor that is killed, alone or with its machine, takes the batches with it on
+which it works. When all others are done, a next pass does these videos again, one at a time, so
+that a video that crashes the process costs no other one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
 import os
+import sys
+import warnings
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -68,14 +71,15 @@ def connect(address: str, threads: int, *, gpu: bool = False) -> Cluster:
         InvalidOptionError: There is no cluster at the address, or no machine with so many CPUs.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to Ray's makers unasked
-    logging.getLogger("ray").setLevel(logging.CRITICAL)
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # of what its C++ prints on stderr
     try:
-        ray.init(
-            address or None,
-            log_to_driver=False,
-            include_dashboard=None if address else False,
-            logging_level=logging.CRITICAL,
-        )
+        with _silent_stderr():
+            ray.init(
+                address or None,
+                log_to_driver=False,
+                include_dashboard=False if address in {"", "local"} else None,
+                logging_level=logging.CRITICAL,
+            )
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise InvalidOptionError(
             f"`ray` is {address!r}: there is no cluster that answers ({error}); start one with "
@@ -146,13 +150,8 @@ def _with_passes(
             "others are not done again"
         ) from failure
     for video in left.values():
-        yield (
-            video,
-            {
-                "error": f"{shown(video)}: each process that worked on it ended, as at a crash or for "
-                "lack of memory; try `isolated`"
-            },
-        )
+        reason = "each process that worked on it was killed, as by a crash or for lack of memory"
+        yield video, {"error": f"{shown(video)}: {reason}; try `isolated`"}
 
 
 def _one_pass(
@@ -161,29 +160,56 @@ def _one_pass(
     """Gives the videos in ``left`` that one run of Ray Data did, by number."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
+    _silence("ray.data")
     context.max_errored_blocks = -1  # a batch whose actor ended is left to the next pass
     rows = [{"number": number, "path": os.fsencode(_path(video))} for number, video in left.items()]
-    results = ray.data.from_items(rows, override_num_blocks=-(-len(rows) // size)).map_batches(
-        _Records,
-        fn_constructor_kwargs=dict(arguments),
-        batch_size=size,
-        compute=ray.data.ActorPoolStrategy(
-            min_size=1,
-            initial_size=min(cluster.actors, len(rows)),
-            max_size=max(cluster.actors, len(rows)),
-            max_tasks_in_flight_per_actor=2 if size > 1 else 1,
-        ),
-        num_cpus=cluster.threads,
-        num_gpus=cluster.gpus,
-        max_restarts=-1,
-        max_task_retries=0,
-    )
+    videos = ray.data.from_items(rows, override_num_blocks=-(-len(rows) // size))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Ray 2.60 has no other way to limit retries
+        results = videos.map_batches(
+            _Records,
+            fn_constructor_kwargs=dict(arguments),
+            batch_size=size,
+            compute=ray.data.ActorPoolStrategy(
+                min_size=1,
+                initial_size=min(cluster.actors, len(rows)),
+                max_size=max(cluster.actors, len(rows)),
+                max_tasks_in_flight_per_actor=2 if size > 1 else 1,
+            ),
+            num_cpus=cluster.threads,
+            num_gpus=cluster.gpus,
+            max_restarts=-1,
+            max_task_retries=0,  # a video that crashes its process would do so for ever
+        )
     for batch in results.iter_batches(batch_size=None, prefetch_batches=0):
         for number, record in zip(batch["number"], batch["record"], strict=True):
             found = json.loads(record)
             if "refused" in found:
                 raise InvalidModelError(found["refused"])
             yield int(number), found
+
+
+@contextlib.contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Discards what the process writes on stderr; Ray's C++ greets there, whatever its level."""
+    if sys.stderr is not None:
+        sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def _silence(name: str) -> None:
+    """Keeps a library's log off stderr; its log files stay."""
+    for handler in logging.getLogger(name).handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setLevel(logging.CRITICAL + 1)
 
 
 class _Records(ClassifyVideos):

@@ -176,7 +176,7 @@ def _made_again(kind: type[ClassifyVideos], arguments: Mapping[str, Any]) -> Cla
 
 
 def _video(value: Any) -> Video:
-    """Makes a video of a value; ``VideoClassifier.batch`` gives an error for one of another type."""
+    """Makes a video of a value; one of another type is an error of ``VideoClassifier.batch``."""
     if isinstance(value, bytes | bytearray | memoryview):
         return io.BytesIO(value)
     if isinstance(value, str):
