@@ -194,7 +194,7 @@ def test_another_model_on_a_machine_is_one_line(folder: Path, tmp_path: Path) ->
     ("arguments", "message"),
     [
         (("--ray=local", "--threads", 4096), "the largest machine of the cluster has"),
-        (("--ray=127.0.0.1:1",), "there is no cluster that answers"),
+        (("--ray=127.0.0.1:1",), "no cluster answers there"),
         (("--ray=model",), "'model' is not HOST:PORT"),
     ],
 )

@@ -41,7 +41,7 @@ Record: TypeAlias = dict[str, Any]  # of one video: the keys of a result, or "er
 Records: TypeAlias = Generator[tuple[str, Record], None, None]
 Work: TypeAlias = Callable[[Iterable[str]], Records]
 
-_ADDRESS = re.compile(r"auto|local|(ray://)?[^\s/]+:\d+|")
+_ADDRESS = re.compile(r"auto|local|[^\s/]+:\d+|")
 
 
 def _read_address(

@@ -13,6 +13,7 @@ import dataclasses
 import json
 import logging
 import os
+import socket
 import sys
 import warnings
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -35,6 +36,7 @@ with needs_extra("ray"):
 
 _MOST_IN_A_BATCH = 16  # videos: as many are done again after an actor ended
 _BATCHES_FOR_EACH_ACTOR = 4  # at least, so that no actor waits long for the last one
+_PATIENCE = 10.0  # seconds
 _FRUITLESS_PASSES = 2  # over the videos whose actors ended, before these videos count as failed
 
 Record = dict[str, Any]  # the keys of a line: those of a result, or "error"
@@ -72,6 +74,7 @@ def connect(address: str, threads: int, *, gpu: bool = False) -> Cluster:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to Ray's makers unasked
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # of what its C++ prints on stderr
+    _check_address(address or os.environ.get("RAY_ADDRESS", ""))
     try:
         with _silent_stderr():
             ray.init(
@@ -81,10 +84,7 @@ def connect(address: str, threads: int, *, gpu: bool = False) -> Cluster:
                 logging_level=logging.CRITICAL,
             )
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise InvalidOptionError(
-            f"`ray` is {address!r}: there is no cluster that answers ({error}); start one with "
-            "`ray start --head`, or leave the address out"
-        ) from error
+        raise _no_cluster(address, error) from error
     needed = {"CPU": threads, **({"GPU": 1} if gpu else {})}
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     actors = sum(_fits(machine, needed) for machine in machines)
@@ -96,6 +96,28 @@ def connect(address: str, threads: int, *, gpu: bool = False) -> Cluster:
             f"machine of the cluster has {most}"
         )
     return Cluster(actors, len(machines), threads, int(gpu))
+
+
+def _check_address(address: str) -> None:
+    """Makes sure that something answers there: Ray itself would try for minutes.
+
+    Raises:
+        InvalidOptionError: Nothing answers at the address.
+    """
+    host, colon, port = address.rpartition(":")
+    if not colon:
+        return
+    try:
+        socket.create_connection((host, int(port)), _PATIENCE).close()
+    except (OSError, ValueError) as error:
+        raise _no_cluster(address, error) from error
+
+
+def _no_cluster(address: str, error: Exception) -> InvalidOptionError:
+    return InvalidOptionError(
+        f"`ray` is {address!r}: no cluster answers there ({error}); start one with "
+        "`ray start --head`, or leave the address out"
+    )
 
 
 def _fits(machine: Mapping[str, float], needed: Mapping[str, int]) -> int:
