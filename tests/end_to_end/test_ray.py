@@ -25,7 +25,16 @@ if sys.platform != "linux":
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 300  # seconds; machines that run tests can be busy
-SLOW = ("--sampling", "dense", "--frame-sampling-rate", 2, "--clips", 8, "--crops", 3)  # 24 runs of the model for each video
+SLOW = (
+    "--sampling",
+    "dense",
+    "--frame-sampling-rate",
+    2,
+    "--clips",
+    8,
+    "--crops",
+    3,
+)  # 24 runs of the model for each video
 Record = dict[str, Any]
 
 
