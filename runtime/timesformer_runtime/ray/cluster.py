@@ -28,6 +28,7 @@ from timesformer_runtime.errors import (
 from timesformer_runtime.extras import needs_extra
 from timesformer_runtime.ray.columns import ClassifyVideos, Columns, error_of
 from timesformer_runtime.source_names import shown
+from timesformer_runtime.workloads.batch import Outcome
 
 with needs_extra("ray"):
     import ray
@@ -256,13 +257,17 @@ class _Records(ClassifyVideos):
 
     def __call__(self, batch: Mapping[str, Any]) -> Columns:
         if self._refusal is not None:
-            records = [{"refused": self._refusal}] * len(batch["number"])
+            records: list[Record] = [{"refused": self._refusal}] * len(batch["number"])
         else:
-            records = [
-                {"error": error_of(outcome)} if outcome.result is None else outcome.result.to_dict()
-                for outcome in self.outcomes(map(os.fsdecode, batch["path"]))
-            ]
+            paths = map(os.fsdecode, batch["path"])
+            records = [_record(outcome) for outcome in self.outcomes(paths)]
         return {"number": batch["number"], "record": [json.dumps(record) for record in records]}
+
+
+def _record(outcome: Outcome) -> Record:
+    if outcome.result is None:
+        return {"error": error_of(outcome)}
+    return outcome.result.to_dict()
 
 
 def _path(video: str) -> str:
@@ -278,7 +283,7 @@ def _as_named(video: str, record: Record) -> Record:
 
 
 def _host() -> str:
-    return ray.util.get_node_ip_address()
+    return str(ray.util.get_node_ip_address())
 
 
 def _first_line(error: Exception) -> str:
