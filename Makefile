@@ -24,7 +24,7 @@ SAMPLES := runtime/timesformer_runtime/sample_clips
 .PHONY: help setup lock demo test test-versions lint accuracy soak fuzz fuzz-models clean
 .PHONY: bench bench-peers bench-video bench-guards
 .PHONY: check-without-vnni check-openvino check-cpp check-gunicorn
-.PHONY: check-serve bench-serve
+.PHONY: check-serve bench-serve check-ray bench-ray
 .PHONY: check-arm64 count-arm64 check-small-board
 .PHONY: train train-divided train-joint train-space
 .DELETE_ON_ERROR:
@@ -53,6 +53,8 @@ help:
 	@echo "make check-gunicorn  serve the sample clips with workers that fork after loading"
 	@echo "make check-serve  the service, asked by tritonclient and by headless Chromium"
 	@echo "make bench-serve  throughput, latency and memory of the service"
+	@echo "make check-ray  batch --ray on local clusters whose processes and machines are killed"
+	@echo "make bench-ray  its speed against batch, and with a second machine"
 	@echo "make soak    10,000 classifications: memory, threads and open files must not grow"
 	@echo "make check-arm64  the runtime on emulated 64-bit ARM processors; ARM64_ARGS=--short: minutes"
 	@echo "make count-arm64  instructions that each variant takes on them (builds qemu, ten minutes)"
@@ -230,6 +232,19 @@ check-serve: demo $(TRITON_VENV)/.installed
 
 bench-serve: demo
 	$(BIN)/python -m tests.benchmarks.serve $(DEMO) $(BENCH_ARGS)
+
+# Ray in an environment of its own, with what its tests need besides.
+RAY_VENV := .venv-ray$(SUFFIX)
+
+$(RAY_VENV)/.installed: $(MADE_FROM)
+	$(call install,$(RAY_VENV),ray)
+	$(RAY_VENV)/bin/pip install --quiet $(CONSTRAINTS:%=-c %) pytest pytest-timeout onnx pillow
+
+check-ray: $(RAY_VENV)/.installed
+	$(RAY_VENV)/bin/python -m pytest tests/runtime/ray tests/end_to_end/test_ray.py $(PYTEST_ARGS)
+
+bench-ray: demo $(RAY_VENV)/.installed
+	$(RAY_VENV)/bin/python -m tests.benchmarks.ray_batch $(DEMO) $(BENCH_ARGS)
 
 # Arguments such as SOAK_ARGS="--number 2000".
 SOAK_ARGS ?=

@@ -15,7 +15,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 FILES = {"locked.txt": "highest", "oldest.txt": "lowest-direct"}
-EXTRAS = ("dev", "gpu", "docs", "coverage")
+EXTRAS = ("dev", "ray", "gpu", "docs", "coverage")
 # Each build of torch (CPU, or one of several versions of CUDA) brings its own versions of these.
 OF_A_BUILD_OF_TORCH = re.compile(r"(nvidia|cuda)-|triton==")
 HEADER = "# Written by `make lock`, which renews it."

@@ -206,6 +206,11 @@ class VideoClassifier(Pipeline):
         return self.model.metadata
 
     @property
+    def arguments(self) -> Mapping[str, Any]:
+        """The arguments of ``from_pretrained`` that load this model again."""
+        return dict(self._arguments)
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """A sentence for each thing about the model that the user may not expect."""
         return self.model.notes

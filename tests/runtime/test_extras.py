@@ -13,6 +13,7 @@ from timesformer_runtime.extras import evaluate_extra, needs_extra
 EXTRA = (
     *("PIL", "jinja2", "matplotlib", "opentimelineio", "paho", "scipy", "sklearn"),
     *("fastapi", "pydantic", "starlette", "uvicorn", "prometheus_client", "python_multipart"),
+    *("ray", "pyarrow", "pandas"),
 )
 
 
@@ -29,18 +30,28 @@ def test_the_error_names_the_extra() -> None:
         importlib.import_module("missing_library")
 
 
-@pytest.mark.parametrize("library", ["fastapi", "uvicorn", "prometheus_client"])
-def test_serve_without_a_library_is_one_line(library: str) -> None:
+@pytest.mark.parametrize(
+    ("library", "extra", "arguments"),
+    [
+        ("fastapi", "serve", ["serve", "no-model"]),
+        ("uvicorn", "serve", ["serve", "no-model"]),
+        ("prometheus_client", "serve", ["serve", "no-model"]),
+        ("pyarrow", "ray", ["batch", "no-model", __file__, "--output", "no-file", "--ray"]),
+    ],
+)
+def test_a_command_without_a_library_is_one_line(
+    library: str, extra: str, arguments: list[str]
+) -> None:
     code = (
         f"import sys; sys.modules[{library!r}] = None\n"
         "from timesformer_runtime.cli import main\n"
-        "sys.argv[1:] = ['serve', 'no-model']\n"
+        f"sys.argv[1:] = {arguments!r}\n"
         "main()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    assert 'pip install "timesformer-onnx[serve]"' in done.stderr
+    assert f'pip install "timesformer-onnx[{extra}]"' in done.stderr
 
 
 def test_the_core_imports_none_of_them() -> None:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
 from timesformer_runtime.cli.limit_options import limit_options
-from timesformer_runtime.cli.model_options import load_to_share, model_options, top_k_option
+from timesformer_runtime.cli.model_options import (
+    load,
+    load_to_share,
+    model_options,
+    top_k_option,
+)
 from timesformer_runtime.cli.output import (
     BAD_INPUT,
     INTERRUPTED,
@@ -18,15 +25,33 @@ from timesformer_runtime.cli.output import (
     fail_at_once,
     failure_of,
     one_line,
+    reworded,
     say,
 )
 from timesformer_runtime.cli.view_options import view_options
-from timesformer_runtime.errors import OutputError
+from timesformer_runtime.errors import InvalidOptionError, OutputError
 
 if TYPE_CHECKING:
+    from timesformer_runtime.classifier import VideoClassifier
     from timesformer_runtime.cli.progress import ProgressBar
     from timesformer_runtime.cli.results_file import ResultsFile
     from timesformer_runtime.workloads.batch import Outcome
+
+Record: TypeAlias = dict[str, Any]  # of one video: the keys of a result, or "error"
+Records: TypeAlias = Generator[tuple[str, Record], None, None]
+Work: TypeAlias = Callable[[Iterable[str]], Records]
+
+_ADDRESS = re.compile(r"auto|local|[^\s/]+:\d+|")
+
+
+def _read_address(
+    _context: click.Context, _parameter: click.Parameter, value: str | None
+) -> str | None:
+    if value is None or _ADDRESS.fullmatch(value):
+        return value
+    raise click.BadParameter(
+        f"{value!r} is not HOST:PORT, auto or local; write --ray as the last word, or --ray=ADDRESS"
+    )
 
 
 @click.command()
@@ -51,6 +76,18 @@ if TYPE_CHECKING:
     metavar="N",
     help="How many videos to work on at a time.  [default: one more than threads]",
 )
+@click.option(
+    "--ray",
+    "address",
+    is_flag=False,
+    flag_value="",
+    is_eager=True,
+    callback=_read_address,
+    metavar="[ADDRESS]",
+    help="Work on a Ray cluster, with --threads CPUs [default: 1] for each of its processes. "
+    "HOST:PORT, auto (the cluster of this machine) or local (a new one, here).  [default without "
+    "an address: RAY_ADDRESS, auto, local, whichever is there]",
+)
 @view_options
 @limit_options()
 @model_options
@@ -60,6 +97,7 @@ def batch(
     top_k: int,
     retry_failed: bool,
     workers: int | None,
+    address: str | None,
     **options: Any,
 ) -> None:
     """Classify many videos: write one JSON object per video and line to a file.
@@ -82,14 +120,17 @@ def batch(
     from timesformer_runtime.cli.progress import ProgressBar  # noqa: PLC0415
     from timesformer_runtime.cli.results_file import ResultsFile  # noqa: PLC0415
     from timesformer_runtime.cli.video_list import find_videos  # noqa: PLC0415
-    from timesformer_runtime.workloads.workers import check_workers, usual_workers  # noqa: PLC0415
+    from timesformer_runtime.workloads.workers import check_workers  # noqa: PLC0415
 
     if str(output) == "-":
         raise click.UsageError("results cannot go to standard output; give --output a file")
     if workers is not None:
         check_workers(workers)  # before the output file is made
     videos = find_videos(paths, sys.stdin.buffer if sys.stdin else None)
-    classifier, cores = load_to_share(**options)
+    if address is None:
+        classifier, work = _here(top_k, workers, **options)
+    else:
+        classifier, work = _on_ray(address, top_k, workers, **options)
     run = {
         "model": classifier.name,
         "fingerprint": classifier.fingerprint(),
@@ -111,14 +152,12 @@ def batch(
         ]
         failed = sum(earlier[video] is False for video in earlier.keys() - set(left))
         start = time.perf_counter()
-        outcomes = classifier.batch(
-            results.noted(left), top_k, workers=workers or usual_workers(cores)
-        )
+        records = work(results.noted(left))
         try:
             with ProgressBar(len(left), "videos") as progress:
-                for count, outcome in enumerate(outcomes, start=1):
-                    _keep(outcome, results, progress)
-                    failed += outcome.error is not None
+                for count, (video, record) in enumerate(records, start=1):
+                    _keep(video, record, results, progress)
+                    failed += "error" in record
                     progress.advance_to(count, len(left))
             results.check()
         except KeyboardInterrupt:
@@ -126,27 +165,90 @@ def batch(
         except OutputError as error:
             fail_at_once(str(error), BAD_INPUT)  # further results would be lost
         finally:
-            outcomes.close()
+            records.close()
         _say_totals(output, len(videos), len(left), failed, time.perf_counter() - start)
     if failed:
         sys.exit(BAD_INPUT)
 
 
-def _keep(outcome: Outcome, results: ResultsFile, progress: ProgressBar) -> None:
-    video = str(outcome.video)
-    if outcome.error is not None:
-        message = failure_of(video, outcome.error)
+def _here(top_k: int, workers: int | None, **options: Any) -> tuple[VideoClassifier, Work]:
+    """Loads the model, and gives the function that classifies videos in this process."""
+    from timesformer_runtime.workloads.workers import usual_workers  # noqa: PLC0415
+
+    classifier, cores = load_to_share(**options)
+
+    def work(videos: Iterable[str]) -> Records:
+        outcomes = classifier.batch(videos, top_k, workers=workers or usual_workers(cores))
+        try:
+            for outcome in outcomes:
+                yield str(outcome.video), _record(outcome)
+        finally:
+            outcomes.close()
+
+    return classifier, work
+
+
+def _record(outcome: Outcome) -> Record:
+    if outcome.result is not None:
+        return outcome.result.to_dict()
+    assert outcome.error is not None  # noqa: S101
+    return {"error": failure_of(str(outcome.video), outcome.error)}
+
+
+def _on_ray(
+    address: str, top_k: int, workers: int | None, *, threads: int | None, **options: Any
+) -> tuple[VideoClassifier, Work]:
+    """Loads the model, and gives the function that classifies videos on a Ray cluster."""
+    from timesformer_runtime.ray.cluster import classify_on, connect  # noqa: PLC0415
+    from timesformer_runtime.workloads.workers import shared_threads  # noqa: PLC0415
+
+    threads = threads or 1
+    classifier = load(threads=shared_threads(threads), share_of=threads, **options)
+    arguments = {
+        **classifier.arguments,
+        "dtype": classifier.dtype,
+        "top_k": top_k,
+        "threads": threads,
+        "workers": workers,
+    }
+    if not arguments["providers"]:
+        arguments["device"] = classifier.device
+    fingerprint = classifier.fingerprint()
+    if classifier.device.startswith("cuda:"):
+        raise InvalidOptionError(
+            f"`device={classifier.device}`: Ray gives each process a GPU; take `device=cuda`"
+        )
+    classifier.close()
+    cluster = connect(address, threads, gpu=classifier.device == "cuda")
+    say(
+        f"Ray: {_counted(cluster.actors, 'process', 'es')} of {_counted(threads, 'thread')} on "
+        f"{_counted(cluster.machines, 'machine')}"
+    )
+
+    def work(videos: Iterable[str]) -> Records:
+        for video, record in classify_on(cluster, list(videos), arguments, fingerprint):
+            yield video, record if "error" not in record else {"error": reworded(record["error"])}
+
+    return classifier, work
+
+
+def _counted(number: int, thing: str, ending: str = "s") -> str:
+    return f"{number} {thing}{'' if number == 1 else ending}"
+
+
+def _keep(video: str, record: Record, results: ResultsFile, progress: ProgressBar) -> None:
+    if "error" in record:
+        message = record["error"]
         results.append(video, {"error": one_line(message)})
         progress.say(f"timesformer: {about(video, message)}")
-    if outcome.result is not None:
-        results.append(video, outcome.result.to_dict())
-        if outcome.result.damaged:
-            problems = "; ".join(outcome.result.problems)
-            progress.say(f"timesformer: {video}: damaged: {problems}")
+        return
+    results.append(video, record)
+    if record["damaged"]:
+        progress.say(f"timesformer: {video}: damaged: {'; '.join(record['problems'])}")
 
 
 def _say_totals(output: Path, videos: int, done: int, failed: int, seconds: float) -> None:
-    facts = [f"{done} video{'' if done == 1 else 's'} in {seconds:.1f} s"]
+    facts = [f"{_counted(done, 'video')} in {seconds:.1f} s"]
     if done:
         facts.append(f"{done / seconds:.2f} a second")
     if done < videos:

@@ -87,7 +87,11 @@ def name_options(message: str, *commands: click.Command) -> str:
 
 def failure_of(video: str, error: Exception) -> str:
     """Describes why a video failed; names options as the command line does."""
-    message = hide_secrets(reason_of(error), video)
+    return reworded(hide_secrets(reason_of(error), video))
+
+
+def reworded(message: str) -> str:
+    """Names options in a library's message as the command that runs now does."""
     return name_options(message, click.get_current_context().command)
 
 
