@@ -1,16 +1,17 @@
 """Measures many cameras on one model: fairness, drops, latency, memory of each further source.
 
     python -m tests.benchmarks.cameras MODEL [--sources 16] [--seconds 60]
-    python -m tests.benchmarks.cameras MODEL --soak 3m      # 1h, 72h
+    python -m tests.benchmarks.cameras MODEL --soak 5m      # 1h, 72h
 
 Another process on the same processor sends MPEG-TS over loopback UDP, encoded before; with --rtsp,
 the small server of ``tests.live_sources`` sends one film to all of them. The exit code is 1 if a
 source starves (its windows less than 0.8 of another one's), or if a further source takes 30 MB or
 more.
 
-With --soak the senders die, stall and send garbage, and a webhook that is often away gets the
+With --soak the senders die, stall and send garbage, and a webhook that fails at random gets the
 events. The exit code is 1 if memory, threads or open files grow, or if an event is missing or
-comes twice with another id. Only the last quarter counts against the second, as in ``soak``.
+comes twice with another id. Only the last quarter counts against the second, as in ``soak``: give it
+five minutes at least, for FFmpeg fills a buffer of 5 MB for each source first.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def main() -> None:
     parser.add_argument(
         "--rtsp", action="store_true", help="one film over RTSP, 25 frames a second"
     )
-    parser.add_argument("--soak", type=duration, help="for this long, such as 3m, 1h or 72h")
+    parser.add_argument("--soak", type=duration, help="for this long, such as 5m, 1h or 72h")
     arguments = parser.parse_args()
     if arguments.soak is None:
         sys.exit(_measure(arguments))
