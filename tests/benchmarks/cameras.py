@@ -9,9 +9,9 @@ source starves (its windows less than 0.8 of another one's), or if a further sou
 more.
 
 With --soak the senders die, stall and send garbage, and a webhook that fails at random gets the
-events. The exit code is 1 if memory, threads or open files grow, or if an event is missing or
-comes twice with another id. Only the last quarter counts against the second, as in ``soak``: give it
-five minutes at least, for FFmpeg fills a buffer of 5 MB for each source first.
+events. The exit code is 1 if memory, threads or open files grow, or if an event does not arrive or
+arrives twice. Only the last quarter counts against the second, as in ``soak``. Give it five minutes
+at least: FFmpeg first fills a buffer of 5 MB for each source.
 """
 
 from __future__ import annotations
