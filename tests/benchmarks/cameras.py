@@ -1,15 +1,17 @@
 """Measures many cameras on one model: fairness, drops, latency, memory of each further source.
 
     python -m tests.benchmarks.cameras MODEL [--sources 16] [--seconds 60]
-    python -m tests.benchmarks.cameras MODEL --soak 3m      # 1h, 72h
+    python -m tests.benchmarks.cameras MODEL --soak 5m      # 1h, 72h
 
-Another process on the same processor sends MPEG-TS over loopback UDP, encoded before. The exit code
-is 1 if a source starves (its windows less than 0.8 of another one's), or if a further source takes
-30 MB or more.
+Another process on the same processor sends MPEG-TS over loopback UDP, encoded before; with --rtsp,
+the small server of ``tests.live_sources`` sends one film to all of them. The exit code is 1 if a
+source starves (its windows less than 0.8 of another one's), or if a further source takes 30 MB or
+more.
 
-With --soak the senders die, stall and send garbage, and a webhook that is often away gets the
-events. The exit code is 1 if memory, threads or open files grow, or if an event is missing or
-comes twice with another id. Only the last quarter counts against the second, as in ``soak``.
+With --soak the senders die, stall and send garbage, and a webhook that fails at random gets the
+events. The exit code is 1 if memory, threads or open files grow, or if an event does not arrive or
+arrives twice. Only the last quarter counts against the second, as in ``soak``. Give it five minutes
+at least: FFmpeg first fills a buffer of 5 MB for each source.
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ from timesformer_runtime.workloads.windows import WindowSettings
 
 from tests.benchmarks.soak import Reading, growth
 from tests.camera_senders import free_ports, senders, urls_of
+from tests.live_sources import RATE, live_source, port_of, sender
 from tests.webhook_server import WebhookServer
 
 _SIZE, _RATE = (640, 360), 15
@@ -56,7 +59,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--window", type=float, default=2.0)
     parser.add_argument("--stride", type=float, default=1.0)
-    parser.add_argument("--soak", type=duration, help="for this long, such as 3m, 1h or 72h")
+    parser.add_argument(
+        "--rtsp", action="store_true", help="one film over RTSP, 25 frames a second"
+    )
+    parser.add_argument("--soak", type=duration, help="for this long, such as 5m, 1h or 72h")
     arguments = parser.parse_args()
     if arguments.soak is None:
         sys.exit(_measure(arguments))
@@ -66,16 +72,13 @@ def main() -> None:
 def _measure(arguments: argparse.Namespace) -> int:
     windows = WindowSettings(arguments.window, arguments.stride)
     classifier = VideoClassifier.from_pretrained(arguments.model)
-    ports = free_ports(arguments.sources)
-    sources = [
-        SourceSettings(f"camera{number:02}", url, windows)
-        for number, url in enumerate(urls_of(ports))
-    ]
     latencies: list[float] = []
-    with (
-        senders(*_SIZE, _RATE, ports),
-        Cameras(classifier, sources[:1], Ranking(), print) as cameras,
-    ):
+    with contextlib.ExitStack() as stack:
+        urls = stack.enter_context(_sending(arguments.sources, rtsp=arguments.rtsp))
+        sources = [
+            SourceSettings(f"camera{number:02}", url, windows) for number, url in enumerate(urls)
+        ]
+        cameras = stack.enter_context(Cameras(classifier, sources[:1], Ranking(), print))
         results = cameras.results()
         _watch(results, 0.25 * arguments.seconds, latencies)
         alone = _resident_megabytes()
@@ -94,7 +97,8 @@ def _measure(arguments: argparse.Namespace) -> int:
     share = min(windows_of.values()) / max(1, *windows_of.values())
     each = (all_together - alone) / max(1, len(sources) - 1)
     skipped = sum(count.skipped for count in counts.values()) - skipped
-    print(f"sources         {len(sources)} of {_SIZE[0]}x{_SIZE[1]} at {_RATE} a second")
+    rate = RATE if arguments.rtsp else _RATE
+    print(f"sources         {len(sources)} of {_SIZE[0]}x{_SIZE[1]} at {rate} a second")
     print(f"windows         {sum(windows_of.values())} in {passed:.0f} s, {skipped} skipped")
     print(f"of a source     {min(windows_of.values())} to {max(windows_of.values())}")
     print(f"least to most   {share:.2f} (at least {_LEAST_FAIRNESS})")
@@ -104,6 +108,20 @@ def _measure(arguments: argparse.Namespace) -> int:
     print(f"memory          {alone:.0f} MB with one source, {all_together:.0f} MB with all")
     print(f"further source  {each:.1f} MB (below {_MOST_MEGABYTES:g})")
     return int(share < _LEAST_FAIRNESS or each >= _MOST_MEGABYTES)
+
+
+@contextlib.contextmanager
+def _sending(count: int, *, rtsp: bool) -> Iterator[list[str]]:
+    """Gives the addresses of as many senders; with RTSP, one film comes to all readers."""
+    if not rtsp:
+        ports = free_ports(count)
+        with senders(*_SIZE, _RATE, ports):
+            yield urls_of(ports)
+        return
+    with live_source("rtsp") as server:
+        url = f"rtsp://127.0.0.1:{port_of(server)}/live"
+        with sender(url, "send", *reversed(_SIZE)):
+            yield [url] * count
 
 
 def _watch(results: Iterator[Any], seconds: float, latencies: list[float]) -> None:

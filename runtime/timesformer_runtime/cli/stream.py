@@ -114,6 +114,8 @@ def stream(
         raise click.UsageError("Missing argument 'URL|DEVICE|FILE...'.")
     if sources and cameras.config is not None:
         raise click.UsageError("give sources or --config, not both")
+    if cameras.events and _is_given("top_k"):
+        raise click.UsageError("--top-k has no effect with --events, which looks at all labels")
     environment = Environment(os.environ)
     with environment.hidden_in_errors():
         if len(sources) == 1 and not cameras.for_many:
@@ -154,6 +156,12 @@ def _stream_many(
             raise click.UsageError(f"{cameras.config} names receivers of events: give --events too")
         printing = Printing(cameras.events, as_json, top_k, cameras.report)
         watch(load(**model), read, configuration, printing, signals, tell)
+
+
+def _is_given(name: str) -> bool:
+    """True for an option that the user gave."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source is not click.core.ParameterSource.DEFAULT
 
 
 def _check_limits(source: str | os.PathLike[str], form: str | None) -> None:

@@ -292,6 +292,7 @@ def test_a_missing_library_is_one_line(folder: Path, tmp_path: Path) -> None:
         (["a.mp4", "--enter", "0.5"], "--enter has no effect without --events"),
         (["a.mp4", "--webhook", "http://h"], "--webhook has no effect without --events"),
         (["a.mp4", "--events", "--enter", "0.1"], "--leave is 0.4 and --enter is 0.1"),
+        (["a.mp4", "--events", "--top-k", "3"], "--top-k has no effect with --events"),
         (["a.mp4", "--events", "--label", "x"], "the model has no label 'x'"),
         (["a.mp4", "--events", "--webhook", "http://h"], "--spool is missing"),
         (["a.mp4", "--events", "--spool", "x"], "--spool has no effect without"),
