@@ -24,7 +24,7 @@ SAMPLES := runtime/timesformer_runtime/sample_clips
 .PHONY: help setup lock demo test test-versions lint accuracy soak fuzz fuzz-models clean
 .PHONY: bench bench-peers bench-video bench-guards
 .PHONY: check-without-vnni check-openvino check-cpp check-gunicorn
-.PHONY: check-serve bench-serve check-ray bench-ray
+.PHONY: check-serve bench-serve check-ray bench-ray check-spark
 .PHONY: check-arm64 count-arm64 check-small-board
 .PHONY: train train-divided train-joint train-space
 .DELETE_ON_ERROR:
@@ -55,6 +55,7 @@ help:
 	@echo "make bench-serve  throughput, latency and memory of the service"
 	@echo "make check-ray  batch --ray on local clusters whose processes and machines are killed"
 	@echo "make bench-ray  its speed against batch, and with a second machine"
+	@echo "make check-spark  examples/spark on a local Spark (needs Java)"
 	@echo "make soak    10,000 classifications: memory, threads and open files must not grow"
 	@echo "make check-arm64  the runtime on emulated 64-bit ARM processors; ARM64_ARGS=--short: minutes"
 	@echo "make count-arm64  instructions that each variant takes on them (builds qemu, ten minutes)"
@@ -245,6 +246,17 @@ check-ray: $(RAY_VENV)/.installed
 
 bench-ray: demo $(RAY_VENV)/.installed
 	$(RAY_VENV)/bin/python -m tests.benchmarks.ray_batch $(DEMO) $(BENCH_ARGS)
+
+# The example for Spark, whose package is too large for the environment of all other tests.
+SPARK_VENV := .venv-spark$(SUFFIX)
+
+$(SPARK_VENV)/.installed: $(MADE_FROM)
+	$(call install,$(SPARK_VENV),cpu)
+	$(SPARK_VENV)/bin/pip install --quiet $(CONSTRAINTS:%=-c %) \
+	  "pyspark[sql]==4.3.0" pytest pytest-timeout onnx
+
+check-spark: $(SPARK_VENV)/.installed
+	$(SPARK_VENV)/bin/python -m pytest tests/end_to_end/test_spark.py $(PYTEST_ARGS)
 
 # Arguments such as SOAK_ARGS="--number 2000".
 SOAK_ARGS ?=

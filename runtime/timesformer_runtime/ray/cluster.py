@@ -35,7 +35,7 @@ with needs_extra("ray"):
     import ray.data
     from ray.exceptions import RayError
 
-_MOST_IN_A_BATCH = 16  # videos: as many are done again after an actor ended
+_MOST_IN_A_BATCH = 32  # videos: as many are done again after an actor ended
 _BATCHES_FOR_EACH_ACTOR = 4  # at least, so that no actor waits long for the last one
 _PATIENCE = 10.0  # seconds
 _FRUITLESS_PASSES = 2  # over the videos whose actors ended, before these videos count as failed
