@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from timesformer_runtime.errors import MissingDependencyError, OutputError
 from timesformer_runtime.explain.moving_heat import MovingHeat
-from timesformer_runtime.explain.regions import Rgb
 from timesformer_runtime.pictures.drawing import clock, labelled
+from timesformer_runtime.pictures.heat import Rgb
 from timesformer_runtime.pipeline import Pipeline
 from timesformer_runtime.video.limits import DecodeLimits
 from timesformer_runtime.video.pixels import Rendering

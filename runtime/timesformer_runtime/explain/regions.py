@@ -12,10 +12,9 @@ from timesformer_runtime.input.crops import Part
 from timesformer_runtime.input.facebook import FacebookPreprocessing
 from timesformer_runtime.input.preprocess import Preprocessing
 from timesformer_runtime.json_object import parse_json_object
+from timesformer_runtime.pictures.heat import Rgb
 from timesformer_runtime.pipeline import Pipeline
 from timesformer_runtime.video.pixels import ConvertedFrame
-
-Rgb = npt.NDArray[np.uint8]  # [height, width, 3]
 
 
 class Region(NamedTuple):
@@ -32,9 +31,6 @@ class Region(NamedTuple):
         bottom = max(round((self.top + self.height) * height), top + 1)
         right = max(round((self.left + self.width) * width), left + 1)
         return top, left, bottom, right
-
-
-WHOLE = Region(0.0, 0.0, 1.0, 1.0)
 
 
 class Geometry:
