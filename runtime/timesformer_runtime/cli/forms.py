@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 import click
 
-from timesformer_runtime.cli.whole_file import check_new_file, whole_file
+from timesformer_runtime.whole_file import check_new_file, whole_file
 
 EDIT_LISTS = ("edl", "otio")
 _SUBTITLES = ("vtt", "srt")

@@ -13,6 +13,7 @@ from typing import Any
 
 from timesformer_runtime.errors import InvalidOptionError, OutputError, named
 from timesformer_runtime.explain.page import MARK, page
+from timesformer_runtime.whole_file import whole_file
 
 PAGE, VALUES = "index.html", "explanation.json"
 _FORMAT = "timesformer-explanation-1"
@@ -94,10 +95,8 @@ class ResultFolder:
         if not found:
             return None
         target = self.path / PAGE
-        with _errors(target):
-            hidden = self.path / f".{PAGE}.partial"
-            hidden.write_text(page(found), encoding="utf-8")
-            hidden.replace(target)
+        with whole_file(target) as file:
+            file.write(page(found).encode())
         return target
 
     def _check_page(self) -> None:

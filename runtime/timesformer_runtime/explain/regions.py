@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from timesformer_runtime.errors import InvalidModelError
 from timesformer_runtime.input.crops import Part
