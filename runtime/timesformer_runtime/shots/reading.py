@@ -14,7 +14,7 @@ from timesformer_runtime.classifier import VideoClassifier
 from timesformer_runtime.errors import InvalidModelError, InvalidOptionError, listed
 from timesformer_runtime.input.model_input import ModelInput
 from timesformer_runtime.pipeline import Pipeline
-from timesformer_runtime.results import Ranking
+from timesformer_runtime.results import Ranking, apply_function
 from timesformer_runtime.shots.edit_list import EditList, Transition
 from timesformer_runtime.shots.search import CONTEXT, Labels, find_transitions, without_overlaps
 from timesformer_runtime.video.limits import DecodeLimits
@@ -245,8 +245,7 @@ class _Finder:
 
         answers = [self._pool.start(run, clip) for clip in clips]
         logits = np.stack([answer.result() for answer in answers]).astype(np.float64)
-        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))
+        return apply_function("softmax", logits)
 
 
 def _context(rate: float) -> int:
