@@ -16,7 +16,13 @@ from timesformer_runtime.input.model_input import ModelInput
 from timesformer_runtime.pipeline import Pipeline
 from timesformer_runtime.results import Ranking, apply_function
 from timesformer_runtime.shots.edit_list import EditList, Transition
-from timesformer_runtime.shots.search import CONTEXT, Labels, find_transitions, without_overlaps
+from timesformer_runtime.shots.search import (
+    CONTEXT,
+    RATE,
+    Labels,
+    find_transitions,
+    without_overlaps,
+)
 from timesformer_runtime.video.limits import DecodeLimits
 from timesformer_runtime.video.pixels import ConvertedFrame
 from timesformer_runtime.video.playback import play
@@ -28,7 +34,6 @@ from timesformer_runtime.workloads.workers import Workers, check_workers
 Progress = Callable[[float, float | None], None]
 
 _NEEDED = ("none", "cut", "dissolve")
-_RATE = 27.5  # frames a second for which CONTEXT is meant
 _BATCH = 8  # frames that the reading thread hands over at a time
 _AHEAD = 16  # batches
 _PART_BYTES = 1 << 28  # of the frames of a part
@@ -250,7 +255,7 @@ class _Finder:
 
 def _context(rate: float) -> int:
     """Computes how many frames around a transition a search needs."""
-    return max(CONTEXT, round(CONTEXT * rate / _RATE))
+    return max(CONTEXT, round(CONTEXT * rate / RATE))
 
 
 def _some_values(frames: Sequence[ConvertedFrame]) -> npt.NDArray[np.float32]:

@@ -5,7 +5,7 @@ looks again, at frame rate: windows of consecutive frames find cuts and short tr
 spacings of wider windows, of which the mean counts, find longer ones. The frames' values then tell
 the exact frame of a cut, and where a gradual transition begins and ends.
 
-All lengths are in frames of a video of ``_RATE`` frames a second; other rates scale them. The
+All lengths are in frames of a video of ``RATE`` frames a second; other rates scale them. The
 numbers were chosen on the half "tuning" of ``tests/benchmarks/shots.py``.
 """
 
@@ -26,7 +26,6 @@ Span = tuple[int, int]  # the first frame and the last
 Scores = Callable[[Sequence[npt.NDArray[np.int64]]], npt.NDArray[np.float64]]
 """Gives the probabilities [n, labels] of n clips, each of which is a list of frames' indices."""
 
-_RATE = 27.5  # the rates of the tuning films are 25 and 30
 _SPANS = (21, 35)  # frames from the first to the last frame of the wider windows
 _COARSE_STEP = 6  # frames from one coarse window to the next
 _FINE_STEP = 2  # frames from one wider window to the next
@@ -42,6 +41,7 @@ _FLAT = 0.15  # contrast of one flat colour, compared with that of the scenes ar
 _MOST_ENDS = 150  # frames that are tried as the first and the last of a transition
 _SHORTEST_RISE = 6  # frames, at least, over which the beginning of a transition is fitted
 
+RATE = 27.5  # the rates of the tuning films are 25 and 30
 CONTEXT = 75  # frames before and after a transition that its search needs
 
 
@@ -77,7 +77,7 @@ def find_transitions(
     Returns:
         The transitions in order, without overlaps.
     """
-    search = _Search(pixels, rate / _RATE, clip_length, labels, scores)
+    search = _Search(pixels, rate / RATE, clip_length, labels, scores)
     return [found for span in search.changing_spans() for found in search.transitions(span)]
 
 
