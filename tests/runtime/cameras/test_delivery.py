@@ -163,7 +163,7 @@ class Flaky:
     """A receiver that fails as it is told, and then takes everything."""
 
     name = "flaky"
-    place = "here"
+    address = "here"
 
     def __init__(self, *errors: Exception) -> None:
         self.errors = list(errors)
@@ -246,8 +246,8 @@ def test_a_password_of_the_url_becomes_a_header(server: WebhookServer) -> None:
     webhook = Webhook(WebhookSettings(url))
     webhook.send(waiting(), NEVER)
     assert server.headers[0]["Authorization"] == "Basic dXNlcjpwQHNz"
-    assert "p@ss" not in webhook.place
-    assert "p%40ss" not in webhook.place
+    assert "p@ss" not in webhook.address
+    assert "p%40ss" not in webhook.address
 
 
 @pytest.mark.parametrize(
