@@ -61,7 +61,7 @@ def make_app(service: Service, queries: Queries) -> FastAPI:
     add_pages(app)
     names = [*queries.classify.names, *queries.timeline.names]
     _answer_errors(app, service.engine.metrics, names)
-    app.add_middleware(_Counted, metrics=service.engine.metrics)
+    app.add_middleware(_RequestCounter, metrics=service.engine.metrics)
     return app
 
 
@@ -129,11 +129,11 @@ def _answer_errors(app: FastAPI, metrics: Metrics, names: Sequence[str]) -> None
 
     @app.exception_handler(Exception)
     async def failed(_: Request, error: Exception) -> JSONResponse:
-        metrics.count_error(type(error).__name__)
+        metrics.count_error(kind_of(error))
         return JSONResponse({"error": "the service failed; its log says why"}, 500)
 
 
-class _Counted:
+class _RequestCounter:
     """Counts answered requests by route and status."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:

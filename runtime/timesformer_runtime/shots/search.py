@@ -121,8 +121,8 @@ class _Search:
 
     def transitions(self, span: Span) -> list[Transition]:
         """Finds the transitions in a part."""
-        short = self._short(span)
-        runs = self._wide(span, short)
+        short = self._short_transitions(span)
+        runs = self._gradual_runs(span, short)
         edges = [(one.first, one.last) for one in short] + [run.span for run in runs]
         found = list(short)
         for run in runs:
@@ -138,7 +138,7 @@ class _Search:
         )
         return min(lowest, span[0]), max(highest - 1, span[1])
 
-    def _short(self, span: Span) -> list[Transition]:
+    def _short_transitions(self, span: Span) -> list[Transition]:
         """Finds cuts and short transitions: those that windows of consecutive frames see."""
         first, last = span
         seen = self._frame_by_frame(span)
@@ -195,7 +195,7 @@ class _Search:
             seen[0] = np.arange(seen.shape[1]) == self._labels.none
         return seen
 
-    def _wide(self, span: Span, short: Sequence[Transition]) -> list[_Run]:
+    def _gradual_runs(self, span: Span, short: Sequence[Transition]) -> list[_Run]:
         """Finds runs of frames around which wide windows see a gradual transition."""
         first, last = span
         frames = np.arange(first, last + 1)
