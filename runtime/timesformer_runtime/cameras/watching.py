@@ -36,7 +36,7 @@ _LONGEST_WAIT = 1.0  # seconds until the caller is asked whether to go on
 
 @dataclasses.dataclass
 class Counts:
-    """What became of one source's windows and frames so far.
+    """Counts of one source's windows, frames and reconnections so far.
 
     Attributes:
         windows: Number of windows that the model classified.

@@ -36,7 +36,7 @@ _STOPPED = 0  # exit code after SIGTERM
 
 @dataclasses.dataclass(frozen=True)
 class Printing:
-    """How the command prints.
+    """Options for printing.
 
     Attributes:
         events: True for events in place of windows.
@@ -65,7 +65,7 @@ def watch(
         classifier: The model.
         read: Reads the configuration again, for SIGHUP.
         configuration: The configuration as read before.
-        printing: How to print.
+        printing: Options for printing.
         signals: Notes of the signals that ask to end, or to read the configuration again.
         tell: Prints a sentence on stderr, without secrets.
     """

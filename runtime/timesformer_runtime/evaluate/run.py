@@ -58,7 +58,7 @@ class Evaluation:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What an evaluation does.
+    """Everything that an evaluation needs: models, videos, options and the folder.
 
     Attributes:
         models: The models; the first one's labels are those of the evaluation.

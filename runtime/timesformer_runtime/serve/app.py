@@ -14,7 +14,7 @@ from timesformer_runtime.serve.failures import kind_of, line_of, status_of
 from timesformer_runtime.serve.metrics import Metrics
 from timesformer_runtime.serve.people import people_routes
 from timesformer_runtime.serve.protocol_routes import protocol_routes
-from timesformer_runtime.serve.query import Queries, explain
+from timesformer_runtime.serve.query import Queries, why_invalid
 from timesformer_runtime.serve.service import Service
 from timesformer_runtime.serve.site import add_pages
 
@@ -115,7 +115,7 @@ def _answer_errors(app: FastAPI, metrics: Metrics, names: Sequence[str]) -> None
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         metrics.count_error("InvalidOptionError")
-        return JSONResponse({"error": explain(error.errors(), names)}, 400)
+        return JSONResponse({"error": why_invalid(error.errors(), names)}, 400)
 
     @app.exception_handler(TimesformerError)
     async def explained(_: Request, error: TimesformerError) -> JSONResponse:
