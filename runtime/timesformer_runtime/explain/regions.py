@@ -43,8 +43,7 @@ class Geometry:
     """
 
     def __init__(self, pipeline: Pipeline) -> None:
-        self._crops = pipeline.input.crops
-        self._reversed = pipeline.views.channel_order == "bgr"
+        self._input = pipeline.input
         self._in_graph = pipeline.model.preprocessing is None
         self._preprocessing = pipeline.model.preprocessing or _stated(pipeline)
         self._facebook: FacebookPreprocessing | None = None
@@ -86,24 +85,13 @@ class Geometry:
             frame: A frame as ``ModelInput`` converted it.
             grid: Rows and columns of patches.
         """
+        pictures = self._input.pictures(frame)
+        height, width = pictures[0].shape[:2]
         if self._in_graph:
-            whole = frame[..., ::-1] if self._reversed else frame
-            height, width = frame.shape[:2]
-            region = self.region(height, width, self._crops[0], grid)
-            return [_cut_out(whole, *region.pixels(height, width))]
-        return [self._picture(crop, grid) for crop in frame]
-
-    def _picture(self, planes: ConvertedFrame, grid: tuple[int, int]) -> Rgb:
-        """Makes RGB of the planes [C, h, w] of a crop."""
-        rgb = np.moveaxis(planes, 0, 2)
-        if self._facebook is not None:
-            levels = rgb * np.array(self._facebook.std) + np.array(self._facebook.mean)
-            rgb = np.clip(levels * 255 + 0.5, 0, 255).astype(np.uint8)
-        if rgb.shape[2] == 1:
-            rgb = np.repeat(rgb, 3, axis=2)
-        rows, columns = self._covered((rgb.shape[0], rgb.shape[1]), grid)
-        rgb = rgb[:rows, :columns, ::-1] if self._reversed else rgb[:rows, :columns]
-        return np.ascontiguousarray(rgb)
+            region = self.region(height, width, self._input.crops[0], grid)
+            return [_cut_out(pictures[0], *region.pixels(height, width))]
+        rows, columns = self._covered((height, width), grid)
+        return [np.ascontiguousarray(picture[:rows, :columns]) for picture in pictures]
 
     def _covered(self, size: tuple[int, int], grid: tuple[int, int]) -> tuple[int, int]:
         """Height and width below whole patches; the model drops the rest of its input."""
