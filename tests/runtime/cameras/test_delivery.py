@@ -283,7 +283,7 @@ def mqtt(broker: Broker, rest: str = "", user: str = "") -> Mqtt:
 def test_topics_and_availability(broker: Broker) -> None:
     client = mqtt(broker, "/house/cameras", "me:p%40ss@")
     client.send(waiting(), NEVER)
-    assert broker.retained == {"house/cameras/availability": "online"}
+    until(broker.changed, lambda: broker.retained == {"house/cameras/availability": "online"})
     client.close()
     until(broker.changed, lambda: broker.retained["house/cameras/availability"] == "offline")
     (event,) = [each for each in broker.messages if "availability" not in each.topic]
