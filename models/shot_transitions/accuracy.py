@@ -16,7 +16,7 @@ from timesformer_exporter import ExportOptions, export
 from timesformer_exporter.options import Dtype, Int8Target
 from timesformer_runtime import VideoClassifier
 
-from models.shot_transitions.card import VARIANTS, between_markers
+from models.shot_transitions.card import VARIANTS, put_into_card
 from models.shot_transitions.checkpoint import load_model
 from models.shot_transitions.evaluate import logits_of, pool_for
 
@@ -150,9 +150,7 @@ def main(folder: Path, renders: Path, write_card: bool, threads: int) -> None:
     text, costs = measure(folder, renders, threads)
     click.echo(text)
     if write_card:
-        card = folder / "README.md"
-        content = between_markers(card.read_text(encoding="utf-8"), text, VARIANTS)
-        card.write_text(content, encoding="utf-8")
+        put_into_card(folder, text, VARIANTS)
     missed = [c.variant for c in costs if not c.passed]
     if missed:
         raise click.ClickException(f"{folder.name}: {', '.join(missed)} missed the goals")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 EVALUATION, VARIANTS, EXPLANATION = "evaluation", "variants", "explanation"
 
 
@@ -16,6 +18,17 @@ def between_markers(card: str, text: str, name: str) -> str:
         raise ValueError(f"the card must have the lines {begin!r} and {end!r}, each once")
     before, rest = card.split(begin)
     return f"{before}{begin}\n\n{text}\n\n{end}{rest.split(end)[1]}"
+
+
+def put_into_card(folder: Path, text: str, name: str) -> None:
+    """Puts ``text`` between the markers of that name in the card of a model's folder.
+
+    Raises:
+        ValueError: The card does not have each marker once.
+    """
+    card = folder / "README.md"
+    content = between_markers(card.read_text(encoding="utf-8"), text, name)
+    card.write_text(content, encoding="utf-8")
 
 
 def _markers(name: str) -> tuple[str, str]:

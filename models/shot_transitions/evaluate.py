@@ -13,7 +13,7 @@ import torch
 from timesformer_exporter.model.timesformer import TimesformerForVideoClassification
 
 from models.shot_transitions.augment import normalised
-from models.shot_transitions.card import EVALUATION, between_markers
+from models.shot_transitions.card import EVALUATION, put_into_card
 from models.shot_transitions.checkpoint import load_model
 from models.shot_transitions.labels import LABELS
 from models.shot_transitions.pool import Pool, open_pool
@@ -145,9 +145,7 @@ def main(
     text = "\n\n".join(parts)
     click.echo(text)
     if write_card:
-        card = folder / "README.md"
-        content = between_markers(card.read_text(encoding="utf-8"), text, EVALUATION)
-        card.write_text(content, encoding="utf-8")
+        put_into_card(folder, text, EVALUATION)
 
 
 if __name__ == "__main__":

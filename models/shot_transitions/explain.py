@@ -17,7 +17,7 @@ from timesformer_exporter.model.timesformer import TimesformerForVideoClassifica
 from timesformer_runtime.model.agreement import Agreement
 
 from models.shot_transitions.augment import normalised
-from models.shot_transitions.card import EXPLANATION, between_markers
+from models.shot_transitions.card import EXPLANATION, put_into_card
 from models.shot_transitions.checkpoint import load_model
 from models.shot_transitions.clips import random_plan
 from models.shot_transitions.evaluate import pool_for
@@ -246,9 +246,7 @@ def main(folder: Path, renders: Path, write_card: bool, threads: int) -> None:
     text = f"### What the heat says, on {findings.clips} held-out renders\n\n{findings.table()}"
     click.echo(text)
     if write_card:
-        card = folder / "README.md"
-        content = between_markers(card.read_text(encoding="utf-8"), text, EXPLANATION)
-        card.write_text(content, encoding="utf-8")
+        put_into_card(folder, text, EXPLANATION)
 
 
 if __name__ == "__main__":

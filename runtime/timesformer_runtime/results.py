@@ -75,10 +75,10 @@ class Ranking:
 
 
 def apply_function(function: str, logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Makes scores of logits, float64 [classes], with one of ``FUNCTIONS``."""
+    """Makes scores of logits, float64 [..., classes], with one of ``FUNCTIONS``."""
     if function == "softmax":
-        exponentials = np.exp(logits - logits.max())
-        return np.asarray(exponentials / exponentials.sum())
+        exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
+        return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
     if function == "sigmoid":
         return np.exp(-np.logaddexp(0.0, -logits))  # does not overflow
     return logits

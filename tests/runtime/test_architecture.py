@@ -23,7 +23,7 @@ LAYERS = (
     ("input",),
     ("video",),
     ("resample", "results", "json_object", "child_process", "pictures"),
-    ("extras", "lines_file", "video_files"),
+    ("extras", "lines_file", "video_files", "whole_file"),
     ("errors", "forks", "watchdog"),
     ("source_names",),
 )

@@ -29,8 +29,8 @@ class Receiver(Protocol):
         """The receiver's name in the spool."""
 
     @property
-    def place(self) -> str:
-        """The receiver's address for messages to people, without secrets."""
+    def address(self) -> str:
+        """The receiver's address without secrets, for messages to people."""
 
     def send(self, message: Waiting, stopped: threading.Event) -> None:
         """Sends a message, and returns when the receiver has it.
@@ -113,4 +113,4 @@ class Delivery:
         return False
 
     def _tell(self, sentence: str) -> None:
-        self._notify(f"{self._receiver.name} {self._receiver.place}: {sentence}")
+        self._notify(f"{self._receiver.name} {self._receiver.address}: {sentence}")

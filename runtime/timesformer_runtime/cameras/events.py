@@ -125,7 +125,7 @@ class EventChange:
 
 
 @dataclasses.dataclass
-class _Open:
+class _OpenEvent:
     """An event that has begun."""
 
     event: str
@@ -149,7 +149,7 @@ class EventTracker:
     def __init__(self, rules: EventRules, new_id: Callable[[], str] = lambda: uuid.uuid4().hex):
         self.rules = rules
         self._new_id = new_id
-        self._open: dict[str, _Open] = {}
+        self._open: dict[str, _OpenEvent] = {}
 
     def window(
         self,
@@ -207,7 +207,7 @@ class EventTracker:
         if event is None:
             if score < rule.enter:
                 return
-            event = self._open[label] = _Open(self._new_id(), start, end, score)
+            event = self._open[label] = _OpenEvent(self._new_id(), start, end, score)
         event.end = max(event.end, end)
         event.score = max(event.score, score)
         if not event.told and event.end - event.start >= rule.min_duration - _ROUNDING:

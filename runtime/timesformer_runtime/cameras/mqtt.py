@@ -23,7 +23,7 @@ from timesformer_runtime.extras import needs_extra
 _AT_LEAST_ONCE = 1  # quality of service
 _KEEP_ALIVE = 30  # seconds; the broker tells the last will after 1.5 times as long
 _PATIENCE = 30.0  # seconds until a broker that does not confirm counts as away
-_LOOK = 0.5  # seconds
+_CHECK_INTERVAL = 0.5  # seconds between two looks whether the program ends
 _SAFE = " -_.~,:()"  # characters of a source's name that a topic has as they are
 
 
@@ -70,7 +70,7 @@ class Mqtt:
         self._client.loop_start()
 
     @property
-    def place(self) -> str:
+    def address(self) -> str:
         """Where the messages go, without secrets."""
         return self._settings.name
 
@@ -95,7 +95,7 @@ class Mqtt:
                     raise UnreachableError("the program ends")
                 if time.monotonic() > deadline:
                     raise UnreachableError(self._reason)
-                self._changed.wait(_LOOK)
+                self._changed.wait(_CHECK_INTERVAL)
             self._confirmed.clear()
         self._sent = None
 

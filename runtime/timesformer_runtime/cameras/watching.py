@@ -36,7 +36,7 @@ _LONGEST_WAIT = 1.0  # seconds until the caller is asked whether to go on
 
 @dataclasses.dataclass
 class Counts:
-    """What became of one source's windows and frames so far.
+    """Counts of one source's windows, frames and reconnections so far.
 
     Attributes:
         windows: Number of windows that the model classified.
@@ -99,7 +99,7 @@ class CameraResult(NamedTuple):
     error: str | None = None
 
 
-class _Measured(NamedTuple):
+class _MeasuredWindow(NamedTuple):
     window: LiveWindow
     motion: float | None
 
@@ -123,7 +123,7 @@ class _Camera:
             with locate_unchecked(settings.address):
                 pass  # a file that is not there is an error at once
         drop = self.is_live if live.drop is None else live.drop
-        self.ready: BoundedQueue[_Measured] = BoundedQueue(1, drop=drop, on_change=wake)
+        self.ready: BoundedQueue[_MeasuredWindow] = BoundedQueue(1, drop=drop, on_change=wake)
         self._windows = LiveWindows(pipeline, settings.windows, self._frames.check)
         self._results = WindowResults(pipeline.input.num_frames)
         self.thread: threading.Thread | None = None
@@ -136,13 +136,13 @@ class _Camera:
         """Begins to read."""
         self.thread = self.ready.fill(self._read(), f"camera: {self.settings.name}")
 
-    def _read(self) -> Generator[_Measured, None, None]:
+    def _read(self) -> Generator[_MeasuredWindow, None, None]:
         with contextlib.closing(self._frames.read(self.ready.closed)) as frames:
             for window in self._windows.of(frames):
                 measures = self.settings.static_level is not None
-                yield _Measured(window, motion(window.window.values) if measures else None)
+                yield _MeasuredWindow(window, motion(window.window.values) if measures else None)
 
-    def result(self, measured: _Measured, answer: Answer, *, is_static: bool) -> CameraResult:
+    def result(self, measured: _MeasuredWindow, answer: Answer, *, is_static: bool) -> CameraResult:
         """Makes the result of a window."""
         self._last = time.monotonic()
         result = self._results.of(measured.window, answer)
@@ -238,7 +238,7 @@ class Cameras:
         self._cameras = [camera for camera in self._cameras if camera in going_on] + begun
         for camera in gone:
             camera.ready.close()
-        self._leaving = [*gone, *(camera for camera in self._leaving if _runs(camera))]
+        self._leaving = [*gone, *(camera for camera in self._leaving if _is_running(camera))]
         for source in sources:
             self._counts.setdefault(source.name, Counts())
         if self._reading:
@@ -332,7 +332,7 @@ class Cameras:
             )
 
 
-def _runs(camera: _Camera) -> bool:
+def _is_running(camera: _Camera) -> bool:
     return camera.thread is not None and camera.thread.is_alive()
 
 

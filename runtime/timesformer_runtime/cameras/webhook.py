@@ -43,7 +43,7 @@ class Webhook:
         }
 
     @property
-    def place(self) -> str:
+    def address(self) -> str:
         """Where the messages go, without secrets."""
         return self._settings.name
 

@@ -36,7 +36,7 @@ _STOPPED = 0  # exit code after SIGTERM
 
 @dataclasses.dataclass(frozen=True)
 class Printing:
-    """How the command prints.
+    """Options for printing.
 
     Attributes:
         events: True for events in place of windows.
@@ -65,7 +65,7 @@ def watch(
         classifier: The model.
         read: Reads the configuration again, for SIGHUP.
         configuration: The configuration as read before.
-        printing: How to print.
+        printing: Options for printing.
         signals: Notes of the signals that ask to end, or to read the configuration again.
         tell: Prints a sentence on stderr, without secrets.
     """
@@ -75,14 +75,14 @@ def watch(
     with contextlib.closing(cameras):
         with sending(configuration, tell) as sender:
             signals.wake = cameras.wake
-            watching = _Watching(classifier, cameras, printing, sender, tell)
-            watching.run(signals, read)
+            printer = _Printer(classifier, cameras, printing, sender, tell)
+            printer.run(signals, read)
         # The threads of the sources may wait for the network until their timeout.
         if signals.stop == signal.SIGINT:
             fail_at_once("interrupted", INTERRUPTED)
         elif signals.stop is not None:
             fail_at_once("stopped", _STOPPED)
-    if watching.failed:
+    if printer.failed:
         raise SystemExit(BAD_INPUT)
 
 
@@ -91,7 +91,7 @@ def _check_rules(classifier: VideoClassifier, configuration: Configuration) -> N
         source.rules.check_labels(classifier.labels)
 
 
-class _Watching:
+class _Printer:
     """Prints the results of cameras, counts and events."""
 
     def __init__(

@@ -129,7 +129,7 @@ def evaluate(output: Path | None, diagnose: bool, **options: Any) -> None:
     start = time.perf_counter()
     try:
         with ProgressBar(count, "videos") as progress:
-            evaluation = run(plan, _Told(progress))
+            evaluation = run(plan, _ProblemLines(progress))
     except KeyboardInterrupt:
         fail_at_once("interrupted", INTERRUPTED)  # every line in the file is whole
     except OutputError as error:
@@ -217,7 +217,7 @@ def _diagnose(plan: Plan) -> None:
     echo(name_options(diagnosis.sentence, command))
 
 
-class _Told:
+class _ProblemLines:
     """Tells the problems of videos above the progress bar, up to a number of them."""
 
     def __init__(self, progress: ProgressBar) -> None:

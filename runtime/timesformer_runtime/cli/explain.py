@@ -43,7 +43,7 @@ def explain(videos: tuple[str, ...], output: Path, force: bool, top_k: int, **op
     what it would have answered without that part.
     """
     from timesformer_runtime.cli.progress import ProgressBar  # noqa: PLC0415
-    from timesformer_runtime.explain import explain as explained  # noqa: PLC0415
+    from timesformer_runtime.explain import explain as explain_videos  # noqa: PLC0415
     from timesformer_runtime.explain.sheets import in_words  # noqa: PLC0415
 
     check_output()
@@ -52,7 +52,7 @@ def explain(videos: tuple[str, ...], output: Path, force: bool, top_k: int, **op
     classifier = load(**options)
     failed = 0
     with ProgressBar(None, "seconds of video") as progress:
-        outcomes = explained(
+        outcomes = explain_videos(
             classifier, videos, output, top_k=top_k, force=force, on_frame=progress.advance_to
         )
         for one in outcomes:

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from timesformer_runtime.cli.whole_file import check_new_file, whole_file
 from timesformer_runtime.errors import InvalidOptionError
+from timesformer_runtime.whole_file import check_new_file, whole_file
 
 
 def check_path(path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 import click
 
-from timesformer_runtime.cli.whole_file import check_new_file, whole_file
+from timesformer_runtime.whole_file import check_new_file, whole_file
 
 EDIT_LISTS = ("edl", "otio")
 _SUBTITLES = ("vtt", "srt")
@@ -21,8 +21,8 @@ _PICTURES = (".png", ".svg", ".html")
 
 
 @dataclasses.dataclass(frozen=True)
-class Wanted:
-    """The results that a user wants of a timeline.
+class ResultOptions:
+    """The form of the results of a timeline, and the files that they go to.
 
     Attributes:
         form: ``table``, ``csv``, ``json``, ``vtt``, ``srt``, ``edl`` or ``otio``.
@@ -42,7 +42,7 @@ def result_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def with_wanted(**options: Any) -> Any:
-        given = {option: options.pop(option) for option in _NAMES}
+        given = {option: options.pop(option) for option in _OPTION_NAMES}
         return function(wanted=_wanted(**given), **options)
 
     for decorate in (
@@ -84,7 +84,7 @@ def result_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return with_wanted
 
 
-_NAMES = ("form", "as_json", "as_csv", "shots", "output", "picture", "force")
+_OPTION_NAMES = ("form", "as_json", "as_csv", "shots", "output", "picture", "force")
 
 
 def _wanted(  # one argument for each option
@@ -96,7 +96,7 @@ def _wanted(  # one argument for each option
     output: Path | None,
     picture: Path | None,
     force: bool,
-) -> Wanted:
+) -> ResultOptions:
     """Checks the options against each other, and that the files can be written."""
     names = {"--json": as_json, "--csv": as_csv, f"--format {form}": form is not None}
     given = [name for name, is_given in names.items() if is_given]
@@ -120,7 +120,7 @@ def _wanted(  # one argument for each option
     for file in (output, picture):
         if file is not None:
             check_new_file(file, force=force)
-    return Wanted(form, shots or is_edit_list, output, picture)
+    return ResultOptions(form, shots or is_edit_list, output, picture)
 
 
 def _form_of(output: Path) -> str:

@@ -9,9 +9,9 @@ import click
 
 from timesformer_runtime.cli.output import say
 from timesformer_runtime.cli.video_list import STDIN
-from timesformer_runtime.cli.whole_file import whole_file
 from timesformer_runtime.errors import TimesformerError
 from timesformer_runtime.results import PartResult
+from timesformer_runtime.whole_file import whole_file
 
 if TYPE_CHECKING:
     from timesformer_runtime.pipeline import Pipeline

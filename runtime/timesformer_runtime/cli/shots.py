@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from timesformer_runtime.cli.forms import EDIT_LISTS, Wanted, opened_lines
+from timesformer_runtime.cli.forms import EDIT_LISTS, ResultOptions, opened_lines
 from timesformer_runtime.cli.model_options import load_to_share
 from timesformer_runtime.cli.output import INTERRUPTED, fail_at_once, say
 from timesformer_runtime.cli.video_list import STDIN, source
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _OF_WINDOWS = ("window", "stride", "merge", "top_k", "explain")
 
 
-def list_shots(video: str, wanted: Wanted, **options: Any) -> None:
+def list_shots(video: str, wanted: ResultOptions, **options: Any) -> None:
     """Lists the shots of a video.
 
     Raises:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from timesformer_runtime.cli.forms import Wanted, opened_lines, result_options
+from timesformer_runtime.cli.forms import ResultOptions, opened_lines, result_options
 from timesformer_runtime.cli.limit_options import limit_options
 from timesformer_runtime.cli.model_options import load_to_share, model_options, top_k_option
 from timesformer_runtime.cli.output import INTERRUPTED, check_output, fail_at_once, say
@@ -49,7 +49,7 @@ def timeline(
     stride: float,
     merge: bool,
     top_k: int,
-    wanted: Wanted,
+    wanted: ResultOptions,
     explain: Path | None,
     **options: Any,
 ) -> None:
@@ -102,7 +102,7 @@ def timeline(
 def _write(
     segments: Timeline | ExplainedTimeline,
     lines: Callable[[PartResult], Iterator[str]],
-    wanted: Wanted,
+    wanted: ResultOptions,
     picture: Picture | None,
     top_k: int,
 ) -> None:

@@ -36,10 +36,10 @@ _LEAST_SHARE = 0.1  # of the videos, from which a trial is better
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """Something that was tried.
+    """A trial: options or preprocessing, and the videos that are right with them.
 
     Attributes:
-        name: What was tried.
+        name: The change that was tried.
         right: Number of videos that were named right; None where the model cannot take it.
         remedy: How to make it so for good; empty for the options as they are.
         problem: Why the model cannot take it, or empty.
@@ -73,7 +73,7 @@ class Diagnosis:
 
     @property
     def sentence(self) -> str:
-        """What to do."""
+        """The advice in one sentence."""
         first, best = self.trials[0], self.best
         start = f"{first.right} of {self.videos} videos are right {AS_IT_IS}"
         if len(self.trials) == 1:
@@ -97,7 +97,7 @@ class _Change:
 
     Attributes:
         kind: Changes of one kind exclude each other.
-        name: What is changed.
+        name: The changed option or value.
         remedy: How to make the change for good.
         views: The changed options, of those that are given.
         statistics: Another mean and standard deviation.

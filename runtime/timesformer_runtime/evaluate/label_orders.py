@@ -31,7 +31,7 @@ class LabelOrder:
 
 
 def best_order(confusion: Iterable[Sequence[int]], labels: Sequence[str]) -> LabelOrder | None:
-    """Finds the order of labels that makes most answers right; None where nothing beats today's.
+    """Finds the order of labels that makes most answers right; None where the model's own does.
 
     Orders that come from a usual mistake go first: numbers that count from 1, labels sorted as
     text or by name. Any other order must be right beyond what chance explains.
@@ -47,12 +47,12 @@ def best_order(confusion: Iterable[Sequence[int]], labels: Sequence[str]) -> Lab
         right = int(videos[places[true] == predicted].sum())
         found.append(LabelOrder(name, tuple(places.tolist()), right))
     best = max(found, key=lambda order: order.right, default=None)
-    today = int(videos[true == predicted].sum())
+    own = int(videos[true == predicted].sum())
     if len(labels) <= _MOST_LABELS:
         other = _assignment(true.repeat(videos), predicted.repeat(videos), len(labels))
         if other is not None and (best is None or other.right > 1.1 * best.right):
             best = other
-    return best if best is not None and best.right > today else None
+    return best if best is not None and best.right > own else None
 
 
 def _usual_orders(labels: Sequence[str]) -> list[tuple[str, npt.NDArray[np.int64]]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from timesformer_runtime.json_object import finite
 from timesformer_runtime.pipeline import Video
 from timesformer_runtime.results import Ranking, VideoResult
 from timesformer_runtime.video_files import FileIdentity
+from timesformer_runtime.whole_file import whole_file
 from timesformer_runtime.workloads.batch import run_on_all
 
 # Gets the number of videos that are done, that of all that this run does, and the last one's line.
@@ -58,7 +58,7 @@ class Evaluation:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What an evaluation does.
+    """Everything that an evaluation needs: models, videos, options and the folder.
 
     Attributes:
         models: The models; the first one's labels are those of the evaluation.
@@ -155,7 +155,8 @@ def run(plan: Plan, on_video: Progress = lambda _done, _all, _line: None) -> Eva
             on_video(done, len(left), line)
         results.check()
         metrics = _metrics(plan, results)
-        _write_json(plan.folder / METRICS, metrics)
+        with whole_file(plan.folder / METRICS) as file:
+            file.write(json.dumps(finite(metrics), indent=1).encode())
         if plan.report:
             frames = frames_seen(plan.models[0].pipeline)
             write_report(plan.folder / REPORT, metrics, results, frames)
@@ -240,13 +241,3 @@ def _seconds(plan: Plan, lines: Iterable[Mapping[str, Any]]) -> dict[str | None,
             for model in plan.models:
                 sums[model.name] += line["results"][model.name]["seconds"]
     return {name: total / count if count else None for name, total in sums.items()}
-
-
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Writes a file whole: under a hidden name first."""
-    hidden = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        hidden.write_text(json.dumps(finite(value), indent=1), encoding="utf-8")
-        hidden.replace(path)
-    finally:
-        hidden.unlink(missing_ok=True)

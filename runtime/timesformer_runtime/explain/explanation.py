@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from timesformer_runtime.errors import InvalidModelError
-from timesformer_runtime.explain.regions import Geometry, Rgb
+from timesformer_runtime.explain.regions import Geometry
 from timesformer_runtime.model.loaded import ROLLOUT
 from timesformer_runtime.pictures.drawing import Scale
+from timesformer_runtime.pictures.heat import Rgb
 from timesformer_runtime.pipeline import Pipeline, Video
 from timesformer_runtime.results import Answer, Ranking, VideoResult, View
 from timesformer_runtime.video.pixels import ConvertedFrame

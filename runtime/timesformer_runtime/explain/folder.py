@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from timesformer_runtime.errors import InvalidOptionError, OutputError, named
-from timesformer_runtime.explain.page import MARK, page
+from timesformer_runtime.explain.page import MARK, Section, page
+from timesformer_runtime.pipeline import Pipeline
+from timesformer_runtime.whole_file import whole_file
 
-PAGE, VALUES = "index.html", "explanation.json"
+PAGE, FACTS = "index.html", "explanation.json"
 _FORMAT = "timesformer-explanation-1"
 _LONGEST_NAME = 80  # characters
 
@@ -74,12 +77,6 @@ class ResultFolder:
         finally:
             shutil.rmtree(hidden, ignore_errors=True)
 
-    @staticmethod
-    def write_values(folder: Path, values: Mapping[str, Any]) -> None:
-        """Writes the facts about an explanation, of which the page is made."""
-        text = json.dumps({"format": _FORMAT, **values}, indent=1)
-        (folder / VALUES).write_text(text, encoding="utf-8")
-
     def write_page(self) -> Path | None:
         """Writes the page of all explanations in the folder; None where it has none.
 
@@ -87,17 +84,15 @@ class ResultFolder:
             OutputError: The page cannot be written.
         """
         found = {}
-        for path in sorted(self.path.glob(f"*/{VALUES}")):
-            values = _read(path)
-            if values is not None and not path.parent.name.startswith("."):
-                found[path.parent.name] = values
+        for path in sorted(self.path.glob(f"*/{FACTS}")):
+            facts = _read(path)
+            if facts is not None and not path.parent.name.startswith("."):
+                found[path.parent.name] = facts
         if not found:
             return None
         target = self.path / PAGE
-        with _errors(target):
-            hidden = self.path / f".{PAGE}.partial"
-            hidden.write_text(page(found), encoding="utf-8")
-            hidden.replace(target)
+        with whole_file(target) as file:
+            file.write(page(found).encode())
         return target
 
     def _check_page(self) -> None:
@@ -116,7 +111,7 @@ class ResultFolder:
         if not self._force:
             remedy = "" if self._force is None else ", or replace it with `force`"
             raise OutputError(f"{target} exists; give another folder{remedy}")
-        if _read(target / VALUES) is None:
+        if _read(target / FACTS) is None:
             raise OutputError(f"{target} is not an explanation; give another folder")
 
     def _rename(self, hidden: Path, target: Path) -> None:
@@ -126,6 +121,30 @@ class ResultFolder:
             target.rename(old)
         hidden.rename(target)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def write_facts(
+    folder: Path, pipeline: Pipeline, video: str, sections: Sequence[Section], **others: Any
+) -> None:
+    """Writes the facts about an explanation, of which the page is made.
+
+    Args:
+        folder: The folder of the video, from ``ResultFolder.new``.
+        pipeline: The model.
+        video: The path of the video.
+        sections: The parts of the page for this video.
+        others: More facts, as JSON types.
+    """
+    facts = {
+        "format": _FORMAT,
+        "title": Path(video).name,
+        "video": video,
+        "model": pipeline.model.name,
+        "dtype": pipeline.model.dtype,
+        "sections": [dataclasses.asdict(section) for section in sections],
+        **others,
+    }
+    (folder / FACTS).write_text(json.dumps(facts, indent=1), encoding="utf-8")
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from timesformer_runtime.errors import MissingDependencyError, OutputError
 from timesformer_runtime.explain.moving_heat import MovingHeat
-from timesformer_runtime.explain.regions import Rgb
 from timesformer_runtime.pictures.drawing import clock, labelled
+from timesformer_runtime.pictures.heat import Rgb
 from timesformer_runtime.pipeline import Pipeline
 from timesformer_runtime.video.limits import DecodeLimits
 from timesformer_runtime.video.pixels import Rendering
@@ -27,7 +27,7 @@ _TICKS = 90_000  # a second
 _BT709 = 1  # in FFmpeg's lists of matrices, primaries and curves
 
 
-class ShownFrame(NamedTuple):
+class UprightFrame(NamedTuple):
     """A frame of a video as it is shown: upright, with square pixels.
 
     Attributes:
@@ -84,7 +84,7 @@ def _frames(pipeline: Pipeline, video: Source) -> Generator[Any, None, None]:
     """Gives the rate and duration, then all frames; with ``isolated`` from another process."""
     threads = pipeline.model.session.threads
     limits = pipeline.limits.for_long_videos()
-    job = functools.partial(_shown_frames, threads=threads, limits=limits.in_reader_process())
+    job = functools.partial(_upright_frames, threads=threads, limits=limits.in_reader_process())
     readers = pipeline.new_readers()
     if readers is None:
         yield from job(video)
@@ -95,9 +95,9 @@ def _frames(pipeline: Pipeline, video: Source) -> Generator[Any, None, None]:
         readers.close()
 
 
-def _shown_frames(
+def _upright_frames(
     video: Source, *, threads: int, limits: DecodeLimits
-) -> Generator[tuple[float, float | None] | ShownFrame, None, None]:
+) -> Generator[tuple[float, float | None] | UprightFrame, None, None]:
     with play(video, threads=threads, limits=limits) as playback:
         yield playback.rate, playback.duration
         shown: list[tuple[int, int]] = []  # the size of the first frame, which all frames get
@@ -112,7 +112,7 @@ def _shown_frames(
         for frame in playback.frames():
             stored = frame.av_frame.height, frame.av_frame.width
             upright = stored[::-1] if frame.av_frame.rotation % 180 else stored
-            yield ShownFrame(frame.seconds, frame.render(rendering), upright)
+            yield UprightFrame(frame.seconds, frame.render(rendering), upright)
 
 
 def _even(length: float) -> int:

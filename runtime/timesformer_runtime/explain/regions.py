@@ -5,17 +5,15 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from timesformer_runtime.errors import InvalidModelError
 from timesformer_runtime.input.crops import Part
 from timesformer_runtime.input.facebook import FacebookPreprocessing
 from timesformer_runtime.input.preprocess import Preprocessing
 from timesformer_runtime.json_object import parse_json_object
+from timesformer_runtime.pictures.heat import Rgb
 from timesformer_runtime.pipeline import Pipeline
 from timesformer_runtime.video.pixels import ConvertedFrame
-
-Rgb = npt.NDArray[np.uint8]  # [height, width, 3]
 
 
 class Region(NamedTuple):
@@ -34,9 +32,6 @@ class Region(NamedTuple):
         return top, left, bottom, right
 
 
-WHOLE = Region(0.0, 0.0, 1.0, 1.0)
-
-
 class Geometry:
     """Knows for a model and its views which part of a frame the patches cover.
 
@@ -48,8 +43,7 @@ class Geometry:
     """
 
     def __init__(self, pipeline: Pipeline) -> None:
-        self._crops = pipeline.input.crops
-        self._reversed = pipeline.views.channel_order == "bgr"
+        self._input = pipeline.input
         self._in_graph = pipeline.model.preprocessing is None
         self._preprocessing = pipeline.model.preprocessing or _stated(pipeline)
         self._facebook: FacebookPreprocessing | None = None
@@ -91,24 +85,13 @@ class Geometry:
             frame: A frame as ``ModelInput`` converted it.
             grid: Rows and columns of patches.
         """
+        pictures = self._input.pictures(frame)
+        height, width = pictures[0].shape[:2]
         if self._in_graph:
-            whole = frame[..., ::-1] if self._reversed else frame
-            height, width = frame.shape[:2]
-            region = self.region(height, width, self._crops[0], grid)
-            return [_cut_out(whole, *region.pixels(height, width))]
-        return [self._picture(crop, grid) for crop in frame]
-
-    def _picture(self, planes: ConvertedFrame, grid: tuple[int, int]) -> Rgb:
-        """Makes RGB of the planes [C, h, w] of a crop."""
-        rgb = np.moveaxis(planes, 0, 2)
-        if self._facebook is not None:
-            levels = rgb * np.array(self._facebook.std) + np.array(self._facebook.mean)
-            rgb = np.clip(levels * 255 + 0.5, 0, 255).astype(np.uint8)
-        if rgb.shape[2] == 1:
-            rgb = np.repeat(rgb, 3, axis=2)
-        rows, columns = self._covered((rgb.shape[0], rgb.shape[1]), grid)
-        rgb = rgb[:rows, :columns, ::-1] if self._reversed else rgb[:rows, :columns]
-        return np.ascontiguousarray(rgb)
+            region = self.region(height, width, self._input.crops[0], grid)
+            return [_cut_out(pictures[0], *region.pixels(height, width))]
+        rows, columns = self._covered((height, width), grid)
+        return [np.ascontiguousarray(picture[:rows, :columns]) for picture in pictures]
 
     def _covered(self, size: tuple[int, int], grid: tuple[int, int]) -> tuple[int, int]:
         """Height and width below whole patches; the model drops the rest of its input."""

@@ -7,10 +7,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from timesformer_runtime.explain.explanation import HeatScale, Shares, ViewHeat
-from timesformer_runtime.explain.regions import Rgb
 from timesformer_runtime.pictures.drawing import Cell, clock, contact_sheet
 from timesformer_runtime.pictures.encoding import resized
-from timesformer_runtime.pictures.heat import stretched, under_heat
+from timesformer_runtime.pictures.heat import Rgb, stretched, under_heat
 from timesformer_runtime.results import Prediction
 
 SHEET_TEXT = "The frames that the model saw, with their times and shares"

@@ -11,7 +11,7 @@ import numpy as np
 
 from timesformer_runtime.errors import TimesformerError
 from timesformer_runtime.explain.explanation import Explanation, explanation_of
-from timesformer_runtime.explain.folder import ResultFolder
+from timesformer_runtime.explain.folder import ResultFolder, write_facts
 from timesformer_runtime.explain.moving_heat import MovingHeat
 from timesformer_runtime.explain.overlay import write_overlay
 from timesformer_runtime.explain.page import Section
@@ -132,23 +132,16 @@ def _write(
         facts=_facts(pipeline, explanation),
         problems=result.problems,
     )
-    values = {
-        "title": title,
-        "video": video,
-        "model": pipeline.model.name,
-        "dtype": pipeline.model.dtype,
-        "sections": [dataclasses.asdict(section)],
-        "views": [
-            {
-                "crop": view.view.crop,
-                "indices": list(view.view.indices),
-                "times": list(times_of(view)),
-                "shares": view.of_frames.round(4).tolist(),
-            }
-            for view in views
-        ],
-    }
-    ResultFolder.write_values(folder, values)
+    described = [
+        {
+            "crop": view.view.crop,
+            "indices": list(view.view.indices),
+            "times": list(times_of(view)),
+            "shares": view.of_frames.round(4).tolist(),
+        }
+        for view in views
+    ]
+    write_facts(folder, pipeline, video, [section], views=described)
 
 
 def _facts(pipeline: Pipeline, explanation: Explanation) -> tuple[str, ...]:

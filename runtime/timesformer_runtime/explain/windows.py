@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Generator, Iterator
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any
 
 from timesformer_runtime.explain.explanation import (
     HeatScale,
@@ -15,7 +13,7 @@ from timesformer_runtime.explain.explanation import (
     pictures_of_views,
     wanted_outputs,
 )
-from timesformer_runtime.explain.folder import ResultFolder
+from timesformer_runtime.explain.folder import ResultFolder, write_facts
 from timesformer_runtime.explain.page import Section
 from timesformer_runtime.explain.regions import Geometry
 from timesformer_runtime.explain.sheets import SHEET_TEXT, in_words, sheet
@@ -91,22 +89,14 @@ class ExplainedTimeline(Iterator[Segment]):
         self._segments.close()
 
     def _explained(self) -> Generator[Segment, None, None]:
-        sections: list[dict[str, Any]] = []
-        title = Path(self._video).name
+        sections: list[Section] = []
         with self._results.new(self._results.name_for(self._video)) as folder:
             with contextlib.closing(self._reading.windows()) as windows:
                 for read in windows:
                     segment, section = self._explain(read, folder / f"{len(sections) + 1:06}.jpg")
-                    sections.append(dataclasses.asdict(section))
+                    sections.append(section)
                     yield segment
-            values = {
-                "title": title,
-                "video": self._video,
-                "model": self._pipeline.model.name,
-                "dtype": self._pipeline.model.dtype,
-                "sections": sections,
-            }
-            ResultFolder.write_values(folder, values)
+            write_facts(folder, self._pipeline, self._video, sections)
         self._results.write_page()
 
     def _explain(self, read: ReadWindow, path: Path) -> tuple[Segment, Section]:

@@ -132,6 +132,20 @@ class ModelInput:
             return np.stack([self._facebook.pixels(frame, crop) for crop in self.crops])
         return np.stack(self._preprocessing.planes(frame, self.crops))
 
+    def pictures(self, frame: ConvertedFrame) -> list[Frame]:
+        """Turns a frame that ``convert`` gave back into pictures, for people.
+
+        Args:
+            frame: The converted frame.
+
+        Returns:
+            For each crop the pixels that the model sees, uint8 RGB [h, w, 3]; for graphs that
+            preprocess themselves the whole frame.
+        """
+        if self._preprocessing is None:
+            return [self._picture(frame)]
+        return [self._picture(np.moveaxis(planes, 0, 2)) for planes in frame]
+
     def views(self, frames: Sequence[ConvertedFrame]) -> Iterator[npt.NDArray[Any]]:
         """Gives the input of each view: all crops of the first clip, then those of the next.
 
@@ -150,6 +164,15 @@ class ModelInput:
             self._check_memory(clip)
             for crop in range(len(self.crops)):
                 yield self._batch(clip, crop)
+
+    def _picture(self, pixels: npt.NDArray[Any]) -> Frame:
+        """Makes RGB of a converted crop [h, w, C]."""
+        if self._facebook is not None:  # which has normalised it
+            levels = pixels * np.array(self._facebook.std) + np.array(self._facebook.mean)
+            pixels = np.clip(levels * 255 + 0.5, 0, 255).astype(np.uint8)
+        if pixels.shape[2] == 1:
+            pixels = np.repeat(pixels, 3, axis=2)
+        return np.ascontiguousarray(pixels[..., ::-1] if self._reverses_channels else pixels)
 
     def _scaled_size(self, height: int, width: int) -> tuple[int, int]:
         """Computes the height and width to which FFmpeg scales a frame in place of ``convert``."""

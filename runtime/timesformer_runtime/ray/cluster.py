@@ -88,7 +88,7 @@ def connect(address: str, threads: int, *, gpu: bool = False) -> Cluster:
         raise _no_cluster(address, error) from error
     needed = {"CPU": threads, **({"GPU": 1} if gpu else {})}
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    actors = sum(_fits(machine, needed) for machine in machines)
+    actors = sum(_actors_on(machine, needed) for machine in machines)
     if not actors:
         most = ", ".join(f"{max(m.get(kind, 0) for m in machines):g} {kind}s" for kind in needed)
         ray.shutdown()
@@ -121,7 +121,7 @@ def _no_cluster(address: str, error: Exception) -> InvalidOptionError:
     )
 
 
-def _fits(machine: Mapping[str, float], needed: Mapping[str, int]) -> int:
+def _actors_on(machine: Mapping[str, float], needed: Mapping[str, int]) -> int:
     """Says how many actors a machine can run at a time."""
     return min(int(machine.get(kind, 0) // count) for kind, count in needed.items())
 
@@ -144,12 +144,12 @@ def classify_on(
         TimesformerError: An actor cannot load the model, or the cluster went away.
     """
     try:
-        yield from _with_passes(cluster, videos, {**arguments, "expected": fingerprint})
+        yield from _in_passes(cluster, videos, {**arguments, "expected": fingerprint})
     finally:
         ray.shutdown()
 
 
-def _with_passes(
+def _in_passes(
     cluster: Cluster, videos: Sequence[str], arguments: Mapping[str, Any]
 ) -> Iterator[tuple[str, Record]]:
     left = dict(enumerate(videos))

@@ -94,7 +94,7 @@ class ClassifyVideos:
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _made_again, (type(self), self._arguments)
+        return _unpickled, (type(self), self._arguments)
 
     def __call__(self, batch: Mapping[str, Any]) -> Columns:
         """Classifies the videos of a batch.
@@ -171,7 +171,7 @@ def error_of(outcome: Outcome) -> str | None:
     return hide_secrets(reason_of(outcome.error), *names)
 
 
-def _made_again(kind: type[ClassifyVideos], arguments: Mapping[str, Any]) -> ClassifyVideos:
+def _unpickled(kind: type[ClassifyVideos], arguments: Mapping[str, Any]) -> ClassifyVideos:
     return kind(**arguments)
 
 

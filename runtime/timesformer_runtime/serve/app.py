@@ -14,7 +14,7 @@ from timesformer_runtime.serve.failures import kind_of, line_of, status_of
 from timesformer_runtime.serve.metrics import Metrics
 from timesformer_runtime.serve.people import people_routes
 from timesformer_runtime.serve.protocol_routes import protocol_routes
-from timesformer_runtime.serve.query import Queries, explain
+from timesformer_runtime.serve.query import Queries, why_invalid
 from timesformer_runtime.serve.service import Service
 from timesformer_runtime.serve.site import add_pages
 
@@ -61,7 +61,7 @@ def make_app(service: Service, queries: Queries) -> FastAPI:
     add_pages(app)
     names = [*queries.classify.names, *queries.timeline.names]
     _answer_errors(app, service.engine.metrics, names)
-    app.add_middleware(_Counted, metrics=service.engine.metrics)
+    app.add_middleware(_RequestCounter, metrics=service.engine.metrics)
     return app
 
 
@@ -115,7 +115,7 @@ def _answer_errors(app: FastAPI, metrics: Metrics, names: Sequence[str]) -> None
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         metrics.count_error("InvalidOptionError")
-        return JSONResponse({"error": explain(error.errors(), names)}, 400)
+        return JSONResponse({"error": why_invalid(error.errors(), names)}, 400)
 
     @app.exception_handler(TimesformerError)
     async def explained(_: Request, error: TimesformerError) -> JSONResponse:
@@ -129,11 +129,11 @@ def _answer_errors(app: FastAPI, metrics: Metrics, names: Sequence[str]) -> None
 
     @app.exception_handler(Exception)
     async def failed(_: Request, error: Exception) -> JSONResponse:
-        metrics.count_error(type(error).__name__)
+        metrics.count_error(kind_of(error))
         return JSONResponse({"error": "the service failed; its log says why"}, 500)
 
 
-class _Counted:
+class _RequestCounter:
     """Counts answered requests by route and status."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:

@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 _RUNS_ON_A_GPU = 2
 _LONGEST_ADVICE = 60  # seconds in Retry-After
-_GLANCE = 0.5  # seconds after which a thread that waits looks if its client is still there
+_CHECK_INTERVAL = 0.5  # seconds after which a waiting thread checks if its client is there
 _WRITERS = 4  # threads that write uploads
 _CLEANERS = 2  # threads that end timelines and remove files
 
@@ -184,7 +184,7 @@ class Engine:
         except RuntimeError:  # the service ends, and this request has outlasted its time
             place.leftovers.close()
 
-    async def helped(self, function: Callable[..., T], *arguments: Any) -> T:
+    async def in_writer_thread(self, function: Callable[..., T], *arguments: Any) -> T:
         """Calls a short function that waits for the disk, outside the event loop."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._writers, function, *arguments)
@@ -213,7 +213,7 @@ class Engine:
                 place.is_gone.set()
                 answer.cancel()  # drops a job that has not begun
 
-    async def submitted(self, place: Place, job: Callable[[], T]) -> T:
+    async def work_unwatched(self, place: Place, job: Callable[[], T]) -> T:
         """Does a job as ``work`` does, where something else watches the client."""
         answer = self._started(place, job)
         try:
@@ -281,7 +281,7 @@ class Engine:
     def _run(self, place: Place) -> Iterator[None]:
         """Waits until the model may run, as long as the client is there."""
         start = time.perf_counter()
-        while not self._free_runs.acquire(timeout=_GLANCE):
+        while not self._free_runs.acquire(timeout=_CHECK_INTERVAL):
             place.check()
         try:
             place.check()

@@ -42,7 +42,7 @@ def line_of(error: Exception, names: dict[str, str]) -> str:
 
     Args:
         error: The error.
-        names: What to write in place of which text.
+        names: For texts in the message, such as paths, the text to write in their place.
     """
     if not isinstance(error, TimesformerError | MemoryError):
         return "the service failed; its log says why"

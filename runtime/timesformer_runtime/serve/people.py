@@ -188,7 +188,7 @@ async def _events(
         service.engine.metrics.observe_all(segment.seconds)
         yield _event("segment", {**segment.to_dict(), "duration": segments.duration})
         try:
-            segment = await service.engine.submitted(place, lambda: next(segments, None))
+            segment = await service.engine.work_unwatched(place, lambda: next(segments, None))
         except (TimesformerError, MemoryError) as error:
             service.engine.metrics.count_error(kind_of(error))
             yield _event("error", {"error": service.line_of(error, *names)})

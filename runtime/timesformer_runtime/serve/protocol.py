@@ -92,7 +92,7 @@ class InferRequest:
         id: The client's own word for it.
         tensor: The input of the graph; None where there is a video.
         video: A file with the bytes of the video; None where there is a tensor.
-        outputs: What the client wants.
+        outputs: The outputs that the client wants.
         options: The other parameters, which choose the frames of a video.
     """
 

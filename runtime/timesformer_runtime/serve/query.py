@@ -77,7 +77,7 @@ class OptionReader:
             texts = {name: str(v) if type(v) is int else v for name, v in values.items()}
             read = self._model.model_validate(texts)
         except ValidationError as error:
-            raise InvalidOptionError(explain(error.errors(), self.names)) from error
+            raise InvalidOptionError(why_invalid(error.errors(), self.names)) from error
         return self._called(read)
 
     def dependency(self) -> Callable[..., Awaitable[Options]]:
@@ -104,11 +104,11 @@ class OptionReader:
         return options
 
 
-def explain(errors: Sequence[Any], names: Sequence[str]) -> str:
+def why_invalid(errors: Sequence[Any], names: Sequence[str]) -> str:
     """Says on one line what is wrong with the first wrong option.
 
     Args:
-        errors: What pydantic found.
+        errors: The errors that pydantic found.
         names: The names of the known options.
     """
     first = errors[0]

@@ -1,4 +1,4 @@
-"""Service: what all routes share."""
+"""Service: the engine, settings and folder that all routes share."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _log = logging.getLogger("uvicorn.error")  # which the command prints
 
 @dataclasses.dataclass(frozen=True)
 class Service:
-    """What the routes work with.
+    """The engine, the settings and the folder that all routes share.
 
     Attributes:
         engine: Works for the requests.
@@ -39,7 +39,7 @@ class Service:
         """Turns an error of the runtime into an answer with a status and one line.
 
         Args:
-            names: What to write in a message in place of which text.
+            names: For texts in messages, such as paths, the text to write in their place.
             model: The public name of the model.
 
         Raises:

@@ -18,7 +18,7 @@ class ServiceSettings:
         upload_seconds: How long a body may take to arrive.
         timeline_seconds: How long a timeline may take.
         send_seconds: How long a client may take to accept a part of an answer.
-        token: What a client has to send as its bearer token; None lets everybody in.
+        token: The bearer token that a client has to send; None lets everybody in.
     """
 
     limits: DecodeLimits

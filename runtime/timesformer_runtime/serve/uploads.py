@@ -83,8 +83,8 @@ async def receive_body(
         async with asyncio.timeout(settings.upload_seconds):
             async for piece in _pieces(request, settings.max_upload):
                 count += len(piece)
-                await service.engine.helped(writer.write, piece)
-        await service.engine.helped(file.close)  # which writes what is left in its buffer
+                await service.engine.in_writer_thread(writer.write, piece)
+        await service.engine.in_writer_thread(file.close)  # which writes what is left in its buffer
     except TimeoutError as error:
         raise HTTPException(
             408,

@@ -14,9 +14,15 @@ from timesformer_runtime.classifier import VideoClassifier
 from timesformer_runtime.errors import InvalidModelError, InvalidOptionError, listed
 from timesformer_runtime.input.model_input import ModelInput
 from timesformer_runtime.pipeline import Pipeline
-from timesformer_runtime.results import Ranking
+from timesformer_runtime.results import Ranking, apply_function
 from timesformer_runtime.shots.edit_list import EditList, Transition
-from timesformer_runtime.shots.search import CONTEXT, Labels, find_transitions, without_overlaps
+from timesformer_runtime.shots.search import (
+    CONTEXT,
+    RATE,
+    Labels,
+    find_transitions,
+    without_overlaps,
+)
 from timesformer_runtime.video.limits import DecodeLimits
 from timesformer_runtime.video.pixels import ConvertedFrame
 from timesformer_runtime.video.playback import play
@@ -28,9 +34,8 @@ from timesformer_runtime.workloads.workers import Workers, check_workers
 Progress = Callable[[float, float | None], None]
 
 _NEEDED = ("none", "cut", "dissolve")
-_RATE = 27.5  # frames a second for which CONTEXT is meant
-_BATCH = 8  # frames that the reading thread hands over at a time
-_AHEAD = 16  # batches
+_CHUNK = 8  # frames that the reading thread hands over at a time
+_AHEAD = 16  # chunks
 _PART_BYTES = 1 << 28  # of the frames of a part
 _MOST_FRAMES = 1500  # of a part
 _VALUES = 12_288  # of a frame that are compared with those of other frames
@@ -94,7 +99,7 @@ def _labels(pipeline: Pipeline) -> Labels:
     return Labels(tuple(names))
 
 
-class _Batch(NamedTuple):
+class _Chunk(NamedTuple):
     """Frames of a file in a row.
 
     Attributes:
@@ -102,7 +107,7 @@ class _Batch(NamedTuple):
         times: Their times in seconds.
         rate: Frames per second that the file states.
         duration: Seconds that the file states; None where it states none.
-        problems: The problems of the file; complete in the last batch, which may have no frames.
+        problems: The problems of the file; complete in the last chunk, which may have no frames.
     """
 
     frames: tuple[ConvertedFrame, ...]
@@ -120,26 +125,26 @@ class _Reader:
     limits: DecodeLimits
     threads: int
 
-    def batches(self, video: Source) -> Generator[_Batch, None, None]:
+    def chunks(self, video: Source) -> Generator[_Chunk, None, None]:
         """Gives the frames, some at a time."""
         rendering = self.model_input.rendering()
         with play(video, threads=self.threads, limits=self.limits) as playback:
             frames: list[ConvertedFrame] = []
             times: list[float] = []
 
-            def batch(problems: tuple[str, ...]) -> _Batch:
+            def chunk(problems: tuple[str, ...]) -> _Chunk:
                 values = tuple(frames), tuple(times)
-                return _Batch(*values, playback.rate, playback.duration, problems)
+                return _Chunk(*values, playback.rate, playback.duration, problems)
 
             for frame in playback.frames():
                 frames.append(frame.render(rendering))
                 times.append(frame.seconds)
-                playback.check(frames[-1].nbytes * (_frames_of_part(frames[-1]) + _BATCH * _AHEAD))
-                if len(frames) == _BATCH:
-                    yield batch(())
+                playback.check(frames[-1].nbytes * (_frames_of_part(frames[-1]) + _CHUNK * _AHEAD))
+                if len(frames) == _CHUNK:
+                    yield chunk(())
                     frames.clear()
                     times.clear()
-            yield batch(playback.problems())
+            yield chunk(playback.problems())
 
 
 def _frames_of_part(frame: ConvertedFrame) -> int:
@@ -161,11 +166,11 @@ class _Finder:
         )
         self._pool = Workers(workers, "shots: model")
         self._thread: threading.Thread | None = None
-        self._batches: BoundedQueue[_Batch] = BoundedQueue(_AHEAD, drop=False)
+        self._chunks: BoundedQueue[_Chunk] = BoundedQueue(_AHEAD, drop=False)
 
     def close(self, *, wait: bool) -> None:
         """Ends the threads and processes; ``wait`` tells if it waits for their work."""
-        self._batches.close()
+        self._chunks.close()
         if self._readers is not None:
             self._readers.close()
         self._pool.close(wait=wait)
@@ -176,34 +181,34 @@ class _Finder:
         self, video: Source, progress: Progress, check_rate: Callable[[float], None]
     ) -> EditList:
         """Reads the video and finds its transitions; call it once."""
-        self._thread = self._batches.fill(self._read(video), "shots: reading")
+        self._thread = self._chunks.fill(self._read(video), "shots: reading")
         frames: list[ConvertedFrame] = []  # of the part
         times: list[float] = []  # of all frames
         found: list[Transition] = []
         start = 0  # index of the part's first frame
         rate = 0.0
         problems: tuple[str, ...] = ()
-        for batch in self._batches:
+        for chunk in self._chunks:
             if not rate:
-                check_rate(batch.rate)
-            rate, problems = batch.rate, batch.problems
-            frames += batch.frames
-            times += batch.times
+                check_rate(chunk.rate)
+            rate, problems = chunk.rate, chunk.problems
+            frames += chunk.frames
+            times += chunk.times
             if frames and len(frames) >= _frames_of_part(frames[0]):
                 context = min(_context(rate), len(frames) // 4)
                 found += self._search(frames, start, rate, len(frames) - context)
                 kept = 2 * context
                 start += len(frames) - kept
                 del frames[:-kept]
-                progress(times[-1], batch.duration)
+                progress(times[-1], chunk.duration)
         found += self._search(frames, start, rate, len(frames))
         return EditList(rate, tuple(times), tuple(without_overlaps(found)), problems)
 
-    def _read(self, video: Source) -> Generator[_Batch, None, None]:
+    def _read(self, video: Source) -> Generator[_Chunk, None, None]:
         if self._readers is None:
-            return self._reader.batches(video)
+            return self._reader.chunks(video)
         reader = self._reader
-        return self._readers.answers(reader.batches, video, reader.limits, threads=reader.threads)
+        return self._readers.answers(reader.chunks, video, reader.limits, threads=reader.threads)
 
     def _search(
         self, frames: Sequence[ConvertedFrame], start: int, rate: float, end: int
@@ -245,13 +250,12 @@ class _Finder:
 
         answers = [self._pool.start(run, clip) for clip in clips]
         logits = np.stack([answer.result() for answer in answers]).astype(np.float64)
-        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))
+        return apply_function("softmax", logits)
 
 
 def _context(rate: float) -> int:
     """Computes how many frames around a transition a search needs."""
-    return max(CONTEXT, round(CONTEXT * rate / _RATE))
+    return max(CONTEXT, round(CONTEXT * rate / RATE))
 
 
 def _some_values(frames: Sequence[ConvertedFrame]) -> npt.NDArray[np.float32]:

@@ -5,7 +5,7 @@ looks again, at frame rate: windows of consecutive frames find cuts and short tr
 spacings of wider windows, of which the mean counts, find longer ones. The frames' values then tell
 the exact frame of a cut, and where a gradual transition begins and ends.
 
-All lengths are in frames of a video of ``_RATE`` frames a second; other rates scale them. The
+All lengths are in frames of a video of ``RATE`` frames a second; other rates scale them. The
 numbers were chosen on the half "tuning" of ``tests/benchmarks/shots.py``.
 """
 
@@ -20,13 +20,12 @@ import numpy as np
 import numpy.typing as npt
 
 from timesformer_runtime.shots.edit_list import Transition
+from timesformer_runtime.shots.extent import STILL, Span, bend, ramp
 
 Values = npt.NDArray[np.floating[Any]]
-Span = tuple[int, int]  # the first frame and the last
 Scores = Callable[[Sequence[npt.NDArray[np.int64]]], npt.NDArray[np.float64]]
 """Gives the probabilities [n, labels] of n clips, each of which is a list of frames' indices."""
 
-_RATE = 27.5  # the rates of the tuning films are 25 and 30
 _SPANS = (21, 35)  # frames from the first to the last frame of the wider windows
 _COARSE_STEP = 6  # frames from one coarse window to the next
 _FINE_STEP = 2  # frames from one wider window to the next
@@ -37,11 +36,9 @@ _SURE = 0.5  # least probability
 _LONGEST_SHORT = 12  # frames of a transition that is found frame by frame
 _SHORT_AROUND = 12  # frames before and after such a run in which the transition lies
 _AROUND = 8  # frames before and after a run in which a gradual transition may begin and end
-_STILL = 6  # frames before or after a transition that stand for the scene alone
 _FLAT = 0.15  # contrast of one flat colour, compared with that of the scenes around it
-_MOST_ENDS = 150  # frames that are tried as the first and the last of a transition
-_SHORTEST_RISE = 6  # frames, at least, over which the beginning of a transition is fitted
 
+RATE = 27.5  # the rates of the tuning films are 25 and 30
 CONTEXT = 75  # frames before and after a transition that its search needs
 
 
@@ -77,7 +74,7 @@ def find_transitions(
     Returns:
         The transitions in order, without overlaps.
     """
-    search = _Search(pixels, rate / _RATE, clip_length, labels, scores)
+    search = _Search(pixels, rate / RATE, clip_length, labels, scores)
     return [found for span in search.changing_spans() for found in search.transitions(span)]
 
 
@@ -121,8 +118,8 @@ class _Search:
 
     def transitions(self, span: Span) -> list[Transition]:
         """Finds the transitions in a part."""
-        short = self._short(span)
-        runs = self._wide(span, short)
+        short = self._short_transitions(span)
+        runs = self._gradual_runs(span, short)
         edges = [(one.first, one.last) for one in short] + [run.span for run in runs]
         found = list(short)
         for run in runs:
@@ -138,7 +135,7 @@ class _Search:
         )
         return min(lowest, span[0]), max(highest - 1, span[1])
 
-    def _short(self, span: Span) -> list[Transition]:
+    def _short_transitions(self, span: Span) -> list[Transition]:
         """Finds cuts and short transitions: those that windows of consecutive frames see."""
         first, last = span
         seen = self._frame_by_frame(span)
@@ -161,7 +158,7 @@ class _Search:
             run = first + begin, first + end
             lowest, highest = self._room(run, cuts)
             start, stop = max(lowest, run[0] - around), min(highest, run[1] + around)
-            inner = _ramp(self._pixels[start : stop + 1].astype(np.float64))
+            inner = ramp(self._pixels[start : stop + 1].astype(np.float64))
             extent = start + inner[0], start + inner[1]
             if extent[1] - extent[0] >= self._frames(_LONGEST_SHORT):
                 continue
@@ -195,7 +192,7 @@ class _Search:
             seen[0] = np.arange(seen.shape[1]) == self._labels.none
         return seen
 
-    def _wide(self, span: Span, short: Sequence[Transition]) -> list[_Run]:
+    def _gradual_runs(self, span: Span, short: Sequence[Transition]) -> list[_Run]:
         """Finds runs of frames around which wide windows see a gradual transition."""
         first, last = span
         frames = np.arange(first, last + 1)
@@ -229,14 +226,14 @@ class _Search:
         frames = self._pixels[start : end + 1].astype(np.float64)
         contrasts = frames.std(axis=1)
         if contrasts.min() > _FLAT * contrasts.max():
-            first, last = _ramp(frames)
+            first, last = ramp(frames)
         else:
-            first, last = _bend(frames) + 1, len(frames) - 2 - _bend(frames[::-1])
+            first, last = bend(frames) + 1, len(frames) - 2 - bend(frames[::-1])
         return (start + first, start + last) if first <= last else run
 
     def _kind(self, label: str, first: int, last: int) -> str:
         """Names a gradual transition: fades have one flat colour before, after or in between."""
-        still = self._frames(_STILL)
+        still = self._frames(STILL)
         contrasts = self._pixels[max(0, first - still) : last + still + 1].std(axis=1)
         flattest = int(contrasts.argmin()) + max(0, first - still)
         if contrasts.min() > _FLAT * contrasts.max():
@@ -280,44 +277,3 @@ def _runs(is_in: npt.NDArray[np.bool_], gap: int) -> Iterator[Span]:
         if following is None or following - index > max(gap, 1):
             yield start, index
             start = None
-
-
-def _bend(frames: npt.NDArray[np.float64]) -> int:
-    """Finds the last frame [values] before the frames change towards the middle one."""
-    count = len(frames)
-    before = frames[: min(_STILL, count)].mean(axis=0)
-    middle = min(count - 1, max(_SHORTEST_RISE, round((count - 1) / 2)))
-    towards = frames[max(0, middle - 1) : middle + 2].mean(axis=0) - before
-    share = (frames[: middle + 1] - before) @ towards / max(float(towards @ towards), 1e-9)
-    positions = np.arange(len(share))
-    best, least = 0, np.inf
-    for bend in range(1, len(share) - 2):
-        rising = np.maximum(0, positions - bend)
-        terms = np.stack([np.ones(len(share)), rising], axis=1)
-        (_, slope), *_ = solution = np.linalg.lstsq(terms, share)
-        error = float(((terms @ solution[0] - share) ** 2).sum())
-        if slope > 0 and error < least:
-            best, least = bend, error
-    return best
-
-
-def _ramp(frames: npt.NDArray[np.float64]) -> Span:
-    """Finds the frames [values] that lead from the first ones to the last ones.
-
-    The share of the last frames in each frame is level at first, rises, and is level again.
-    """
-    count = len(frames)
-    still = min(_STILL, count)
-    before, after = frames[:still].mean(axis=0), frames[-still:].mean(axis=0)
-    towards = after - before
-    share = (frames - before) @ towards / max(float(towards @ towards), 1e-9)
-    step = -(-count // _MOST_ENDS)  # all pairs of a very long part would take minutes
-    ends = range(1, count - 1, step)
-    positions = np.arange(count)
-    best, least = (0, count - 1), np.inf
-    for first, last in itertools.combinations_with_replacement(ends, 2):
-        rise = np.clip((positions - first + 1) / (last - first + 2), 0, 1)
-        error = float(((rise - share) ** 2).sum())
-        if error < least:
-            best, least = (first, last), error
-    return best

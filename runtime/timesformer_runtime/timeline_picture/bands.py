@@ -10,12 +10,12 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-MOST_LABELS = 12  # that are shown; colours of more cannot be told apart
-_LEAST_LABELS = 2  # where there are so many: one band alone says little
+MOST_LABELS = 12  # that are shown; more colours are hard to tell apart
+_LEAST_LABELS = 2  # that are shown, if the model has them: one band alone says little
 
 
 class Stretch(NamedTuple):
-    """The part of a result of a timeline that a picture shows.
+    """The times and the scores of one segment of a timeline.
 
     Attributes:
         start: Seconds from the video's first frame.
@@ -35,8 +35,8 @@ class Bands:
     Attributes:
         labels: The labels, those that are first for the longest time before the others.
         scores: float64 [labels, columns], 0 to 1: the highest in the column's time. NaN where no
-            result belongs to the time.
-        is_first: bool [labels, columns]: True where the label is the first one of a result.
+            segment has the time.
+        is_first: bool [labels, columns]: True where the label is the first one of a segment.
         shares: For each label, the part of the time in which it is the first one.
         others: Number of labels that are first somewhere and not shown.
         start: Seconds from the video's first frame, at the beginning of the first column.
@@ -57,22 +57,22 @@ class Bands:
 
 
 def bands_of(stretches: Sequence[Stretch], columns: int) -> Bands:
-    """Arranges the results of a timeline in bands.
+    """Arranges the segments of a timeline in bands.
 
-    Where results overlap, each has the time up to the middle of the overlap.
+    Where segments overlap, each has the time up to the middle of the overlap.
 
     Args:
-        stretches: At least one result, in order.
+        stretches: The segments in order, at least one.
         columns: Number of columns.
     """
     start, end = stretches[0].start, max(stretch.end for stretch in stretches)
-    limits = _own_times(stretches)
-    labels, shares = _labels(stretches, limits)
+    own_times = _own_times(stretches)
+    labels, shares = _labels(stretches, own_times)
     shown = labels[:MOST_LABELS]
     rows = {label: row for row, label in enumerate(shown)}
     scores = np.full((len(shown), columns), np.nan)
     is_first = np.zeros((len(shown), columns), dtype=bool)
-    for stretch, (own_start, own_end) in zip(stretches, limits, strict=True):
+    for stretch, (own_start, own_end) in zip(stretches, own_times, strict=True):
         first = int((own_start - start) / (end - start) * columns)
         last = int(np.ceil((own_end - start) / (end - start) * columns))
         part = slice(min(first, columns - 1), max(last, first + 1))
@@ -86,7 +86,7 @@ def bands_of(stretches: Sequence[Stretch], columns: int) -> Bands:
 
 
 def _own_times(stretches: Sequence[Stretch]) -> list[tuple[float, float]]:
-    """Divides the time among results that overlap."""
+    """Gives the start and the end of the time that each segment has for itself."""
     starts = [stretches[0].start]
     ends = []
     for before, after in itertools.pairwise(stretches):
@@ -99,12 +99,12 @@ def _own_times(stretches: Sequence[Stretch]) -> list[tuple[float, float]]:
 
 
 def _labels(
-    stretches: Sequence[Stretch], limits: Sequence[tuple[float, float]]
+    stretches: Sequence[Stretch], own_times: Sequence[tuple[float, float]]
 ) -> tuple[tuple[str, ...], tuple[float, ...]]:
     """Sorts the labels that are first somewhere by time, and adds others where they are few."""
     seconds: dict[str, float] = {}
     sums: dict[str, float] = {}
-    for stretch, (start, end) in zip(stretches, limits, strict=True):
+    for stretch, (start, end) in zip(stretches, own_times, strict=True):
         first = stretch.scores[0][0]
         seconds[first] = seconds.get(first, 0.0) + end - start
         for label, score in stretch.scores:

@@ -143,31 +143,18 @@ def draw(bands: Bands, title: str, subtitle: str, frames: Sequence[bytes] = ()) 
         _fitting(_MARGIN, y + 22, printable(subtitle), _SMALL, WIDTH - 2 * _MARGIN, "soft"),
     ]
     top = y + 44
-    thumbnails = []
-    if frames:
-        each = (width + 4) / len(frames)
-        thumbnails = [
-            Thumbnail(left + index * each, top, each - 4, _THUMBNAIL, frame)
-            for index, frame in enumerate(frames)
-        ]
+    thumbnails = _thumbnails(frames, left, top, width)
+    if thumbnails:
         top += _THUMBNAIL + 14
-    rows = len(bands.labels)
-    height = rows * (_ROW + _GAP) - _GAP
-    rectangles = [
-        Rectangle(left, top + row * (_ROW + _GAP), width, _ROW, "track") for row in range(rows)
-    ]
+    tops = [top + row * (_ROW + _GAP) for row in range(len(bands.labels))]
+    height = tops[-1] + _ROW - top
+    rectangles = [Rectangle(left, band_top, width, _ROW, "track") for band_top in tops]
     for x, time in _ticks(bands, left, width):
         rectangles.append(Rectangle(x - 0.5, top - 4, 1, height + 12, "grid"))
         texts.append(Text(x, top + height + 26, time, _SMALL, "soft", "middle"))
-    for row, label in enumerate(bands.labels):
-        band_top = top + row * (_ROW + _GAP)
+    for row, band_top in enumerate(tops):
         rectangles += _band(bands, row, left, band_top, width)
-        baseline = band_top + _ROW / 2 + 4.5
-        room = left - _MARGIN - 12
-        texts.append(_fitting(left - 12, baseline, printable(label), _TEXT, room, "ink", "end"))
-        share = f"{bands.shares[row]:.0%}" if bands.shares[row] >= 0.005 else ""
-        share = "<1%" if not share and bands.shares[row] > 0 else share
-        texts.append(Text(WIDTH - _MARGIN, baseline, share, _SMALL, "soft", "end"))
+        texts += _captions(bands, row, left, band_top)
     texts.append(Text(WIDTH - _MARGIN, top - 9, "of time", _SMALL, "soft", "end"))
     bottom = top + height + 26 + _MARGIN
     if bands.others:
@@ -178,10 +165,33 @@ def draw(bands: Bands, title: str, subtitle: str, frames: Sequence[bytes] = ()) 
     return Drawing(
         round(bottom),
         (Rectangle(0, 0, WIDTH, bottom, "paper"), *rectangles),
-        tuple(thumbnails),
+        thumbnails,
         tuple(texts),
         (left, top, width, height),
         printable(title),
+    )
+
+
+def _thumbnails(
+    frames: Sequence[bytes], left: float, top: float, width: float
+) -> tuple[Thumbnail, ...]:
+    """Lays out frames side by side over the width of the chart."""
+    each = (width + 4) / max(1, len(frames))
+    return tuple(
+        Thumbnail(left + index * each, top, each - 4, _THUMBNAIL, frame)
+        for index, frame in enumerate(frames)
+    )
+
+
+def _captions(bands: Bands, row: int, left: float, top: float) -> tuple[Text, Text]:
+    """Gives the label at the left of a band, and its share of the time at the right."""
+    baseline = top + _ROW / 2 + 4.5
+    label, room = printable(bands.labels[row]), left - _MARGIN - 12
+    share = f"{bands.shares[row]:.0%}" if bands.shares[row] >= 0.005 else ""
+    share = "<1%" if not share and bands.shares[row] > 0 else share
+    return (
+        _fitting(left - 12, baseline, label, _TEXT, room, "ink", "end"),
+        Text(WIDTH - _MARGIN, baseline, share, _SMALL, "soft", "end"),
     )
 
 

@@ -163,7 +163,7 @@ class Flaky:
     """A receiver that fails as it is told, and then takes everything."""
 
     name = "flaky"
-    place = "here"
+    address = "here"
 
     def __init__(self, *errors: Exception) -> None:
         self.errors = list(errors)
@@ -246,8 +246,8 @@ def test_a_password_of_the_url_becomes_a_header(server: WebhookServer) -> None:
     webhook = Webhook(WebhookSettings(url))
     webhook.send(waiting(), NEVER)
     assert server.headers[0]["Authorization"] == "Basic dXNlcjpwQHNz"
-    assert "p@ss" not in webhook.place
-    assert "p%40ss" not in webhook.place
+    assert "p@ss" not in webhook.address
+    assert "p%40ss" not in webhook.address
 
 
 @pytest.mark.parametrize(
@@ -283,7 +283,7 @@ def mqtt(broker: Broker, rest: str = "", user: str = "") -> Mqtt:
 def test_topics_and_availability(broker: Broker) -> None:
     client = mqtt(broker, "/house/cameras", "me:p%40ss@")
     client.send(waiting(), NEVER)
-    assert broker.retained == {"house/cameras/availability": "online"}
+    until(broker.changed, lambda: broker.retained == {"house/cameras/availability": "online"})
     client.close()
     until(broker.changed, lambda: broker.retained["house/cameras/availability"] == "offline")
     (event,) = [each for each in broker.messages if "availability" not in each.topic]

@@ -277,6 +277,16 @@ def test_results_of_another_run_are_kept(
     assert {file.name: file.read_bytes() for file in output.iterdir()} == kept
 
 
+def test_metrics_that_cannot_be_written_are_an_output_error(
+    tmp_path: Path, model: Path, data: Path
+) -> None:
+    output = tmp_path / "out"
+    (output / "metrics.json").mkdir(parents=True)
+    with pytest.raises(OutputError, match=r"metrics\.json: cannot be written: "):
+        evaluate(model, data, output, force=True, **OPTIONS)
+    assert sorted(file.name for file in output.iterdir()) == ["metrics.json", "results.jsonl"]
+
+
 def test_results_of_other_data_are_kept(tmp_path: Path, model: Path, data: Path) -> None:
     output = tmp_path / "out"
     evaluate(model, data, output, **OPTIONS)

@@ -31,7 +31,7 @@ _METADATA = ("metadata.csv", "metadata.jsonl")
 
 @dataclasses.dataclass(frozen=True)
 class DatasetOptions:
-    """How to read a dataset.
+    """Options for reading a dataset.
 
     Attributes:
         root: The folder of the videos of a list; by default the list's own folder or the current

@@ -17,7 +17,7 @@ Line = Mapping[str, Any]
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float64]
 
-NO_LABEL = -1  # the place of a label that is not there
+NO_LABEL = -1  # the number of a label that is not there
 _NO_RANK = 2**31 - 1  # behind every label
 
 
@@ -82,7 +82,7 @@ def _is_number(value: object) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Columns:
-    """The answers of one model to all videos that it answered; labels are places in the model's.
+    """The answers of one model to all videos that it answered; a label is a number in its order.
 
     Attributes:
         true: The first true label of each video, ``NO_LABEL`` where it has none.

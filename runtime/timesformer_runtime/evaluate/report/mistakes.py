@@ -15,7 +15,7 @@ _MOST_NOTED = 1000  # unreadable, and damaged files
 
 
 class Mistake(NamedTuple):
-    """A video that a model named wrongly; labels are places in the model's.
+    """A video that a model named wrongly; a label is a number in the model's order.
 
     Attributes:
         score: The score of the wrong label; 0 where the scores are not numbers.

@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from timesformer_runtime.errors import OutputError, TimesformerError, harmless
+from timesformer_runtime.errors import TimesformerError, harmless
 from timesformer_runtime.evaluate.metrics.columns import Line, answer_of
 from timesformer_runtime.evaluate.report import words
 from timesformer_runtime.evaluate.report.frames import FramesOf
 from timesformer_runtime.evaluate.report.mistakes import Mistake, Videos, read_videos
 from timesformer_runtime.extras import evaluate_extra
 from timesformer_runtime.pictures import data_url, jpeg
+from timesformer_runtime.whole_file import whole_file
 
 with evaluate_extra():
     import jinja2
@@ -42,7 +43,7 @@ def write_report(
 ) -> None:
     """Writes the report of an evaluation, one HTML file that needs no other.
 
-    The file is complete, or is not there: it is written beside ``path`` and renamed.
+    The file is complete, or is not there.
 
     Args:
         path: The file.
@@ -59,19 +60,8 @@ def write_report(
         MissingDependencyError: The extra ``evaluate`` is not installed.
     """
     page = _page(metrics, lines, frames)
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        try:
-            temporary.write_text(page, encoding="utf-8")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"{path}: cannot be written: {error.strerror}; give a folder that is there, has room "
-            "and can be written"
-        ) from error
+    with whole_file(Path(path)) as file:
+        file.write(page.encode())
 
 
 def _page(metrics: Mapping[str, Any], lines: Iterable[Line], frames: FramesOf | None) -> str:

@@ -1,4 +1,4 @@
-"""Files that a command writes whole or not at all, and never over another one unasked."""
+"""Files that are written whole or not at all, and never over another one unasked."""
 
 from __future__ import annotations
 
@@ -37,15 +37,17 @@ def check_new_file(path: Path, *, force: bool) -> None:
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """Opens a new file that takes its name, and the place of an older one, at the end.
+    """Opens a hidden file that takes its name, and replaces an older one, at the end of the block.
 
-    If the block fails, the new file is removed and an older one stays as it was.
+    If the block fails, the hidden file is removed and an older one stays as it was.
 
     Raises:
         OutputError: The file cannot be written.
     """
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
+        with tempfile.NamedTemporaryFile(
+            dir=path.parent, prefix=f".{path.name}.", delete=False
+        ) as file:
             temporary = Path(file.name)
             try:
                 yield cast(BinaryIO, file)
@@ -59,7 +61,8 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         raise
     except OSError as error:
         raise OutputError(
-            f"{path}: cannot be written: {error.strerror or error}; make room, or give another file"
+            f"{path}: cannot be written: {error.strerror or error}; make room, or write to another "
+            "folder"
         ) from error
 
 
