@@ -175,6 +175,7 @@ bench-video: demo
 	$(BIN)/python -m tests.benchmarks.timeline $(DEMO)
 	$(BIN)/python -m tests.benchmarks.batch $(DEMO)
 	$(BIN)/python -m tests.benchmarks.live $(DEMO)
+	$(BIN)/python -m tests.benchmarks.cameras $(DEMO)
 	$(BIN)/python -m tests.benchmarks.isolated $(DEMO)
 
 # Rendering carries on where it was broken off.
@@ -262,6 +263,13 @@ SOAK_ARGS ?=
 
 soak: demo
 	$(BIN)/python -m tests.benchmarks.soak $(DEMO) $(SOAK_ARGS)
+
+# SOAK=72h runs longer.
+SOAK ?= 1h
+
+.PHONY: soak-cameras
+soak-cameras: demo
+	$(BIN)/python -m tests.benchmarks.cameras $(DEMO) --soak $(SOAK)
 
 # ARM64_ARGS="--short" runs a part; "--cpu cortex-a76" chooses the processor.
 ARM64_ARGS ?=

@@ -54,7 +54,7 @@ def install(folder: Path, purpose: str, package: str, pip_options: list[str]) ->
     venv.create(folder, with_pip=False, symlinks=True)
     python = folder / "bin" / "python"
     if purpose != "frames":
-        wanted = [f"{package}[{'serve' if purpose == 'serve' else 'cpu'}]"]
+        wanted = [f"{package}[{'cpu,serve' if purpose == 'serve' else 'cpu'}]"]
     else:  # pip has no other way to leave out a dependency
         wanted = ["--no-deps", package, "numpy", "onnxruntime", "click"]
     pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"]

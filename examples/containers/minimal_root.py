@@ -19,11 +19,16 @@ _PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
 _PACKAGES = (f"{_PYTHON}-minimal", f"lib{_PYTHON}-minimal", f"lib{_PYTHON}-stdlib", "netbase")
 _LEFT_OUT = ("/usr/share/doc/", "/usr/share/man/", "/usr/share/binfmts/", "/usr/share/lintian/")
 # Parts of the standard library that programs for terminals, installers and debuggers use.
-_UNUSED = ("ensurepip", "pydoc_data", "_pyrepl", "curses", "dbm", "turtledemo", "venv")
+_UNUSED = (
+    *("_pyrepl/", "curses/", "dbm/", "ensurepip/", "idlelib/", "pydoc_data/", "sqlite3/"),
+    *("tkinter/", "turtledemo/", "unittest/", "venv/", "xmlrpc/"),
+    *("lib-dynload/_codecs_", "lib-dynload/_test", "lib-dynload/_ctypes_test"),  # CJK texts, tests
+    *("lib-dynload/_curses", "lib-dynload/_dbm", "lib-dynload/_sqlite3", "lib-dynload/readline"),
+)
 _LIBRARY = re.compile(r"(?:=> )?(/\S+) \(0x")
 _USER = 10001
 # Writes the bytecode of what a service imports: later the root is read-only.
-_IMPORT = "import timesformer_runtime.cli.serve, timesformer_runtime.serve.server, PIL.Image"
+_IMPORT = "import timesformer_runtime.cli.serve, timesformer_runtime.serve.server"
 
 
 def copy(path: Path, root: Path) -> None:
@@ -43,7 +48,7 @@ def files_of_python() -> Iterable[Path]:
     done = subprocess.run(  # noqa: S603
         ["/usr/bin/dpkg", "--listfiles", *_PACKAGES], check=True, capture_output=True, text=True
     )
-    unused = tuple(f"/usr/lib/{_PYTHON}/{name}/" for name in _UNUSED)
+    unused = tuple(f"/usr/lib/{_PYTHON}/{name}" for name in _UNUSED)
     for line in done.stdout.splitlines():
         if line.startswith("/") and not line.startswith((*_LEFT_OUT, *unused)):
             path = Path(line)
@@ -93,7 +98,8 @@ def main() -> None:
     subprocess.run(  # noqa: S603
         ["/usr/sbin/chroot", str(root), str(environment / "bin/python"), "-c", _IMPORT], check=True
     )
-    size = sum(path.lstat().st_size for path in root.rglob("*"))
+    files = (path for path in root.rglob("*") if path.is_file() and not path.is_symlink())
+    size = sum(path.stat().st_size for path in files)
     print(f"{size / 1_000_000:8.1f} MB in {root}")
 
 

@@ -40,6 +40,7 @@ from timesformer_exporter.options import (
     ExportOptions,
     Input,
     Int8Target,
+    RolloutHeads,
     Target,
     Task,
 )
@@ -212,6 +213,23 @@ class _Command(click.Command):
 )
 @click.option("--output-hidden-states", is_flag=True, help="Add the hidden states of all layers.")
 @click.option("--output-attentions", is_flag=True, help="Add the attentions of all layers.")
+@click.option(
+    "--explain",
+    is_flag=True,
+    help="Add the output attention_rollout, for timesformer explain: how much of each patch "
+    "reaches the answer.",
+)
+@click.option(
+    "--rollout-residual",
+    type=click.FloatRange(min=0, max=1, max_open=True),
+    help="With --explain: the weight of the residual connection beside each attention.  "
+    "[default: 0.5]",
+)
+@click.option(
+    "--rollout-heads",
+    type=click.Choice(get_args(RolloutHeads)),
+    help="With --explain: what makes one attention of those of all heads.  [default: mean]",
+)
 @click.option(
     "--atol",
     type=click.FloatRange(min=0),

@@ -45,6 +45,7 @@ from timesformer_exporter.graph.trace import (
     save_graph,
     trace,
 )
+from timesformer_exporter.model.attention_rollout import ROLLOUT, Rollout
 from timesformer_exporter.model.inference_form import InferenceForm
 from timesformer_exporter.model.timesformer import TimesformerForVideoClassification
 from timesformer_exporter.options import ExportOptions
@@ -249,6 +250,17 @@ def _measure_accuracy(
         )
 
 
+def _card(graph: Path, checkpoint: Checkpoint, options: ExportOptions, proof: Proof) -> str:
+    """The text of the model card, with the operators of the variants that were written."""
+    operators = {
+        variant.name: own_operators(graph.with_name(variant.file))
+        for variant in options.variants
+        if proof.variants and variant.dtype != "fp32"
+    }
+    source = source_dict(checkpoint.source)
+    return model_card(options, checkpoint.config, source, proof, operators, checkpoint.notes)
+
+
 def _write_files(
     folder: Path,
     checkpoint: Checkpoint,
@@ -262,8 +274,9 @@ def _write_files(
     config = checkpoint.config
     preprocessing = Preprocessing.from_dict(checkpoint.preprocessing)
     model = build_model(checkpoint, options.task)
+    outputs = _graph_outputs(options)
     multiply_adds = count_multiply_adds(
-        config, options.task, rewritten=_graph_outputs(options).only_the_task
+        config, options.task, rewritten=outputs.only_the_task, rollout=outputs.rollout
     )
     notes = [*checkpoint.notes]
     if videos:
@@ -288,8 +301,13 @@ def _write_files(
 
     # The float32 graph, then the variants that are made from it.
     output = reference.outputs[_main_output(options)][0]
-    golden = golden_check(reference.frames[0].shape, _main_output(options), output)
-    graph = _write_graph(folder, model, checkpoint, golden, calibration, options, steps)
+    shape = reference.frames[0].shape
+    golden = golden_check(shape, _main_output(options), output)
+    entries = {} if calibration is None else {"calibration": to_json(calibration)}
+    if options.explain:
+        rolled_out = reference.outputs[ROLLOUT][0].ravel()
+        entries["golden_rollout"] = to_json(golden_check(shape, ROLLOUT, rolled_out))
+    graph = _write_graph(folder, model, checkpoint, golden, entries, options, steps)
     write_json(folder / "config.json", config.to_dict())
     write_json(folder / "preprocessor_config.json", checkpoint.preprocessing)
     with steps.step("check", "Checking the file against PyTorch with ONNX Runtime"):
@@ -305,25 +323,20 @@ def _write_files(
         write_json(folder / WEB, web_description(folder, checkpoint, options, golden))
 
     checkpoint = dataclasses.replace(checkpoint, notes=tuple(notes))
-    report = export_report(
-        folder,
-        checkpoint,
-        options,
-        proof=proof,
-        multiply_adds=multiply_adds,
-        calibration=calibration,
-        integer_products=products,
-        seconds=steps.seconds,
+    write_json(
+        folder / REPORT,
+        export_report(
+            folder,
+            checkpoint,
+            options,
+            proof=proof,
+            multiply_adds=multiply_adds,
+            calibration=calibration,
+            integer_products=products,
+            seconds=steps.seconds,
+        ),
     )
-    write_json(folder / REPORT, report)
-    operators = {
-        variant.name: own_operators(graph.with_name(variant.file))
-        for variant in options.variants
-        if proof.variants and variant.dtype != "fp32"
-    }
-    source = source_dict(checkpoint.source)
-    card = model_card(options, config, source, proof, operators, checkpoint.notes)
-    write_text(folder / "README.md", card)
+    write_text(folder / "README.md", _card(graph, checkpoint, options, proof))
     if not proof.passed:
         _mark_rejected(graph.parent)
     return ExportResult(
@@ -385,7 +398,7 @@ def _gate_reference(
     """
     channels = ChannelPeaks(model)
     reference = gate_reference(
-        TracedModel(model, GraphOutputs(options.task)),
+        TracedModel(model, _graph_outputs(options).for_the_gate()),
         _main_output(options),
         preprocessing,
         gate_clips(model.config.num_frames, native_size(preprocessing, model.config), videos),
@@ -408,7 +421,7 @@ def _write_graph(
     model: TimesformerForVideoClassification,
     checkpoint: Checkpoint,
     golden: dict[str, Any],
-    calibration: dict[str, Any] | None,
+    more_entries: Mapping[str, str],
     options: ExportOptions,
     steps: _Steps,
 ) -> Path:
@@ -431,9 +444,7 @@ def _write_graph(
             source=checkpoint.source,
             golden=golden,
         )
-        if calibration is not None:
-            entries["calibration"] = to_json(calibration)
-        program.model.metadata_props.update(entries)
+        program.model.metadata_props.update(entries | dict(more_entries))
         path = folder / "onnx" / "model.onnx"
         with writing(path):
             path.parent.mkdir()
@@ -454,6 +465,7 @@ def _module_to_trace(
         options.task,
         frames_input,
         attention_operator=options.operator_set >= ATTENTION_OPSET,
+        rollout=outputs.rollout,
     )
 
 
@@ -486,7 +498,13 @@ def _write_variants(
 
 
 def _graph_outputs(options: ExportOptions) -> GraphOutputs:
-    return GraphOutputs(options.task, options.output_hidden_states, options.output_attentions)
+    rollout = None
+    if options.explain:
+        residual = 0.5 if options.rollout_residual is None else options.rollout_residual
+        rollout = Rollout(residual, options.rollout_heads or "mean")
+    return GraphOutputs(
+        options.task, options.output_hidden_states, options.output_attentions, rollout
+    )
 
 
 def _main_output(options: ExportOptions) -> str:

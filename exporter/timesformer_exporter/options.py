@@ -21,6 +21,7 @@ Dtype = Literal["fp32", "int8", "fp16", "q4"]
 Int8Target = Literal["vnni", "avx2"]
 Weights = Literal["raw", "ema"]
 Target = Literal["onnxruntime", "portable"]
+RolloutHeads = Literal["mean", "max", "min"]
 
 _AVX2_FILE = "int8_avx2"  # beside a file for VNNI
 
@@ -92,6 +93,11 @@ class ExportOptions:
         output_attentions: Add the outputs ``spatial_attentions.{i}`` and
             ``temporal_attentions.{i}`` (divided), ``spatial_attentions.{i}`` (space-only) or
             ``attentions.{i}`` (joint).
+        explain: Add the output ``attention_rollout``: how much of each patch reaches the answer.
+        rollout_residual: For ``explain``, the weight of the residual connection beside each
+            attention, from 0 to below 1; None for 0.5.
+        rollout_heads: For ``explain``, what makes one matrix of those of all heads: ``mean``,
+            ``max`` or ``min``; None for ``mean``.
         atol: Absolute tolerance of the fidelity check, added to 1e-4 of PyTorch's largest value.
         force: Replace an earlier export.
         push_to_hub: The repository ``owner/name`` on the Hub to which an export that has passed its
@@ -129,6 +135,9 @@ class ExportOptions:
     opset: int | None = None
     output_hidden_states: bool = False
     output_attentions: bool = False
+    explain: bool = False
+    rollout_residual: float | None = None
+    rollout_heads: RolloutHeads | None = None
     atol: float = 1e-5
     force: bool = False
     push_to_hub: str | None = None
@@ -163,6 +172,7 @@ class ExportOptions:
                 f"`opset` is {self.opset}; it must be from {OPSETS[0]} to {OPSETS[-1]}"
             )
         self._check_target()
+        self._check_rollout()
         if not 0 <= self.atol < float("inf"):
             raise InvalidOptionError(f"`atol` is {self.atol}; it must be a number of at least 0")
         self._check_push()
@@ -219,6 +229,29 @@ class ExportOptions:
             raise InvalidOptionError(
                 "`target=portable` has only standard operators, and q4 needs one of ONNX Runtime's "
                 "own; leave q4 out of `dtypes`"
+            )
+
+    def _check_rollout(self) -> None:
+        if not self.explain:
+            for name in ("rollout_residual", "rollout_heads"):
+                if getattr(self, name) is not None:
+                    raise InvalidOptionError(f"`{name}` is for `explain`; give `explain` too")
+            return
+        for name in ("output_hidden_states", "output_attentions"):
+            if getattr(self, name):
+                raise InvalidOptionError(
+                    f"`explain` cannot go with `{name}`, whose graph is another one; export twice"
+                )
+        if self.rollout_heads is not None:
+            _check_choice("rollout_heads", self.rollout_heads, get_args(RolloutHeads))
+        residual = self.rollout_residual
+        if residual is not None and not (
+            isinstance(residual, int | float)
+            and not isinstance(residual, bool)
+            and 0 <= residual < 1
+        ):
+            raise InvalidOptionError(
+                f"`rollout_residual` is {residual!r}; it must be a number from 0 to below 1"
             )
 
     def _check_int8_targets(self) -> None:

@@ -1,4 +1,4 @@
-"""Measures how much accuracy int8, fp16 and q4 lose: run with ``--help`` for the options."""
+"""Measures how much accuracy the int8, fp16 and q4 files lose: run with ``--help`` for options."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from timesformer_exporter import ExportOptions, export
-from timesformer_exporter.options import Dtype
+from timesformer_exporter.options import Dtype, Int8Target
 from timesformer_runtime import VideoClassifier
 
 from models.shot_transitions.card import VARIANTS, between_markers
@@ -23,7 +23,7 @@ from models.shot_transitions.evaluate import logits_of, pool_for
 Labels = npt.NDArray[np.int64]
 
 # Points of accuracy (percentage points) that a file may lose against PyTorch in float32.
-MOST_LOST = {"fp32": 0.1, "int8": 0.5, "fp16": 0.1, "q4": 1.0}
+MOST_LOST = {"fp32": 0.1, "int8": 0.5, "int8_avx2": 0.5, "fp16": 0.1, "q4": 1.0}
 LEAST_AGREEMENT = 0.99  # share of the clips that get the label that PyTorch gives them
 
 
@@ -32,13 +32,13 @@ class Cost:
     """The labels of one file, compared with PyTorch's.
 
     Attributes:
-        dtype: The file's precision.
+        variant: The file's precision, or ``int8_avx2`` for int8 with weights of 7 bits.
         accuracy: Share of the clips that the file names rightly.
         lost: Points of accuracy less than PyTorch's; negative where it has more.
         agreement: Share of the clips that get PyTorch's label, right or wrong.
     """
 
-    dtype: str
+    variant: str
     accuracy: float
     lost: float
     agreement: float
@@ -47,15 +47,15 @@ class Cost:
     def passed(self) -> bool:
         """True where the file reaches both goals: few points lost, and PyTorch's labels."""
         # Without rounding, a loss of 0.1 points could exceed the limit 0.1 by its last digits.
-        within = round(self.lost, 6) <= MOST_LOST[self.dtype]
+        within = round(self.lost, 6) <= MOST_LOST[self.variant]
         return within and self.agreement >= LEAST_AGREEMENT
 
 
-def cost(dtype: str, true: Labels, pytorch: Labels, found: Labels) -> Cost:
+def cost(variant: str, true: Labels, pytorch: Labels, found: Labels) -> Cost:
     """Compares a file's labels with PyTorch's, all int [clips]."""
     right, right_in_pytorch = np.mean(found == true), np.mean(pytorch == true)
     return Cost(
-        dtype,
+        variant,
         accuracy=float(right),
         lost=100 * float(right_in_pytorch - right),
         agreement=float(np.mean(found == pytorch)),
@@ -78,10 +78,10 @@ def table(clips: int, accuracy: float, costs: Sequence[Cost]) -> str:
         f"| PyTorch float32 | {accuracy:.2%} | | | | |",
     ]
     for c in costs:
-        wanted = f"at most {MOST_LOST[c.dtype]:g}, at least {LEAST_AGREEMENT:.0%}"
+        wanted = f"at most {MOST_LOST[c.variant]:g}, at least {LEAST_AGREEMENT:.0%}"
         verdict = "ok" if c.passed else "**missed**"
         lines.append(
-            f"| {c.dtype} | {c.accuracy:.2%} | {c.lost:.2f} | {c.agreement:.2%} | {wanted} "
+            f"| {c.variant} | {c.accuracy:.2%} | {c.lost:.2f} | {c.agreement:.2%} | {wanted} "
             f"| {verdict} |"
         )
     return "\n".join(lines)
@@ -107,13 +107,20 @@ def measure(folder: Path, renders: Path, threads: int) -> tuple[str, tuple[Cost,
     with tempfile.TemporaryDirectory() as scratch:
         exported = Path(scratch) / "exported"
         # Without the gate: this command judges the files itself, and its table shows bad ones, too.
-        export(ExportOptions(str(folder), output=exported, dtypes=get_args(Dtype), gate=False))
-        for dtype in MOST_LOST:
-            classifier = VideoClassifier.from_pretrained(
-                exported, dtype=dtype, device="cpu", threads=threads
-            )
+        options = ExportOptions(
+            str(folder),
+            output=exported,
+            dtypes=get_args(Dtype),
+            int8_target=get_args(Int8Target),
+            gate=False,
+        )
+        export(options)
+        for variant in options.variants:
+            # By its path: of the int8 files the runtime would take the one for this processor.
+            path = exported / "onnx" / variant.file
+            classifier = VideoClassifier.from_pretrained(path, device="cpu", threads=threads)
             found = np.array([classifier.logits(clip).argmax() for clip in clips])
-            costs.append(cost(dtype, true, pytorch, found))
+            costs.append(cost(variant.name, true, pytorch, found))
     return table(len(clips), float(np.mean(pytorch == true)), costs), tuple(costs)
 
 
@@ -134,7 +141,7 @@ def measure(folder: Path, renders: Path, threads: int) -> tuple[str, tuple[Cost,
 @click.option("--write-card", is_flag=True, help="Put the table into the model's README.md.")
 @click.option("--threads", default=1, show_default=True, help="CPU threads.")
 def main(folder: Path, renders: Path, write_card: bool, threads: int) -> None:
-    """Prints the accuracy of fp32, int8, fp16 and q4 beside PyTorch's; exits with 1 if one misses.
+    """Prints the accuracy of each variant beside PyTorch's; exits with 1 if one misses.
 
     An exported file may lose few points of accuracy and must give nearly all clips the label that
     PyTorch gives them. The runtime runs the file, one clip at a time, as for users.
@@ -146,7 +153,7 @@ def main(folder: Path, renders: Path, write_card: bool, threads: int) -> None:
         card = folder / "README.md"
         content = between_markers(card.read_text(encoding="utf-8"), text, VARIANTS)
         card.write_text(content, encoding="utf-8")
-    missed = [c.dtype for c in costs if not c.passed]
+    missed = [c.variant for c in costs if not c.passed]
     if missed:
         raise click.ClickException(f"{folder.name}: {', '.join(missed)} missed the goals")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-EVALUATION, VARIANTS = "evaluation", "variants"
+EVALUATION, VARIANTS, EXPLANATION = "evaluation", "variants", "explanation"
 
 
 def between_markers(card: str, text: str, name: str) -> str:

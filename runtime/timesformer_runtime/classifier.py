@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -16,8 +17,8 @@ from timesformer_runtime.errors import InvalidModelError, InvalidOptionError
 from timesformer_runtime.input.model_input import ModelInput
 from timesformer_runtime.input.sampling import uniform
 from timesformer_runtime.input.views import Views
-from timesformer_runtime.model.golden import golden_frame, judge
-from timesformer_runtime.model.loaded import LoadedModel, load_model
+from timesformer_runtime.model.golden import golden_frame, judge, judge_rollout
+from timesformer_runtime.model.loaded import Golden, LoadedModel, load_model
 from timesformer_runtime.model.settings import SessionSettings
 from timesformer_runtime.pipeline import Pipeline, Video
 from timesformer_runtime.results import GoldenCheck, Prediction, Ranking, VideoResult
@@ -304,6 +305,7 @@ class VideoClassifier(Pipeline):
         drop: bool | None = None,
         format: str | None = None,  # noqa: A002  # FFmpeg's word
         rtsp_transport: str | None = None,
+        hardware: str | None = None,
         notify: Callable[[str], None] | None = None,
     ) -> Generator[LiveResult, None, None]:
         """Classifies a live stream: the newest complete window, again and again.
@@ -331,6 +333,8 @@ class VideoClassifier(Pipeline):
                 one. By default True for live sources, and False for files.
             format: FFmpeg's name of a device or format, such as ``v4l2``, ``hls`` or ``mjpeg``.
             rtsp_transport: ``tcp`` (the default) or ``udp``.
+            hardware: FFmpeg's name of the hardware that decodes a live source, such as ``cuda`` or
+                ``vaapi``; by default the CPU decodes.
             notify: Called with a sentence when the source is lost, when it is found again, and
                 at the end of a damaged file; by default the sentence is logged as a warning.
 
@@ -339,9 +343,11 @@ class VideoClassifier(Pipeline):
             InvalidVideoError: The source cannot be connected at first, or is not a video.
             SourceLostError: The source was lost, and could not be connected again.
             InvalidOptionError: An option is not valid, or does not apply to this source.
+            DeviceError: The hardware does not decode here, or not this source.
             TimesformerError: As for ``classify``.
         """
-        from timesformer_runtime.workloads.stream import LiveSettings, stream  # noqa: PLC0415
+        from timesformer_runtime.workloads.stream import stream  # noqa: PLC0415
+        from timesformer_runtime.workloads.stream_sources import LiveSettings  # noqa: PLC0415
         from timesformer_runtime.workloads.windows import WindowSettings  # noqa: PLC0415
 
         ranking = Ranking(top_k, function_to_apply)
@@ -351,6 +357,7 @@ class VideoClassifier(Pipeline):
             drop=drop,
             format=format,
             rtsp_transport=rtsp_transport,
+            hardware=hardware,
         )
         return stream(
             self,
@@ -485,7 +492,8 @@ class VideoClassifier(Pipeline):
         """Runs the golden check: generated frames, for which the file holds PyTorch's answer.
 
         A float32 model passes when no value differs from PyTorch's by more than 0.1 % of the
-        largest; any other model passes when the cosine is at least 0.98.
+        largest; any other model passes when the cosine is at least 0.98. The check also covers
+        attention rollout, where the model has it.
 
         Raises:
             InvalidModelError: The file has no golden check.
@@ -495,6 +503,16 @@ class VideoClassifier(Pipeline):
             raise InvalidModelError(
                 f"{self.name}: it has no golden check; only timesformer-export writes one"
             )
+        exact = self.dtype in _FLOAT32_VARIANTS
+        check = judge(self._golden_answer(golden), golden.values, golden.output, exact=exact)
+        golden = self.model.golden_rollout
+        if golden is None:
+            return check
+        rollout = judge_rollout(self._golden_answer(golden).ravel(), golden.values, exact=exact)
+        passed = check.passed and rollout.passed
+        return dataclasses.replace(check, passed=passed, rollout=rollout)
+
+    def _golden_answer(self, golden: Golden) -> npt.NDArray[np.float32]:
         default_input = ModelInput(
             self.model.input, self.model.preprocessing, Views(), self.limits.max_bytes
         )
@@ -508,9 +526,7 @@ class VideoClassifier(Pipeline):
         (view,) = default_input.views(
             [converted(int(number)) for number in uniform(count, self.num_frames)]
         )
-        values = self.run(view, [golden.output], self.limits.time, finite=False)
-        exact = self.dtype in _FLOAT32_VARIANTS
-        return judge(values[golden.output], golden.values, golden.output, exact=exact)
+        return self.run(view, [golden.output], self.limits.time, finite=False)[golden.output]
 
     def _predictions(
         self, video: Video, top_k: int | None, function_to_apply: str | None

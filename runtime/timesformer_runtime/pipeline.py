@@ -24,7 +24,7 @@ from timesformer_runtime.errors import (
 from timesformer_runtime.input.model_input import ModelInput
 from timesformer_runtime.input.views import Views
 from timesformer_runtime.json_object import parse_json_object
-from timesformer_runtime.model.loaded import LESS_MEMORY, MOST_CLASSES, LoadedModel
+from timesformer_runtime.model.loaded import LESS_MEMORY, MOST_CLASSES, ROLLOUT, LoadedModel
 from timesformer_runtime.model.session import as_float32
 from timesformer_runtime.reading import Reading, read_array
 from timesformer_runtime.results import Answer, Prediction, Ranking
@@ -117,7 +117,7 @@ class Pipeline:
         for output in outputs:
             if output not in self.model.outputs:
                 raise MissingOutputError(self._without_output(output))
-            if self.views.count > 1 and output not in _ONE_ROW:
+            if self.views.count > 1 and output not in (*_ONE_ROW, ROLLOUT):
                 raise InvalidOptionError(
                     f"{output} of {self.views.count} views cannot be averaged; ask for one clip "
                     "and one crop"
@@ -301,6 +301,8 @@ class Pipeline:
             )
 
     def _combine_views(self, output: str, answers: Sequence[Outputs]) -> npt.NDArray[np.float32]:
+        if output == ROLLOUT:  # a map of what one view shows says nothing about another view
+            return np.concatenate([answer[output] for answer in answers])
         if len(answers) == 1:
             return answers[0][output]
         values = np.stack([answer[output] for answer in answers]).astype(np.float64)
@@ -330,6 +332,8 @@ class Pipeline:
 
 
 def _export_option(output: str) -> str:
+    if output == ROLLOUT:
+        return "--explain"
     if output.startswith("hidden_states"):
         return "--output-hidden-states"
     if "attentions" in output:

@@ -153,7 +153,8 @@ class VideoResult:
         seconds: Wall time of each step.
         outputs: The outputs that were asked for, float32: ``logits`` [classes], ``features``
             [hidden], others as the graph gives them for a batch of one. The outputs of several
-            views are averaged; protocol facebook sums the logits.
+            views are averaged; protocol facebook sums the logits. Of ``attention_rollout`` each
+            view has its own: [views, frames, rows, columns].
     """
 
     predictions: tuple[Prediction, ...]
@@ -278,7 +279,8 @@ class GoldenCheck:
         cosine: Cosine similarity of the two vectors.
         top1_agrees: True if the largest value has the same index in both answers.
         limit: The requirement, in words.
-        passed: True if the requirement is met.
+        passed: True if the requirement is met, also that of ``rollout``.
+        rollout: The comparison of the output ``attention_rollout``; None for a model without it.
     """
 
     output: str
@@ -288,3 +290,4 @@ class GoldenCheck:
     top1_agrees: bool
     limit: str
     passed: bool
+    rollout: GoldenCheck | None = None

@@ -26,6 +26,7 @@ class Bench:
         clips: The number of clips whose logits are compared.
         threads: CPU threads of every competitor.
         peers: The Python of the environment that has the other engines; None without that one.
+        note: What the results say about the machine, such as an emulator; empty for nothing.
         announce: Called with a short text when a step begins.
     """
 
@@ -36,6 +37,7 @@ class Bench:
     clips: int
     threads: int
     peers: Path | None = None
+    note: str = ""
     announce: Callable[[str], None] = print
 
     @property
@@ -86,7 +88,7 @@ class Bench:
         )
 
     def quick_export(self, checkpoint: Path) -> Path:
-        """Makes a folder with our int8 graph alone, without the checks of the command."""
+        """Makes a folder with our int8 graphs alone, without the checks of the command."""
         return self._module(
             self.work / "quick" / checkpoint.name,
             "quick_export",

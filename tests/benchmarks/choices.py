@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 
 from tests.benchmarks.bench import Bench
-from tests.benchmarks.competitors import Competitor
+from tests.benchmarks.competitors import Competitor, int8_file
 from tests.benchmarks.contest import Entry
 from tests.benchmarks.rows import Row, time_rows
 
@@ -28,7 +28,7 @@ _CHANGES: dict[str, dict[str, object]] = {
 
 def competitors(bench: Bench) -> list[Competitor]:
     """One int8 file under different options of the session."""
-    graph = bench.ours(bench.checkpoint()) / "onnx" / "model_int8.onnx"
+    graph = int8_file(bench.ours(bench.checkpoint()))
     default, *others = _CHANGES.items()
     return [
         Competitor(default[0], "ort", graph, default[1]),

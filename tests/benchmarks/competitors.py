@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from timesformer_runtime.model.locate import find_model
+
 
 @dataclasses.dataclass(frozen=True)
 class Competitor:
@@ -42,3 +44,10 @@ class Competitor:
             file for file in folder.iterdir() if file.is_file() and file.name.split(".")[0] == stem
         ]
         return sum(file.stat().st_size for file in files) / 1e6
+
+
+def int8_file(exported: Path) -> Path:
+    """The int8 file of an exported model that the runtime takes on this processor."""
+    graph = find_model(exported, device="cpu", dtype="int8").graph
+    assert isinstance(graph, Path)
+    return graph

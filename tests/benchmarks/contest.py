@@ -16,7 +16,7 @@ from tests.benchmarks.bench import Bench
 from tests.benchmarks.competitors import Competitor
 from tests.benchmarks.figures import LogitsAgreement, agreement
 from tests.benchmarks.processes import Worker, WorkerError
-from tests.benchmarks.turns import RUNS_IN_A_TURN, take_turns, warm_run
+from tests.benchmarks.turns import take_turns, warm_turn
 
 
 @dataclasses.dataclass
@@ -26,8 +26,8 @@ class Entry:
     Attributes:
         file_mb: Size on disk, 10^6 bytes.
         seconds: The time of one clip in each round.
-        cpu_seconds: Processor time of all threads for one clip, mean over the rounds. Threads that
-            spin while they wait use more of it than they need.
+        cpu_seconds: Processor time of all threads for one clip in each round. Threads that spin
+            while they wait use more of it than they need.
         load_seconds: The time of loading the model in each fresh process.
         load_mb: Peak memory until the model is loaded, above the memory after the imports, in 10^6
             bytes.
@@ -39,7 +39,7 @@ class Entry:
 
     file_mb: float
     seconds: list[float] = dataclasses.field(default_factory=list)
-    cpu_seconds: float = 0.0
+    cpu_seconds: list[float] = dataclasses.field(default_factory=list)
     load_seconds: list[float] = dataclasses.field(default_factory=list)
     load_mb: list[float] = dataclasses.field(default_factory=list)
     run_mb: list[float] = dataclasses.field(default_factory=list)
@@ -85,16 +85,15 @@ def contest(competitors: Sequence[Competitor], bench: Bench, clips: Path) -> dic
                 entries[one.name].agreement = found
         for worker in workers:
             worker.seconds()  # before timing: a compiler may work in the second run, too
-        before = [worker.cpu_seconds() for worker in workers]
-        seconds = take_turns(
-            [functools.partial(warm_run, worker) for worker in workers],
+        turns = take_turns(
+            [functools.partial(warm_turn, worker) for worker in workers],
             bench.rounds,
             lambda number: bench.announce(f"Round {number} of {bench.rounds}"),
         )
-        spent = [worker.cpu_seconds() - cpu for worker, cpu in zip(workers, before, strict=True)]
-    for worker, times, cpu in zip(workers, seconds, spent, strict=True):
+    for worker, costs in zip(workers, turns, strict=True):
         entry = entries[worker.competitor.name]
-        entry.seconds, entry.cpu_seconds = times, cpu / RUNS_IN_A_TURN / bench.rounds
+        entry.seconds = [turn.seconds for turn in costs]
+        entry.cpu_seconds = [turn.cpu_seconds for turn in costs]
     _measure_starts([worker.competitor for worker in workers], bench, clips, entries)
     return entries
 

@@ -15,7 +15,7 @@ from typing import Any
 from rich.table import Table
 
 from tests.benchmarks.bench import Bench
-from tests.benchmarks.competitors import Competitor
+from tests.benchmarks.competitors import Competitor, int8_file
 from tests.benchmarks.figures import LogitsAgreement, agreement, ratio
 from tests.benchmarks.processes import Worker
 from tests.benchmarks.turns import take_turns
@@ -72,8 +72,8 @@ def measure(bench: Bench) -> list[Point]:
     with contextlib.ExitStack() as stack:
         workers = []
         for size in points:
-            graph = bench.quick_export(bench.checkpoint(num_frames=size.frames, side=size.side))
-            one = Competitor(size.name, "ours", graph / "model_int8.onnx")
+            exported = bench.quick_export(bench.checkpoint(num_frames=size.frames, side=size.side))
+            one = Competitor(size.name, "ours", int8_file(exported))
             clips = bench.clip_file(size.frames, size.side, count=_CLIPS)
             workers.append(stack.enter_context(Worker(one, clips, bench.threads, bench.logs)))
         runs = [

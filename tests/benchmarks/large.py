@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from rich.table import Table
+from timesformer_runtime.model.cpu import saturates_int8
 
 from tests.benchmarks.bench import Bench
-from tests.benchmarks.competitors import Competitor
+from tests.benchmarks.competitors import Competitor, int8_file
 from tests.benchmarks.made_files import remove
 from tests.benchmarks.processes import Worker
 from tests.benchmarks.whole_process import cost
@@ -73,10 +74,11 @@ def _measure(
     command = [
         *(sys.executable, "-m", "timesformer_exporter", "--model", str(checkpoint)),
         *("--output", str(exported), "--dtype", "int8", "--no-gate"),
+        *("--int8-target", "avx2" if saturates_int8() else "vnni"),
     ]
     seconds, megabytes = cost(command, bench.threads, bench.logs / f"export-{name}.log")
     report = json.loads((exported / "export_report.json").read_text(encoding="utf-8"))
-    one = Competitor(f"{name} int8", "ours", exported / "onnx" / "model_int8.onnx")
+    one = Competitor(f"{name} int8", "ours", int8_file(exported))
     clips = bench.clip_file(frames, side, count=1)
     with Worker(one, clips, bench.threads, bench.logs) as worker:
         runs = [worker.seconds() for _ in range(_RUNS)]

@@ -45,9 +45,10 @@ def _where(results: dict[str, Any], part: str) -> str:
     hardware, measured = results["hardware"], results["parts"].get(part, {})
     versions = measured.get("versions", {}) | measured.get("peer_versions", {})
     sets = ", ".join(hardware["instruction_sets"] or ())
+    note = f", {hardware['note']}" if "note" in hardware else ""
     libraries = ", ".join(f"{name} {versions[name]}" for name in versions)
     return (
-        f"{hardware['cpu']} ({sets}), {hardware['threads']} threads, "
+        f"{hardware['cpu']}{note} ({sets}), {hardware['threads']} threads, "
         f"{hardware['memory_gb']:.0f} GB; {libraries}."
     )
 

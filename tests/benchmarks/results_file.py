@@ -22,25 +22,30 @@ _REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 _LIBRARIES = ("torch", "transformers", "onnx", "onnxruntime", "numpy", "av")
 
 
-def hardware() -> dict[str, Any]:
-    """The machine: processor, instruction sets, threads granted, memory in 10^9 bytes."""
+def hardware(note: str = "") -> dict[str, Any]:
+    """The machine: processor, instruction sets, threads granted, memory in 10^9 bytes.
+
+    Args:
+        note: What the system does not tell about the machine, such as an emulator; empty for none.
+    """
     sets = instruction_sets()
-    return {
+    machine = {
         "cpu": _cpu_name(),
         "instruction_sets": None if sets is None else list(sets),
         "threads": granted_threads(),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
         "system": f"{platform.system()} {platform.machine()}",
     }
+    return machine | ({"note": note} if note else {})
 
 
 def slug(machine: dict[str, Any]) -> str:
-    """A file name for a machine: ``intel-xeon-amx-2-threads``, or ``...-avx2-...`` without VNNI."""
+    """A file name for a machine, such as ``intel-xeon-amx-2-threads``; its note comes last."""
     name = re.sub(r"\((R|TM)\)|Processor|CPU|@.*", "", machine["cpu"], flags=re.IGNORECASE)
     sets = machine["instruction_sets"] or ()
     kinds = {"amx_int8": "amx", "avx512_vnni": "vnni", "avx_vnni": "vnni", "avx2": "avx2"}
     kind = next((word for name, word in kinds.items() if name in sets), "")
-    words = [name, kind, f"{machine['threads']} threads"]
+    words = [name, kind, f"{machine['threads']} threads", machine.get("note")]
     return re.sub(r"[^a-z0-9]+", "-", " ".join(filter(None, words)).lower()).strip("-")
 
 
@@ -59,10 +64,10 @@ def read(path: Path) -> dict[str, Any]:
     return contents
 
 
-def write_part(path: Path, name: str, part: dict[str, Any]) -> None:
+def write_part(path: Path, name: str, part: dict[str, Any], note: str = "") -> None:
     """Adds or replaces a part, with the date, the commit and the versions of the libraries."""
     contents = read(path)
-    contents["hardware"] = hardware()
+    contents["hardware"] = hardware(note)
     contents["parts"][name] = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "commit": _commit(),

@@ -10,6 +10,8 @@ from typing import Any
 from tests.benchmarks.contest import Entry
 from tests.benchmarks.figures import Ratio, ratio
 
+CPU_TIME = "processor time of a clip"
+
 
 @dataclasses.dataclass(frozen=True)
 class Row:
@@ -68,15 +70,34 @@ def time_rows(
     entries: Mapping[str, Entry], ours: str, wanted: Mapping[str, float | None]
 ) -> list[Row]:
     """Compares the time of a clip with each competitor of ``wanted`` that was measured."""
-    if ours not in entries or not entries[ours].seconds:
-        return []
+    seconds = {name: entry.seconds for name, entry in entries.items()}
+    return _ratio_rows("time of a clip", seconds, ours, wanted)
+
+
+def cpu_time_rows(
+    entries: Mapping[str, Entry], ours: str, wanted: Mapping[str, float | None]
+) -> list[Row]:
+    """Compares the processor time of a clip with each measured competitor of ``wanted``."""
+    seconds = {name: entry.cpu_seconds for name, entry in entries.items()}
+    return _ratio_rows(CPU_TIME, seconds, ours, wanted)
+
+
+def _ratio_rows(
+    measure: str,
+    costs: Mapping[str, Sequence[float]],
+    ours: str,
+    wanted: Mapping[str, float | None],
+) -> list[Row]:
     return [
-        ratio_row(
-            "time of a clip", (ours, entries[ours].seconds), (name, entries[name].seconds), limit
-        )
+        ratio_row(measure, (ours, costs[ours]), (name, costs[name]), limit)
         for name, limit in wanted.items()
-        if name in entries and entries[name].seconds
+        if costs.get(ours) and costs.get(name)
     ]
+
+
+def without_goals(table: Sequence[Row]) -> list[Row]:
+    """Rows without their goals, for processors for which the goals were not set."""
+    return [dataclasses.replace(row, wanted=None) for row in table]
 
 
 def fastest(entries: Mapping[str, Entry], names: Sequence[str]) -> str | None:

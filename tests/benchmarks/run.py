@@ -78,6 +78,12 @@ _DEFAULT_PARTS = ("speed", "whole", "attention", "growth")
     metavar="PYTHON",
     help="The interpreter of the environment with the other engines.",
 )
+@click.option(
+    "--note",
+    default="",
+    metavar="TEXT",
+    help="What the results say about this machine, such as an emulator or a masked CPUID.",
+)
 @click.option("--clean", is_flag=True, help="Remove the models at the end.")
 def main(
     parts: tuple[str, ...],
@@ -88,6 +94,7 @@ def main(
     threads: int | None,
     work: Path,
     peers: Path | None,
+    note: str,
     clean: bool,
 ) -> None:
     """Measures and prints, and writes the numbers to the results file of this machine."""
@@ -102,10 +109,11 @@ def main(
         clips=clips,
         threads=threads or granted_threads(),
         peers=peers and peers.absolute(),
+        note=note,
         announce=lambda text: Console(stderr=True, style="dim").print(text),
     )
     folder = results.FOLDER if layers == _REAL_LAYERS else work
-    file = folder / f"{results.slug(results.hardware())}.json"
+    file = folder / f"{results.slug(results.hardware(note))}.json"
     try:
         for part in parts:
             _PARTS[part](bench, file, console)
@@ -151,31 +159,36 @@ def _contest(
     part = _part(bench, table) | {"competitors": measured}
     if name == "peers":
         part |= {"peer_versions": results.peer_versions()}
-    results.write_part(file, name, part)
+    results.write_part(file, name, part, bench.note)
     console.print(tables.measurements(entries, f"{title}: one clip"))
     console.print(tables.comparison(table, f"{title}: in turn"))
 
 
 def _whole(bench: Bench, file: Path, console: Console) -> None:
     figures, table = whole_process.measure(bench)
-    results.write_part(file, "whole", _part(bench, table) | {"commands": figures})
+    results.write_part(file, "whole", _part(bench, table) | {"commands": figures}, bench.note)
     console.print(tables.comparison(table, "From start to label, a 10-second 720p video"))
 
 
 def _part(bench: Bench, rows: list[Row]) -> dict[str, object]:
-    settings = {"layers": bench.layers, "threads": bench.threads, "rounds": bench.rounds}
+    names = ("layers", "threads", "rounds", "starts")
+    settings = {name: getattr(bench, name) for name in names}
     return settings | {"rows": [dataclasses.asdict(row) for row in rows]}
 
 
 def _growth(bench: Bench, file: Path, console: Console) -> None:
     points = growth.measure(bench)
-    results.write_part(file, "growth", _part(bench, []) | {"points": growth.as_dict(points)})
+    results.write_part(
+        file, "growth", _part(bench, []) | {"points": growth.as_dict(points)}, bench.note
+    )
     console.print(growth.table(points))
 
 
 def _large(bench: Bench, file: Path, console: Console) -> None:
     variants = large.measure(bench)
-    results.write_part(file, "large", _part(bench, []) | {"variants": large.as_dict(variants)})
+    results.write_part(
+        file, "large", _part(bench, []) | {"variants": large.as_dict(variants)}, bench.note
+    )
     console.print(large.table(variants))
 
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
 from timesformer_runtime.model.cpu import instruction_sets, saturates_int8
-from timesformer_runtime.model.locate import find_model
 
 from tests.benchmarks.bench import Bench
-from tests.benchmarks.competitors import Competitor
+from tests.benchmarks.competitors import Competitor, int8_file
 from tests.benchmarks.contest import Entry
-from tests.benchmarks.rows import Row, fastest, number_row, ratio_row, time_rows
+from tests.benchmarks.rows import (
+    Row,
+    cpu_time_rows,
+    fastest,
+    number_row,
+    ratio_row,
+    time_rows,
+    without_goals,
+)
 
 OURS, OURS_FP32 = "int8", "fp32"  # int8: the file that the runtime takes on this processor
 OURS_8_BITS = "int8, weights of 8 bits"  # measured, too, where the runtime takes 7 bits
@@ -31,9 +37,7 @@ def basic_competitors(bench: Bench) -> list[Competitor]:
     """PyTorch in float32, which is the reference and comes first; our files; plain exports."""
     checkpoint = bench.checkpoint()
     exported, plain = bench.ours(checkpoint), bench.plain(checkpoint)
-    int8 = find_model(exported, device="cpu", dtype="int8").graph
-    assert isinstance(int8, Path)
-    ours = {OURS: int8, OURS_FP32: exported / "onnx" / "model.onnx"}
+    ours = {OURS: int8_file(exported), OURS_FP32: exported / "onnx" / "model.onnx"}
     if saturates_int8():
         ours[OURS_8_BITS] = exported / "onnx" / "model_int8.onnx"
     graphs = {
@@ -121,7 +125,9 @@ def rows(entries: Mapping[str, Entry]) -> list[Row]:
     fp32: dict[str, float | None] = {PLAIN_FP32: 0.88, TORCH: 0.95}
     table = time_rows(entries, OURS, int8) + time_rows(entries, OURS_FP32, fp32)
     if saturates_int8():
-        table = _without_goals(table) + _cpu_time_rows(entries)
+        table = without_goals(table)  # they are for processors with VNNI
+        for name, limits in _CPU_TIME_WITHOUT_VNNI.items():
+            table += cpu_time_rows(entries, name, limits)
     ours = entries[OURS]
     if not ours.run_mb:
         return table
@@ -135,26 +141,6 @@ def rows(entries: Mapping[str, Entry]) -> list[Row]:
             for name, sizes in memory.items()
         ),
         number_row("file", OURS, [ours.file_mb], "MB", _LARGEST_MB),
-    ]
-
-
-def _without_goals(table: list[Row]) -> list[Row]:
-    """The goals of those rows are for processors with VNNI."""
-    return [dataclasses.replace(row, wanted=None) for row in table]
-
-
-def _cpu_time_rows(entries: Mapping[str, Entry]) -> list[Row]:
-    """Compares processor times with the goals for x86 without VNNI."""
-    return [
-        ratio_row(
-            "processor time of a clip",
-            (ours, [entries[ours].cpu_seconds]),
-            (theirs, [entries[theirs].cpu_seconds]),
-            limit,
-        )
-        for ours, limits in _CPU_TIME_WITHOUT_VNNI.items()
-        for theirs, limit in limits.items()
-        if all(name in entries and entries[name].seconds for name in (ours, theirs))
     ]
 
 

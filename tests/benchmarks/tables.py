@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from rich.table import Table
 
 from tests.benchmarks.contest import Entry
-from tests.benchmarks.rows import Row
+from tests.benchmarks.rows import CPU_TIME, Row
 
-MEMORY = "its peak memory"  # the only ratio that is not one of times
+MEMORY = "its peak memory"
+_SHARES = (MEMORY, CPU_TIME)  # ratios that are not ones of speed
 
 
 def comparison(rows: Sequence[Row], title: str) -> Table:
@@ -59,7 +60,7 @@ def measurements(entries: Mapping[str, Entry], title: str) -> Table:
         table.add_row(
             name,
             _median(entry.seconds, "{:.3f} s"),
-            f"{entry.cpu_seconds:.2f} s",
+            _median(entry.cpu_seconds, "{:.2f} s"),
             _median(entry.load_seconds, "{:.2f} s"),
             _median(entry.load_mb, "{:.0f} MB"),
             _median(entry.run_mb, "{:.0f} MB"),
@@ -74,14 +75,14 @@ def figure(row: Row, value: float) -> str:
     """A value of a row in words, such as ``1.64 times as fast``, ``31% of it`` or ``123 MB``."""
     if row.unit != "x":
         return f"{value:.0f} {row.unit}"
-    return f"{value:.0%} of it" if row.measure == MEMORY else times_as_fast(value)
+    return f"{value:.0%} of it" if row.measure in _SHARES else times_as_fast(value)
 
 
 def goal(row: Row) -> str:
     """The goal of a row in words: ``at least 1.33 times as fast``; empty without one."""
     if row.wanted is None:
         return ""
-    limit = "at most" if row.unit != "x" or row.measure == MEMORY else "at least"
+    limit = "at most" if row.unit != "x" or row.measure in _SHARES else "at least"
     return f"{limit} {figure(row, row.wanted)}"
 
 
@@ -95,7 +96,7 @@ def _quartiles(row: Row) -> str:
     """The quartiles in the words of ``figure``, the smaller number first."""
     if row.low is None or row.high is None:
         return ""
-    if row.measure == MEMORY:
+    if row.measure in _SHARES:
         return f"{row.low:.0%} to {row.high:.0%}"
     return f"{1 / row.high:.2f} to {1 / row.low:.2f}"
 

@@ -9,13 +9,24 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from rich.console import Console
+from timesformer_runtime.model import cpu
 
 from tests import tiny_graphs
-from tests.benchmarks import guards, markdown, plot, results_file, speed, tables
+from tests.benchmarks import (
+    attention_types,
+    choices,
+    guards,
+    markdown,
+    plot,
+    results_file,
+    speed,
+    tables,
+)
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.competitors import Competitor
 from tests.benchmarks.contest import Entry, contest
@@ -128,8 +139,8 @@ def test_the_versions_of_the_peers_are_those_that_are_installed() -> None:
 def test_processors_without_vnni_have_goals_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     entry = dataclasses.replace(_entry(2, 2), load_seconds=[1.0], load_mb=[100.0], run_mb=[200.0])
     entries = {
-        name: dataclasses.replace(entry, cpu_seconds=cpu)
-        for name, cpu in {
+        name: dataclasses.replace(entry, cpu_seconds=[spent, spent])
+        for name, spent in {
             "int8": 3.0,
             "int8, weights of 8 bits": 3.5,
             "fp32": 5.0,
@@ -158,8 +169,43 @@ def test_processors_without_vnni_have_goals_of_their_own(monkeypatch: pytest.Mon
     assert "processor time of a clip" not in {row.measure for row in speed.rows(entries)}
 
 
+def test_attention_types_and_whole_programs_have_no_goals_of_vnni_without_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    entries = {
+        name: dataclasses.replace(_entry(2, 2), cpu_seconds=[spent, spent])
+        for name, spent in {"joint int8": 3.0, "joint plain int8": 4.0}.items()
+    }
+    monkeypatch.setattr(attention_types, "saturates_int8", lambda: True)
+    found = [(row.measure, row.value, row.wanted) for row in attention_types.rows(entries)]
+    assert found == [("time of a clip", 1.0, None), ("processor time of a clip", 0.75, 0.88)]
+    monkeypatch.setattr(attention_types, "saturates_int8", lambda: False)
+    assert [row.wanted for row in attention_types.rows(entries)] == [0.8]
+
+
 @pytest.mark.parametrize(
-    ("cpu", "sets", "expected"),
+    ("saturates", "expected"), [(False, "model_int8.onnx"), (True, "model_int8_avx2.onnx")]
+)
+def test_all_parts_measure_the_int8_file_that_the_runtime_takes(
+    saturates: bool, expected: str, tmp_path: Path, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("model.onnx", "model_int8.onnx", "model_int8_avx2.onnx"):
+        tiny_graphs.TinyGraph().save(tmp_path / "onnx" / name)
+    for method in ("checkpoint", "ours", "plain"):
+        monkeypatch.setattr(Bench, method, lambda *_: tmp_path)
+    monkeypatch.setattr(cpu, "saturates_int8", lambda: saturates)
+    monkeypatch.setattr(speed, "saturates_int8", lambda: saturates)
+    measured = [
+        *choices.competitors(bench),
+        *(one for one in attention_types.competitors(bench) if one.engine == "ours"),
+        *(one for one in speed.basic_competitors(bench) if one.name == speed.OURS),
+    ]
+    assert len(measured) > 8
+    assert {one.model.name for one in measured} == {expected}
+
+
+@pytest.mark.parametrize(
+    ("name", "sets", "expected"),
     [
         ("Intel(R) Xeon(R) Platinum 8488C CPU @ 2.40GHz", ["amx_int8", "avx512_vnni"],
          "intel-xeon-platinum-8488c-amx-4-threads"),
@@ -168,19 +214,34 @@ def test_processors_without_vnni_have_goals_of_their_own(monkeypatch: pytest.Mon
         ("aarch64", None, "aarch64-4-threads"),
     ],
 )  # fmt: skip
-def test_file_names_of_machines(cpu: str, sets: list[str] | None, expected: str) -> None:
-    assert results_file.slug({"cpu": cpu, "instruction_sets": sets, "threads": 4}) == expected
+def test_file_names_of_machines(name: str, sets: list[str] | None, expected: str) -> None:
+    assert results_file.slug({"cpu": name, "instruction_sets": sets, "threads": 4}) == expected
+
+
+def test_a_note_about_the_machine_is_in_its_file_and_in_its_name(tmp_path: Path) -> None:
+    note = "CPUID masked to AVX2"
+    machine = results_file.hardware(note)
+    assert results_file.slug(machine) == (
+        f"{results_file.slug(results_file.hardware())}-cpuid-masked-to-avx2"
+    )
+    results_file.write_part(tmp_path / "machine.json", "speed", {"competitors": {}}, note)
+    results = results_file.read(tmp_path / "machine.json")
+    assert results["hardware"] == machine
+    assert f"{machine['cpu']}, {note} (" in list(markdown.lines(results))[-1]
+    assert f"{note}, {machine['threads']} threads" in plot.title(machine)
 
 
 def test_tables_show_values_limits_and_problems() -> None:
     rows = [
         Row("time of a clip", "int8", "plain", 0.812, "x", 0.75, 0.8, 0.83),
         Row("file", "int8", "", 124.6, "MB", 126.0),
+        Row("processor time of a clip", "int8", "plain", 0.9, "x", 0.88, 0.89, 0.91),
     ]
     text = _text(tables.comparison(rows, "Title"))
     assert "1.23 times as fast │ 1.20 to 1.25 │ at least 1.33 times as fast │" in text
     assert "NO" in text
     assert "125 MB" in text
+    assert "90% of it │ 89% to 91% │ at most 88% of it │" in re.sub(" +", " ", text)
     text = _text(tables.measurements({"broken": _entry(problem="no compiler")}, "Title"))
     assert "not measured: no compiler" in text
 
@@ -264,6 +325,8 @@ def test_a_contest_measures_what_runs_and_says_what_does_not(
     assert entries["reference"].seconds == []
     for name in ("same", "other"):
         entry = entries[name]
+        assert len(entry.cpu_seconds) == 2
+        assert min(entry.cpu_seconds) > 0
         assert (len(entry.seconds), len(entry.load_seconds), len(entry.run_mb)) == (2, 1, 1)
         assert entry.median > 0
         assert 0 <= entry.load_mb[0] <= entry.run_mb[0] < 100
@@ -317,7 +380,7 @@ def test_processes_get_the_threads_that_are_asked_for(monkeypatch: pytest.Monkey
     assert "MKL_NUM_THREADS" not in variables
 
 
-def _results(*rows: Row, part: str = "peers") -> dict[str, object]:
+def _results(*rows: Row, part: str = "peers") -> dict[str, Any]:
     entries = {"slow": _entry(3, 1, 2), "int8": _entry(1, 1), "broken": _entry(problem="x")}
     measured = {name: dataclasses.asdict(entry) for name, entry in entries.items()}
     return {
@@ -363,6 +426,14 @@ def test_the_plot_shows_what_was_measured_the_fastest_first() -> None:
     assert plot.bars(_results()) == [("int8", 1.0), ("slow", 2.0)]
     with pytest.raises(KeyError):
         plot.bars({"parts": {}})
+
+
+def test_the_plot_can_show_processor_time() -> None:
+    results = _results()
+    for name, spent in (("int8", 3.0), ("slow", 2.5)):
+        results["parts"]["peers"]["competitors"][name]["cpu_seconds"] = [spent]
+    assert plot.bars(results, "cpu_seconds") == [("slow", 2.5), ("int8", 3.0)]
+    assert "processor time" in plot.title(results["hardware"], "cpu_seconds")
 
 
 @pytest.mark.parametrize("changes", guards.SWITCHES.values(), ids=list(guards.SWITCHES))

@@ -22,7 +22,7 @@ from timesformer_runtime.cli import command as runtime_command
 from tests.benchmarks import markdown
 from tests.docs.snippets import PAGES, ROOT
 
-RESULTS = ROOT / "tests" / "benchmarks" / "results" / "intel-xeon-amx-2-threads.json"
+RESULTS = ROOT / "tests" / "benchmarks" / "results"
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 
@@ -44,11 +44,18 @@ def _anchors(page: Path) -> Iterator[str]:
         yield re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
-def test_speeds_are_those_of_the_results_file() -> None:
-    table = list(markdown.lines(json.loads(RESULTS.read_text(encoding="utf-8"))))
-    rows = table[2 : table.index("")]
+@pytest.mark.parametrize("file", sorted(RESULTS.glob("*.json")), ids=lambda file: file.stem)
+def test_benchmarks_are_those_of_the_results_files(file: Path) -> None:
+    table = list(markdown.lines(json.loads(file.read_text(encoding="utf-8"))))
     page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
     assert "\n".join(table[: table.index("")]) in page
+    assert f"(../tests/benchmarks/results/{file.with_suffix('.svg').name})" in page
+    assert f"(../tests/benchmarks/results/{file.name})" in page.replace("\n", " ")
+
+
+def test_speeds_in_the_readme_are_those_of_the_results_file() -> None:
+    file = RESULTS / "intel-xeon-amx-2-threads.json"
+    rows = list(markdown.lines(json.loads(file.read_text(encoding="utf-8"))))
     readme = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
     said = [line for line in readme if line.startswith("|") and "times as fast" in line]
     assert len(said) >= 3

@@ -120,8 +120,9 @@ def _check_service(images: _Images, context: Path, wheel: str, work: Path) -> No
         for name in ("ENTRYPOINT", "HEALTHCHECK")
     )
     check_labels(_in_image(root, work, [python, "-c", _ASK, entry, health]))
-    files = [path for path in root.rglob("*") if root / "model" not in path.parents]
-    megabytes = sum(path.lstat().st_size for path in files) / 1_000_000
+    files = [path for path in root.rglob("*") if path.is_file() and not path.is_symlink()]
+    model = root / "model"
+    megabytes = sum(f.stat().st_size for f in files if model not in f.parents) / 1_000_000
     click.echo(f"image for serve: runs; {megabytes:.0f} MB without the model")
     if megabytes > _SERVICE_LIMIT:
         raise click.ClickException(f"it has more than {_SERVICE_LIMIT} MB")

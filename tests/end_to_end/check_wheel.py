@@ -28,6 +28,7 @@ CLIPS = 9
 _IN_SDIST = ("LICENSE", "README.md", "pyproject.toml")
 _IN_WHEEL = (
     "timesformer_exporter/py.typed",
+    "timesformer_runtime/serve/pages/index.html",
     "timesformer_runtime/py.typed",
     "timesformer_runtime/sample_clips/cut.mp4",
     "timesformer_runtime/probe_models/opset23.onnx",

@@ -27,8 +27,9 @@ def site_packages(tmp_path: Path) -> Path:
     return tmp_path / "site-packages"
 
 
-def test_only_what_the_list_names_is_left_out(site_packages: Path) -> None:
-    minimal_install.leave_out(site_packages, "video")
+@pytest.mark.parametrize("purpose", ["video", "serve"])
+def test_only_what_the_list_names_is_left_out(site_packages: Path, purpose: str) -> None:
+    minimal_install.leave_out(site_packages, purpose)
     left = [path.relative_to(site_packages) for path in site_packages.rglob("*") if path.is_file()]
     assert left == [Path("numpy/core.py")]
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -32,6 +33,8 @@ from timesformer_exporter.graph import trace as trace_module
 from timesformer_exporter.model.config import TimesformerConfig
 from timesformer_exporter.model.inference_form import InferenceForm
 from timesformer_exporter.model.timesformer import TimesformerForVideoClassification
+from timesformer_exporter.options import Dtype
+from timesformer_runtime import VideoClassifier
 from timesformer_runtime.input.preprocess import Preprocessing
 from timesformer_runtime.model.golden import golden_frames
 
@@ -362,3 +365,86 @@ def test_the_default_folder_is_named_after_the_model(tmp_path: Path) -> None:
     )
     assert ExportOptions(str(tmp_path / "weights.pyth")).folder == Path("weights-onnx")
     assert ExportOptions(str(tmp_path / "folder")).folder == Path("folder-onnx")
+
+
+@pytest.mark.parametrize("attention_type", ATTENTION_TYPES)
+def test_explain_adds_rollout_to_every_variant_and_changes_no_logit(
+    attention_type: str, tmp_path: Path
+) -> None:
+    dtypes: tuple[Dtype, ...] = ("fp32", "int8", "fp16", "q4")
+    config = tiny_config(attention_type)
+    plain = _export(tmp_path, config, dtypes=dtypes, gate=False)
+    explained = export(
+        ExportOptions(
+            str(tmp_path / "model"),
+            output=tmp_path / "explained",
+            dtypes=dtypes,
+            gate=False,
+            explain=True,
+        )
+    )
+    assert explained.passed
+    compared = {comparison.output for comparison in explained.proof.fidelity.comparisons}
+    assert compared == {"logits", "attention_rollout"}
+    frames = golden_frames(3, (3, 32, 32, 3))
+    for dtype in dtypes:
+        classifiers = [
+            VideoClassifier.from_pretrained(result.folder, dtype=dtype, device="cpu")
+            for result in (plain, explained)
+        ]
+        logits, others = (classifier.logits(frames) for classifier in classifiers)
+        # Where the CPU has no kernel for fp16, ONNX Runtime computes in float32, and rounds at
+        # other places in another graph.
+        atol = 0.01 * np.abs(logits).max() if dtype == "fp16" else 0
+        np.testing.assert_allclose(others, logits, rtol=0, atol=atol)
+        check = classifiers[1].verify()
+        assert check.rollout is not None
+        assert check.rollout.output == "attention_rollout"
+    for variant in explained.proof.variants:
+        assert variant.rollout is not None
+        assert variant.rollout > 0.9
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"target": "portable"}, {"input": "frames"}, {"task": "feature-extraction"}],
+    ids=str,
+)
+def test_explain_goes_with_other_options(options: dict[str, Any], tmp_path: Path) -> None:
+    result = _export(tmp_path, tiny_config(), explain=True, rollout_heads="max", **options)
+    assert result.passed
+    classifier = VideoClassifier.from_pretrained(result.folder, device="cpu")
+    check = classifier.verify()
+    assert check.passed
+    assert check.rollout is not None
+
+
+def test_verify_fails_where_only_the_rollout_differs(tmp_path: Path) -> None:
+    result = _export(tmp_path, tiny_config(), explain=True)
+    path = result.folder / "onnx" / "model.onnx"
+    model = onnx.load(path)
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    golden = json.loads(metadata["golden_rollout"])
+    golden["values"] = golden["values"][::-1]
+    onnx.helper.set_model_props(model, metadata | {"golden_rollout": json.dumps(golden)})
+    onnx.save(model, path)
+    check = VideoClassifier.from_pretrained(result.folder, device="cpu").verify()
+    assert not check.passed
+    assert check.rollout is not None
+    assert not check.rollout.passed
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rollout_residual": 0.3}, "is for `explain`"),
+        ({"rollout_heads": "max"}, "is for `explain`"),
+        ({"explain": True, "output_attentions": True}, "cannot go with `output_attentions`"),
+        ({"explain": True, "rollout_residual": 1.0}, "from 0 to below 1"),
+        ({"explain": True, "rollout_residual": True}, "from 0 to below 1"),
+        ({"explain": True, "rollout_heads": "median"}, "one of mean, max, min"),
+    ],
+)
+def test_wrong_options_of_explain(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidOptionError, match=message):
+        ExportOptions("model", **options)

@@ -14,7 +14,7 @@ FOLDER = Path(timesformer_runtime.__file__).parent
 LAYERS = (
     ("__main__",),
     ("cli",),
-    ("bench", "evaluate", "explain", "ray", "serve", "shots", "timeline_picture"),
+    ("bench", "cameras", "evaluate", "explain", "ray", "serve", "shots", "timeline_picture"),
     ("classifier",),
     ("workloads",),
     ("pipeline",),

@@ -11,7 +11,7 @@ from timesformer_runtime.errors import MissingDependencyError
 from timesformer_runtime.extras import evaluate_extra, needs_extra
 
 EXTRA = (
-    *("PIL", "jinja2", "matplotlib", "opentimelineio", "scipy", "sklearn"),
+    *("PIL", "jinja2", "matplotlib", "opentimelineio", "paho", "scipy", "sklearn"),
     *("fastapi", "pydantic", "starlette", "uvicorn", "prometheus_client", "python_multipart"),
     *("ray", "pyarrow", "pandas"),
 )
@@ -61,6 +61,7 @@ def test_the_core_imports_none_of_them() -> None:
         "import timesformer_runtime.__main__, timesformer_runtime.cli.classify\n"
         "import timesformer_runtime.cli.timeline, timesformer_runtime.cli.batch\n"
         "import timesformer_runtime.cli.serve\n"
+        "import timesformer_runtime.cli.stream, timesformer_runtime.cli.cameras\n"
         f"print([name for name in {EXTRA} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from timesformer_exporter.model.attention_rollout import Rollout
 from timesformer_exporter.model.config import TimesformerConfig
 from timesformer_exporter.model.inference_form import InferenceForm
 from timesformer_exporter.model.timesformer import TimesformerForVideoClassification
@@ -27,18 +28,23 @@ class MultiplyAdds:
     exported: int
 
 
-def count_multiply_adds(config: TimesformerConfig, task: str, *, rewritten: bool) -> MultiplyAdds:
+def count_multiply_adds(
+    config: TimesformerConfig, task: str, *, rewritten: bool, rollout: Rollout | None = None
+) -> MultiplyAdds:
     """Counts the multiply-adds of a model and of its graph.
 
     Args:
         config: The model's configuration.
         task: ``video-classification`` or ``feature-extraction``.
         rewritten: True where the graph is the inference form, False where it is the model itself.
+        rollout: The graph's attention rollout; None where the graph has none.
     """
     with torch.device("meta"):
         model = TimesformerForVideoClassification(config).eval()
         original = _count(model, config)
-        exported = _count(InferenceForm(model, task), config) if rewritten else original
+        exported = original
+        if rewritten:
+            exported = _count(InferenceForm(model, task, rollout=rollout), config)
     return MultiplyAdds(original, exported)
 
 

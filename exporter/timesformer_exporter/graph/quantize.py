@@ -33,6 +33,7 @@ from timesformer_exporter.graph.integer_products import (
     is_float_on_purpose,
 )
 from timesformer_exporter.graph.trace import save_graph
+from timesformer_exporter.model.attention_rollout import ROLLOUT
 
 _WEIGHT_BITS = {"vnni": 8, "avx2": 7}
 _LARGEST_OF_7_BITS = 64  # of the quantizer's reduce_range
@@ -134,7 +135,27 @@ def _fit_to_7_bits(graph: onnx.ModelProto, clips: Iterable[Array]) -> None:
 def _fp16(graph: onnx.ModelProto) -> onnx.ModelProto:
     from onnxruntime.transformers.float16 import convert_float_to_float16  # noqa: PLC0415
 
-    return convert_float_to_float16(graph, keep_io_types=True)
+    return convert_float_to_float16(
+        graph, keep_io_types=True, node_block_list=_only_for_rollout(graph.graph)
+    )
+
+
+def _only_for_rollout(graph: onnx.GraphProto) -> list[str]:
+    """The names of the nodes that only attention rollout needs.
+
+    They stay in float32: in float16 the shares of many patches would be subnormal numbers.
+    """
+    outputs = {output.name for output in graph.output}
+    if ROLLOUT not in outputs:
+        return []
+    needed = outputs - {ROLLOUT}  # of the other outputs
+    only = []
+    for node in reversed(graph.node):  # sorted: a value is made before its first use
+        if needed.isdisjoint(node.output):
+            only.append(node.name)
+        else:  # a condition only puts operators in order; see ``computed_after``
+            needed.update(node.input[1:] if node.op_type == "Where" else node.input)
+    return only
 
 
 def _drop_types_of_weights(graph: onnx.ModelProto) -> None:

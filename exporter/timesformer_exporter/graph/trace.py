@@ -1,5 +1,7 @@
 """Traces a PyTorch TimeSformer into an ONNX graph with a dynamic batch axis, with torch.onnx."""
 
+from __future__ import annotations
+
 import logging
 import tempfile
 import warnings
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 
 from timesformer_exporter.folder import writing
 from timesformer_exporter.graph.frames_input import FramesInput
+from timesformer_exporter.model.attention_rollout import ROLLOUT, Rollout, roll_out_attentions
 from timesformer_exporter.model.config import TimesformerConfig
 from timesformer_exporter.model.timesformer import (
     TimesformerForVideoClassification,
@@ -42,16 +45,22 @@ class GraphOutputs:
             features).
         hidden_states: Add the hidden states of all layers.
         attentions: Add the attention probabilities of all layers.
+        rollout: Add attention rollout, with these choices; None to leave it out.
     """
 
     task: str = "video-classification"
     hidden_states: bool = False
     attentions: bool = False
+    rollout: Rollout | None = None
 
     @property
     def only_the_task(self) -> bool:
-        """True without hidden states and attentions."""
+        """True without the hidden states and attentions of all layers."""
         return not (self.hidden_states or self.attentions)
+
+    def for_the_gate(self) -> GraphOutputs:
+        """The outputs that the gate compares: those of the task, and rollout."""
+        return GraphOutputs(self.task, rollout=self.rollout)
 
     def names(self, config: TimesformerConfig) -> tuple[str, ...]:
         """The names of the outputs, in order."""
@@ -63,6 +72,8 @@ class GraphOutputs:
         if self.attentions:
             kinds = _ATTENTIONS[config.attention_type]
             names += [f"{kind}.{i}" for kind in kinds for i in range(layers)]
+        if self.rollout is not None:
+            names.append(ROLLOUT)
         return tuple(names)
 
 
@@ -90,21 +101,22 @@ class TracedModel(nn.Module):
         """The outputs, in the order of ``output_names``."""
         if self.frames_input is not None:
             clips = self.frames_input(clips)
+        rollout = self.outputs.rollout
         output: TimesformerOutput = self.model.timesformer(
-            clips, self.outputs.hidden_states, self.outputs.attentions
+            clips, self.outputs.hidden_states, self.outputs.attentions or rollout is not None
         )
         features = output.last_hidden_state[:, 0]
         if self.outputs.task == "video-classification":
             outputs: tuple[Tensor, ...] = (self.model.classifier(features),)
         else:
             outputs = (output.last_hidden_state, features)
-        return (
-            *outputs,
-            *output.hidden_states,
-            *output.spatial_attentions,
-            *output.temporal_attentions,
-            *output.attentions,
-        )
+        outputs += output.hidden_states
+        if self.outputs.attentions:
+            outputs += output.spatial_attentions + output.temporal_attentions + output.attentions
+        if rollout is not None:
+            shares = roll_out_attentions(output, rollout, clips)
+            outputs += (torch.unflatten(shares, 2, self.model.config.grid),)
+        return outputs
 
 
 def trace(

@@ -30,6 +30,14 @@ import torch
 from torch import Tensor, nn
 
 from timesformer_exporter.graph.frames_input import FramesInput
+from timesformer_exporter.model.attention_rollout import (
+    LONG,
+    LayerSteps,
+    Rollout,
+    Step,
+    computed_after,
+    roll_out,
+)
 from timesformer_exporter.model.config import TimesformerConfig
 from timesformer_exporter.model.timesformer import (
     Attention,
@@ -49,6 +57,7 @@ class InferenceForm(nn.Module):
             (last_hidden_state, features).
         frames_input: Preprocessing in the graph, for uint8 frames; None for pixel_values.
         attention_operator: Use ONNX's operator Attention, which exists from opset 23 on.
+        rollout: Adds the output attention_rollout [B, T, rows, columns]; None to leave it out.
     """
 
     def __init__(
@@ -58,6 +67,7 @@ class InferenceForm(nn.Module):
         frames_input: FramesInput | None = None,
         *,
         attention_operator: bool = False,
+        rollout: Rollout | None = None,
     ) -> None:
         super().__init__()
         base = model.timesformer
@@ -66,23 +76,33 @@ class InferenceForm(nn.Module):
         self.attention_type = config.attention_type
         self.embeddings = _PatchTokens(base.embeddings, config, frames_input)
         self.layers = nn.ModuleList(
-            _rewritten(layer, config, attention_operator, cls_only=False)
+            _rewritten(layer, config, attention_operator, rollout, cls_only=False)
             for layer in base.encoder.layer
         )
         if self.classifies:
             self.layers[-1] = _rewritten(
-                base.encoder.layer[-1], config, attention_operator, cls_only=True
+                base.encoder.layer[-1], config, attention_operator, rollout, cls_only=True
             )
         self.layernorm = copy.deepcopy(base.layernorm)
         self.classifier = copy.deepcopy(model.classifier)
         self.num_frames = config.num_frames
+        self.grid = config.grid
         self.eval()
 
     def forward(self, clips: Tensor) -> tuple[Tensor, ...]:
-        """Computes the task's outputs for clips [B, T, C, H, W] or frames uint8 [B, T, H, W, 3]."""
+        """Computes the outputs for clips [B, T, C, H, W] or frames uint8 [B, T, H, W, 3]."""
         tokens = self.embeddings(clips)
+        steps: list[LayerSteps] = []
         for layer in self.layers:
-            tokens = layer(tokens)
+            tokens = layer(tokens, steps)
+        if not steps:
+            return self._of_the_task(tokens)
+        joint = self.attention_type == "joint_space_time"
+        shares = roll_out(steps, clips, self.num_frames, joint=joint)
+        rolled_out = torch.unflatten(shares, 2, self.grid)
+        return *self._of_the_task(tokens), rolled_out
+
+    def _of_the_task(self, tokens: Tensor) -> tuple[Tensor, ...]:
         if self.attention_type == "space_only":
             tokens = torch.unflatten(tokens, 0, (-1, self.num_frames)).mean(dim=1)
         tokens = self.layernorm(tokens)
@@ -164,11 +184,14 @@ class _AttentionOfQueries(nn.Module):
     attention.
     """
 
-    def __init__(self, attention: Attention, output: nn.Linear, *, operator: bool) -> None:
+    def __init__(
+        self, attention: Attention, output: nn.Linear, *, operator: bool, rollout: Rollout | None
+    ) -> None:
         super().__init__()
         packed = attention.attention.qkv
         self.num_heads = attention.attention.num_heads
         self.operator = operator
+        self.rollout = rollout
         scale = (packed.in_features // self.num_heads) ** -0.5
         query, key, value = packed.weight.detach().chunk(3)
         biases = _bias(packed).chunk(3)
@@ -177,7 +200,9 @@ class _AttentionOfQueries(nn.Module):
         self.value = _linear(value, biases[2])
         self.output = output
 
-    def context(self, queries: Tensor, tokens: Tensor, frames: int | None = None) -> Tensor:
+    def context(
+        self, queries: Tensor, tokens: Tensor, frames: int | None = None
+    ) -> tuple[Tensor, Step | None]:
         """Lets queries attend to tokens.
 
         Args:
@@ -188,40 +213,77 @@ class _AttentionOfQueries(nn.Module):
                 tokens at its position in all frames of its clip; ``queries`` are all tokens then.
 
         Returns:
-            The context [batch, Q, D], before the output projection.
+            The context [batch, Q, D], before the output projection; and attention rollout's step
+            through this attention, None where rollout is not wanted.
         """
         query, key, value = self.query(queries), self.key(tokens), self.value(tokens)
         if frames is None:
-            return self._attend(query, key, value, self.num_heads)
+            context, scores = self._attend(query, key, value, self.num_heads)
+            return context, self._step(query, key, scores)
         positions = query.shape[1]
         shape = query.shape
         query, key, value = (
             x.reshape(-1, frames, positions * x.shape[2]) for x in (query, key, value)
         )
-        return self._attend(query, key, value, positions * self.num_heads).reshape(shape)
+        context, scores = self._attend(query, key, value, positions * self.num_heads)
+        return context.reshape(shape), self._temporal_step(scores)
 
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
-        """Computes attention over the second axis; the third one holds the heads side by side."""
+    def _attend(
+        self, query: Tensor, key: Tensor, value: Tensor, heads: int
+    ) -> tuple[Tensor, Tensor]:
+        """Computes attention over the second axis; the third one holds the heads side by side.
+
+        Returns:
+            The context [batch, Q, D]; and the scores before softmax [batch, heads, Q, S], which
+            cost nothing where they are not used.
+        """
         if self.operator:
-            return torch.onnx.ops.attention(
+            context, _, _, scores = torch.onnx.ops.attention(
                 query, key, value, q_num_heads=heads, kv_num_heads=heads, scale=1.0
-            )[0]
-        query, key, value = (
-            torch.unflatten(x, -1, (heads, -1)).transpose(1, 2) for x in (query, key, value)
-        )
+            )
+            return context, scores
+        query, key, value = (self._by_head(x, heads) for x in (query, key, value))
         # torch.onnx would compute shapes for PyTorch's own function at run time.
-        context = (query @ key.transpose(2, 3)).softmax(dim=3) @ value
-        return context.transpose(1, 2).flatten(2)
+        scores = query @ key.transpose(2, 3)
+        context = scores.softmax(dim=3) @ value
+        return context.transpose(1, 2).flatten(2), scores
+
+    def _step(self, query: Tensor, key: Tensor, scores: Tensor) -> Step | None:
+        if self.rollout is None:
+            return None
+        if query.shape[1] < LONG:
+            return self.rollout.step(scores.softmax(dim=3))
+        return self.rollout.long_step(
+            self._by_head(query, self.num_heads), self._by_head(key, self.num_heads)
+        )
+
+    def _temporal_step(self, scores: Tensor) -> Step | None:
+        if self.rollout is None:
+            return None
+        by_position = torch.unflatten(scores, 1, (-1, self.num_heads))
+        return self.rollout.step(by_position[:, 1:].softmax(dim=4))  # without CLS
+
+    @staticmethod
+    def _by_head(tokens: Tensor, heads: int) -> Tensor:
+        """Tokens [batch, S, D] to [batch, heads, S, D/heads]."""
+        return torch.unflatten(tokens, -1, (heads, -1)).transpose(1, 2)
 
     def forward(self, tokens: Tensor, frames: int | None = None) -> Tensor:
         """Self-attention: tokens [batch, S, D] to tokens."""
-        return self.output(self.context(tokens, tokens, frames))  # type: ignore[no-any-return]
+        return self.with_step(tokens, frames)[0]
+
+    def with_step(self, tokens: Tensor, frames: int | None = None) -> tuple[Tensor, Step | None]:
+        """Self-attention, and rollout's step through it."""
+        context, step = self.context(tokens, tokens, frames)
+        return self.output(context), step
 
 
 class _InferenceLayer(nn.Module):
     """Joint or space-only attention, for all tokens or for CLS alone."""
 
-    def __init__(self, layer: Layer, *, attention_operator: bool, cls_only: bool) -> None:
+    def __init__(
+        self, layer: Layer, *, attention_operator: bool, rollout: Rollout | None, cls_only: bool
+    ) -> None:
         super().__init__()
         self.cls_only = cls_only
         self.layernorm_before = copy.deepcopy(layer.layernorm_before)
@@ -229,19 +291,27 @@ class _InferenceLayer(nn.Module):
             layer.attention,
             copy.deepcopy(layer.attention.output.dense),
             operator=attention_operator,
+            rollout=rollout,
         )
         self.layernorm_after = copy.deepcopy(layer.layernorm_after)
         self.up = copy.deepcopy(layer.intermediate.dense)
         self.activation = copy.deepcopy(layer.intermediate.activation)
         self.down = copy.deepcopy(layer.output.dense)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Computes this layer's output [batch, S, D]; with ``cls_only``, of CLS alone."""
+    def forward(self, tokens: Tensor, steps: list[LayerSteps] | None = None) -> Tensor:
+        """Computes this layer's output [batch, S, D]; with ``cls_only``, of CLS alone.
+
+        ``steps`` gets rollout's steps through the layer, if rollout is wanted.
+        """
         normed = self.layernorm_before(tokens)
-        if not self.cls_only:
-            return self.mlp(tokens + self.attention(normed))
-        context = self.attention.context(normed[:, :1], normed)
-        return self.mlp(tokens[:, :1] + self.attention.output(context))
+        if self.cls_only:
+            tokens = tokens[:, :1]
+            context, step = self.attention.context(normed[:, :1], normed)
+            attention = self.attention.output(context)
+        else:
+            attention, step = self.attention.with_step(normed)
+        _keep(steps, step)
+        return self.mlp(tokens + computed_after(step, attention))
 
     def mlp(self, tokens: Tensor) -> Tensor:
         """Tokens [batch, S, D] to tokens."""
@@ -258,33 +328,43 @@ class _DividedInferenceLayer(_InferenceLayer):
         config: TimesformerConfig,
         *,
         attention_operator: bool,
+        rollout: Rollout | None,
         cls_only: bool,
     ) -> None:
-        super().__init__(layer, attention_operator=attention_operator, cls_only=cls_only)
+        super().__init__(
+            layer, attention_operator=attention_operator, rollout=rollout, cls_only=cls_only
+        )
         self.num_frames = config.num_frames
         self.temporal_layernorm = copy.deepcopy(layer.temporal_layernorm)
         self.temporal_attention = _AttentionOfQueries(
             layer.temporal_attention,
             _merged(layer.temporal_attention.output.dense, layer.temporal_dense),
             operator=attention_operator,
+            rollout=rollout,
         )
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, steps: list[LayerSteps] | None = None) -> Tensor:
         """Computes this layer's output [B*T, 1+N, D]; with ``cls_only``, of CLS alone, [B, 1, D].
 
-        In ``tokens`` and in the output, all frames of a clip have equal copies of CLS.
+        In ``tokens`` and in the output, all frames of a clip have equal copies of CLS. ``steps``
+        gets rollout's steps through the layer, if rollout is wanted.
         """
         cls = tokens[:, 0]
-        residual = self.temporal_attention(self.temporal_layernorm(tokens), self.num_frames)
+        residual, temporal = self.temporal_attention.with_step(
+            self.temporal_layernorm(tokens), self.num_frames
+        )
         tokens = self._with_cls(tokens + residual, cls)
         normed = self.layernorm_before(tokens)
         if self.cls_only:
             # The output projection is linear: taking the mean over frames first is less work.
-            context = self._mean_over_frames(self.attention.context(normed[:, :1], normed)[:, 0])
+            context, step = self.attention.context(normed[:, :1], normed)
+            _keep(steps, step, temporal)
+            context = self._mean_over_frames(context[:, 0])
             return self.mlp(self._mean_over_frames(cls) + self.attention.output(context))
-        attention = self.attention(normed)
+        attention, step = self.attention.with_step(normed)
+        _keep(steps, step, temporal)
         # Spatial attention changes each frame's copy of CLS differently; all get the mean.
-        mean = self._mean_over_frames(cls + attention[:, 0])
+        mean = computed_after(step, self._mean_over_frames(cls + attention[:, 0]))
         cls = mean.expand(-1, self.num_frames, -1).flatten(0, 1)
         return self.mlp(self._with_cls(tokens + attention, cls))
 
@@ -299,15 +379,31 @@ class _DividedInferenceLayer(_InferenceLayer):
         return tokens.index_put((frames, torch.zeros_like(frames)), cls)
 
 
+def _keep(steps: list[LayerSteps] | None, step: Step | None, temporal: Step | None = None) -> None:
+    if steps is not None and step is not None:
+        steps.append(LayerSteps(step, temporal))
+
+
 def _rewritten(
-    layer: nn.Module, config: TimesformerConfig, attention_operator: bool, *, cls_only: bool
+    layer: nn.Module,
+    config: TimesformerConfig,
+    attention_operator: bool,
+    rollout: Rollout | None,
+    *,
+    cls_only: bool,
 ) -> nn.Module:
     if isinstance(layer, DividedLayer):
         return _DividedInferenceLayer(
-            layer, config, attention_operator=attention_operator, cls_only=cls_only
+            layer,
+            config,
+            attention_operator=attention_operator,
+            rollout=rollout,
+            cls_only=cls_only,
         )
     assert isinstance(layer, Layer)  # noqa: S101 (narrows the type)
-    return _InferenceLayer(layer, attention_operator=attention_operator, cls_only=cls_only)
+    return _InferenceLayer(
+        layer, attention_operator=attention_operator, rollout=rollout, cls_only=cls_only
+    )
 
 
 def _merged(first: nn.Linear, second: nn.Linear) -> nn.Linear:

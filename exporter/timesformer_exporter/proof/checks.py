@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 from timesformer_runtime.errors import InvalidModelError
-from timesformer_runtime.model.agreement import Array
+from timesformer_runtime.model.agreement import Agreement, Array
 from timesformer_runtime.model.device import choose_device
 from timesformer_runtime.model.gate import VariantFidelity, measure
 from timesformer_runtime.model.session import Session
 from timesformer_runtime.model.settings import SessionSettings
 
+from timesformer_exporter.model.attention_rollout import ROLLOUT
 from timesformer_exporter.options import Variant
 from timesformer_exporter.proof.accuracy_table import Accuracy
 from timesformer_exporter.proof.fidelity import Fidelity, Outputs, compare, failure
@@ -122,10 +123,13 @@ def check_variant(
         reference: The clips, and PyTorch's outputs for them.
     """
     run = _runner(path, input_name)
-    found = [run(clip[None])[output] for clip in reference.inputs(input_name)]
-    measured = measure(
-        variant.dtype, reference.outputs, np.concatenate(found), logits=output == "logits"
-    )
+    answers = [run(clip[None]) for clip in reference.inputs(input_name)]
+    found = np.concatenate([answer[output] for answer in answers])
+    measured = measure(variant.dtype, reference.outputs, found, logits=output == "logits")
+    if reference.rollouts is not None:
+        rolled_out = np.concatenate([answer[ROLLOUT] for answer in answers])
+        correlation = Agreement(reference.rollouts, rolled_out).correlation
+        measured = dataclasses.replace(measured, rollout=correlation)
     return dataclasses.replace(measured, name=variant.name)
 
 

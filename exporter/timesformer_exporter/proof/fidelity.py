@@ -10,6 +10,8 @@ import numpy as np
 from timesformer_runtime.json_object import json_fields
 from timesformer_runtime.model.agreement import Agreement, Array, incomparable
 
+from timesformer_exporter.model.attention_rollout import ROLLOUT
+
 Outputs = Mapping[str, Array]
 
 BATCHES = (1, 2, 3, 5)
@@ -103,7 +105,8 @@ def compare(
             or the clip and something within it (frames, patches), clip-major.
         run: Runs the graph on a batch of clips.
         clips: The inputs, clip by clip on the first axis; at least as many as the largest batch.
-        atol: Absolute tolerance, added to the relative one.
+        atol: Absolute tolerance, added to the relative one; for attention rollout it is relative,
+            too.
         rtol: Tolerance relative to PyTorch's largest value.
         batches: The batch sizes; each takes the last clips, so that every batch differs.
         kind: The name of these clips in the result.
@@ -115,9 +118,18 @@ def compare(
         for name, expected in reference.items():
             rows = len(expected) // len(clips)
             selected = expected[start * rows :]
-            limit = atol + rtol * float(np.abs(selected).max())
+            limit = _limit(name, float(np.abs(selected).max()), atol, rtol)
             comparisons.append(_compare_one(name, kind, batch, limit, selected, outputs.get(name)))
     return Fidelity(tuple(comparisons))
+
+
+def _limit(output: str, largest: float, atol: float, rtol: float) -> float:
+    """The largest difference that passes; it grows with PyTorch's largest absolute value.
+
+    The shares of attention rollout are the smaller, the more patches there are, so that an absolute
+    tolerance would let wrong shares pass.
+    """
+    return (atol + rtol) * largest if output == ROLLOUT else atol + rtol * largest
 
 
 def failure(output: str, problem: str) -> Fidelity:

@@ -50,11 +50,14 @@ class GateReference:
         clips: At least 16 clips, no two alike.
         preprocessing: The model's preprocessing.
         outputs: PyTorch's logits or features, float32 [clips, labels] or [clips, hidden].
+        rollouts: PyTorch's attention rollout, float32 [clips, T, rows, columns]; None where the
+            graph has none.
     """
 
     clips: tuple[GateClip, ...]
     preprocessing: Preprocessing
     outputs: Array
+    rollouts: Array | None = None
 
     @property
     def kinds(self) -> Mapping[str, int]:
@@ -106,7 +109,8 @@ def gate_reference(
     """Runs PyTorch on all calibration videos, and on other clips until there are 16 clips.
 
     Args:
-        module: The model without rewrites, which takes ``pixel_values``.
+        module: The model without rewrites, which takes ``pixel_values``; attention rollout is the
+            last of its outputs, if wanted.
         output: The main output, ``logits`` or ``features``.
         preprocessing: The model's preprocessing.
         clips: The clips from ``gate_clips``. Of clips with equal frames only the first is used.
@@ -116,6 +120,7 @@ def gate_reference(
     index = list(module.output_names).index(output)
     used: list[GateClip] = []
     outputs: list[Array] = []
+    rollouts: list[Array] = []
     seen: set[bytes] = set()
     for clip in clips:
         if clip.kind != CALIBRATION and len(used) >= LEAST_CLIPS:
@@ -128,8 +133,16 @@ def gate_reference(
         seen.add(digest)
         used.append(clip)
         with calibrating() if clip.kind == CALIBRATION else nullcontext():
-            outputs.append(run_clip(module, preprocessing(frames))[index])
-    return GateReference(tuple(used), preprocessing, np.concatenate(outputs))
+            found = run_clip(module, preprocessing(frames))
+        outputs.append(found[index])
+        if module.outputs.rollout is not None:
+            rollouts.append(found[-1])
+    return GateReference(
+        tuple(used),
+        preprocessing,
+        np.concatenate(outputs),
+        np.concatenate(rollouts) if rollouts else None,
+    )
 
 
 def read_video(path: Path, num_frames: int) -> Array:

@@ -18,6 +18,7 @@ from timesformer_runtime.cli.bench import bench
 from timesformer_runtime.cli.classify import classify
 from timesformer_runtime.cli.doctor import doctor
 from timesformer_runtime.cli.evaluate import evaluate
+from timesformer_runtime.cli.explain import explain
 from timesformer_runtime.cli.inspect import inspect
 from timesformer_runtime.cli.output import (
     BAD_INPUT,
@@ -81,6 +82,7 @@ for _subcommand in (
     stream,
     serve,
     evaluate,
+    explain,
     verify,
     inspect,
     bench,

@@ -80,7 +80,8 @@ _LOOPBACK = ("127.", "::1", "localhost")
     metavar="TIME",
     help="Refuse timelines that take longer, the model's runs included.",
 )
-@limit_options(
+@limit_options(  # without max_pipe_bytes: uploads become files
+    *("max_pixels", "max_packets", "max_seconds", "max_bytes", "isolated", "max_process_bytes"),
     defaults={"max_pixels": "9437184", "max_seconds": "60s", "max_bytes": "536870912"},
 )
 @model_options

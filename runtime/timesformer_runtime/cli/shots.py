@@ -18,7 +18,7 @@ from timesformer_runtime.cli.video_list import STDIN, source
 if TYPE_CHECKING:
     from timesformer_runtime.shots import EditList, Transition
 
-_OF_WINDOWS = ("window", "stride", "merge", "top_k")
+_OF_WINDOWS = ("window", "stride", "merge", "top_k", "explain")
 
 
 def list_shots(video: str, wanted: Wanted, **options: Any) -> None:

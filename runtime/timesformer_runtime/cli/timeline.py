@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,8 +13,15 @@ from timesformer_runtime.cli.forms import Wanted, opened_lines, result_options
 from timesformer_runtime.cli.limit_options import limit_options
 from timesformer_runtime.cli.model_options import load_to_share, model_options, top_k_option
 from timesformer_runtime.cli.output import INTERRUPTED, check_output, fail_at_once, say
-from timesformer_runtime.cli.video_list import source
+from timesformer_runtime.cli.video_list import STDIN, source
 from timesformer_runtime.cli.view_options import view_options, window_options
+
+if TYPE_CHECKING:
+    from timesformer_runtime.classifier import VideoClassifier
+    from timesformer_runtime.cli.picture import Picture
+    from timesformer_runtime.explain.windows import ExplainedTimeline
+    from timesformer_runtime.results import PartResult
+    from timesformer_runtime.workloads.timeline import Timeline
 
 
 @click.command()
@@ -24,6 +33,13 @@ from timesformer_runtime.cli.view_options import view_options, window_options
 )
 @top_k_option(1, "segment")
 @result_options
+@click.option(
+    "--explain",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Also write a page and, for each window, the frames that the model saw, under the heat of "
+    "what reached the answer. For models exported with --explain.",
+)
 @view_options
 @limit_options()
 @model_options
@@ -34,6 +50,7 @@ def timeline(
     merge: bool,
     top_k: int,
     wanted: Wanted,
+    explain: Path | None,
     **options: Any,
 ) -> None:
     """Classify a long VIDEO, window after window.
@@ -54,41 +71,70 @@ def timeline(
 
         list_shots(video, wanted, **options)
         return
-    from timesformer_runtime.cli.progress import ProgressBar  # noqa: PLC0415
     from timesformer_runtime.cli.segment_lines import lines_of  # noqa: PLC0415
 
+    if explain is not None and (merge or video == STDIN):
+        raise click.UsageError("--explain is for single windows of a file: leave out --merge and -")
     classifier, cores = load_to_share(**options)
     picture = None
     if wanted.picture is not None:
         from timesformer_runtime.cli.picture import Picture  # noqa: PLC0415
 
         picture = Picture(wanted.picture, classifier, video)
-    segments = classifier.timeline(
-        source(video),
-        window,
-        stride,
-        max(top_k, picture.top_k) if picture else top_k,
-        merge=merge,
-        workers=cores // classifier.threads,
-    )
-    lines = lines_of(wanted.form, classifier.labels)
+    labels = max(top_k, picture.top_k) if picture else top_k
+    segments: Timeline | ExplainedTimeline
+    if explain is not None:
+        segments = _explained(classifier, video, window, stride, labels, explain)
+    else:
+        segments = classifier.timeline(
+            source(video), window, stride, labels, merge=merge, workers=cores // classifier.threads
+        )
     try:
-        with (
-            ProgressBar(None, "seconds of video") as progress,
-            opened_lines(wanted.output, progress.echo) as write,
-        ):
-            for segment in segments:
-                if picture:
-                    picture.add(segment)
-                best = segment.predictions[:top_k]
-                for line in lines(dataclasses.replace(segment, predictions=best)):
-                    write(line)
-                progress.advance_to(segment.end, segments.duration)
-            if picture:
-                picture.write()
+        _write(segments, lines_of(wanted.form, classifier.labels), wanted, picture, top_k)
     except KeyboardInterrupt:
         fail_at_once("interrupted", INTERRUPTED)  # a read of standard input may block
     finally:
         segments.close()
     if segments.problems:
         say(f"timesformer: {video}: damaged: {'; '.join(segments.problems)}")
+
+
+def _write(
+    segments: Timeline | ExplainedTimeline,
+    lines: Callable[[PartResult], Iterator[str]],
+    wanted: Wanted,
+    picture: Picture | None,
+    top_k: int,
+) -> None:
+    """Writes the lines of each segment when it is known, and the picture at the end."""
+    from timesformer_runtime.cli.progress import ProgressBar  # noqa: PLC0415
+
+    with (
+        ProgressBar(None, "seconds of video") as progress,
+        opened_lines(wanted.output, progress.echo) as write,
+    ):
+        for segment in segments:
+            if picture:
+                picture.add(segment)
+            best = segment.predictions[:top_k]
+            for line in lines(dataclasses.replace(segment, predictions=best)):
+                write(line)
+            progress.advance_to(segment.end, segments.duration)
+        if picture:
+            picture.write()
+
+
+def _explained(
+    classifier: VideoClassifier,
+    video: str,
+    window: float,
+    stride: float,
+    top_k: int,
+    output: Path,
+) -> ExplainedTimeline:
+    from timesformer_runtime.explain.windows import ExplainedTimeline  # noqa: PLC0415
+    from timesformer_runtime.results import Ranking  # noqa: PLC0415
+    from timesformer_runtime.workloads.windows import WindowSettings  # noqa: PLC0415
+
+    settings = WindowSettings(window, stride)
+    return ExplainedTimeline(classifier, video, settings, Ranking(top_k), output)

@@ -27,6 +27,14 @@ def verify(**options: Any) -> None:
         f"{printable(check.output)}: max-abs {check.max_abs:.3g}, relative {check.relative:.3g}, "
         f"cosine {check.cosine:.8f}, top-1 {'agrees' if check.top1_agrees else 'differs'}"
     )
-    echo(f"{'passed' if check.passed else 'FAILED'}: {check.limit}")
+    limits = check.limit
+    if check.rollout is not None:
+        rollout = check.rollout
+        echo(
+            f"{rollout.output}: max-abs {rollout.max_abs:.3g} of an even share, "
+            f"{'cosine' if 'max-abs' in rollout.limit else 'correlation'} {rollout.cosine:.8f}"
+        )
+        limits += f"; {rollout.output} {rollout.limit}"
+    echo(f"{'passed' if check.passed else 'FAILED'}: {limits}")
     if not check.passed:
         sys.exit(CHECK_FAILED)

@@ -82,17 +82,25 @@ class FacebookPreprocessing:
             InvalidVideoError: The frame is not uint8 [H, W, 3].
         """
         check_frame(frame)
-        height, width = resized = self._resized_size(*frame.shape[:2])
-        tall = height > width
-        top = self._offset(height, crop if tall else CENTER)
-        left = self._offset(width, CENTER if tall else crop)
+        resized = self.resized_size(*frame.shape[:2])
+        top, left = self.corner(resized, crop)
         rows = _taps(frame.shape[0], resized[0], top, self.crop_size)
         columns = _taps(frame.shape[1], resized[1], left, self.crop_size)
         upper = self._interpolated(frame[rows.first], columns)
         lower = self._interpolated(frame[rows.second], columns)
         return upper * (1 - rows.weight[:, None]) + lower * rows.weight[:, None]
 
-    def _resized_size(self, height: int, width: int) -> tuple[int, int]:
+    def corner(self, resized: tuple[int, int], crop: str) -> tuple[int, int]:
+        """The first row and column that a crop takes of a resized frame."""
+        height, width = resized
+        tall = height > width
+        return (
+            self._offset(height, crop if tall else CENTER),
+            self._offset(width, CENTER if tall else crop),
+        )
+
+    def resized_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of a frame after the resize, before the crop."""
         # In the authors' order of operations, whose rounding decides the last pixel.
         if width < height:
             return math.floor(height / width * self.short_side), self.short_side

@@ -92,6 +92,19 @@ class Agreement:
         cosines = np.divide((a * b).sum(axis=1), norms, out=same, where=norms != 0)
         return float(cosines.mean())
 
+    @property
+    def correlation(self) -> float:
+        """The mean over the clips [clips, ...] of the correlation between their two maps.
+
+        1 for two maps that are both even; 0 where only one is.
+        """
+        a, b = (values.reshape(len(values), -1) for values in (self._expected, self._found))
+        a, b = (values - values.mean(axis=1, keepdims=True) for values in (a, b))
+        norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+        same = np.isclose(a, b, atol=0).all(axis=1).astype(np.float64)
+        found = np.divide((a * b).sum(axis=1), norms, out=same, where=norms != 0)
+        return float(found.mean())
+
     def same_labels(self, count: int, lead: float | None = None) -> float:
         """The share of the clips on whose ``count`` first labels both agree, in any order.
 

@@ -26,6 +26,8 @@ from timesformer_runtime.model.settings import SessionSettings
 
 _CPU = "CPUExecutionProvider"
 _CUDA = "CUDAExecutionProvider"
+# They take any options, and ignore them.
+_WITHOUT_OPTIONS = (_CPU, "AzureExecutionProvider")
 _SUFFIX = "executionprovider"
 # Severities of ONNX Runtime's logs.
 _WARNINGS = 2
@@ -190,6 +192,12 @@ def _named_providers(onnxruntime: Any, settings: SessionSettings) -> Device:
     if settings.allow_cpu_nodes and wanted == (_CPU,):
         raise InvalidOptionError("`allow_cpu_nodes` is for another device than 'cpu': name one too")
     options = tuple(settings.provider_options or [{}] * len(wanted))
+    for name, given in zip(wanted, options, strict=True):
+        if given and name in _WITHOUT_OPTIONS:
+            raise InvalidOptionError(
+                f"`provider_options` has {', '.join(map(repr, given))} for {short_name(name)!r}, "
+                "which has no options: leave that out, or use `session_options`"
+            )
     if _CUDA in wanted:
         problem = cuda_problem(_gpu_number(options[wanted.index(_CUDA)]))
         if problem is not None:

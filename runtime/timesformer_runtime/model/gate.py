@@ -23,6 +23,8 @@ class Threshold:
         top1: Least share for ``VariantFidelity.decided_top1``.
         top5: Least share for ``VariantFidelity.decided_top5``.
         score_change: Largest mean change of the first label's score.
+        rollout: Least correlation of the attention rollouts. A picture of the shares shows where
+            they are large and where small, so a variant may change all of them a little.
     """
 
     cosine: float
@@ -30,11 +32,16 @@ class Threshold:
     top1: float
     top5: float
     score_change: float
+    rollout: float = 0.9
 
 
 THRESHOLDS = {
-    "fp16": Threshold(cosine=0.9999, relative=0.02, top1=1.0, top5=0.9, score_change=0.005),
-    "int8": Threshold(cosine=0.99, relative=0.2, top1=0.9, top5=0.8, score_change=0.05),
+    "fp16": Threshold(
+        cosine=0.9999, relative=0.02, top1=1.0, top5=0.9, score_change=0.005, rollout=0.999
+    ),
+    "int8": Threshold(
+        cosine=0.99, relative=0.2, top1=0.9, top5=0.8, score_change=0.05, rollout=0.95
+    ),
     "q4": Threshold(cosine=0.97, relative=0.4, top1=0.8, top5=0.7, score_change=0.1),
 }
 
@@ -61,6 +68,8 @@ class VariantFidelity:
             PyTorch's fifth label leads the sixth by more than twice the typical error. 1 if
             PyTorch decides no clip clearly; None for features.
         score_change: Mean absolute change of the first label's softmax score; None for features.
+        rollout: Mean over the clips of the correlation between the two attention rollouts; None for
+            a model without that output.
         name: The variant's name, as in its file's name; of several int8 files each has its own.
     """
 
@@ -75,6 +84,7 @@ class VariantFidelity:
     top5: float | None = None
     decided_top5: float | None = None
     score_change: float | None = None
+    rollout: float | None = None
     name: str = ""
 
     @property
@@ -91,6 +101,7 @@ class VariantFidelity:
             ("cosine", self.cosine, needed.cosine),
             ("share of clear first labels kept", self.decided_top1, needed.top1),
             ("share of clear first five labels kept", self.decided_top5, needed.top5),
+            ("correlation of attention rollout", self.rollout, needed.rollout),
         ]
         at_most = [
             ("largest difference, as a share of the range,", self.relative, needed.relative),

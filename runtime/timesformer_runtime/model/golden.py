@@ -12,6 +12,8 @@ Generator ``timesformer-golden-v1``, in unsigned 64-bit arithmetic that wraps ar
 with integer divisions: coloured squares of 16 pixels that last two frames, under fine noise.
 """
 
+import dataclasses
+
 import numpy as np
 import numpy.typing as npt
 
@@ -23,6 +25,7 @@ GENERATOR = "timesformer-golden-v1"
 # Other machines sum in another order; the values of a wrong graph differ by far more than this.
 _RELATIVE, _ABSOLUTE = 1e-3, 1e-4
 _COSINE = 0.98
+_CORRELATION = 0.9
 
 
 def golden_frames(seed: int, shape: tuple[int, int, int, int]) -> npt.NDArray[np.uint8]:
@@ -70,6 +73,24 @@ def judge(
         limit=limit,
         passed=passed,
     )
+
+
+def judge_rollout(
+    actual: npt.NDArray[np.float32], expected: npt.NDArray[np.float32], *, exact: bool
+) -> GoldenCheck:
+    """Compares two attention rollouts [n] for the golden frames; see ``judge``.
+
+    Shares are the smaller, the more patches there are: both are compared as multiples of an even
+    share. A model that is not exact must show the same patches as important, so the correlation
+    counts: the cosine of any two shares is near 1.
+    """
+    even = float(expected.mean()) or 1.0
+    check = judge(actual / even, expected / even, "attention_rollout", exact=exact)
+    if exact or actual.size != expected.size:
+        return check
+    found = Agreement(expected.reshape(1, -1), actual.reshape(1, -1)).correlation
+    limit, passed = f"correlation at least {_CORRELATION}", found >= _CORRELATION
+    return dataclasses.replace(check, cosine=found, limit=limit, passed=passed)
 
 
 def _byte(seed: int, kind: int, *coordinates: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:

@@ -13,17 +13,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import math
 import mmap
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NamedTuple, Self
 
 from timesformer_runtime.errors import InvalidModelError, quoted
 from timesformer_runtime.model.function_calls import count_nodes
-from timesformer_runtime.model.mapped_weights import map_weights
+from timesformer_runtime.model.graph_outline import GraphOutline, outline
+from timesformer_runtime.model.mapped_weights import Weights, map_weights
 from timesformer_runtime.model.wire_format import DELIMITED, Buffer, Field, MessageReader
 
 # The messages of onnx.proto that hold tensors, directly or in other messages. For each message: the
@@ -116,7 +117,7 @@ class GraphSource:
             only the files of weights.
         is_mapped: True if the contents refer to a file, the ``.onnx`` file or a temporary one, for
             the large weights.
-        temporary: The folder of a temporary file; None without such a file.
+        unsigned: The weights that were made unsigned, by name; empty once the model is loaded.
         cannot_overflow: True if no product can overflow; False if that is not known.
     """
 
@@ -124,13 +125,17 @@ class GraphSource:
     folder: Path | None = None
     files: tuple[FileVersion, ...] = ()
     is_mapped: bool = False
-    temporary: tempfile.TemporaryDirectory[str] | None = None
+    unsigned: Weights = dataclasses.field(default_factory=dict)
     cannot_overflow: bool = False
 
+    @functools.cached_property
+    def outline(self) -> GraphOutline:
+        """The facts about the graph that a device other than the CPU needs."""
+        return outline(self.model)
+
     def clean_up(self) -> None:
-        """Removes the temporary file, once the model is loaded."""
-        if self.temporary is not None:
-            self.temporary.cleanup()
+        """Gives up the unsigned weights, once the model is loaded: ONNX Runtime has packed them."""
+        self.unsigned.clear()
 
     def was_replaced(self) -> bool:
         """True if ONNX Runtime may have opened other files than this module read."""
@@ -212,7 +217,7 @@ def source_of_file(
         mapped.folder,
         (version,),
         is_mapped=True,
-        temporary=mapped.temporary,
+        unsigned=mapped.unsigned,
         cannot_overflow=mapped.cannot_overflow,
     )
 

@@ -55,6 +55,7 @@ _NUMBER_TYPES = tuple(
         *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
     )
 )
+ROLLOUT = "attention_rollout"
 _MAIN_OUTPUTS = ("logits", "features")
 _FRAMES_TYPE = "tensor(uint8)"
 
@@ -66,7 +67,7 @@ class Golden:
     Attributes:
         seed: Seed of the generator in ``golden.py``.
         shape: Number of frames, their height, width and channels.
-        output: Name of the output, ``logits`` or ``features``.
+        output: Name of the output, ``logits``, ``features`` or ``attention_rollout``.
         values: PyTorch's values of the output, float32 [n].
     """
 
@@ -84,7 +85,7 @@ class Golden:
         frame = height * width * channels
         if t > _MOST_FRAMES or frame > _MOST_OF_A_FRAME or t * frame > _MOST_GOLDEN:
             raise ValueError(f"frames of {self.shape}, which take too much memory")
-        if self.output not in ("logits", "features"):
+        if self.output not in ("logits", "features", ROLLOUT):
             raise ValueError(f"output {self.output!r}")
         if self.values.ndim != 1 or not self.values.size or not np.isfinite(self.values).all():
             raise ValueError("values that are not a list of finite numbers")
@@ -145,6 +146,7 @@ class ModelDescription:
         labels: Names of the classes; None where the model has no classes.
         problem_type: As in Hugging Face's configuration.
         golden: The golden check, where the file has one.
+        golden_rollout: The golden check of the output ``attention_rollout``, where the file has it.
         metadata: The file's own metadata, strings.
         notes: A sentence for each thing about the files, or about how the graph runs, that the
             user may not expect.
@@ -161,6 +163,7 @@ class ModelDescription:
     golden: Golden | None
     metadata: Mapping[str, str]
     notes: tuple[str, ...] = ()
+    golden_rollout: Golden | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -229,10 +232,9 @@ def describe(files: ModelFiles, graph: Graph) -> ModelDescription:
         _check_preprocessing(preprocessing, tensor, config)
         preprocessing.check_clip(graph_input.num_frames)
     outputs = _read_outputs(graph)
-    entry = _json_entry(metadata, "golden")
-    golden = None if entry is None else Golden.from_dict(entry)
-    if golden is not None and golden.output not in outputs:
-        raise InvalidModelError(f"its golden check is of {golden.output}, which it does not give")
+    golden, golden_rollout = (
+        _read_golden(metadata, key, outputs) for key in ("golden", "golden_rollout")
+    )
     return ModelDescription(
         name=files.name,
         graph=files.graph,
@@ -245,7 +247,18 @@ def describe(files: ModelFiles, graph: Graph) -> ModelDescription:
         golden=golden,
         metadata=metadata,
         notes=notes,
+        golden_rollout=golden_rollout,
     )
+
+
+def _read_golden(
+    metadata: Mapping[str, str], key: str, outputs: Mapping[str, str]
+) -> Golden | None:
+    entry = _json_entry(metadata, key)
+    golden = None if entry is None else Golden.from_dict(entry)
+    if golden is not None and golden.output not in outputs:
+        raise InvalidModelError(f"its golden check is of {golden.output}, which it does not give")
+    return golden
 
 
 def _note_on_cpu_nodes(session: Session) -> tuple[str, ...]:

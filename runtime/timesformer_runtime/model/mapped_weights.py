@@ -8,17 +8,23 @@ in their place, it has references to the bytes in the ``.onnx`` file itself.
 Only integer weights become references: floats would have to lie at multiples of their size, and
 ONNX Runtime's optimiser copies mapped floats as well, which takes longer than parsing them.
 
-Where products of s8 weights overflow, the references lead to a temporary file instead, with the
-weights as unsigned numbers. So ONNX Runtime maps and frees one weight after the other there, too.
-(It also takes weights from memory, but then holds all of them until the model is loaded.)
+Where products of s8 weights overflow, ONNX Runtime gets these weights as unsigned numbers: arrays
+in memory that is mapped from a temporary file. The file has no name, so that it goes with the
+process, even if that is killed.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import mmap
+import os
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from timesformer_runtime.model.unsigned_weights import (
     AS_UNSIGNED,
@@ -31,13 +37,15 @@ from timesformer_runtime.model.wire_format import VARINT, Field, MessageReader, 
 # Field numbers of onnx.proto.
 _MODEL_GRAPH = 7
 _GRAPH_INITIALIZER = 5
-_TENSOR_TYPE, _TENSOR_BYTES, _TENSOR_EXTERNAL, _TENSOR_LOCATION = 2, 9, 13, 14
+_TENSOR_SHAPE, _TENSOR_TYPE, _TENSOR_BYTES = 1, 2, 9
+_TENSOR_EXTERNAL, _TENSOR_LOCATION = 13, 14
 _ENTRY_KEY, _ENTRY_VALUE = 1, 2
 _EXTERNAL = 1  # a value of TensorProto.DataLocation
 
-_TEMPORARY = b"weights"
 _LARGE = 1 << 16  # bytes; copying smaller weights costs no time
 _BYTE_TYPES = {2, 3, 21, 22}  # TensorProto.DataType: uint8, int8, uint4, int4
+
+Weights: TypeAlias = dict[str, npt.NDArray[np.uint8]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,13 +55,14 @@ class MappedModel:
     Attributes:
         graph: The model without these weights, serialized.
         folder: The folder of the file, for an option of ONNX Runtime.
-        temporary: The folder, if it can be removed once the model is loaded; else None.
+        unsigned: The weights that were made unsigned, by name: ONNX Runtime must get them, because
+            the graph refers to them beyond the end of the file.
         cannot_overflow: True if no product can overflow; False if that is not known.
     """
 
     graph: bytes
     folder: Path
-    temporary: tempfile.TemporaryDirectory[str] | None = None
+    unsigned: Weights = dataclasses.field(default_factory=dict)
     cannot_overflow: bool = False
 
 
@@ -63,8 +72,8 @@ def map_weights(path: Path, reader: MessageReader, *, unsigned: bool = False) ->
     Args:
         path: The model's file, which ONNX Runtime will open for the weights.
         reader: Reads the file's contents.
-        unsigned: True to make s8 weights whose products could overflow unsigned. If there are such
-            weights, and room for a temporary file, that file holds the weights.
+        unsigned: True to make s8 weights whose products could overflow unsigned, if the system has
+            room for a temporary file with them.
 
     Returns:
         None for a file without large integer weights, with weights in other files, or with damage:
@@ -78,13 +87,13 @@ def map_weights(path: Path, reader: MessageReader, *, unsigned: bool = False) ->
         if not weights:
             return None
         changes = unsigned_weights(reader, graph, weights) if unsigned else UnsignedWeights()
-        if changes.tensors:
-            temporary = _write_temporary(reader, weights, changes.tensors)
-            if temporary is not None:
-                lean = _with_references(reader, graph, weights, _TEMPORARY, changes)
-                return MappedModel(lean, Path(temporary.name), temporary, changes.complete)
-        lean = _with_references(reader, graph, weights, file.name.encode(), UnsignedWeights())
-        return MappedModel(lean, file.parent, None, changes.complete and not changes.tensors)
+        arrays: Weights = {}
+        try:
+            arrays = _unsigned_copies(reader, graph, weights, changes)
+        except OSError:  # no room
+            changes = UnsignedWeights()
+        lean = _with_references(reader, graph, weights, file.name.encode(), changes)
+        return MappedModel(lean, file.parent, arrays, changes.complete)
     except (OSError, ValueError, LookupError, StopIteration):
         return None
 
@@ -108,29 +117,42 @@ def _large_weights(reader: MessageReader, graph: Field) -> dict[int, Field]:
     return found
 
 
-def _write_temporary(
-    reader: MessageReader, weights: Mapping[int, Field], unsigned: Collection[int]
-) -> tempfile.TemporaryDirectory[str] | None:
-    """Writes weights into a temporary file, at the offsets that they have in the model's file.
+def _unsigned_copies(
+    reader: MessageReader, graph: Field, weights: Mapping[int, Field], changes: UnsignedWeights
+) -> Weights:
+    """Makes weights unsigned, in memory that is mapped from a temporary file without a name.
 
-    Returns:
-        The file's folder; None where the system has no room for the file.
+    Each weight has a mapping of its own. When nothing needs its array any more, the mapping closes;
+    the file's room is free again when the last mapping has closed.
+
+    Raises:
+        OSError: The system has no room for the file.
     """
-    try:
-        folder = tempfile.TemporaryDirectory(prefix="timesformer-", ignore_cleanup_errors=True)
-    except OSError:
-        return None
-    try:
-        folder.name.encode()  # ONNX Runtime opens only paths in UTF-8
-        with (Path(folder.name) / _TEMPORARY.decode()).open("wb") as file:
-            for start, field in weights.items():
-                values = reader.contents(field)
-                file.seek(field.contents)
-                file.write(as_unsigned(values) if start in unsigned else values)
-    except (OSError, UnicodeEncodeError):
-        folder.cleanup()
-        return None
-    return folder
+    arrays: Weights = {}
+    if not changes.tensors:
+        return arrays
+    with tempfile.TemporaryFile() as file:
+        for tensor in reader.messages(graph, _GRAPH_INITIALIZER):
+            if tensor.start not in changes.tensors:
+                continue
+            values = as_unsigned(reader.contents(weights[tensor.start]))
+            offset = file.seek(-file.tell() % mmap.ALLOCATIONGRANULARITY, os.SEEK_CUR)
+            file.write(values)
+            file.flush()
+            # Not read-only, because NumPy does not lend read-only arrays to other libraries.
+            memory = mmap.mmap(file.fileno(), len(values), access=mmap.ACCESS_COPY, offset=offset)
+            array = np.frombuffer(memory, np.uint8).reshape(_shape(reader, tensor))
+            arrays[changes.tensors[tensor.start].decode()] = array
+    return arrays
+
+
+def _shape(reader: MessageReader, tensor: Field) -> tuple[int, ...]:
+    """Reads the shape of a tensor; its sizes are fields of their own, or packed into one."""
+    sizes: list[int] = []
+    for field in reader.fields(tensor):
+        if field.number == _TENSOR_SHAPE:
+            sizes += reader.integers(field)
+    return tuple(sizes)
 
 
 def _with_references(
@@ -140,21 +162,31 @@ def _with_references(
     name: bytes,
     changes: UnsignedWeights,
 ) -> bytes:
-    """Makes a model whose weights are in the file ``name``, at the offsets that they have here."""
+    """Makes a model whose weights are in the file ``name``, at the offsets that they have here.
+
+    Weights that were made unsigned are not in the file. The references to them lead beyond its end,
+    so that ONNX Runtime fails rather than take the signed weights for unsigned ones.
+    """
     data = reader.data
 
     def part(field: Field) -> bytes:
         if field.start not in weights:
             return changes.parts.get(field.start, data[field.start : field.end])
-        more = AS_UNSIGNED if field.start in changes.tensors else b""
-        return _reference(reader, field, weights[field.start], name, more)
+        if field.start in changes.tensors:
+            return _reference(reader, field, weights[field.start], name, len(data), AS_UNSIGNED)
+        return _reference(reader, field, weights[field.start], name, weights[field.start].contents)
 
     parts = b"".join(map(part, reader.fields(graph)))
     return data[: graph.start] + message(_MODEL_GRAPH, parts + changes.more) + data[graph.end :]
 
 
 def _reference(
-    reader: MessageReader, tensor: Field, weights: Field, name: bytes, more: bytes
+    reader: MessageReader,
+    tensor: Field,
+    weights: Field,
+    name: bytes,
+    offset: int,
+    more: bytes = b"",
 ) -> bytes:
     """Makes a tensor that refers to its bytes in a file instead of holding them, and adds fields.
 
@@ -163,6 +195,7 @@ def _reference(
         tensor: The tensor.
         weights: Its bytes.
         name: The name of the file.
+        offset: The offset in the file.
         more: The fields to add, in wire format.
     """
     return message(
@@ -170,7 +203,7 @@ def _reference(
         reader.data[tensor.contents : weights.start]
         + reader.data[weights.end : tensor.end]
         + _entry(b"location", name)
-        + _entry(b"offset", b"%d" % weights.contents)
+        + _entry(b"offset", b"%d" % offset)
         + _entry(b"length", b"%d" % (weights.end - weights.contents))
         + encoded(_TENSOR_LOCATION << 3 | VARINT)
         + encoded(_EXTERNAL)

@@ -39,7 +39,6 @@ from timesformer_runtime.model.graph_file import (
     source_of_bytes,
     source_of_file,
 )
-from timesformer_runtime.model.graph_outline import GraphOutline, outline
 from timesformer_runtime.model.placement import (
     RECORD_PLACEMENT,
     Placement,
@@ -130,7 +129,7 @@ class Session:
                 f"{self._name}: its metadata, or a name in it, is not text in UTF-8 "
                 f"({error.reason}); export it again"
             ) from error
-        self.placement = self._placement(session)
+        self.placement = self._placement(session, source)
         # Weights of 7 bits cannot overflow: ONNX Runtime leaves them as they are.
         self.wide_products = (
             self._entries.get(_INT8_PRECISION) == "1" and self.metadata.get("int8_target") != "avx2"
@@ -269,17 +268,16 @@ class Session:
             self._graph,
             self._name,
             maps=self.device.name == "cpu",
-            unsigned=self._entries.get(_INT8_PRECISION) == "1",
+            unsigned=self._entries.get(_INT8_PRECISION) == "1" and _takes_arrays(),
             copies=copies,
         )
 
     def _start(self, source: GraphSource) -> Any:
         """Starts a session of ONNX Runtime; stops loading after ``_LOAD_SECONDS``."""
         onnxruntime = load_onnxruntime()
-        entries, facts = self._entries, GraphOutline()
+        entries = self._entries
         if self.device.name != "cpu":
             entries = {**entries, RECORD_PLACEMENT: "1"}
-            facts = outline(source.model)
         if source.is_mapped:
             # Weights that are not mapped would all be kept until the last of them is packed.
             entries = {_PARALLEL_PACKING: "1", **entries, _WEIGHTS_FOLDER: str(source.folder)}
@@ -287,9 +285,15 @@ class Session:
             entries = {**entries, _INT8_PRECISION: "0"}
         model = source.model
         options = self._options(onnxruntime, entries)
-        if facts.batch_axis is not None:
+        # The options do not hold these; they must live until the session has started.
+        weights = {
+            name: onnxruntime.OrtValue.from_dlpack(array) for name, array in source.unsigned.items()
+        }
+        for name, value in weights.items():
+            options.add_initializer(name, value)
+        if self.device.name != "cpu" and source.outline.batch_axis is not None:
             # Clips run one by one. Some providers take only static shapes, others are faster then.
-            options.add_free_dimension_override_by_name(facts.batch_axis, 1)
+            options.add_free_dimension_override_by_name(source.outline.batch_axis, 1)
         cancel = options.set_load_cancellation_flag
         with quiet(onnxruntime), time_limit(_LOAD_SECONDS, lambda: cancel(True)) as alarm:
             try:
@@ -341,7 +345,7 @@ class Session:
                 f"(it has {', '.join(self.providers)}); use `device=cpu` or other providers"
             )
 
-    def _placement(self, session: Any) -> Placement:
+    def _placement(self, session: Any, source: GraphSource) -> Placement:
         """Finds the nodes that the device leaves to the CPU.
 
         Raises:
@@ -357,8 +361,7 @@ class Session:
                 f"nodes {self.device.name} leaves to the CPU: install 1.24 or newer, or accept "
                 "such nodes with `allow_cpu_nodes=True`"
             )
-        facts = outline(self._graph)
-        found = find_placement(session, facts.shape_arithmetic)
+        found = find_placement(session, source.outline.shape_arithmetic)
         if found.on_cpu and not self.device.allows_cpu_nodes:
             raise DeviceError(
                 f"{self._name}: {self.device.name} leaves {len(found.on_cpu)} of its {found.total} "
@@ -407,6 +410,11 @@ def _config_entries(settings: SessionSettings) -> dict[str, str]:
     if cpu.saturates_int8():
         entries[_INT8_PRECISION] = "1"
     return {**entries, **settings.session_options}
+
+
+def _takes_arrays() -> bool:
+    """False for an old ONNX Runtime, such as that of OpenVINO, which cannot own given weights."""
+    return hasattr(load_onnxruntime().OrtValue, "from_dlpack")
 
 
 def _remedy(metadata: Mapping[str, str]) -> str:

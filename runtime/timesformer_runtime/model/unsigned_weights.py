@@ -41,13 +41,13 @@ class UnsignedWeights:
     """The weights to make unsigned, and how to change the graph so that it takes them.
 
     Attributes:
-        tensors: The offsets of the weights' tensors.
+        tensors: The names of the weights, by the offsets of their tensors.
         parts: New bytes for other parts of the graph, by the offset of the old part.
         more: Fields to add to the graph, in wire format.
         complete: True if no other product can overflow.
     """
 
-    tensors: frozenset[int] = frozenset()
+    tensors: Mapping[int, bytes] = dataclasses.field(default_factory=dict)
     parts: Mapping[int, bytes] = dataclasses.field(default_factory=dict)
     more: bytes = b""
     complete: bool = False
@@ -98,7 +98,7 @@ def unsigned_weights(
     for value in reader.messages(graph, _VALUE):
         if _text(reader, value, _VALUE_NAME) in tensors.values():
             parts[value.start] = b""  # it states the type of the signed weight
-    return UnsignedWeights(frozenset(tensors), parts, _zero_point(), complete)
+    return UnsignedWeights(tensors, parts, _zero_point(), complete)
 
 
 def as_unsigned(weights: bytes) -> bytes:

@@ -83,6 +83,21 @@ class MessageReader:
         """The value of a varint field; 0 for a field of another wire type."""
         return self._varint(field.contents)[0] if field.wire_type == VARINT else 0
 
+    def integers(self, field: Field) -> list[int]:
+        """The values of a repeated varint field: of one of its fields, or of all, packed into one.
+
+        Raises:
+            IndexError: The data ends in the middle of a value.
+        """
+        if field.wire_type == VARINT:
+            return [self.integer(field)]
+        values = []
+        offset = field.contents
+        while offset < field.end:
+            value, offset = self._varint(offset)
+            values.append(value)
+        return values
+
     def _field(self, start: int) -> Field:
         """Reads where the field at an offset, its contents and its end are."""
         self._fields_left -= 1

@@ -37,6 +37,14 @@ def data_url(picture: bytes, kind: Literal["jpeg", "png", "svg+xml"]) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(picture).decode('ascii')}"
 
 
+def resized(frame: npt.NDArray[np.uint8], scale: float) -> npt.NDArray[np.uint8]:
+    """Enlarges or shrinks a frame by a factor; at least one pixel remains of each side."""
+    height, width = (max(1, round(side * scale)) for side in frame.shape[:2])
+    if (height, width) == frame.shape[:2]:
+        return frame
+    return np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BICUBIC))
+
+
 def _encoded(
     frame: npt.NDArray[np.uint8], height: int | None, kind: str, **options: int | bool
 ) -> bytes:

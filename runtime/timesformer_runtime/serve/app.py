@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -153,6 +154,8 @@ class _Counted:
 
         try:
             await self._app(scope, receive, noted)
+        except asyncio.CancelledError:
+            pass  # the service ends, and uvicorn says that it waits no longer
         finally:
             route = getattr(scope.get("route"), "path", "(none)")
             method = scope["method"] if scope["method"] in _METHODS else "(other)"

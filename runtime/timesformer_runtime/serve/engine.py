@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy.typing as npt
 
 from timesformer_runtime.classifier import VideoClassifier
-from timesformer_runtime.errors import InvalidOptionError
+from timesformer_runtime.errors import ClosedError, InvalidOptionError
 from timesformer_runtime.extras import needs_extra
 from timesformer_runtime.input.views import Views
 from timesformer_runtime.pipeline import Outputs, Pipeline, Video
@@ -179,7 +179,10 @@ class Engine:
 
     def _free(self, place: Place) -> None:
         self._places -= 1
-        self._cleaners.submit(place.leftovers.close)
+        try:
+            self._cleaners.submit(place.leftovers.close)
+        except RuntimeError:  # the service ends, and this request has outlasted its time
+            place.leftovers.close()
 
     async def helped(self, function: Callable[..., T], *arguments: Any) -> T:
         """Calls a short function that waits for the disk, outside the event loop."""
@@ -220,7 +223,10 @@ class Engine:
                 place.is_gone.set()
 
     def _started(self, place: Place, job: Callable[[], T]) -> asyncio.Future[T]:
-        future = self._pool.submit(self._timed, place, job, time.perf_counter())
+        try:
+            future = self._pool.submit(self._timed, place, job, time.perf_counter())
+        except RuntimeError as error:
+            raise ClosedError("the service ends; ask another one") from error
         place.add(future)
         return asyncio.wrap_future(future)
 

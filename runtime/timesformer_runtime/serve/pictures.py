@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 
+import av
 import numpy as np
 import numpy.typing as npt
 
@@ -35,8 +37,18 @@ def read_pictures(
 
 
 def _small(frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Encodes a frame as soon as it is decoded, so that large frames do not add up."""
-    # Pillow takes a while to import, and few requests need it.
-    from timesformer_runtime.pictures.encoding import jpeg  # noqa: PLC0415
+    """Encodes a frame as soon as it is decoded, so that large frames do not add up.
 
-    return np.frombuffer(jpeg(frame, height=_HEIGHT), np.uint8)
+    FFmpeg writes JPEG, too: a service needs no other library for pictures.
+    """
+    height = min(_HEIGHT, frame.shape[0])
+    width = max(1, round(frame.shape[1] * height / frame.shape[0]))
+    picture = av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(
+        width, height, "yuvj420p", interpolation="AREA"
+    )
+    encoder = av.CodecContext.create("mjpeg", "w")
+    assert isinstance(encoder, av.VideoCodecContext)  # noqa: S101  # for the type checker
+    encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuvj420p"
+    encoder.time_base = Fraction(1, 1)
+    packets = [*encoder.encode(picture), *encoder.encode(None)]
+    return np.frombuffer(b"".join(bytes(packet) for packet in packets), np.uint8)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from timesformer_runtime.classifier import VideoClassifier
 from timesformer_runtime.errors import InvalidModelError, InvalidOptionError, listed
 from timesformer_runtime.input.model_input import ModelInput
 from timesformer_runtime.pipeline import Pipeline
@@ -36,7 +37,7 @@ _VALUES = 12_288  # of a frame that are compared with those of other frames
 
 
 def find_shots(
-    pipeline: Pipeline,
+    classifier: VideoClassifier,
     video: Source,
     *,
     workers: int = 1,
@@ -48,7 +49,7 @@ def find_shots(
     Memory holds at most 1,500 frames, as the model sees them, whatever the length of the video.
 
     Args:
-        pipeline: A model for shot transitions, such as the bundled ones: it has the labels
+        classifier: A model for shot transitions, such as the bundled ones: it has the labels
             ``none``, ``cut`` and ``dissolve``. All its other labels count as gradual transitions.
         video: Path or binary file object.
         workers: How many clips the model works on at a time.
@@ -62,15 +63,15 @@ def find_shots(
         InvalidOptionError: The model's views choose frames, or ``workers`` is not valid.
         TimesformerError: As for ``VideoClassifier.classify``.
     """
-    pipeline.check_outputs(["logits"])
+    classifier.check_outputs(["logits"])
     check_workers(workers)
-    labels = _labels(pipeline)
-    if pipeline.views.sampling.method != "uniform":
+    labels = _labels(classifier)
+    if classifier.views.sampling.method != "uniform":
         raise InvalidOptionError(
-            f"`sampling={pipeline.views.sampling.method}` does not apply to shots: every frame is "
-            "searched; leave it out"
+            f"`sampling={classifier.views.sampling.method}` does not apply to shots: every frame "
+            "is searched; leave it out"
         )
-    finder = _Finder(pipeline, labels, workers)
+    finder = _Finder(classifier, labels, workers)
     waits = True
     try:
         return finder.find(video, progress or (lambda *_: None), check_rate or (lambda _: None))

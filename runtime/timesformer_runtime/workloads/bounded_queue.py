@@ -22,14 +22,22 @@ class BoundedQueue(Generic[T]):
         drop: True if a full queue drops its oldest items for a new one; False if the producer
             waits.
         size: Gives the size of an item; by default 1.
+        on_change: Called after each item and at the end, in the producer's thread: for a consumer
+            that waits for several queues.
     """
 
     def __init__(
-        self, capacity: int, *, drop: bool, size: Callable[[T], int] = lambda _: 1
+        self,
+        capacity: int,
+        *,
+        drop: bool,
+        size: Callable[[T], int] = lambda _: 1,
+        on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self._capacity = capacity
         self._drop = drop
         self._size = size
+        self._on_change = on_change
         self._items: collections.deque[T] = collections.deque()
         self._waiting = 0  # the sum of the sizes of the items
         self._changed = threading.Condition()
@@ -81,7 +89,8 @@ class BoundedQueue(Generic[T]):
             self._items.append(item)
             self._waiting += self._size(item)
             self._changed.notify_all()
-            return True
+        self._on_change()
+        return True
 
     def end(self, error: BaseException | None = None) -> None:
         """Ends the producer's side: the consumer gets the waiting items, then the error."""
@@ -89,6 +98,21 @@ class BoundedQueue(Generic[T]):
             self._ended = True
             self._error = error
             self._changed.notify_all()
+        self._on_change()
+
+    def poll(self) -> T | None:
+        """Gives the next item, without waiting; None where no item waits."""
+        with self._changed:
+            if not self._items:
+                return None
+            item = self._take()
+            self._changed.notify_all()
+            return item
+
+    def outcome(self) -> tuple[bool, BaseException | None]:
+        """Tells whether the producer has ended and no item waits, and the producer's error."""
+        with self._changed:
+            return self._ended and not self._items, self._error
 
     def __iter__(self) -> Iterator[T]:
         """Waits for items and gives them, until the producer ends or the queue is closed.

@@ -143,6 +143,7 @@ def test_each_dtype_has_its_thresholds(dtype: str, name: str) -> None:
         top5=0.0,
         decided_top5=needed.top5,
         score_change=needed.score_change,
+        rollout=needed.rollout,
     )
     assert at.passed
     measured = f"decided_{name}" if name.startswith("top") else name

@@ -14,8 +14,9 @@ import onnxruntime
 import pytest
 from timesformer_runtime import VideoClassifier
 from timesformer_runtime.errors import DeviceError, InvalidModelError, InvalidOptionError
-from timesformer_runtime.model import device, session
+from timesformer_runtime.model import device, graph_file, session
 from timesformer_runtime.model.device import Device, choose_device
+from timesformer_runtime.model.graph_outline import GraphOutline, outline
 from timesformer_runtime.model.placement import Placement, find_placement
 from timesformer_runtime.model.session import Session
 from timesformer_runtime.model.settings import SessionSettings
@@ -114,6 +115,21 @@ def test_the_gpu_of_a_provider(monkeypatch: pytest.MonkeyPatch) -> None:
         )
 
 
+@pytest.mark.parametrize("providers", [["cpu"], ["openvino", CPU]])
+def test_options_of_the_cpu_would_do_nothing(
+    monkeypatch: pytest.MonkeyPatch, providers: list[str]
+) -> None:
+    monkeypatch.setattr(
+        onnxruntime, "get_available_providers", lambda: ["OpenVINOExecutionProvider", CPU]
+    )
+    options: list[dict[str, str]] = [{} for _ in providers]
+    options[-1] = {"arena_extend_strategy": "kSameAsRequested"}
+    with pytest.raises(
+        InvalidOptionError, match="has 'arena_extend_strategy' for 'cpu', which has no options"
+    ):
+        choose_device(SessionSettings(providers=providers, provider_options=options))
+
+
 def test_provider_names_that_are_not_valid() -> None:
     with pytest.raises(InvalidOptionError, match="name each only once"):
         choose_device(SessionSettings(providers=["cpu", CPU]))
@@ -140,6 +156,21 @@ def test_threads_reach_a_provider_that_has_its_own_option(monkeypatch: pytest.Mo
         Session(tiny(), wanted, SETTINGS)
     Session(tiny(), other(provider="Without", allows_cpu_nodes=True), SETTINGS)
     assert given == [[{"its_threads": "2"}], [{"its_threads": "7", "more": "1"}], [{}]]
+
+
+def test_a_graph_is_outlined_once_and_not_for_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    outlined: list[Any] = []
+
+    def count(graph: Any) -> GraphOutline:
+        outlined.append(graph)
+        return outline(graph)
+
+    monkeypatch.setattr(graph_file, "outline", count)
+    loaded = Session(tiny(), other(allows_cpu_nodes=True), SETTINGS)
+    assert loaded.placement.total > 1
+    assert outlined == [tiny()]
+    Session(tiny(), choose_device(SessionSettings(device="cpu")), SETTINGS)
+    assert outlined == [tiny()]
 
 
 # --- Graphs that a device does not take whole ----------------------------------------------------

@@ -328,6 +328,28 @@ def test_sigterm_answers_the_last_requests(folder: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_sigterm_waits_for_no_one_for_ever(folder: Path, tmp_path: Path) -> None:
+    still = np.repeat(moving_frames(1, 48, 64), 6000, axis=0)
+    data = write_video(tmp_path / "still.mp4", still).read_bytes()
+    uploads = tmp_path / "uploads"
+    uploads.mkdir()
+    model = (folder / "shots", "--device", "cpu", "--threads", "1", "--drain", "1s")
+    with (
+        served(*model, environment={"TMPDIR": str(uploads)}) as service,
+        service.connect() as silent,
+        service.connect() as slow,
+    ):
+        silent.sendall(head("/v1/classify", "Content-Length: 5000") + b"x")
+        query = "window=1s&stride=10ms"  # more events than the connection buffers
+        slow.sendall(head(f"/v1/timeline?{query}", f"Content-Length: {len(data)}") + data)
+        service.wait_for(ACTIVE, 2)
+        assert slow.recv(1) == b"H"  # the answer has begun
+        assert service.end() == 0
+    assert not list(uploads.iterdir())
+    assert not any("Traceback" in line for line in service.lines), service.lines
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 def test_interrupt(folder: Path) -> None:
     with served(folder / "shots", "--device", "cpu", "--threads", "1") as service:
         service.process.send_signal(signal.SIGINT)

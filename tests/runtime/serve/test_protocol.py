@@ -13,9 +13,13 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from onnx import TensorProto
 from timesformer_runtime import VideoClassifier
 from timesformer_runtime.input.sampling import Sampling
 from timesformer_runtime.input.views import Views
+
+from tests.service import served
+from tests.tiny_graphs import FRAMES, SIZE, TinyGraph, write_sidecars
 
 ROUTE = "/v2/models/shots/infer"
 
@@ -220,3 +224,64 @@ def test_a_broken_video(client: httpx.Client) -> None:
     answer = ask(client, {"inputs": [video(data)]}, element(data))
     assert answer.status_code == 422
     assert answer.json()["error"].startswith("video ")
+
+
+def test_tensors_of_other_types(folder: Path) -> None:
+    """Frames that the graph preprocesses itself, float16, and a second output."""
+    graphs = {
+        "frames": TinyGraph(
+            input_name="frames",
+            input_type=TensorProto.UINT8,
+            shape=("batch", FRAMES, "height", "width", 3),
+            features=True,
+        ),
+        "half": TinyGraph(input_type=TensorProto.FLOAT16),
+    }
+    for name, graph in graphs.items():
+        graph.save(folder / name / "onnx" / "model.onnx")
+        write_sidecars(folder / name)
+    frames = np.random.default_rng(0).integers(0, 256, (1, FRAMES, 30, 40, 3), np.uint8)
+    pixels = np.random.default_rng(0).normal(size=(1, FRAMES, 3, SIZE, SIZE)).astype(np.float16)
+    models = [folder / name for name in graphs]
+    with (
+        served(*models, "--device", "cpu", "--max-pixels", "1200") as service,
+        service.client() as client,
+    ):
+        for model, values, datatype in zip(
+            models, (frames, pixels), ("UINT8", "FP16"), strict=True
+        ):
+            route = f"/v2/models/{model.name}"
+            metadata = client.get(route).json()
+            assert metadata["inputs"][0]["datatype"] == datatype
+            given = {
+                "name": metadata["inputs"][0]["name"],
+                "datatype": datatype,
+                "shape": list(values.shape),
+            }
+            binary = {**given, "parameters": {"binary_data_size": values.nbytes}}
+            text = json.dumps({"inputs": [binary]}).encode()
+            headers = {"Inference-Header-Content-Length": str(len(text))}
+            answers = [
+                client.post(f"{route}/infer", content=text + values.tobytes(), headers=headers),
+                client.post(
+                    f"{route}/infer", json={"inputs": [{**given, "data": values.tolist()}]}
+                ),
+            ]
+            with VideoClassifier.from_pretrained(model, device="cpu") as classifier:
+                expected = classifier.run(values, classifier.outputs, 60.0)
+            for answer in answers:
+                assert answer.status_code == 200, answer.text
+                found = {one["name"]: one for one in answer.json()["outputs"]}
+                assert found.keys() == expected.keys()
+                for output, array in expected.items():
+                    assert found[output]["shape"] == [1, len(array)]
+                    np.testing.assert_allclose(found[output]["data"], array, rtol=1e-3, atol=1e-3)
+        large: dict[str, Any] = {"name": "frames", "datatype": "UINT8"}
+        large["shape"] = [1, FRAMES, 31, 40, 3]
+        large["data"] = np.zeros(large["shape"]).astype(int).tolist()
+        answer = client.post("/v2/models/frames/infer", json={"inputs": [large]})
+        assert answer.status_code == 413
+        assert "40x31 pixels" in answer.json()["error"]
+        large["data"] = np.full(large["shape"], 256).tolist()
+        answer = client.post("/v2/models/frames/infer", json={"inputs": [large]})
+        assert "from 0 to 255" in refusal(answer)

@@ -115,3 +115,28 @@ print(next(iter(queue)), flush=True)
         timeout=PATIENCE,
     )
     assert (result.returncode, result.stdout.split()) == (0, ["0", "closed"]), result.stderr
+
+
+def test_a_consumer_of_several_queues_does_not_wait() -> None:
+    changes = threading.Semaphore(0)
+    queue: BoundedQueue[int] = BoundedQueue(1, drop=True, on_change=changes.release)
+    assert (queue.poll(), queue.outcome()) == (None, (False, None))
+    queue.put(1)
+    queue.put(2)
+    error = ValueError("broken")
+    queue.end(error)
+    assert all(changes.acquire(timeout=PATIENCE) for _ in range(3))
+    assert queue.outcome() == (False, error)
+    assert (queue.poll(), queue.poll()) == (2, None)
+    assert queue.outcome() == (True, error)
+
+
+def test_polling_makes_room_for_a_producer_that_waits() -> None:
+    queue: BoundedQueue[int] = BoundedQueue(1, drop=False)
+    thread = queue.fill((number for number in range(3)), "numbers")
+    found: list[int] = []
+    while len(found) < 3:
+        item = queue.poll()
+        found += [] if item is None else [item]
+    thread.join(PATIENCE)
+    assert found == [0, 1, 2]

@@ -11,6 +11,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
 from timesformer_runtime.errors import (
+    DeviceError,
     InvalidVideoError,
     SourceLostError,
     TimesformerError,
@@ -25,6 +26,7 @@ from timesformer_runtime.video.decoding import frame_rate
 from timesformer_runtime.video.limits import DecodeLimits, Watch
 from timesformer_runtime.video.live.address import LiveAddress
 from timesformer_runtime.video.live.clock import LiveClock
+from timesformer_runtime.video.live.hardware import HardwareDecoding
 from timesformer_runtime.video.opening import ANY_METADATA, InputContainer
 from timesformer_runtime.video.pyav import av
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:  # the class cannot be subscripted at run time
     Packet = av.Packet[av.stream.Stream]
 
 _FIRST_DELAY, _LONGEST_DELAY = 0.5, 30.0  # seconds between two attempts to connect
+_MOST_DOUBLINGS = 6  # of the delay
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,9 +95,15 @@ class LiveSource:
     Args:
         address: The address of the source.
         timeout: Seconds without a frame after which the source counts as lost.
-        reconnect: How many times in a row to try to connect again before raising an error.
+        reconnect: How many times in a row to try to connect again before raising an error; None to
+            try without end, also where the first attempt fails.
         notify: Called with one sentence when the source is lost, and when it is connected again.
         max_pixels: Limit of a frame's width times height.
+        hardware: Name of the hardware that decodes; None to decode on the CPU.
+
+    Raises:
+        InvalidOptionError: FFmpeg does not know the hardware.
+        DeviceError: The hardware is not available here.
     """
 
     def __init__(
@@ -102,15 +111,17 @@ class LiveSource:
         address: LiveAddress,
         *,
         timeout: float,
-        reconnect: int,
+        reconnect: int | None,
         notify: Callable[[str], None],
         max_pixels: int = MAX_PIXELS,
+        hardware: str | None = None,
     ) -> None:
         self._address = address
         self._timeout = timeout
         self._reconnect = reconnect
         self._notify = notify
         self._limits = DecodeLimits(max_pixels=max_pixels)
+        self._hardware = None if hardware is None else HardwareDecoding(hardware)
         self._clock = LiveClock()
         self._connections = 0
         self._count = 0
@@ -144,18 +155,30 @@ class LiveSource:
             except _LostError as error:
                 reason = str(error)
             except InvalidVideoError as error:  # what arrived is not a video that FFmpeg decodes
-                if self._connections == 0:
+                if self._connections == 0 and self._reconnect is not None:
                     raise
                 reason = str(error)
-            if self._connections == 0 or failures >= self._reconnect:
+            if stopped.is_set():
+                return
+            if self._reconnect is not None and (
+                self._connections == 0 or failures >= self._reconnect
+            ):
                 raise self._error(reason)
-            delay = min(_FIRST_DELAY * 2**failures, _LONGEST_DELAY)
+            delay = min(_FIRST_DELAY * 2 ** min(failures, _MOST_DOUBLINGS), _LONGEST_DELAY)
             failures += 1
-            self._notify(
-                f"{self._address.name}: lost ({reason}); connecting again in {delay:g} s "
-                f"({failures} of {self._reconnect})"
-            )
+            self._tell_loss(reason, delay, failures)
             stopped.wait(delay)
+
+    def _tell_loss(self, reason: str, delay: float, failures: int) -> None:
+        """Tells why the source is lost; where the attempts have no end, only for the first one."""
+        if self._reconnect is not None:
+            again = f"connecting again in {delay:g} s ({failures} of {self._reconnect})"
+        elif failures == 1:
+            again = "connecting again until it answers"
+        else:
+            return
+        state = "lost" if self._connections else "not there yet"
+        self._notify(f"{self._address.name}: {state} ({reason}); {again}")
 
     def _frames_of_connection(self, stopped: threading.Event) -> Generator[LiveFrame, None, None]:
         """Connects, and gives the frames until the connection ends."""
@@ -180,7 +203,7 @@ class LiveSource:
     @contextlib.contextmanager
     def _open(self) -> Iterator[tuple[InputContainer, VideoStream]]:
         """Connects, and finds the video stream."""
-        reason = None
+        reason, decodes = None, True
         try:
             container = av.open(
                 self._address.target,
@@ -188,17 +211,27 @@ class LiveSource:
                 format=self._address.format,
                 container_options=dict(self._address.options),
                 timeout=(self._timeout, self._timeout),
+                hwaccel=self._hardware.settings() if self._hardware else None,
                 **ANY_METADATA,
             )
         except (av.FFmpegError, OSError) as error:
             reason = self._reason(error)
+        except NotImplementedError:  # PyAV's error for a codec that this hardware does not decode
+            decodes = False
+        if not decodes:
+            raise DeviceError(
+                f"{self._address.name}: `hardware` does not decode its codec; leave it out"
+            )
         if reason is not None:
             # Not raised above: in a traceback PyAV's error would show a password.
             raise _LostError(reason)
         with container:
             # One thread: with several threads the decoder would hold frames back.
             name = self._address.name
-            yield container, open_decoder(container, name, Watch(name, self._limits))
+            stream = open_decoder(container, name, Watch(name, self._limits))
+            if self._hardware is not None:
+                self._hardware.check(stream, name)
+            yield container, stream
 
     def _decoded_frames(
         self, container: InputContainer, stream: VideoStream, stopped: threading.Event

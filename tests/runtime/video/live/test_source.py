@@ -288,3 +288,38 @@ def test_stopping_ends_the_wait_for_the_next_attempt() -> None:
 def _until_lost(reader: Reader, message: str) -> Iterator[LiveFrame]:
     with pytest.raises(SourceLostError, match=message):
         yield from reader.frames
+
+
+class _Impatient(threading.Event):
+    """Does not wait, and is set after so many waits."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
+        self.delays: list[float] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.delays.append(timeout or 0.0)
+        if len(self.delays) == self.most:
+            self.set()
+        return self.is_set()
+
+
+def test_attempts_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A camera that is away for weeks costs one sentence, and an attempt each half minute."""
+    said: list[str] = []
+    source = LiveSource(
+        live_address("udp://127.0.0.1:9"), timeout=SHORT, reconnect=None, notify=said.append
+    )
+
+    def refuse(_: threading.Event) -> Iterator[LiveFrame]:
+        raise InvalidVideoError("not a video")
+
+    monkeypatch.setattr(source, "_frames_of_connection", refuse)
+    stopped = _Impatient(1200)
+    assert list(source.frames(stopped)) == []
+    assert stopped.delays[:4] == [0.5, 1.0, 2.0, 4.0]
+    assert set(stopped.delays[6:]) == {30.0}
+    assert said == [
+        "udp://127.0.0.1:9: not there yet (not a video); connecting again until it answers"
+    ]

@@ -1,0 +1,342 @@
+"""Cameras: many sources, each read in a thread of its own, share one loaded model.
+
+The sources take turns. The newest complete window of each source waits until each other source has
+had at most one window classified, and an older window that still waits is dropped for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Sequence
+from typing import NamedTuple
+
+from timesformer_runtime.cameras.motion import motion
+from timesformer_runtime.cameras.settings import SourceSettings
+from timesformer_runtime.classifier import VideoClassifier
+from timesformer_runtime.errors import InvalidOptionError, reason_of
+from timesformer_runtime.pipeline import Pipeline
+from timesformer_runtime.results import Answer, Ranking
+from timesformer_runtime.video.source import locate_unchecked
+from timesformer_runtime.workloads.bounded_queue import BoundedQueue
+from timesformer_runtime.workloads.stream import LiveResult, WindowResults
+from timesformer_runtime.workloads.stream_sources import (
+    TIMEOUT,
+    check_source,
+    is_live,
+    source_frames,
+)
+from timesformer_runtime.workloads.stream_windows import LiveWindow, LiveWindows
+
+_NOTHING = Answer((), {}, 0.0, 0.0)
+_LONGEST_WAIT = 1.0  # seconds until the caller is asked whether to go on
+
+
+@dataclasses.dataclass
+class Counts:
+    """What became of one source's windows and frames so far.
+
+    Attributes:
+        windows: Number of windows that the model classified.
+        static: Number of windows without motion, which the model did not see.
+        skipped: Number of windows that were dropped for newer ones.
+        dropped_frames: Number of frames that only dropped windows show.
+        failed_packets: Number of packets that did not decode.
+        reconnects: How often the source was lost and found again.
+    """
+
+    windows: int = 0
+    static: int = 0
+    skipped: int = 0
+    dropped_frames: int = 0
+    failed_packets: int = 0
+    reconnects: int = 0
+
+    def add(self, result: LiveResult, *, is_static: bool) -> None:
+        """Counts one more result."""
+        self.windows += not is_static
+        self.static += is_static
+        self.skipped += result.skipped_windows
+        self.dropped_frames += result.dropped_frames
+        self.failed_packets += result.failed_packets
+        self.reconnects = result.reconnects
+
+
+def fairness(counts: Iterable[Counts]) -> float:
+    """The least number of a source's windows divided by the most; 1.0 without windows.
+
+    Windows without motion count, because their source had its turn.
+    """
+    numbers = [count.windows + count.static for count in counts]
+    most = max(numbers, default=0)
+    return min(numbers) / most if most else 1.0
+
+
+class CameraResult(NamedTuple):
+    """The result of one window, or the end of a source.
+
+    Attributes:
+        source: The source's settings.
+        result: The result; its predictions are empty for a window without motion. None where the
+            source gives no window any more, or none for a long time.
+        motion: The window's motion, from 0 to 255; None where it was not measured.
+        is_static: True for a window that the model did not see, because nothing moves in it.
+        is_first_of_connection: True where the source was lost since its window before.
+        origin: Seconds since the epoch at the source's first frame; None for a file.
+        ended: True where the source has ended.
+        error: Why it ended, or None where it ended by itself.
+    """
+
+    source: SourceSettings
+    result: LiveResult | None = None
+    motion: float | None = None
+    is_static: bool = False
+    is_first_of_connection: bool = False
+    origin: float | None = None
+    ended: bool = False
+    error: str | None = None
+
+
+class _Measured(NamedTuple):
+    window: LiveWindow
+    motion: float | None
+
+
+class _Camera:
+    """One source: the thread that reads it, and the newest window that waits."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        settings: SourceSettings,
+        notify: Callable[[str], None],
+        wake: Callable[[], None],
+    ) -> None:
+        check_source(settings.address)
+        live = settings.live
+        self.settings = settings
+        self.is_live = is_live(settings.address, live.format)
+        self._frames = source_frames(pipeline, settings.address, live, notify, endless=True)
+        if not self.is_live:
+            with locate_unchecked(settings.address):
+                pass  # a file that is not there is an error at once
+        drop = self.is_live if live.drop is None else live.drop
+        self.ready: BoundedQueue[_Measured] = BoundedQueue(1, drop=drop, on_change=wake)
+        self._windows = LiveWindows(pipeline, settings.windows, self._frames.check)
+        self._results = WindowResults(pipeline.input.num_frames)
+        self.thread: threading.Thread | None = None
+        self._connection = 0
+        self._last = time.monotonic()  # when a window was taken, or found missing
+        timeout = TIMEOUT if live.timeout is None else live.timeout
+        self._patience = timeout + settings.windows.length + settings.windows.stride
+
+    def start(self) -> None:
+        """Begins to read."""
+        self.thread = self.ready.fill(self._read(), f"camera: {self.settings.name}")
+
+    def _read(self) -> Generator[_Measured, None, None]:
+        with contextlib.closing(self._frames.read(self.ready.closed)) as frames:
+            for window in self._windows.of(frames):
+                measures = self.settings.static_level is not None
+                yield _Measured(window, motion(window.window.values) if measures else None)
+
+    def result(self, measured: _Measured, answer: Answer, *, is_static: bool) -> CameraResult:
+        """Makes the result of a window."""
+        self._last = time.monotonic()
+        result = self._results.of(measured.window, answer)
+        is_first, self._connection = result.reconnects != self._connection, result.reconnects
+        arrived = time.time() - result.latency
+        return CameraResult(
+            self.settings,
+            result,
+            measured.motion,
+            is_static,
+            is_first,
+            arrived - measured.window.newest.seconds if self.is_live else None,
+        )
+
+    def is_silent(self) -> bool:
+        """True once for each time that a live source gives no window for too long."""
+        if not self.is_live or time.monotonic() < self._last + self._patience:
+            return False
+        self._last = float("inf")
+        return True
+
+
+class Cameras:
+    """Classifies the newest windows of many sources in turns.
+
+    Nothing is read before the first result is asked for. Use it in one thread.
+    ``close`` it, or leave its ``with`` block, to end its threads.
+
+    Args:
+        classifier: The model.
+        sources: The sources; their names must differ.
+        ranking: How logits become labels with scores.
+        notify: Called with one sentence when a source is lost, and when it is connected again, by
+            the thread of that source.
+
+    Raises:
+        InvalidOptionError: Two sources have one name, or an option does not apply to a source.
+        InvalidVideoError: A source is not a URL, a device or a file.
+        VideoNotFoundError: A file is not there.
+        MissingOutputError: The model has no logits.
+    """
+
+    def __init__(
+        self,
+        classifier: VideoClassifier,
+        sources: Sequence[SourceSettings],
+        ranking: Ranking,
+        notify: Callable[[str], None],
+    ) -> None:
+        classifier.check_outputs(["logits"])
+        self._classifier = classifier
+        self._ranking = ranking
+        self._notify = notify
+        self._woken = threading.Event()
+        self._cameras: list[_Camera] = []  # in the order of their turns
+        self._leaving: list[_Camera] = []  # their threads end soon
+        self._counts: dict[str, Counts] = {}
+        self._reading = False
+        self.update(sources)
+
+    def __enter__(self) -> Cameras:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def update(self, sources: Sequence[SourceSettings]) -> list[SourceSettings]:
+        """Takes new settings; sources whose reading does not change go on without a break.
+
+        Where this raises an error, the settings stay as they were.
+
+        Returns:
+            The sources that ended: those that are gone, and those that begin again.
+
+        Raises:
+            InvalidOptionError: Two sources have one name, or an option does not apply to a source.
+            InvalidVideoError: A source is not a URL, a device or a file.
+            VideoNotFoundError: A file is not there.
+        """
+        self._check(sources)
+        running = {camera.settings.name: camera for camera in self._cameras}
+        kept, begun = [], []
+        for source in sources:
+            camera = running.get(source.name)
+            if camera is None or not camera.settings.reads_like(source):
+                begun.append(_Camera(self._classifier, source, self._notify, self._woken.set))
+            else:
+                kept.append((camera, source))
+        for camera, source in kept:
+            camera.settings = source
+        going_on = [camera for camera, _ in kept]
+        gone = [camera for camera in self._cameras if camera not in going_on]
+        self._cameras = [camera for camera in self._cameras if camera in going_on] + begun
+        for camera in gone:
+            camera.ready.close()
+        self._leaving = [*gone, *(camera for camera in self._leaving if _runs(camera))]
+        for source in sources:
+            self._counts.setdefault(source.name, Counts())
+        if self._reading:
+            self._start(begun)
+        return [camera.settings for camera in gone]
+
+    def counts(self) -> dict[str, Counts]:
+        """Gives the counts of all sources so far, by name."""
+        return self._counts
+
+    def results(self) -> Generator[CameraResult | None, None, None]:
+        """Gives results as they come, until all sources have ended.
+
+        Gives None at least once a second where nothing comes, so that the caller can see to other
+        things.
+        """
+        self._reading = True
+        self._start(self._cameras)
+        while self._cameras:
+            self._woken.clear()  # before looking, so that no window is overlooked
+            found = False
+            for camera in list(self._cameras):
+                if camera not in self._cameras:  # the caller took it out meanwhile
+                    continue
+                result = self._turn(camera)
+                if result is not None:
+                    found = True
+                    yield result
+            if not found:
+                self._woken.wait(_LONGEST_WAIT)
+                yield None
+
+    def close(self) -> None:
+        """Ends the reading of all sources, and waits for their threads."""
+        self.stop()
+        for camera in self._leaving:
+            if camera.thread is not None:
+                camera.thread.join()
+
+    def wake(self) -> None:
+        """Makes ``results`` give None at once, from any thread or signal handler."""
+        self._woken.set()
+
+    def stop(self) -> None:
+        """Ends the reading of all sources, and does not wait: the network may be slow to answer."""
+        for camera in self._cameras:
+            camera.ready.close()
+        self._leaving += self._cameras
+        self._cameras = []
+
+    def _start(self, cameras: Iterable[_Camera]) -> None:
+        for camera in cameras:
+            if camera.thread is None:
+                camera.start()
+
+    def _turn(self, camera: _Camera) -> CameraResult | None:
+        """Classifies the window of a source that waits, if there is one."""
+        measured = camera.ready.poll()
+        if measured is None:
+            return self._without_window(camera)
+        level = camera.settings.static_level
+        is_static = level is not None and measured.motion is not None and measured.motion <= level
+        answer = _NOTHING
+        if not is_static:
+            answer = self._classifier.predict(measured.window.window.values, self._ranking)
+        given = camera.result(measured, answer, is_static=is_static)
+        if given.result is not None:
+            self._counts[camera.settings.name].add(given.result, is_static=is_static)
+        return given
+
+    def _without_window(self, camera: _Camera) -> CameraResult | None:
+        ended, error = camera.ready.outcome()
+        if ended and camera in self._cameras:
+            self._cameras.remove(camera)
+            reason = None if error is None else _reason(error)
+            return CameraResult(camera.settings, ended=True, error=reason)
+        return CameraResult(camera.settings) if camera.is_silent() else None
+
+    def _check(self, sources: Sequence[SourceSettings]) -> None:
+        if not sources:
+            raise InvalidOptionError("there is no source; give at least one")
+        names = [source.name for source in sources]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise InvalidOptionError(f"two sources have the name {twice}; give each its own")
+        measured = any(source.static_level is not None for source in sources)
+        if measured and self._classifier.views.protocol == "facebook":
+            raise InvalidOptionError(
+                "`static_level` is for the protocol huggingface: the frames of `protocol=facebook` "
+                "have no brightness; leave one of them out"
+            )
+
+
+def _runs(camera: _Camera) -> bool:
+    return camera.thread is not None and camera.thread.is_alive()
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, Exception):
+        return reason_of(error)
+    return type(error).__name__

@@ -1,0 +1,147 @@
+"""The folder that explanations are written to: one folder for each video, and a page for all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from timesformer_runtime.errors import InvalidOptionError, OutputError, named
+from timesformer_runtime.explain.page import MARK, page
+
+PAGE, VALUES = "index.html", "explanation.json"
+_FORMAT = "timesformer-explanation-1"
+_LONGEST_NAME = 80  # characters
+
+
+class ResultFolder:
+    """A folder of explanations; made if it is missing.
+
+    Args:
+        path: The folder.
+        force: True to replace the explanations in it; None where the caller has no such choice.
+
+    Raises:
+        InvalidOptionError: The path is a file, or holds a page that is not of this package.
+        OutputError: The folder cannot be made.
+    """
+
+    def __init__(self, path: Path, *, force: bool | None) -> None:
+        self.path = path
+        self._force = force
+        self._given: set[str] = set()
+        if path.exists() and not path.is_dir():
+            raise InvalidOptionError(f"{path} is not a folder; give another one")
+        with _errors(path):
+            path.mkdir(parents=True, exist_ok=True)
+        self._check_page()
+
+    def name_for(self, video: str) -> str:
+        """Makes the name of a video's folder: that of its file, made different from earlier ones.
+
+        Args:
+            video: The path of the video.
+        """
+        stem = re.sub(r"[^\w.-]+", "_", Path(video).stem).strip("._")[:_LONGEST_NAME] or "video"
+        name, number = stem, 1
+        while name.lower() in self._given:
+            number += 1
+            name = f"{stem}-{number}"
+        self._given.add(name.lower())
+        return name
+
+    @contextlib.contextmanager
+    def new(self, name: str) -> Iterator[Path]:
+        """Gives a hidden folder to write into; it gets its name when the block is done.
+
+        Raises:
+            OutputError: The folder exists, and may not be replaced; or it cannot be written.
+        """
+        target, hidden = self.path / name, self.path / f".{name}.partial"
+        self._check_free(target)
+        with _errors(hidden):
+            shutil.rmtree(hidden, ignore_errors=True)  # of a run that was killed
+            hidden.mkdir()
+        try:
+            yield hidden
+            with _errors(target):
+                self._rename(hidden, target)
+        finally:
+            shutil.rmtree(hidden, ignore_errors=True)
+
+    @staticmethod
+    def write_values(folder: Path, values: Mapping[str, Any]) -> None:
+        """Writes the facts about an explanation, of which the page is made."""
+        text = json.dumps({"format": _FORMAT, **values}, indent=1)
+        (folder / VALUES).write_text(text, encoding="utf-8")
+
+    def write_page(self) -> Path | None:
+        """Writes the page of all explanations in the folder; None where it has none.
+
+        Raises:
+            OutputError: The page cannot be written.
+        """
+        found = {}
+        for path in sorted(self.path.glob(f"*/{VALUES}")):
+            values = _read(path)
+            if values is not None and not path.parent.name.startswith("."):
+                found[path.parent.name] = values
+        if not found:
+            return None
+        target = self.path / PAGE
+        with _errors(target):
+            hidden = self.path / f".{PAGE}.partial"
+            hidden.write_text(page(found), encoding="utf-8")
+            hidden.replace(target)
+        return target
+
+    def _check_page(self) -> None:
+        """Refuses a folder whose page somebody else wrote."""
+        target = self.path / PAGE
+        with _errors(target):
+            foreign = target.exists() and MARK not in target.read_text("utf-8", "replace")
+        if foreign:
+            raise InvalidOptionError(
+                f"{target} was not written by this package; give another folder"
+            )
+
+    def _check_free(self, target: Path) -> None:
+        if not target.exists():
+            return
+        if not self._force:
+            remedy = "" if self._force is None else ", or replace it with `force`"
+            raise OutputError(f"{target} exists; give another folder{remedy}")
+        if _read(target / VALUES) is None:
+            raise OutputError(f"{target} is not an explanation; give another folder")
+
+    def _rename(self, hidden: Path, target: Path) -> None:
+        old = self.path / f".{target.name}.old"
+        shutil.rmtree(old, ignore_errors=True)
+        if target.exists():
+            target.rename(old)
+        hidden.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """Reads the facts about an explanation; None where a file is not such facts."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    is_ours = isinstance(values, dict) and values.get("format") == _FORMAT
+    return values if is_ours else None
+
+
+@contextlib.contextmanager
+def _errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        name = named(os.fspath(path))
+        raise OutputError(f"{name} cannot be written: {error.strerror or error}") from error

@@ -1,0 +1,164 @@
+"""Explains videos: writes for each a folder with pictures and an overlay, and one page for all."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Generator, Iterable
+from os import PathLike, fspath
+from pathlib import Path
+
+import numpy as np
+
+from timesformer_runtime.errors import TimesformerError
+from timesformer_runtime.explain.explanation import Explanation, explanation_of
+from timesformer_runtime.explain.folder import ResultFolder
+from timesformer_runtime.explain.moving_heat import MovingHeat
+from timesformer_runtime.explain.overlay import write_overlay
+from timesformer_runtime.explain.page import Section
+from timesformer_runtime.explain.regions import Geometry
+from timesformer_runtime.explain.sheets import SHEET_TEXT, in_words, moments, sheet, times_of
+from timesformer_runtime.model.loaded import ROLLOUT
+from timesformer_runtime.pictures.drawing import time_bar
+from timesformer_runtime.pictures.encoding import png
+from timesformer_runtime.pipeline import Pipeline
+from timesformer_runtime.results import Ranking
+
+OnFrame = Callable[[float, float | None], None]
+
+_BAR_TEXT = "How much of each frame reached the answer, beside an even share"
+
+
+@dataclasses.dataclass(frozen=True)
+class Explained:
+    """A video that was explained, or the error that prevented it.
+
+    Attributes:
+        video: The path as given.
+        folder: The folder with its files; None where there is an error.
+        explanation: The labels and the heat; None where there is an error.
+        error: Why the video was not explained; None where it was.
+    """
+
+    video: str
+    folder: Path | None = None
+    explanation: Explanation | None = None
+    error: Exception | None = None
+
+
+def explain(
+    pipeline: Pipeline,
+    videos: Iterable[str | PathLike[str]],
+    output: str | PathLike[str],
+    *,
+    top_k: int = 5,
+    force: bool = False,
+    on_frame: OnFrame = lambda _seconds, _duration: None,
+) -> Generator[Explained, None, None]:
+    """Explains videos one after the other; writes a folder for each, and ``index.html`` for all.
+
+    The folder of a video has ``overlay.mp4`` (the whole video under heat), ``sheet.png`` (the
+    frames that the model saw, with their times), ``time.png`` (the share of each frame),
+    ``rollout.npy`` (the shares, float32 [views, frames, rows, columns]) and ``explanation.json``. A
+    folder appears when it is complete. The page shows all folders in ``output``, also those of
+    earlier calls.
+
+    Args:
+        pipeline: A classifier whose model has the output ``attention_rollout``.
+        videos: Paths of videos.
+        output: The folder to write into.
+        top_k: How many labels.
+        force: Replace the folders of earlier calls.
+        on_frame: Called for each frame of an overlay with its time and the video's stated
+            duration, in seconds.
+
+    Returns:
+        An iterator with an outcome for each video, in order. A video that fails does not stop the
+        others. The page is written at its end.
+
+    Raises:
+        MissingOutputError: The model does not have the output; the message has the command that
+            exports it.
+        InvalidOptionError: ``output`` is not a folder, or ``top_k`` is not valid.
+        OutputError: ``output`` cannot be written.
+    """
+    ranking = Ranking(top_k)
+    pipeline.check_outputs([ROLLOUT])
+    Geometry(pipeline)  # its errors concern all videos
+    results = ResultFolder(Path(output), force=force)
+    return _explained(pipeline, videos, results, ranking, on_frame)
+
+
+def _explained(
+    pipeline: Pipeline,
+    videos: Iterable[str | PathLike[str]],
+    results: ResultFolder,
+    ranking: Ranking,
+    on_frame: OnFrame,
+) -> Generator[Explained, None, None]:
+    try:
+        for video in (fspath(video) for video in videos):
+            name = results.name_for(video)
+            try:
+                with results.new(name) as folder:
+                    explanation = explanation_of(pipeline, video, ranking)
+                    _write(folder, pipeline, video, explanation, on_frame)
+            except (TimesformerError, OSError, MemoryError) as error:
+                yield Explained(video, error=error)
+            else:
+                yield Explained(video, results.path / name, explanation)
+    finally:
+        results.write_page()
+
+
+def _write(
+    folder: Path, pipeline: Pipeline, video: str, explanation: Explanation, on_frame: OnFrame
+) -> None:
+    """Writes all files of a video into its folder."""
+    result, views, scale = explanation.result, explanation.views, explanation.scale
+    title, answer = Path(video).name, in_words(explanation.result.predictions[:1])
+    headline = f"{title}:  {answer}" if answer else title
+    heat = MovingHeat(views, scale, Geometry(pipeline))
+    end = write_overlay(pipeline, video, heat, folder / "overlay.mp4", answer, on_frame)
+    frames = sheet(headline, views, explanation.pictures, scale)
+    (folder / "sheet.png").write_bytes(png(frames))
+    bar = time_bar(headline, *moments(views), end, _BAR_TEXT)
+    (folder / "time.png").write_bytes(png(bar))
+    np.save(folder / "rollout.npy", result.outputs[ROLLOUT])
+    section = Section(
+        title=title,
+        answer=tuple((one["label"], one["score"]) for one in result.predictions),
+        pictures=(("sheet.png", SHEET_TEXT), ("time.png", _BAR_TEXT)),
+        video="overlay.mp4",
+        facts=_facts(pipeline, explanation),
+        problems=result.problems,
+    )
+    values = {
+        "title": title,
+        "video": video,
+        "model": pipeline.model.name,
+        "dtype": pipeline.model.dtype,
+        "sections": [dataclasses.asdict(section)],
+        "views": [
+            {
+                "crop": view.view.crop,
+                "indices": list(view.view.indices),
+                "times": list(times_of(view)),
+                "shares": view.of_frames.round(4).tolist(),
+            }
+            for view in views
+        ],
+    }
+    ResultFolder.write_values(folder, values)
+
+
+def _facts(pipeline: Pipeline, explanation: Explanation) -> tuple[str, ...]:
+    view = explanation.views[0]
+    rows, columns = view.grid
+    times, shares = moments(explanation.views)
+    peak = int(shares.argmax())
+    seen = f"{len(explanation.views)} views of " if len(explanation.views) > 1 else ""
+    return (
+        f"{pipeline.model.name}, {pipeline.model.dtype or 'dtype as stored'}: {seen}"
+        f"{len(view.shares)} frames, {rows} x {columns} patches each",
+        f"The frame at {times[peak]:.2f} s has the most: {shares[peak]:.2f} of an even share",
+    )
