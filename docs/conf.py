@@ -32,7 +32,6 @@ myst_heading_anchors = 3
 nitpicky = True
 nitpick_ignore_regex = [("py:.*", r"(?!timesformer_).*")]
 
-autodoc_mock_imports = ["pyarrow"]  # of the extra `ray`, which is not needed for these pages
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"

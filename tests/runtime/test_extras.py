@@ -36,7 +36,7 @@ def test_the_error_names_the_extra() -> None:
         ("fastapi", "serve", ["serve", "no-model"]),
         ("uvicorn", "serve", ["serve", "no-model"]),
         ("prometheus_client", "serve", ["serve", "no-model"]),
-        ("pyarrow", "ray", ["batch", "no-model", __file__, "--output", "no-file", "--ray"]),
+        ("ray", "ray", ["batch", "no-model", __file__, "--output", "no-file", "--ray"]),
     ],
 )
 def test_a_command_without_a_library_is_one_line(

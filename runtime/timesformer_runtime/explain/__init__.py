@@ -8,7 +8,12 @@ for one in explain(classifier, ["clip.mp4"], "explained"):
     print(one.video, one.folder or one.error)
 """
 
-from timesformer_runtime.explain.explanation import Explanation, ViewHeat, explanation_of
+from timesformer_runtime.explain.explanation import (
+    Explanation,
+    HeatScale,
+    ViewHeat,
+    explanation_of,
+)
 from timesformer_runtime.explain.videos import Explained, explain
 
-__all__ = ["Explained", "Explanation", "ViewHeat", "explain", "explanation_of"]
+__all__ = ["Explained", "Explanation", "HeatScale", "ViewHeat", "explain", "explanation_of"]

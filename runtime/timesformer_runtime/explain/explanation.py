@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from timesformer_runtime.classifier import VideoClassifier
 from timesformer_runtime.errors import InvalidModelError
 from timesformer_runtime.explain.regions import Geometry
 from timesformer_runtime.model.loaded import ROLLOUT
@@ -93,11 +94,13 @@ class Explanation:
         return HeatScale.of(self.views)
 
 
-def explanation_of(pipeline: Pipeline, video: Video, ranking: Ranking | None = None) -> Explanation:
+def explanation_of(
+    classifier: VideoClassifier, video: Video, ranking: Ranking | None = None
+) -> Explanation:
     """Runs a model on a video, and computes how much of each patch reaches the answer.
 
     Args:
-        pipeline: A classifier whose model has the output ``attention_rollout``.
+        classifier: A classifier whose model has the output ``attention_rollout``.
         video: A path, a binary file object, or frames.
         ranking: How logits become labels with scores.
 
@@ -106,11 +109,11 @@ def explanation_of(pipeline: Pipeline, video: Video, ranking: Ranking | None = N
             exports it.
         TimesformerError: As for ``VideoClassifier.classify``.
     """
-    outputs = wanted_outputs(pipeline)
-    geometry = Geometry(pipeline)
-    reading = pipeline.read(video)
-    answer = pipeline.predict(reading.frames, ranking, outputs, spent=reading.seconds)
-    views = heat_of_views(answer, reading.views, pipeline)
+    outputs = wanted_outputs(classifier)
+    geometry = Geometry(classifier)
+    reading = classifier.read(video)
+    answer = classifier.predict(reading.frames, ranking, outputs, spent=reading.seconds)
+    views = heat_of_views(answer, reading.views, classifier)
     return Explanation(
         reading.result(answer), views, pictures_of_views(reading.frames, views, geometry)
     )

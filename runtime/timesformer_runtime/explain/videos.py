@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from timesformer_runtime.classifier import VideoClassifier
 from timesformer_runtime.errors import TimesformerError
 from timesformer_runtime.explain.explanation import Explanation, explanation_of
 from timesformer_runtime.explain.folder import ResultFolder, write_facts
@@ -46,7 +47,7 @@ class Explained:
 
 
 def explain(
-    pipeline: Pipeline,
+    classifier: VideoClassifier,
     videos: Iterable[str | PathLike[str]],
     output: str | PathLike[str],
     *,
@@ -63,7 +64,7 @@ def explain(
     earlier calls.
 
     Args:
-        pipeline: A classifier whose model has the output ``attention_rollout``.
+        classifier: A classifier whose model has the output ``attention_rollout``.
         videos: Paths of videos.
         output: The folder to write into.
         top_k: How many labels.
@@ -82,10 +83,10 @@ def explain(
         OutputError: ``output`` cannot be written.
     """
     ranking = Ranking(top_k)
-    pipeline.check_outputs([ROLLOUT])
-    Geometry(pipeline)  # its errors concern all videos
+    classifier.check_outputs([ROLLOUT])
+    Geometry(classifier)  # its errors concern all videos
     results = ResultFolder(Path(output), force=force)
-    return _explained(pipeline, videos, results, ranking, on_frame)
+    return _explained(classifier, videos, results, ranking, on_frame)
 
 
 def _explained(

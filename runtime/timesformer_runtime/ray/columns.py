@@ -17,13 +17,7 @@ from timesformer_runtime.source_names import hide_secrets
 from timesformer_runtime.workloads.batch import Outcome
 from timesformer_runtime.workloads.workers import check_workers, shared_threads, usual_workers
 
-with needs_extra("ray"):  # Ray Data and PySpark bring it
-    import pyarrow
-
 Columns: TypeAlias = dict[str, Any]
-
-# The types are stated: columns without any error or problem would have none.
-_TEXTS, _NUMBERS = pyarrow.list_(pyarrow.string()), pyarrow.list_(pyarrow.float64())
 
 
 class ClassifyVideos:
@@ -48,6 +42,7 @@ class ClassifyVideos:
 
     Raises:
         InvalidOptionError: An argument is not valid.
+        MissingDependencyError: pyarrow is not installed.
         TimesformerError: As for ``VideoClassifier.from_pretrained``.
 
     Example:
@@ -76,6 +71,7 @@ class ClassifyVideos:
             raise InvalidOptionError(
                 f"`threads` is {threads!r}; it must be an integer of at least 1"
             )
+        _arrow()  # an error comes before the model is loaded
         self._column = column
         self._ranking = Ranking(top_k, function_to_apply)
         self._workers = usual_workers(threads) if workers is None else workers
@@ -131,12 +127,15 @@ class ClassifyVideos:
         labels = [[prediction["label"] for prediction in row] for row in predictions]
         scores = [[prediction["score"] for prediction in row] for row in predictions]
         problems = [[] if result is None else list(result.problems) for result in results]
+        arrow = _arrow()
+        # The types are stated: columns without any error or problem would have none.
+        text, number = arrow.string(), arrow.float64()
         return columns | {
-            "labels": pyarrow.array(labels, _TEXTS),
-            "scores": pyarrow.array(scores, _NUMBERS),
-            "times": pyarrow.array([_times(outcome) for outcome in outcomes], _NUMBERS),
-            "problems": pyarrow.array(problems, _TEXTS),
-            "error": pyarrow.array(map(error_of, outcomes), pyarrow.string()),
+            "labels": arrow.array(labels, arrow.list_(text)),
+            "scores": arrow.array(scores, arrow.list_(number)),
+            "times": arrow.array([_times(outcome) for outcome in outcomes], arrow.list_(number)),
+            "problems": arrow.array(problems, arrow.list_(text)),
+            "error": arrow.array(map(error_of, outcomes), text),
         }
 
     def outcomes(self, values: Iterable[Any]) -> list[Outcome]:
@@ -169,6 +168,13 @@ def error_of(outcome: Outcome) -> str | None:
         return None
     names = (outcome.video,) if isinstance(outcome.video, str) else ()
     return hide_secrets(reason_of(outcome.error), *names)
+
+
+def _arrow() -> Any:
+    """Imports pyarrow, which Ray Data and PySpark bring."""
+    with needs_extra("ray"):
+        import pyarrow  # noqa: PLC0415
+    return pyarrow
 
 
 def _unpickled(kind: type[ClassifyVideos], arguments: Mapping[str, Any]) -> ClassifyVideos:
