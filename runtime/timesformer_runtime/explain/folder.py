@@ -20,7 +20,7 @@ _LONGEST_NAME = 80  # characters
 
 
 class ResultFolder:
-    """A folder of explanations; made if it is missing.
+    """A folder of explanations; made if it is missing, and removed where nothing came into it.
 
     Args:
         path: The folder.
@@ -37,6 +37,7 @@ class ResultFolder:
         self._given: set[str] = set()
         if path.exists() and not path.is_dir():
             raise InvalidOptionError(f"{path} is not a folder; give another one")
+        self._is_new = not path.exists()
         with _errors(path):
             path.mkdir(parents=True, exist_ok=True)
         self._check_page()
@@ -66,13 +67,16 @@ class ResultFolder:
         self._check_free(target)
         with _errors(hidden):
             shutil.rmtree(hidden, ignore_errors=True)  # of a run that was killed
-            hidden.mkdir()
+            hidden.mkdir(parents=True)
         try:
             yield hidden
             with _errors(target):
                 self._rename(hidden, target)
         finally:
             shutil.rmtree(hidden, ignore_errors=True)
+            if self._is_new:
+                with contextlib.suppress(OSError):  # it is not empty
+                    self.path.rmdir()
 
     @staticmethod
     def write_values(folder: Path, values: Mapping[str, Any]) -> None:
