@@ -10,7 +10,6 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 import click
@@ -29,6 +28,7 @@ from timesformer_runtime.cli.output import (
     prepare_output,
     say,
 )
+from timesformer_runtime.cli.paths import PathType
 from timesformer_runtime.errors import TimesformerError, printable
 
 from timesformer_exporter.options import (
@@ -100,7 +100,7 @@ class _Command(click.Command):
 )
 @click.option(
     "--output",
-    type=click.Path(path_type=Path),
+    type=PathType(),
     metavar="DIR",
     help="Folder to write.  [default: ./<model name>-onnx]",
 )
@@ -108,7 +108,7 @@ class _Command(click.Command):
 @click.option("--local-files-only", is_flag=True, help="Never use the network.")
 @click.option(
     "--labels",
-    type=click.Path(path_type=Path),
+    type=PathType(),
     metavar="FILE",
     help="File with the labels of the classes: one a line, or JSON.",
 )
@@ -148,7 +148,7 @@ class _Command(click.Command):
 )
 @click.option(
     "--calibration-videos",
-    type=click.Path(exists=True, path_type=Path),
+    type=PathType(exists=True),
     multiple=True,
     metavar="PATH...",
     help="Videos, or folders of videos, like those that the model will classify. The export "
@@ -173,14 +173,14 @@ class _Command(click.Command):
 )
 @click.option(
     "--evaluate",
-    type=click.Path(path_type=Path),
+    type=PathType(),
     metavar="DATA",
     help="Labelled videos, as for timesformer evaluate: measure the accuracy of PyTorch and of "
     "every file on them.",
 )
 @click.option(
     "--evaluate-root",
-    type=click.Path(path_type=Path),
+    type=PathType(),
     metavar="DIR",
     help="With --evaluate: folder of the videos of a list.",
 )

@@ -28,6 +28,7 @@ from timesformer_runtime.cli.output import (
     reworded,
     say,
 )
+from timesformer_runtime.cli.paths import PathType
 from timesformer_runtime.cli.view_options import view_options
 from timesformer_runtime.errors import InvalidOptionError, OutputError
 
@@ -59,7 +60,7 @@ def _read_address(
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True)
 @click.option(
     "--output",
-    type=click.Path(path_type=Path),
+    type=PathType(),
     required=True,
     metavar="FILE.jsonl",
     help="File for the results. Videos with a result in it are not done again.",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from timesformer_runtime.cli.limit_options import duration
+from timesformer_runtime.cli.paths import PathType
 
 if TYPE_CHECKING:
     from timesformer_runtime.cameras.configuration import Configuration
@@ -161,7 +162,7 @@ def camera_options(function: Callable[..., Any]) -> Callable[..., Any]:
             ),
             click.option(
                 "--spool",
-                type=click.Path(path_type=Path, dir_okay=False),
+                type=PathType(dir_okay=False),
                 metavar="FILE",
                 help="Holds the events that no receiver has yet; needed for --webhook and --mqtt.",
             ),
@@ -179,7 +180,7 @@ def camera_options(function: Callable[..., Any]) -> Callable[..., Any]:
             ),
             click.option(
                 "--config",
-                type=click.Path(path_type=Path, dir_okay=False),
+                type=PathType(dir_okay=False),
                 metavar="FILE",
                 help="A TOML file with the sources and their settings; SIGHUP reads it again.",
             ),

@@ -21,6 +21,7 @@ from timesformer_runtime.cli.output import (
     one_line,
     say,
 )
+from timesformer_runtime.cli.paths import PathType
 from timesformer_runtime.cli.video_list import STDIN, source
 from timesformer_runtime.cli.view_options import view_options
 from timesformer_runtime.errors import TimesformerError
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per video and line.")
 @click.option(
     "--features",
-    type=click.Path(path_type=Path),
+    type=PathType(),
     metavar="FILE.npz",
     help="Also write NumPy arrays: `features` [videos, hidden], and `videos`, their names. For "
     "models exported with --task feature-extraction.",

@@ -23,6 +23,7 @@ from timesformer_runtime.cli.output import (
     one_line,
     say,
 )
+from timesformer_runtime.cli.paths import PathType
 from timesformer_runtime.cli.view_options import view_options
 from timesformer_runtime.errors import OutputError, printable
 
@@ -37,10 +38,10 @@ _MOST_TOLD = 20  # unreadable or damaged videos on the screen: of a downloaded d
 
 @click.command()
 @click.argument("model")
-@click.argument("data", type=click.Path(path_type=Path))
+@click.argument("data", type=PathType())
 @click.option(
     "--output",
-    type=click.Path(path_type=Path),
+    type=PathType(),
     metavar="DIR",
     help="Folder for the results. Videos with a result in it are not done again.",
 )
@@ -51,13 +52,13 @@ _MOST_TOLD = 20  # unreadable or damaged videos on the screen: of a downloaded d
 )
 @click.option(
     "--root",
-    type=click.Path(path_type=Path),
+    type=PathType(),
     metavar="DIR",
     help="Folder of the videos of a list.  [default: the list's own, or the current one]",
 )
 @click.option(
     "--labels",
-    type=click.Path(path_type=Path),
+    type=PathType(),
     metavar="FILE",
     help="The names of the numbers in a list: one name a line, CSV (number, name) or JSON.",
 )

@@ -11,6 +11,7 @@ import click
 from timesformer_runtime.cli.limit_options import limit_options
 from timesformer_runtime.cli.model_options import load, model_options, top_k_option
 from timesformer_runtime.cli.output import BAD_INPUT, about, check_output, failure_of, say
+from timesformer_runtime.cli.paths import PathType
 from timesformer_runtime.cli.video_list import STDIN
 from timesformer_runtime.cli.view_options import view_options
 from timesformer_runtime.source_names import shown
@@ -21,7 +22,7 @@ from timesformer_runtime.source_names import shown
 @click.argument("videos", metavar="VIDEO...", nargs=-1, required=True)
 @click.option(
     "--output",
-    type=click.Path(path_type=Path),
+    type=PathType(),
     required=True,
     metavar="DIR",
     help="Folder for the results; it gets a page index.html, and a folder for each video.",

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 import click
 
+from timesformer_runtime.cli.paths import PathType
 from timesformer_runtime.whole_file import check_new_file, whole_file
 
 EDIT_LISTS = ("edl", "otio")
@@ -51,14 +52,14 @@ def result_options(function: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--picture",
-            type=click.Path(path_type=Path),
+            type=PathType(),
             metavar="FILE",
             help="Also draw the labels over time, with frames of the video: a new file that ends "
             "in .png, .svg or .html.",
         ),
         click.option(
             "--output",
-            type=click.Path(path_type=Path),
+            type=PathType(),
             metavar="FILE",
             help="Write the results to a new file, which is there when it is complete. Without "
             "--format, its ending chooses the form.",

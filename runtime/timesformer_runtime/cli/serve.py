@@ -18,6 +18,7 @@ from timesformer_runtime.cli.model_options import (
     top_k_option,
 )
 from timesformer_runtime.cli.output import one_line, say
+from timesformer_runtime.cli.paths import PathType
 from timesformer_runtime.cli.view_options import view_options, window_options
 
 _TOKEN = "TIMESFORMER_SERVE_TOKEN"  # noqa: S105  # the name of a variable
@@ -36,7 +37,7 @@ _LOOPBACK = ("127.", "::1", "localhost")
 )
 @click.option(
     "--token-file",
-    type=click.Path(path_type=Path),
+    type=PathType(),
     metavar="FILE",
     help="File with the token that clients have to send as `Authorization: Bearer TOKEN`.  "
     f"[default: the environment's {_TOKEN}; without it, everybody is let in]",

@@ -13,6 +13,7 @@ from timesformer_runtime.cli.forms import ResultOptions, opened_lines, result_op
 from timesformer_runtime.cli.limit_options import limit_options
 from timesformer_runtime.cli.model_options import load_to_share, model_options, top_k_option
 from timesformer_runtime.cli.output import INTERRUPTED, check_output, fail_at_once, say
+from timesformer_runtime.cli.paths import PathType
 from timesformer_runtime.cli.video_list import STDIN, source
 from timesformer_runtime.cli.view_options import view_options, window_options
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 @result_options
 @click.option(
     "--explain",
-    type=click.Path(path_type=Path),
+    type=PathType(),
     metavar="DIR",
     help="Also write a page and, for each window, the frames that the model saw, under the heat of "
     "what reached the answer. For models exported with --explain.",

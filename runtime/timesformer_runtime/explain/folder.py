@@ -23,7 +23,7 @@ _LONGEST_NAME = 80  # characters
 
 
 class ResultFolder:
-    """A folder of explanations; made if it is missing.
+    """A folder of explanations; made if it is missing, and removed where nothing came into it.
 
     Args:
         path: The folder.
@@ -40,6 +40,7 @@ class ResultFolder:
         self._given: set[str] = set()
         if path.exists() and not path.is_dir():
             raise InvalidOptionError(f"{path} is not a folder; give another one")
+        self._is_new = not path.exists()
         with _errors(path):
             path.mkdir(parents=True, exist_ok=True)
         self._check_page()
@@ -69,13 +70,16 @@ class ResultFolder:
         self._check_free(target)
         with _errors(hidden):
             shutil.rmtree(hidden, ignore_errors=True)  # of a run that was killed
-            hidden.mkdir()
+            hidden.mkdir(parents=True)
         try:
             yield hidden
             with _errors(target):
                 self._rename(hidden, target)
         finally:
             shutil.rmtree(hidden, ignore_errors=True)
+            if self._is_new:
+                with contextlib.suppress(OSError):  # it is not empty
+                    self.path.rmdir()
 
     def write_page(self) -> Path | None:
         """Writes the page of all explanations in the folder; None where it has none.

@@ -21,7 +21,6 @@ from timesformer_runtime.explain.sheets import SHEET_TEXT, in_words, moments, sh
 from timesformer_runtime.model.loaded import ROLLOUT
 from timesformer_runtime.pictures.drawing import time_bar
 from timesformer_runtime.pictures.encoding import png
-from timesformer_runtime.pipeline import Pipeline
 from timesformer_runtime.results import Ranking
 
 OnFrame = Callable[[float, float | None], None]
@@ -90,7 +89,7 @@ def explain(
 
 
 def _explained(
-    pipeline: Pipeline,
+    classifier: VideoClassifier,
     videos: Iterable[str | PathLike[str]],
     results: ResultFolder,
     ranking: Ranking,
@@ -101,8 +100,8 @@ def _explained(
             name = results.name_for(video)
             try:
                 with results.new(name) as folder:
-                    explanation = explanation_of(pipeline, video, ranking)
-                    _write(folder, pipeline, video, explanation, on_frame)
+                    explanation = explanation_of(classifier, video, ranking)
+                    _write(folder, classifier, video, explanation, on_frame)
             except (TimesformerError, OSError, MemoryError) as error:
                 yield Explained(video, error=error)
             else:
@@ -112,14 +111,18 @@ def _explained(
 
 
 def _write(
-    folder: Path, pipeline: Pipeline, video: str, explanation: Explanation, on_frame: OnFrame
+    folder: Path,
+    classifier: VideoClassifier,
+    video: str,
+    explanation: Explanation,
+    on_frame: OnFrame,
 ) -> None:
     """Writes all files of a video into its folder."""
     result, views, scale = explanation.result, explanation.views, explanation.scale
     title, answer = Path(video).name, in_words(explanation.result.predictions[:1])
     headline = f"{title}:  {answer}" if answer else title
-    heat = MovingHeat(views, scale, Geometry(pipeline))
-    end = write_overlay(pipeline, video, heat, folder / "overlay.mp4", answer, on_frame)
+    heat = MovingHeat(views, scale, Geometry(classifier))
+    end = write_overlay(classifier, video, heat, folder / "overlay.mp4", answer, on_frame)
     frames = sheet(headline, views, explanation.pictures, scale)
     (folder / "sheet.png").write_bytes(png(frames))
     bar = time_bar(headline, *moments(views), end, _BAR_TEXT)
@@ -130,7 +133,7 @@ def _write(
         answer=tuple((one["label"], one["score"]) for one in result.predictions),
         pictures=(("sheet.png", SHEET_TEXT), ("time.png", _BAR_TEXT)),
         video="overlay.mp4",
-        facts=_facts(pipeline, explanation),
+        facts=_facts(classifier, explanation),
         problems=result.problems,
     )
     described = [
@@ -142,17 +145,17 @@ def _write(
         }
         for view in views
     ]
-    write_facts(folder, pipeline, video, [section], views=described)
+    write_facts(folder, classifier, video, [section], views=described)
 
 
-def _facts(pipeline: Pipeline, explanation: Explanation) -> tuple[str, ...]:
+def _facts(classifier: VideoClassifier, explanation: Explanation) -> tuple[str, ...]:
     view = explanation.views[0]
     rows, columns = view.grid
     times, shares = moments(explanation.views)
     peak = int(shares.argmax())
     seen = f"{len(explanation.views)} views of " if len(explanation.views) > 1 else ""
     return (
-        f"{pipeline.model.name}, {pipeline.model.dtype or 'dtype as stored'}: {seen}"
+        f"{classifier.model.name}, {classifier.model.dtype or 'dtype as stored'}: {seen}"
         f"{len(view.shares)} frames, {rows} x {columns} patches each",
         f"The frame at {times[peak]:.2f} s has the most: {shares[peak]:.2f} of an even share",
     )

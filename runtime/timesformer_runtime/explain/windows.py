@@ -67,8 +67,8 @@ class ExplainedTimeline(Iterator[Segment]):
         self._ranking = ranking
         self._geometry = Geometry(pipeline)
         self._video = fspath(video)
-        self._results = ResultFolder(output, force=None)
         self._reading = WindowReader(pipeline, self._video, settings)
+        self._results = ResultFolder(output, force=None)
         self._segments = self._explained()
 
     @property

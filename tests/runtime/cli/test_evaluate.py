@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 import timesformer_runtime
-from timesformer_runtime import VideoClassifier
+from click.testing import CliRunner
+from timesformer_runtime import VideoClassifier, cli
 
 from tests.tiny_graphs import moving_frames, write_exported_model, write_video
 
@@ -83,6 +84,13 @@ def test_table_sentence_and_files(folder: Path, tmp_path: Path) -> None:
     again = evaluate(folder, *arguments, "--device", "cpu")
     assert "5 were done before" in again.stderr
     assert again.stdout.splitlines()[-1] == sentence
+
+
+@pytest.mark.parametrize("name", ["evaluate", "explain", "batch", "timeline"])
+def test_an_empty_output_is_not_the_current_folder(name: str) -> None:
+    done = CliRunner().invoke(cli.command, [name, "shots", "data", "--output", ""])
+    assert done.exit_code == 2
+    assert "'--output': it is empty; give a path" in done.output
 
 
 @pytest.mark.parametrize(

@@ -260,6 +260,8 @@ def test_files_of_a_killed_run_do_no_harm(
         (("explain", "plain", "a.mp4", "--output", "x"), "timesformer-export --explain"),
         (("explain", "bright", "a.mp4", "--output", "a.mp4"), "is not a folder"),
         (("explain", "bright", "-", "--output", "x"), "read twice"),
+        (("explain", "bright", "gone.mp4", "--output", "x"), "no such file"),
+        (("timeline", "bright", "gone.mp4", "--explain", "x"), "no such file"),
         (("timeline", "plain", "a.mp4", "--explain", "x"), "timesformer-export --explain"),
         (("timeline", "bright", "a.mp4", "--explain", "x", "--merge"), "leave out --merge"),
         (("timeline", "bright", "-", "--explain", "x"), "leave out --merge and -"),
@@ -271,6 +273,16 @@ def test_bad_input_is_one_line(folder: Path, arguments: tuple[str, ...], message
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("timesformer: ")]
     assert message in line
     assert not (folder / "x").exists()
+
+
+def test_a_new_folder_outlives_a_failure_only_with_results(
+    folder: Path, classifier: VideoClassifier, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    videos: list[str | Path] = ["gone.mp4", folder / "a.mp4", "gone.mp4"]
+    errors = [one.error is not None for one in explain(classifier, videos, out)]
+    assert errors == [True, False, True]
+    assert sorted(path.name for path in out.iterdir()) == ["a", "index.html"]
 
 
 def test_a_missing_library_names_the_pip_command(folder: Path, tmp_path: Path) -> None:
