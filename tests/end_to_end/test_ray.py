@@ -88,7 +88,11 @@ def _cluster(*cpus: int, python_path: Path = ROOT) -> Iterator[_Cluster]:
 
 def _environment(first: Path) -> dict[str, str]:
     paths = [first, ROOT / "runtime", ROOT]
-    return os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths))}
+    # Ray runs its workers at a low priority, which takes for ever on a busy machine.
+    return os.environ | {
+        "PYTHONPATH": os.pathsep.join(map(str, paths)),
+        "RAY_worker_niceness": "0",
+    }
 
 
 def _start(folder: Path, *arguments: object) -> subprocess.Popen[str]:

@@ -13,7 +13,6 @@ from timesformer_runtime.classifier import VideoClassifier
 from timesformer_runtime.errors import InvalidModelError
 from timesformer_runtime.explain.regions import Geometry
 from timesformer_runtime.model.loaded import ROLLOUT
-from timesformer_runtime.pictures.drawing import Scale
 from timesformer_runtime.pictures.heat import Rgb
 from timesformer_runtime.pipeline import Pipeline, Video
 from timesformer_runtime.results import Answer, Ranking, VideoResult, View
@@ -66,11 +65,6 @@ class HeatScale(NamedTuple):
         if not self.hottest > self.coldest * _LEAST_SPREAD:
             return np.zeros_like(shares)
         return (shares - np.float32(self.coldest)) / np.float32(self.hottest - self.coldest)
-
-    @property
-    def words(self) -> Scale:
-        """The two ends of the scale in words."""
-        return Scale(f"{self.coldest:.2g} of an even share", f"{self.hottest:.2g} and more")
 
 
 @dataclasses.dataclass(frozen=True)

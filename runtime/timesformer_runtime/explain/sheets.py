@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from timesformer_runtime.explain.explanation import HeatScale, Shares, ViewHeat
-from timesformer_runtime.pictures.drawing import Cell, clock, contact_sheet
+from timesformer_runtime.pictures.drawing import Cell, Scale, clock, contact_sheet
 from timesformer_runtime.pictures.encoding import resized
 from timesformer_runtime.pictures.heat import Rgb, stretched, under_heat
 from timesformer_runtime.results import Prediction
@@ -36,7 +36,8 @@ def sheet(
     for view, frames in zip(views, pictures, strict=True):
         name = f"Crop: {_CROPS[view.view.crop]}" if len(views) > 1 else ""
         rows.append((name, _cells(view, frames, scale)))
-    return contact_sheet(title, rows, scale.words)
+    ends = Scale(f"{scale.coldest:.2g} of an even share", f"{scale.hottest:.2g} and more")
+    return contact_sheet(title, rows, ends)
 
 
 def moments(views: Sequence[ViewHeat]) -> tuple[list[float], Shares]:
