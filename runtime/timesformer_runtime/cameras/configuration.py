@@ -94,7 +94,7 @@ def read_configuration(
             data = file.read(_MOST_BYTES + 1)
         return _configuration(_parsed(data), defaults, environment)
     except OSError as error:
-        reason = error.strerror or str(error)
+        reason = f"it cannot be read: {error.strerror or error}; give a TOML file with the sources"
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         reason = f"it is not TOML: {error}"
     except InvalidOptionError as error:
@@ -123,13 +123,16 @@ def _configuration(
     spool = data.get("spool")
     if spool is not None and not (isinstance(spool, str) and spool):
         raise InvalidOptionError(f"`spool` is {quoted(spool)}; it must be the name of a file")
-    return Configuration(
+    found = Configuration(
         sources=sources,
         webhook=webhook_of(webhook, environment) if webhook else None,
         mqtt=mqtt_of(mqtt, environment) if mqtt else None,
         spool=None if spool is None else Path(spool),
         spool_events=data.get("spool_events", Configuration.spool_events),
     )
+    if not sources:
+        raise InvalidOptionError("it has no source; give at least one, as a table [source.NAME]")
+    return found
 
 
 def _source(

@@ -180,7 +180,10 @@ class Spool:
         try:
             yield
         except sqlite3.Error as error:
-            reason = str(error)
-            if "locked" in reason:
+            if "locked" in str(error):
                 reason = "another process uses it; give each process its own"
+            elif getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+                reason = f"{error}; make room"
+            else:
+                reason = f"{error}; name a new file in a folder that can be written"
             raise OutputError(f"the spool {self._path} cannot be used: {reason}") from error

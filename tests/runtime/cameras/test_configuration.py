@@ -93,6 +93,8 @@ SOURCE = '[source.a]\naddress = "udp://host:1"\n'
     [
         ("source = [", "cameras.toml: it is not TOML"),
         ("\x00", "cameras.toml: it is not TOML"),
+        ("", "cameras.toml: it has no source; give at least one"),
+        ("[source]", "cameras.toml: it has no source; give at least one"),
         ("[" * 5000, "cameras.toml: it is not TOML"),
         ("[sources]", "the file has the unknown key sources; the keys are spool"),
         ("source = 5", "source is 5; it must be a table"),
@@ -139,7 +141,7 @@ def test_a_wrong_file_is_one_sentence(tmp_path: Path, text: str, message: str) -
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "none.toml"):
-        with pytest.raises(InvalidOptionError, match=str(path)):
+        with pytest.raises(InvalidOptionError, match=f"{path}: it cannot be read.*; give a TOML"):
             read_configuration(path, DEFAULTS, NOTHING)
     (tmp_path / "large.toml").write_text("# " + "x" * (1 << 20))
     with pytest.raises(InvalidOptionError, match="more than 1048576 bytes"):

@@ -101,6 +101,8 @@ def test_an_empty_output_is_not_the_current_folder(name: str) -> None:
         ("shots list.txt --output out", "'cutt', which the model does not have; the nearest are"),
         ("shots gone.txt --output out", "give the folder of the videos with --root"),
         ("shots order.txt --output out --labels names.txt", "--labels-by names or --labels-by num"),
+        ("shots order.txt --output out --labels no.txt", "give one as --labels, with a name in"),
+        ("shots order.txt --output out --labels a.mp4", "a.mp4 is not a file of labels in UTF-8"),
         ("shots data --output out --root no", "--root is no"),
         ("shots data --output out --workers 1000", "--workers is 1000"),
         ("shots data --output out --dtype int8 --against int8", "--against is int8"),

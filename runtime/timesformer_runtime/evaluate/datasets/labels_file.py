@@ -21,7 +21,11 @@ def read_labels_file(path: Path) -> dict[int, str]:
     Raises:
         InvalidOptionError: The file is something else, or gives a number two names.
     """
-    text = read_text(path)
+    text = read_text(
+        path,
+        wanted="a file of labels",
+        remedy="give one as `labels`, with a name in each line, or leave it out",
+    )
     if path.suffix.lower() == ".json" or text.lstrip().startswith(("{", "[")):
         pairs = _pairs_of_json(path, parse_json(text, str(path)))
     else:

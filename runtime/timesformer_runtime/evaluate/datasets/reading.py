@@ -127,7 +127,11 @@ def _read_folder(
 
 
 def _read_file(path: Path, options: DatasetOptions, *, several: bool) -> list[Entry]:
-    text = read_text(path)
+    text = read_text(
+        path,
+        wanted="a list of videos",
+        remedy="give a folder with a folder for each class, or a list",
+    )
     suffix = path.suffix.lower()
     roots = [options.root] if options.root is not None else [path.parent, Path()]
 

@@ -13,32 +13,35 @@ from timesformer_runtime.errors import InvalidOptionError
 _MOST_BYTES = 1 << 28  # the list of a million videos takes 100 MB
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, *, wanted: str, remedy: str) -> str:
     """Reads a text file in UTF-8, with or without a byte order mark.
+
+    Args:
+        path: The file.
+        wanted: The content that the file should have, such as ``a list of videos``, for errors.
+        remedy: The advice of an error, such as ``give a list``.
 
     Raises:
         InvalidOptionError: The file cannot be read, is too large, or is not UTF-8.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for its writer
-            raise InvalidOptionError(f"{path} is not a file; give a file or a folder")
+            raise InvalidOptionError(f"{path} is not a file; {remedy}")
         with path.open("rb") as file:
             content = file.read(_MOST_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", error)
-        raise InvalidOptionError(
-            f"{path} cannot be read: {reason}; give a folder of folders for classes, or a list"
-        ) from error
+        raise InvalidOptionError(f"{path} cannot be read: {reason}; {remedy}") from error
     if len(content) > _MOST_BYTES:
         raise InvalidOptionError(
-            f"{path} has more than {_MOST_BYTES >> 20} MB; a list of videos has less: split it"
+            f"{path} has more than {_MOST_BYTES >> 20} MB; {wanted} has less: split it"
         )
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InvalidOptionError(
-            f"{path} is not a list of videos in UTF-8 ({error.reason} at byte {error.start}); give "
-            "the list or the folder of the videos, and save a list as UTF-8"
+            f"{path} is not {wanted} in UTF-8 ({error.reason} at byte {error.start}); {remedy}, "
+            "and save it as UTF-8"
         ) from error
 
 
