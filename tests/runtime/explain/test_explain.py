@@ -279,7 +279,7 @@ def test_a_new_folder_outlives_a_failure_only_with_results(
     folder: Path, classifier: VideoClassifier, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    videos = ["gone.mp4", folder / "a.mp4", "gone.mp4"]
+    videos: list[str | Path] = ["gone.mp4", folder / "a.mp4", "gone.mp4"]
     errors = [one.error is not None for one in explain(classifier, videos, out)]
     assert errors == [True, False, True]
     assert sorted(path.name for path in out.iterdir()) == ["a", "index.html"]
