@@ -126,10 +126,16 @@ def camera_options(function: Callable[..., Any]) -> Callable[..., Any]:
                 help="Print when labels begin and end, as JSON lines, in place of windows.",
             ),
             click.option(
-                "--enter", type=float, metavar="SCORE", help="Begins an event.  [default: 0.6]"
+                "--enter",
+                type=float,
+                metavar="SCORE",
+                help="Score at which an event begins.  [default: 0.6]",
             ),
             click.option(
-                "--leave", type=float, metavar="SCORE", help="Below it ends.  [default: 0.4]"
+                "--leave",
+                type=float,
+                metavar="SCORE",
+                help="Score below which it ends.  [default: 0.4]",
             ),
             click.option(
                 "--min-duration",
@@ -141,7 +147,7 @@ def camera_options(function: Callable[..., Any]) -> Callable[..., Any]:
                 "--gap",
                 type=duration,
                 metavar="TIME",
-                help="Longest pause inside an event.  [default: none]",
+                help="An event goes on after a pause of at most this length.  [default: none]",
             ),
             click.option(
                 "--label",

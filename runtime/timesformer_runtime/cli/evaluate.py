@@ -65,7 +65,7 @@ _MOST_TOLD = 20  # unreadable or damaged videos on the screen: of a downloaded d
 @click.option(
     "--labels-by",
     type=click.Choice(("names", "numbers")),
-    help="Which of them counts where --labels numbers the names in another order than the model.  "
+    help="Whether names or numbers count where --labels has another order than the model.  "
     "[default: that is an error]",
 )
 @click.option(
@@ -75,8 +75,8 @@ _MOST_TOLD = 20  # unreadable or damaged videos on the screen: of a downloaded d
     "--function",
     "function_to_apply",
     type=click.Choice(("softmax", "sigmoid")),
-    help="What makes scores of the model's logits; with sigmoid, videos may have several labels.  "
-    "[default: what the model says]",
+    help="The function that makes scores of the model's logits; with sigmoid, videos may have "
+    "several labels.  [default: what the model says]",
 )
 @click.option(
     "--workers",
@@ -109,9 +109,10 @@ def evaluate(output: Path | None, diagnose: bool, **options: Any) -> None:
     metrics.json and report.html. Several --dtype are compared with each other, and each video is
     decoded once for all of them. MB is the most memory of a process that runs the model.
 
-    Videos that cannot be read are listed and counted; they do not change the exit code unless
-    there is no other. An interrupted run goes on where it stopped: start it again. Results of
-    another model, other options or other data are refused, unless --force is given.
+    Videos that cannot be read are listed and counted; if one video can be read, the exit code is 0
+    nevertheless. Start an interrupted run again with the same arguments: it goes on where it
+    stopped. The command refuses a DIR with results of another model, other options or other data,
+    unless --force is given.
     """
     from timesformer_runtime.cli.progress import ProgressBar  # noqa: PLC0415
     from timesformer_runtime.evaluate.run import run  # noqa: PLC0415

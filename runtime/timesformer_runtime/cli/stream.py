@@ -49,7 +49,7 @@ _FACTS = ("latency", "dropped", "damaged")
     type=click.IntRange(min=0),
     metavar="N",
     help="How many times in a row to try to connect to a lost source again, "
-    "after 0.5, 1, 2, ... up to 30 seconds.  [default: 10]",
+    "after 0.5, 1, 2, ... up to 30 seconds.  [default: 10; for several sources: without end]",
 )
 @click.option("--no-reconnect", is_flag=True, help="Stop when the source ends or is lost.")
 @click.option(

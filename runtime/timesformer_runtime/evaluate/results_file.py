@@ -167,10 +167,11 @@ class EvaluationFile:
             raise self._not_ours(1)
         wanted = json.loads(json.dumps(self._run))
         for name in sorted({*record, *wanted} - _NOT_COMPARED):
-            if record.get(name) != wanted.get(name):
+            then, now = record.get(name), wanted.get(name)
+            if then != now:
                 raise InvalidOptionError(
-                    f"{self.path} was made with {name} {quoted(record.get(name))}, not "
-                    f"{quoted(wanted.get(name))}; {_REMEDY}"
+                    f"{self.path} was made with {name} {_told(then, now)}, not "
+                    f"{_told(now, then)}; {_REMEDY}"
                 )
 
     def _check_sample(self, record: Mapping[str, Any]) -> None:
@@ -194,3 +195,10 @@ class EvaluationFile:
 
     def _not_ours(self, number: int) -> InvalidOptionError:
         return InvalidOptionError(f"{self.path}: line {number} is not of an evaluation; {_REMEDY}")
+
+
+def _told(value: Any, other: Any) -> str:
+    """Describes a value that differs from another; of tables with other names, only the names."""
+    if isinstance(value, dict) and isinstance(other, dict) and value.keys() != other.keys():
+        return listed([str(name) for name in value])
+    return quoted(value)

@@ -133,6 +133,10 @@ def test_results_are_kept_unless_force_is_given(folder: Path, tmp_path: Path) ->
     assert "made with views" in done.stderr
     assert "--force to begin again" in done.stderr
     assert (output / "results.jsonl").read_bytes() == kept
+    more = ("--dtype", "fp32", "--dtype", "int8")
+    done = evaluate(folder, "shots", "data", "--output", output, *more)
+    assert done.returncode == 2
+    assert "was made with models int8, not fp32, int8; give another --output" in done.stderr
     done = evaluate(
         folder, "shots", "data", "--output", output, "--channel-order", "bgr", "--force"
     )
