@@ -239,7 +239,7 @@ RAY_VENV := .venv-ray$(SUFFIX)
 
 $(RAY_VENV)/.installed: $(MADE_FROM)
 	$(call install,$(RAY_VENV),ray)
-	$(RAY_VENV)/bin/pip install --quiet $(CONSTRAINTS:%=-c %) pytest pytest-timeout onnx pillow
+	$(RAY_VENV)/bin/pip install --quiet $(CONSTRAINTS:%=-c %) onnxruntime onnx pillow pytest pytest-timeout
 
 check-ray: $(RAY_VENV)/.installed
 	$(RAY_VENV)/bin/python -m pytest tests/runtime/ray tests/end_to_end/test_ray.py $(PYTEST_ARGS)

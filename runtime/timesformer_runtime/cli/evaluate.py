@@ -120,6 +120,8 @@ def evaluate(output: Path | None, diagnose: bool, **options: Any) -> None:
     check_output()
     if output is None and not diagnose:
         raise click.UsageError("give --output a folder for the results, or --diagnose")
+    if output is not None and diagnose:
+        raise click.UsageError("--diagnose writes nothing: leave out --output")
     loaded, plan = _plan(output=output or Path(), **options)
     for note in plan.dataset.notes:
         say(f"{options['data']}: {note}")

@@ -181,6 +181,13 @@ def test_diagnose_writes_nothing(folder: Path) -> None:
     assert sorted(folder.iterdir()) == before
 
 
+def test_diagnose_and_a_folder_contradict_each_other(folder: Path, tmp_path: Path) -> None:
+    done = evaluate(folder, "shots", "data", "--diagnose", "--output", tmp_path / "out")
+    assert done.returncode == 2
+    assert "leave out --output" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_many_missing_videos_are_counted_and_not_all_printed(folder: Path, tmp_path: Path) -> None:
     data = tmp_path / "list.txt"
     missing = "".join(f"{number}.mp4 cut\n" for number in range(50))
