@@ -167,4 +167,7 @@ def _errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         name = named(os.fspath(path))
-        raise OutputError(f"{name} cannot be written: {error.strerror or error}") from error
+        raise OutputError(
+            f"{name} cannot be written: {error.strerror or error}; make room, or write to another "
+            "folder"
+        ) from error

@@ -175,7 +175,10 @@ class _Encoder:
             yield
         except (av.FFmpegError, OSError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise OutputError(f"{self._path.name} cannot be written: {reason}") from error
+            raise OutputError(
+                f"{self._path.name} cannot be written: {reason}; make room, or write to another "
+                "folder"
+            ) from error
 
 
 def _has_encoder(name: str) -> bool:
