@@ -302,7 +302,7 @@ def test_a_missing_library_is_one_line(folder: Path, tmp_path: Path) -> None:
         (["udp://127.0.0.1:9", "--hardware", "abacus"], "--hardware is 'abacus'"),
         (["a.mp4", "--hardware", "cuda"], "--hardware is for live sources"),
         (["a=udp://127.0.0.1:9", "a.mp4", "--max-packets", "5"], "--max-packets is for files"),
-        (["--config", "none.toml"], "none.toml: No such file"),
+        (["--config", "none.toml"], "none.toml: it cannot be read: No such file"),
         (["a.mp4", "--config", "none.toml"], "give sources or --config"),
         (["rtsp://u:${NONE_SUCH}@h/", "--events"], "environment variable NONE_SUCH is not set"),
         (["rtsp://u:${NONE_SUCH}@h/"], "environment variable NONE_SUCH is not set"),
