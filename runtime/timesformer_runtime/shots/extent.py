@@ -26,7 +26,7 @@ def bend(frames: npt.NDArray[np.float64]) -> int:
     for bend in range(1, len(share) - 2):
         rising = np.maximum(0, positions - bend)
         terms = np.stack([np.ones(len(share)), rising], axis=1)
-        (_, slope), *_ = solution = np.linalg.lstsq(terms, share)
+        (_, slope), *_ = solution = np.linalg.lstsq(terms, share, rcond=None)
         error = float(((terms @ solution[0] - share) ** 2).sum())
         if slope > 0 and error < least:
             best, least = bend, error
