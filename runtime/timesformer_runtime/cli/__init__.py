@@ -1,25 +1,20 @@
 """The command ``timesformer``: one file per command.
 
-A command imports NumPy, PyAV and ONNX Runtime only when it runs, so that ``--help`` is immediate.
+Only the command that is run is imported, and it imports NumPy, PyAV and ONNX Runtime only when it
+runs, so that ``--help`` is immediate.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import click
 
-from timesformer_runtime.cli.batch import batch
-from timesformer_runtime.cli.bench import bench
-from timesformer_runtime.cli.classify import classify
-from timesformer_runtime.cli.doctor import doctor
-from timesformer_runtime.cli.evaluate import evaluate
-from timesformer_runtime.cli.explain import explain
-from timesformer_runtime.cli.inspect import inspect
 from timesformer_runtime.cli.output import (
     BAD_INPUT,
     BROKEN_PIPE,
@@ -30,25 +25,60 @@ from timesformer_runtime.cli.output import (
     prepare_output,
     why_unwritten,
 )
-from timesformer_runtime.cli.serve import serve
-from timesformer_runtime.cli.stream import stream
-from timesformer_runtime.cli.timeline import timeline
-from timesformer_runtime.cli.verify import verify
 from timesformer_runtime.errors import TimesformerError, reason_of
 
 __all__ = ["command", "main"]
 
 
-class _Commands(click.Group):
-    """Ends with exit code 141 where standard output is closed; click itself would exit with 1."""
+_NAMES = (
+    "batch",
+    "bench",
+    "classify",
+    "doctor",
+    "evaluate",
+    "explain",
+    "inspect",
+    "serve",
+    "stream",
+    "timeline",
+    "verify",
+)
+
+
+class _Commands(Mapping[str, click.Command]):
+    """The commands by name. Each is imported from its file when it is looked up."""
+
+    def __getitem__(self, name: str) -> click.Command:
+        if name not in _NAMES:
+            raise KeyError(name)
+        command: click.Command = getattr(importlib.import_module(f"{__name__}.{name}"), name)
+        return command
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_NAMES)
+
+    def __len__(self) -> int:
+        return len(_NAMES)
+
+
+class _Group(click.Group):
+    """Ends with the exit codes of this package where click itself would exit with 1.
+
+    The code is 141 where standard output is closed, and 2 after an error of the library, whose
+    message then names the options of the command that ran.
+    """
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         with _until_the_pipe_is_closed():
             return super().make_context(*args, **kwargs)  # prints --help and --version
 
     def invoke(self, ctx: click.Context) -> Any:
-        with _until_the_pipe_is_closed():
-            return super().invoke(ctx)
+        try:
+            with _until_the_pipe_is_closed():
+                return super().invoke(ctx)
+        except TimesformerError as error:
+            ran = self.commands[ctx.invoked_subcommand or ""]
+            fail(name_options(str(error), ran), BAD_INPUT)
 
 
 @contextlib.contextmanager
@@ -62,7 +92,8 @@ def _until_the_pipe_is_closed() -> Iterator[None]:
 
 
 @click.group(
-    cls=_Commands,
+    cls=_Group,
+    commands=_Commands(),
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=False,  # an error is one line
 )
@@ -73,22 +104,6 @@ def command() -> None:
     Exit codes: 0 all done; 1 a check failed (verify, doctor); 2 bad input, or at least one video
     failed; 130 interrupted by Ctrl-C; 141 the reader of standard output closed it.
     """
-
-
-for _subcommand in (
-    classify,
-    timeline,
-    batch,
-    stream,
-    serve,
-    evaluate,
-    explain,
-    verify,
-    inspect,
-    bench,
-    doctor,
-):
-    command.add_command(_subcommand)
 
 
 def main() -> None:
@@ -105,8 +120,6 @@ def main() -> None:
         fail(error.format_message() + hint, BAD_INPUT)
     except click.ClickException as error:
         fail(error.format_message(), BAD_INPUT)
-    except TimesformerError as error:
-        fail(name_options(str(error), *command.commands.values()), BAD_INPUT)
     except MemoryError as error:
         fail(reason_of(error), BAD_INPUT)
     except OSError as error:  # of the output: errors of the input are TimesformerErrors

@@ -19,8 +19,8 @@ from timesformer_runtime.cli.output import (
     check_output,
     echo,
     fail_at_once,
-    name_options,
     one_line,
+    reworded,
     say,
 )
 from timesformer_runtime.cli.paths import PathType
@@ -214,11 +214,10 @@ def _diagnose(plan: Plan) -> None:
     ]
     for row in aligned([("tried", "right"), *rows]):
         echo(row)
-    command = click.get_current_context().command
     for trial in diagnosis.trials:
         if trial.problem:
-            say(f"{trial.name}: {name_options(trial.problem, command)}")
-    echo(name_options(diagnosis.sentence, command))
+            say(f"{trial.name}: {reworded(trial.problem)}")
+    echo(reworded(diagnosis.sentence))
 
 
 class _ProblemLines:
@@ -231,7 +230,7 @@ class _ProblemLines:
     def __call__(self, done: int, count: int, line: Mapping[str, Any]) -> None:
         """Tells the problems of a video that is done, and moves the bar."""
         if "error" in line:
-            message = name_options(line["error"], click.get_current_context().command)
+            message = reworded(line["error"])
             self._tell(f"timesformer: {about(line['path'], message)}")
         elif line["problems"]:
             self._tell(f"timesformer: {line['path']}: damaged: {'; '.join(line['problems'])}")
@@ -258,7 +257,6 @@ def _print(evaluation: Evaluation, count: int, seconds: float) -> None:
     say(f"{evaluation.folder}: {done} video{'' if done == 1 else 's'} in {seconds:.1f} s{before}")
     for row in aligned(table(evaluation.metrics)):
         echo(row)
-    command = click.get_current_context().command
     echo(printable(one_line(evaluation.sentence)))
     for advice in evaluation.metrics["advice"]:
-        echo(printable(one_line(name_options(advice, command))))
+        echo(printable(one_line(reworded(advice))))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from timesformer_runtime.cli.output import name_options, say
+from timesformer_runtime.cli.output import name_options, reworded, say
 from timesformer_runtime.errors import InvalidOptionError
 from timesformer_runtime.model.settings import DEVICES, check_device
 
@@ -260,7 +260,7 @@ def load(  # noqa: PLR0913 (the options of the command, by name)
         limits=limits,
     )
     for note in classifier.notes:
-        say(f"{classifier.name}: {name_options(note, click.get_current_context().command)}")
+        say(f"{classifier.name}: {reworded(note)}")
     reason = f" (auto: {classifier.device_reason})" if classifier.device_reason else ""
     used = share_of or classifier.threads
     threads_used = f"{used} thread{'s' if used > 1 else ''}"

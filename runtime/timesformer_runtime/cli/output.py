@@ -62,21 +62,19 @@ def fail(message: str, code: int, name: str = "timesformer") -> NoReturn:
     sys.exit(code)
 
 
-def name_options(message: str, *commands: click.Command) -> str:
+def name_options(message: str, command: click.Command) -> str:
     """Puts the names of the command line's options into a library's message.
 
     A library names an option in backticks, such as num_frames or gate=False; the command line says
     ``--num-frames`` or ``--no-gate``.
     """
-    options = {
-        option.name: option
-        for command in commands
-        for option in command.params
-        if isinstance(option, click.Option)
-    }
+    options = [option for option in command.params if isinstance(option, click.Option)]
+    # An option that may be repeated, such as --dtype, fills an argument of another name, dtypes.
+    by_name = {option.opts[0].lstrip("-").replace("-", "_"): option for option in options}
+    by_name |= {option.name or "": option for option in options}
 
     def named(found: re.Match[str]) -> str:
-        option = options.get(found[1])
+        option = by_name.get(found[1])
         if option is None:
             return found[0]
         takes_value = found[2] is not None and not option.is_flag

@@ -960,3 +960,14 @@ def test_too_little_memory_is_one_line(
     assert exit_code.value.code == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert last == "timesformer: there is not enough memory for it"
+
+
+def test_a_command_imports_no_other_command() -> None:
+    code = (
+        "import sys; from timesformer_runtime.cli import command\n"
+        "command.main(['classify', '--help'], standalone_mode=False)\n"
+        "print([name for name in command.commands if f'timesformer_runtime.cli.{name}' in "
+        "sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "['classify']"
