@@ -58,7 +58,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Findings:
-    """What was measured over the clips of a pool.
+    """The findings over the clips of a pool.
 
     Attributes:
         clips: Number of clips.

@@ -164,7 +164,7 @@ class _PyTorchSession:
         return run_clip(self._module, clips[0])
 
     def check_open(self) -> None:
-        """Does nothing: this session is never closed."""
+        """Does nothing: PyTorch's model has no state "closed"."""
 
     def close(self) -> None:
         """Does nothing: the model belongs to the export."""

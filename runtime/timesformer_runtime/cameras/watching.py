@@ -319,7 +319,7 @@ class Cameras:
 
     def _check(self, sources: Sequence[SourceSettings]) -> None:
         if not sources:
-            raise InvalidOptionError("there is no source; give at least one")
+            raise InvalidOptionError("`sources` is empty; give at least one source")
         names = [source.name for source in sources]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:

@@ -71,7 +71,8 @@ def connect(address: str, threads: int, *, gpu: bool = False) -> Cluster:
         gpu: True where an actor needs a GPU.
 
     Raises:
-        InvalidOptionError: There is no cluster at the address, or no machine with so many CPUs.
+        InvalidOptionError: No cluster answers at the address, or none of its machines has
+            so many CPUs.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to Ray's makers unasked
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # of what its C++ prints on stderr

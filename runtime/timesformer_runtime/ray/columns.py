@@ -108,7 +108,7 @@ class ClassifyVideos:
             - ``times``: list of the times of the frames that the model saw, in seconds; None for
               arrays and errors,
             - ``problems``: list of strings, what is wrong with the file,
-            - ``error``: why there is no result; None where there is one.
+            - ``error``: the reason why a video has no result; None where it has one.
 
         Raises:
             InvalidOptionError: The batch has no such column.

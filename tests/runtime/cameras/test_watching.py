@@ -258,7 +258,7 @@ def test_a_silent_source_is_told_once(classifier: VideoClassifier) -> None:
 @pytest.mark.parametrize(
     ("sources", "message"),
     [
-        ([], "there is no source"),
+        ([], "`sources` is empty"),
         ([camera("a"), camera("a")], "two sources have the name a"),
         ([camera("a", "x.mp4", live=LiveSettings(timeout=1.0))], "`timeout` is for live sources"),
         ([camera("a", "x.mp4", live=LiveSettings(hardware="cuda"))], "`hardware` is for live"),

@@ -19,7 +19,7 @@ def read_class_folders(folder: Path) -> tuple[list[Entry], list[str]]:
         The entries, and a sentence for each thing that was left out.
 
     Raises:
-        InvalidOptionError: There are no such folders, or no videos in them.
+        InvalidOptionError: The folders do not exist, or hold no videos.
     """
     try:
         names = sorted(name for name in os.listdir(folder) if not name.startswith("."))  # noqa: PTH208

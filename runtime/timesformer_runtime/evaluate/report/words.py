@@ -58,7 +58,7 @@ def comparison(result: Mapping[str, Any], *, is_share: bool) -> list[str]:
     """
     first, second, videos = result["first"], result["second"], result["videos"]
     if not videos:
-        return [f"There is no video that both {first} and {second} answered."]
+        return [f"No video was answered by both {first} and {second}."]
     sentences = [
         f"{first} names {_accuracy(result, 'first')} of {_videos(videos)} rightly, {second} "
         f"{_accuracy(result, 'second')}: {_loss(result['difference'], second)}.",

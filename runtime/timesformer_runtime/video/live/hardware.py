@@ -30,6 +30,7 @@ class HardwareDecoding:
         self._name = name
         try:
             self.settings().create(av.Codec(_USUAL_CODEC, "r"))
+        # PyAV raises NotImplementedError where the codec does not know the hardware.
         except (av.FFmpegError, OSError, NotImplementedError) as error:
             reason = getattr(error, "strerror", None) or "PyAV does not decode on it"
             raise DeviceError(

@@ -50,7 +50,7 @@ def test_equal_models_differ_by_nothing() -> None:
 
 
 def test_no_common_video_is_said() -> None:
-    assert sentences(0, 0, 0, 0) == "There is no video that both fp32 and int8 answered."
+    assert sentences(0, 0, 0, 0) == "No video was answered by both fp32 and int8."
 
 
 def test_scores_that_are_not_shares_are_not_points() -> None:
