@@ -23,6 +23,7 @@ from timesformer_runtime.errors import (
 )
 from timesformer_runtime.input.model_input import ModelInput
 from timesformer_runtime.input.views import Views
+from timesformer_runtime.isolation.in_this_process import InThisProcess
 from timesformer_runtime.json_object import parse_json_object
 from timesformer_runtime.model.loaded import LESS_MEMORY, MOST_CLASSES, ROLLOUT, LoadedModel
 from timesformer_runtime.model.session import as_float32
@@ -85,8 +86,7 @@ class Pipeline:
         and then frees the memory. Closing again does nothing.
         """
         self.model.session.close()
-        if self._readers is not None:
-            self._readers.close()
+        self._readers.close()
 
     def check_open(self) -> None:
         """Makes sure that this object is not closed.
@@ -96,10 +96,10 @@ class Pipeline:
         """
         self.model.session.check_open()
 
-    def new_readers(self) -> Readers | None:
-        """Makes reader processes that the caller closes; None unless ``limits.isolated`` is set."""
+    def new_readers(self) -> Readers | InThisProcess:
+        """Makes reader processes that the caller closes, unless ``limits.isolated`` is not set."""
         if not self.limits.isolated:
-            return None
+            return InThisProcess()
         from timesformer_runtime.isolation.readers import Readers  # noqa: PLC0415
 
         return Readers(self.limits, "timesformer_runtime.file_reading")
@@ -134,7 +134,10 @@ class Pipeline:
         )
 
     def read(
-        self, video: Video, threads: int | None = None, readers: Readers | None = None
+        self,
+        video: Video,
+        threads: int | None = None,
+        readers: Readers | InThisProcess | None = None,
     ) -> Reading:
         """Reads and converts the frames that the model needs of a video, for ``predict``.
 
@@ -166,12 +169,13 @@ class Pipeline:
         threads = self.model.session.threads if threads is None else threads
         limits, readers = self.limits.in_reader_process(), readers or self._readers
         job = functools.partial(read_file, model_input=self.input, threads=threads, limits=limits)
-        if readers is None:
-            (read,) = job(video)
-            return read
+        reading: Reading
+        if not self.limits.isolated:
+            reading = readers.single_answer(job, video, threads=threads)
+            return reading
         start = time.perf_counter()
         try:
-            reading: Reading = readers.single_answer(job, video, threads=threads)
+            reading = readers.single_answer(job, video, threads=threads)
         except InvalidVideoError:
             self.check_open()  # closing ends the processes, too
             raise

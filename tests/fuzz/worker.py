@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from timesformer_runtime.errors import TimesformerError
+from timesformer_runtime.isolation.in_this_process import InThisProcess
 from timesformer_runtime.video import DecodeLimits
 from timesformer_runtime.video.pixels import Rendering
 from timesformer_runtime.workloads.timeline import WindowReader
@@ -68,7 +69,7 @@ def _slide(source: Path | io.BytesIO, threads: int) -> tuple[str, ...]:
     session = SimpleNamespace(threads=1 + threads)
     loaded = SimpleNamespace(session=session)
     model: Any = SimpleNamespace(
-        input=model_input, limits=LIMITS, model=loaded, new_readers=lambda: None
+        input=model_input, limits=LIMITS, model=loaded, new_readers=InThisProcess
     )
     reader = WindowReader(model, source, WindowSettings(2.0, 1.0))
     with contextlib.closing(reader.windows()) as windows:

@@ -85,14 +85,8 @@ def _frames(pipeline: Pipeline, video: Source) -> Generator[Any, None, None]:
     threads = pipeline.model.session.threads
     limits = pipeline.limits.for_long_videos()
     job = functools.partial(_upright_frames, threads=threads, limits=limits.in_reader_process())
-    readers = pipeline.new_readers()
-    if readers is None:
-        yield from job(video)
-        return
-    try:
+    with contextlib.closing(pipeline.new_readers()) as readers:
         yield from readers.answers(job, video, limits, threads=threads)
-    finally:
-        readers.close()
 
 
 def _upright_frames(

@@ -31,6 +31,7 @@ from timesformer_runtime.video.source import Source
 from timesformer_runtime.workloads.workers import usual_workers
 
 if TYPE_CHECKING:
+    from timesformer_runtime.isolation.in_this_process import InThisProcess
     from timesformer_runtime.isolation.readers import Readers
 
 with needs_extra("serve"):
@@ -140,8 +141,7 @@ class Engine:
         self._pool.shutdown(cancel_futures=True)
         self._writers.shutdown()
         self._cleaners.shutdown()
-        if self._readers is not None:
-            self._readers.close()
+        self._readers.close()
         for classifier in self.models.values():
             classifier.close()
 
@@ -271,9 +271,6 @@ class Engine:
 
     def read(self, job: Callable[[Source], Iterator[T]], video: str) -> T:
         """Does a job that reads a video and has one answer, in another process if isolated."""
-        if self._readers is None:
-            (answer,) = job(video)
-            return answer
         found: T = self._readers.single_answer(job, video, threads=1)
         return found
 
@@ -299,7 +296,7 @@ class _RequestPipeline(Pipeline):
         classifier: VideoClassifier,
         views: Views,
         limits: DecodeLimits,
-        shared_readers: Readers | None,
+        shared_readers: Readers | InThisProcess,
         free_run: Callable[[], contextlib.AbstractContextManager[None]],
     ) -> None:
         super().__init__(classifier.model, views, limits)
@@ -307,7 +304,7 @@ class _RequestPipeline(Pipeline):
         self._free_run = free_run
 
     def read(
-        self, video: Video, threads: int | None = 1, readers: Readers | None = None
+        self, video: Video, threads: int | None = 1, readers: Readers | InThisProcess | None = None
     ) -> Reading:
         return super().read(video, threads, readers or self._shared_readers)
 

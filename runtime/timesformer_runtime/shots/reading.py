@@ -171,8 +171,7 @@ class _Finder:
     def close(self, *, wait: bool) -> None:
         """Ends the threads and processes; ``wait`` tells if it waits for their work."""
         self._chunks.close()
-        if self._readers is not None:
-            self._readers.close()
+        self._readers.close()
         self._pool.close(wait=wait)
         if self._thread is not None and wait:
             self._thread.join()
@@ -205,8 +204,6 @@ class _Finder:
         return EditList(rate, tuple(times), tuple(without_overlaps(found)), problems)
 
     def _read(self, video: Source) -> Generator[_Chunk, None, None]:
-        if self._readers is None:
-            return self._reader.chunks(video)
         reader = self._reader
         return self._readers.answers(reader.chunks, video, reader.limits, threads=reader.threads)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 from collections.abc import Iterator
@@ -41,14 +42,8 @@ def thumbnails(pipeline: Pipeline, video: str, bands: Bands) -> list[bytes]:
 
 def _pictures(pipeline: Pipeline, video: str, times: tuple[float, ...]) -> list[bytes]:
     job = _Job(times, pipeline.limits.in_reader_process().for_long_videos())
-    readers = pipeline.new_readers()
-    if readers is None:
-        (pictures,) = job.pictures(video)
-        return pictures
-    try:
+    with contextlib.closing(pipeline.new_readers()) as readers:
         read: list[bytes] = readers.single_answer(job.pictures, video, threads=1)
-    finally:
-        readers.close()
     return read
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from timesformer_runtime.errors import (
     ClosedError,
@@ -20,6 +20,7 @@ from timesformer_runtime.workloads.shared_generator import SharedGenerator
 from timesformer_runtime.workloads.workers import Workers, check_workers, usual_workers
 
 if TYPE_CHECKING:
+    from timesformer_runtime.isolation.in_this_process import InThisProcess
     from timesformer_runtime.isolation.readers import Readers
 
 T = TypeVar("T")
@@ -92,7 +93,7 @@ def run_on_all(
     runs = _Runs(
         pipelines,
         ranking,
-        {} if readers is None else {"readers": readers},
+        readers,
         threading.Semaphore(_runs_at_once(first, workers)),
         keeps_invalid=keeps_invalid,
     )
@@ -108,9 +109,7 @@ def run_on_all(
             return outcome(video, error)
 
     outcomes = _as_they_are_done(classify, videos, workers)
-    return SharedGenerator(
-        outcomes if readers is None else _with_readers(outcomes, readers), "batch"
-    )
+    return SharedGenerator(_with_readers(outcomes, readers), "batch")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,14 +119,14 @@ class _Runs:
     Attributes:
         pipelines: The models.
         ranking: How logits become labels with scores.
-        reading_options: More arguments of ``Pipeline.read``.
+        readers: Read the videos.
         free: Counts the runs that may begin now.
         keeps_invalid: As for ``run_on_all``.
     """
 
     pipelines: Sequence[Pipeline]
     ranking: Ranking
-    reading_options: Mapping[str, Any]
+    readers: Readers | InThisProcess
     free: threading.Semaphore
     keeps_invalid: bool
 
@@ -136,7 +135,7 @@ class _Runs:
         reading, of = None, self.pipelines[0]
         for pipeline in self.pipelines:
             if reading is None or not pipeline.shares_frames(of):
-                reading, of = pipeline.read(video, threads=1, **self.reading_options), pipeline
+                reading, of = pipeline.read(video, threads=1, readers=self.readers), pipeline
             try:
                 with self.free:
                     answer = pipeline.predict(reading.frames, self.ranking, spent=reading.seconds)
@@ -147,7 +146,9 @@ class _Runs:
             yield reading.result(answer)
 
 
-def _with_readers(outcomes: Generator[T, None, None], readers: Readers) -> Generator[T, None, None]:
+def _with_readers(
+    outcomes: Generator[T, None, None], readers: Readers | InThisProcess
+) -> Generator[T, None, None]:
     """Gives the outcomes; after the last one, or at an interrupt, ends the reader processes."""
     try:
         yield from outcomes

@@ -310,12 +310,9 @@ class WindowReader:
 
     def stop(self) -> None:
         """Ends the reading from another thread; with ``isolated`` at once, else does nothing."""
-        if self._readers is not None:
-            self._readers.close()
+        self._readers.close()
 
     def _reports(self) -> Generator[_Report, None, None]:
-        if self._readers is None:
-            return self._file.reports(self._video)
         return self._readers.answers(
             self._file.reports, self._video, self._file.limits, threads=self._file.threads
         )

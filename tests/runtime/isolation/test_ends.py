@@ -19,6 +19,7 @@ from timesformer_runtime import (
     InvalidVideoError,
     VideoNotFoundError,
 )
+from timesformer_runtime.isolation.in_this_process import InThisProcess
 from timesformer_runtime.isolation.process import _START
 
 from tests import traps
@@ -188,7 +189,7 @@ def test_a_fork_has_processes_of_its_own(folder: Path) -> None:
         count = 0
         with contextlib.suppress(Exception):
             count = classifier.read(folder / "plain.mp4").count
-            classifier._readers = None  # the model itself cannot be deleted in a fork
+            classifier._readers = InThisProcess()  # the model itself cannot be deleted in a fork
             gc.collect()
         os._exit(0 if count == COUNT else 1)
     assert os.waitpid(fork, 0)[1] == 0

@@ -163,10 +163,10 @@ def test_any_error_is_that_of_its_video(
 ) -> None:
     read = VideoClassifier.read
 
-    def failing(self: VideoClassifier, video: Any, threads: int | None = None) -> Any:
+    def failing(self: VideoClassifier, video: Any, **options: Any) -> Any:
         if isinstance(video, Exception):
             raise video
-        return read(self, video, threads)
+        return read(self, video, **options)
 
     monkeypatch.setattr(VideoClassifier, "read", failing)
     errors: list[Any] = [RuntimeError("a bug"), MemoryError(), OSError(5, "Input/output error")]
