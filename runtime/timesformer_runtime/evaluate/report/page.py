@@ -25,8 +25,6 @@ from timesformer_runtime.whole_file import whole_file
 with evaluate_extra():
     import jinja2
     from markupsafe import Markup
-    from scipy.cluster import hierarchy
-    from scipy.spatial.distance import squareform
 
 _FOLDER = Path(__file__).parent
 _MOST_CELLS = 24  # labels of a confusion matrix that is a table of numbers
@@ -121,6 +119,9 @@ def _order(measures: Mapping[str, Any], labels: int) -> list[int]:
     """Orders the classes of a picture so that those that are confused stand side by side."""
     if not _MOST_CELLS < labels <= _MOST_MAPPED or "confusion" not in measures:
         return []
+    from scipy.cluster import hierarchy  # noqa: PLC0415
+    from scipy.spatial.distance import squareform  # noqa: PLC0415
+
     shares = np.zeros((labels, labels))
     for true, best, count in measures["confusion"]:
         shares[true, best] = count / measures["classes"][true]["count"]
