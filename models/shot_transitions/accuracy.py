@@ -19,6 +19,12 @@ from timesformer_runtime import VideoClassifier
 from models.shot_transitions.card import VARIANTS, put_into_card
 from models.shot_transitions.checkpoint import load_model
 from models.shot_transitions.evaluate import logits_of, pool_for
+from models.shot_transitions.options import (
+    model_option,
+    renders_option,
+    threads_option,
+    write_card_option,
+)
 
 Labels = npt.NDArray[np.int64]
 
@@ -125,21 +131,10 @@ def measure(folder: Path, renders: Path, threads: int) -> tuple[str, tuple[Cost,
 
 
 @click.command()
-@click.option(
-    "--model",
-    "folder",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    required=True,
-    help="Model folder.",
-)
-@click.option(
-    "--renders",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    required=True,
-    help="Pool of held-out renders, of the model's image size.",
-)
-@click.option("--write-card", is_flag=True, help="Put the table into the model's README.md.")
-@click.option("--threads", default=1, show_default=True, help="CPU threads.")
+@model_option
+@renders_option()
+@write_card_option
+@threads_option
 def main(folder: Path, renders: Path, write_card: bool, threads: int) -> None:
     """Prints the accuracy of each variant beside PyTorch's; exits with 1 if one misses.
 

@@ -16,6 +16,13 @@ from models.shot_transitions.augment import normalised
 from models.shot_transitions.card import EVALUATION, put_into_card
 from models.shot_transitions.checkpoint import load_model
 from models.shot_transitions.labels import LABELS
+from models.shot_transitions.options import (
+    FOLDER,
+    model_option,
+    renders_option,
+    threads_option,
+    write_card_option,
+)
 from models.shot_transitions.pool import Pool, open_pool
 
 _BATCH = 50
@@ -111,25 +118,15 @@ def report(title: str, pool_folder: Path, result: Evaluation) -> str:
 
 
 @click.command()
-@click.option(
-    "--model",
-    "folder",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    required=True,
-    help="Model folder.",
-)
-@click.option(
-    "--renders",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Pool of held-out renders, of the model's image size.",
-)
+@model_option
+@renders_option(required=False)
 @click.option(
     "--footage",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=FOLDER,
     help="Pool that was rendered with --videos.",
 )
-@click.option("--write-card", is_flag=True, help="Put the tables into the model's README.md.")
-@click.option("--threads", default=1, show_default=True, help="CPU threads.")
+@write_card_option
+@threads_option
 def main(
     folder: Path, renders: Path | None, footage: Path | None, write_card: bool, threads: int
 ) -> None:

@@ -22,6 +22,12 @@ from models.shot_transitions.checkpoint import load_model
 from models.shot_transitions.clips import random_plan
 from models.shot_transitions.evaluate import pool_for
 from models.shot_transitions.labels import LABELS
+from models.shot_transitions.options import (
+    model_option,
+    renders_option,
+    threads_option,
+    write_card_option,
+)
 from models.shot_transitions.transitions import PURE, random_transition
 
 _BATCH = 50
@@ -220,21 +226,10 @@ def _ratio(shares: npt.NDArray[np.float32], chosen: npt.NDArray[np.bool_]) -> fl
 
 
 @click.command()
-@click.option(
-    "--model",
-    "folder",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    required=True,
-    help="Model folder.",
-)
-@click.option(
-    "--renders",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    required=True,
-    help="Balanced pool of held-out renders, of the model's image size.",
-)
-@click.option("--write-card", is_flag=True, help="Put the table into the model's README.md.")
-@click.option("--threads", default=1, show_default=True, help="CPU threads.")
+@model_option
+@renders_option(pool="Balanced pool")
+@write_card_option
+@threads_option
 def main(folder: Path, renders: Path, write_card: bool, threads: int) -> None:
     """Prints whether the heat of ``timesformer explain`` says something about the answer.
 

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from models.shot_transitions.augment import augmented
 from models.shot_transitions.checkpoint import save_model
+from models.shot_transitions.options import threads_option
 from models.shot_transitions.pool import Pool, open_pool
 from models.shot_transitions.starting_point import small_config, start
 
@@ -179,7 +180,7 @@ def batches(pool: Pool, recipe: Recipe, first: int) -> Iterator[tuple[Tensor, Te
     + "]",
 )
 @click.option("--seed", default=0, show_default=True, help="Same seed and pool, same training.")
-@click.option("--threads", default=1, show_default=True, help="CPU threads.")
+@threads_option
 def main(
     attention_type: str,
     pool_folder: Path,

@@ -17,6 +17,7 @@ from timesformer_runtime.cli.model_options import (
     load_to_share,
     model_options,
     top_k_option,
+    workers_option,
 )
 from timesformer_runtime.cli.output import (
     BAD_INPUT,
@@ -71,12 +72,7 @@ def _read_address(
     is_flag=True,
     help="Do the videos again that failed in an earlier run; the last line of a video counts.",
 )
-@click.option(
-    "--workers",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="How many videos to work on at a time.  [default: one more than threads]",
-)
+@workers_option
 @click.option(
     "--ray",
     "address",

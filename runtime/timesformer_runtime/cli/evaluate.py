@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from timesformer_runtime.cli.limit_options import limit_options
-from timesformer_runtime.cli.model_options import load, models_options
+from timesformer_runtime.cli.model_options import load, models_options, workers_option
 from timesformer_runtime.cli.output import (
     BAD_INPUT,
     INTERRUPTED,
@@ -78,12 +78,7 @@ _MOST_TOLD = 20  # unreadable or damaged videos on the screen: of a downloaded d
     help="The function that makes scores of the model's logits; with sigmoid, videos may have "
     "several labels.  [default: what the model says]",
 )
-@click.option(
-    "--workers",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="How many videos to work on at a time.  [default: one more than threads]",
-)
+@workers_option
 @click.option(
     "--retry-failed", is_flag=True, help="Do the videos again that failed in an earlier run."
 )

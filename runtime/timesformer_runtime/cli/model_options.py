@@ -160,6 +160,14 @@ def top_k_option(default: int, of: str) -> Decorator:
     )
 
 
+workers_option = click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="How many videos to work on at a time.  [default: one more than threads]",
+)
+
+
 def _read_device(context: click.Context, _parameter: click.Parameter, value: str) -> str:
     try:
         check_device(value)
