@@ -6,18 +6,16 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from timesformer_runtime.cli.bench import _powers_of_two
 
+from tests.command_line import COMMAND, PATIENCE, Result, timesformer
 from tests.hub_server import HubServer, Repository
 from tests.tiny_graphs import TinyGraph, write_exported_model
 
-COMMAND = [sys.executable, "-m", "timesformer_runtime", "bench"]
-PATIENCE = 300  # seconds; machines that run tests can be busy
 QUICK = ("--seconds", "0", "--threads", "1")
 
 
@@ -29,16 +27,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def bench(folder: Path, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE,
-        **options,
-    )
+def bench(folder: Path, *arguments: str, **options: Any) -> Result:
+    return timesformer(folder, "bench", *arguments, **options)
 
 
 def test_a_table_that_ends_with_a_recommendation(folder: Path) -> None:
@@ -128,7 +118,11 @@ def test_no_variant_can_run(folder: Path) -> None:
 @pytest.mark.skipif(os.name != "posix", reason="this system has no such signals")
 def test_interrupt(folder: Path) -> None:
     process = subprocess.Popen(
-        [*COMMAND, "shots"], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*COMMAND, "bench", "shots"],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert process.stderr is not None
     process.stderr.readline()  # it has begun

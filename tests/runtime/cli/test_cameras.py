@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from timesformer_runtime import VideoClassifier
 
+from tests.command_line import COMMAND, Result, timesformer
 from tests.live_sources import free_udp_url, sender
 from tests.mqtt_broker import Broker
 from tests.tiny_graphs import write_exported_model
@@ -23,7 +24,6 @@ from tests.video_files import moving_pictures, write_video
 from tests.webhook_server import WebhookServer
 
 PATIENCE = 60.0  # seconds; machines that run tests can be busy
-COMMAND = [sys.executable, "-m", "timesformer_runtime", "stream"]
 SHORT = ["--window", "0.4s", "--stride", "0.4s"]
 ALWAYS = ["--events", "--enter", "0", "--leave", "0"]  # every label, from the first window on
 
@@ -37,16 +37,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(folder: Path, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, "shots", *map(str, arguments)],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=3 * PATIENCE,
-        env=os.environ | environment,
-    )
+def run(folder: Path, *arguments: object, **environment: str) -> Result:
+    return timesformer(folder, "stream", "shots", *arguments, env=os.environ | environment)
 
 
 class Running:
@@ -54,7 +46,7 @@ class Running:
 
     def __init__(self, folder: Path, arguments: Sequence[object], **environment: str) -> None:
         self.process = subprocess.Popen(
-            [*COMMAND, "shots", *map(str, arguments)],
+            [*COMMAND, "stream", "shots", *map(str, arguments)],
             cwd=folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

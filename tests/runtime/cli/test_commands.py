@@ -20,6 +20,7 @@ from timesformer_runtime.input.preprocess import Preprocessing
 from timesformer_runtime.input.sampling import uniform
 from timesformer_runtime.model.golden import GENERATOR, golden_frames
 
+from tests.command_line import COMMAND, PATIENCE, Result, assert_bad_input, timesformer
 from tests.hub_server import HubServer, Repository
 from tests.tiny_graphs import (
     FRAMES,
@@ -37,10 +38,6 @@ from tests.tiny_graphs import (
 )
 from tests.video_files import damage, read_clip
 
-COMMAND = [sys.executable, "-m", "timesformer_runtime"]
-PATIENCE = 300  # seconds; machines that run tests can be busy
-Result = subprocess.CompletedProcess[str]
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -55,27 +52,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     headless = TinyGraph(output="features", metadata=own_metadata(task="feature-extraction"))
     headless.save(folder / "headless.onnx")
     return folder
-
-
-def timesformer(folder: Path, *arguments: object, **options: Any) -> Result:
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE,
-        **options,
-    )
-
-
-def assert_bad_input(result: Result, message: str) -> None:
-    """Exit code 2, and one line on stderr besides what was said about the model."""
-    lines = [line for line in result.stderr.splitlines() if line.startswith("timesformer: ")]
-    assert result.returncode == 2, result.stderr
-    assert len(lines) == 1, result.stderr
-    assert message in lines[0]
-    assert "Traceback" not in result.stderr
 
 
 # --- classify ------------------------------------------------------------------------------------
@@ -176,7 +152,7 @@ def test_escape_sequences_do_not_reach_the_terminal(folder: Path) -> None:
 
 
 def test_standard_input_that_is_closed(folder: Path) -> None:
-    line = [sys.executable, "-m", "timesformer_runtime", "classify", "shots", "-", "a.mp4"]
+    line = [*COMMAND, "classify", "shots", "-", "a.mp4"]
     result = subprocess.run(
         ["sh", "-c", 'exec "$@" <&-', "sh", *line],
         cwd=folder,

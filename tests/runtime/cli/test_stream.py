@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,12 @@ from click.testing import CliRunner
 from timesformer_runtime import VideoClassifier
 from timesformer_runtime.cli.stream import stream
 
+from tests.command_line import COMMAND, Result, timesformer
 from tests.live_sources import free_udp_url, sender
 from tests.tiny_graphs import LABELS, write_exported_model
 from tests.video_files import moving_pictures, write_video
 
 PATIENCE = 60.0  # seconds; machines that run tests can be busy
-COMMAND = [sys.executable, "-m", "timesformer_runtime", "stream"]
 
 
 @pytest.fixture(scope="module")
@@ -36,15 +35,8 @@ def scores(predictions: Any) -> dict[str, float]:
     return {prediction["label"]: prediction["score"] for prediction in predictions}
 
 
-def run(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, "shots", *map(str, arguments)],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=5 * PATIENCE,
-    )
+def run(folder: Path, *arguments: object) -> Result:
+    return timesformer(folder, "stream", "shots", *arguments)
 
 
 def test_a_file_is_replayed(folder: Path) -> None:
@@ -101,7 +93,18 @@ def test_bad_input_is_one_line(folder: Path, arguments: list[str], message: str)
 @pytest.mark.parametrize("stalled", [False, True])
 def test_ctrl_c_ends_the_command_at_once(folder: Path, stalled: bool) -> None:
     url = free_udp_url()
-    command = [*COMMAND, "shots", url, "--window", "0.4s", "--stride", "0.4s", "--timeout", "200s"]
+    command = [
+        *COMMAND,
+        "stream",
+        "shots",
+        url,
+        "--window",
+        "0.4s",
+        "--stride",
+        "0.4s",
+        "--timeout",
+        "200s",
+    ]
     with sender(url) as source:
         process = subprocess.Popen(
             [*command, "--json"],

@@ -18,12 +18,11 @@ from timesformer_runtime import VideoClassifier
 from timesformer_runtime.cli.segment_lines import SrtLines, VttLines, lines_of
 from timesformer_runtime.results import PartResult, Seconds
 
+from tests import command_line
+from tests.command_line import PATIENCE, Result, timesformer
 from tests.shot_graph import levels_of, textured, write_shot_model
 from tests.tiny_graphs import moving_frames, write_exported_model, write_video
 
-COMMAND = [sys.executable, "-m", "timesformer_runtime", "timeline"]
-PATIENCE = 300  # seconds; machines that run tests can be busy
-Result = subprocess.CompletedProcess[str]
 RATE = 25
 
 
@@ -40,22 +39,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def timeline(folder: Path, *arguments: object, **options: Any) -> Result:
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE,
-        **options,
-    )
+    return timesformer(folder, "timeline", *arguments, **options)
 
 
 def assert_bad_input(result: Result, message: str) -> None:
-    lines = [line for line in result.stderr.splitlines() if line.startswith("timesformer: ")]
-    assert result.returncode == 2, result.stderr
-    assert len(lines) == 1, result.stderr
-    assert message in lines[0]
+    command_line.assert_bad_input(result, message)
     assert result.stdout == ""
 
 

@@ -29,11 +29,9 @@ from timesformer_runtime.video.limits import DecodeLimits
 from timesformer_runtime.workloads.windows import WindowSettings
 
 from tests.bright_model import frames_with_square, write_bright_model
+from tests.command_line import PATIENCE, timesformer
 from tests.tiny_graphs import moving_frames, write_exported_model
 from tests.video_files import write_video
-
-COMMAND = [sys.executable, "-m", "timesformer_runtime"]
-PATIENCE = 300  # seconds
 
 
 @pytest.fixture(scope="module")
@@ -52,17 +50,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def classifier(folder: Path) -> VideoClassifier:
     return VideoClassifier.from_pretrained(folder / "bright", device="cpu")
-
-
-def _run(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE,
-    )
 
 
 def _frames(path: Path) -> list[av.VideoFrame]:
@@ -87,7 +74,7 @@ def test_the_command_writes_all_files_and_goes_on_after_a_broken_video(
     folder: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    done = _run(
+    done = timesformer(
         folder, "explain", "bright", "a.mp4", "broken.mp4", "gone.mp4", "b.mkv", "--output", out
     )
     assert done.returncode == 2, done.stderr
@@ -172,7 +159,9 @@ def test_odd_and_large_frames_fit_the_encoder(classifier: VideoClassifier, tmp_p
 
 
 def test_several_views_and_a_reader_process(folder: Path, tmp_path: Path) -> None:
-    done = _run(folder, "explain", "bright", "a.mp4", "--crops", "3", "--output", tmp_path / "x")
+    done = timesformer(
+        folder, "explain", "bright", "a.mp4", "--crops", "3", "--output", tmp_path / "x"
+    )
     assert done.returncode == 0, done.stderr
     assert np.load(tmp_path / "x" / "a" / "rollout.npy").shape == (3, 4, 4, 6)
     values = json.loads((tmp_path / "x" / "a" / "explanation.json").read_text(encoding="utf-8"))
@@ -189,14 +178,14 @@ def test_several_views_and_a_reader_process(folder: Path, tmp_path: Path) -> Non
 
 def test_results_are_replaced_only_with_force(folder: Path, tmp_path: Path) -> None:
     arguments = ("explain", "bright", "a.mp4", "--output", tmp_path)
-    assert _run(folder, *arguments).returncode == 0
+    assert timesformer(folder, *arguments).returncode == 0
     mark = tmp_path / "a" / "mark"
     mark.touch()
-    again = _run(folder, *arguments)
+    again = timesformer(folder, *arguments)
     assert again.returncode == 2
     assert "exists; give another folder, or replace it with --force" in again.stderr
     assert mark.exists()
-    assert _run(folder, *arguments, "--force").returncode == 0
+    assert timesformer(folder, *arguments, "--force").returncode == 0
     assert not mark.exists()
     assert (tmp_path / "a" / "overlay.mp4").exists()
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
@@ -268,7 +257,7 @@ def test_files_of_a_killed_run_do_no_harm(
     ],
 )
 def test_bad_input_is_one_line(folder: Path, arguments: tuple[str, ...], message: str) -> None:
-    done = _run(folder, *arguments)
+    done = timesformer(folder, *arguments)
     assert done.returncode == 2
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("timesformer: ")]
     assert message in line
