@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
-import tempfile
+import secrets
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from timesformer_runtime.errors import named
 from timesformer_runtime.extras import needs_extra
@@ -19,7 +20,7 @@ with needs_extra("serve"):
     from python_multipart.exceptions import FormParserError
     from python_multipart.multipart import MultipartParser, parse_options_header
 
-_PIECE = 1 << 18  # bytes that are written at a time
+_PIECE = 1 << 20  # bytes that are written at a time
 _MOST_HEADERS = 16  # of one part of a form
 _LONGEST_NAME = 200
 
@@ -73,18 +74,15 @@ async def receive_body(
     """
     settings = service.settings
     _check_headers(request, settings.max_upload)
-    file = tempfile.NamedTemporaryFile(dir=service.folder, delete=False)  # noqa: SIM115
-    path = Path(file.name)
-    place.leftovers.callback(path.unlink, missing_ok=True)
-    place.leftovers.callback(file.close)
+    file = _NewFile(service.folder / secrets.token_hex())
+    place.leftovers.callback(file.remove)
     writer = writer_for(file)
     count = 0
     try:
         async with asyncio.timeout(settings.upload_seconds):
-            async for piece in _pieces(request, settings.max_upload):
+            async for piece, is_last in _pieces(request, settings.max_upload):
                 count += len(piece)
-                await service.engine.in_writer_thread(writer.write, piece)
-        await service.engine.in_writer_thread(file.close)  # which writes what is left in its buffer
+                await service.engine.in_writer_thread(_store, piece, writer, file, is_last)
     except TimeoutError as error:
         raise HTTPException(
             408,
@@ -95,7 +93,39 @@ async def receive_body(
         raise HTTPException(507, f"the body cannot be stored: {error.strerror}") from error
     if count == 0:
         raise HTTPException(400, "the body is empty; send the bytes of a video")
-    return Upload(path, "upload")
+    return Upload(file.path, "upload")
+
+
+class _NewFile:
+    """A file that is made when its first bytes are written, in the thread that writes them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: BinaryIO | None = None
+
+    def write(self, data: bytes) -> None:
+        """Adds bytes."""
+        if self._file is None:
+            self._file = self.path.open("xb")
+        self._file.write(data)
+
+    def close(self) -> None:
+        """Closes the file, which writes what is left in its buffer."""
+        if self._file is not None:
+            self._file.close()
+
+    def remove(self) -> None:
+        """Closes the file, and removes it."""
+        with contextlib.suppress(OSError):  # the disk may be full
+            self.close()
+        self.path.unlink(missing_ok=True)
+
+
+def _store(piece: bytes, writer: _Writer, file: _NewFile, is_last: bool) -> None:
+    """Writes a piece of a body. The last one takes no further call: each is a switch of threads."""
+    writer.write(piece)
+    if is_last:
+        file.close()
 
 
 def _check_headers(request: Request, most: int) -> None:
@@ -109,8 +139,8 @@ def _check_headers(request: Request, most: int) -> None:
         raise _too_large(most)
 
 
-async def _pieces(request: Request, most: int) -> AsyncIterator[bytes]:
-    """Gives the body in pieces of some size, so that few calls write them."""
+async def _pieces(request: Request, most: int) -> AsyncIterator[tuple[bytes, bool]]:
+    """Gives the body in pieces of some size, so that few calls write them; True with the last."""
     waiting = bytearray()
     count = 0
     async for chunk in request.stream():
@@ -119,10 +149,9 @@ async def _pieces(request: Request, most: int) -> AsyncIterator[bytes]:
             raise _too_large(most)
         waiting += chunk
         if len(waiting) >= _PIECE:
-            yield bytes(waiting)
+            yield bytes(waiting), False
             waiting.clear()
-    if waiting:
-        yield bytes(waiting)
+    yield bytes(waiting), True
 
 
 def _too_large(most: int) -> HTTPException:
