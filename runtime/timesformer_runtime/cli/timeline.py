@@ -20,9 +20,11 @@ from timesformer_runtime.cli.view_options import view_options, window_options
 if TYPE_CHECKING:
     from timesformer_runtime.classifier import VideoClassifier
     from timesformer_runtime.cli.picture import Picture
+    from timesformer_runtime.cli.progress import ProgressBar
     from timesformer_runtime.explain.windows import ExplainedTimeline
     from timesformer_runtime.results import PartResult
     from timesformer_runtime.workloads.timeline import Timeline
+    from timesformer_runtime.workloads.windows import WindowSettings
 
 
 @click.command()
@@ -38,8 +40,8 @@ if TYPE_CHECKING:
     "--explain",
     type=PathType(),
     metavar="DIR",
-    help="Also write a page and, for each window, the frames that the model saw, under the heat of "
-    "what reached the answer. For models exported with --explain.",
+    help="Also write the video under the heat of what reached the answers, the frames that the "
+    "model saw of each window, and a page. For models exported with --explain.",
 )
 @view_options
 @limit_options()
@@ -72,7 +74,9 @@ def timeline(
 
         list_shots(video, wanted, **options)
         return
+    from timesformer_runtime.cli.progress import ProgressBar  # noqa: PLC0415
     from timesformer_runtime.cli.segment_lines import lines_of  # noqa: PLC0415
+    from timesformer_runtime.workloads.windows import WindowSettings  # noqa: PLC0415
 
     if explain is not None and (merge or video == STDIN):
         raise click.UsageError("--explain is for single windows of a file: leave out --merge and -")
@@ -83,15 +87,18 @@ def timeline(
 
         picture = Picture(wanted.picture, classifier, video)
     labels = max(top_k, picture.top_k) if picture else top_k
+    progress = ProgressBar(None, "seconds of video")
     segments: Timeline | ExplainedTimeline
     if explain is not None:
-        segments = _explained(classifier, video, window, stride, labels, explain)
+        settings = WindowSettings(window, stride)
+        segments = _explained(classifier, video, settings, labels, explain, progress)
     else:
         segments = classifier.timeline(
             source(video), window, stride, labels, merge=merge, workers=cores // classifier.threads
         )
     try:
-        _write(segments, lines_of(wanted.form, classifier.labels), wanted, picture, top_k)
+        lines = lines_of(wanted.form, classifier.labels)
+        _write(segments, lines, wanted, picture, top_k, progress)
     except KeyboardInterrupt:
         fail_at_once("interrupted", INTERRUPTED)  # a read of standard input may block
     finally:
@@ -106,12 +113,11 @@ def _write(
     wanted: ResultOptions,
     picture: Picture | None,
     top_k: int,
+    progress: ProgressBar,
 ) -> None:
     """Writes the lines of each segment when it is known, and the picture at the end."""
-    from timesformer_runtime.cli.progress import ProgressBar  # noqa: PLC0415
-
     with (
-        ProgressBar(None, "seconds of video") as progress,
+        progress,
         opened_lines(wanted.output, progress.echo) as write,
     ):
         for segment in segments:
@@ -128,14 +134,13 @@ def _write(
 def _explained(
     classifier: VideoClassifier,
     video: str,
-    window: float,
-    stride: float,
+    settings: WindowSettings,
     top_k: int,
     output: Path,
+    progress: ProgressBar,
 ) -> ExplainedTimeline:
     from timesformer_runtime.explain.windows import ExplainedTimeline  # noqa: PLC0415
     from timesformer_runtime.results import Ranking  # noqa: PLC0415
-    from timesformer_runtime.workloads.windows import WindowSettings  # noqa: PLC0415
 
-    settings = WindowSettings(window, stride)
-    return ExplainedTimeline(classifier, video, settings, Ranking(top_k), output)
+    ranking = Ranking(top_k)
+    return ExplainedTimeline(classifier, video, settings, ranking, output, progress.advance_to)

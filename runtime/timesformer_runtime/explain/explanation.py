@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ from timesformer_runtime.video.pixels import ConvertedFrame
 Shares = npt.NDArray[np.float32]
 
 _HOTTEST = 99.0  # percentile of the shares that gets the hottest colour: single peaks hide the rest
+_MOST_MEASURED = 1000  # views: a long video has thousands of windows
 _LEAST_SPREAD = 1.02  # hottest by coldest share, below which the heat would only show rounding
 
 
@@ -43,9 +45,23 @@ class ViewHeat:
         return np.asarray(self.shares.mean(axis=(1, 2)))
 
     @property
+    def times(self) -> tuple[float, ...]:
+        """The times of the frames in seconds; for arrays, their numbers."""
+        return self.view.times or tuple(map(float, self.view.indices))
+
+    @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of patches."""
         return self.shares.shape[1], self.shares.shape[2]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The frames and their shares as JSON types."""
+        return {
+            "crop": self.view.crop,
+            "indices": list(self.view.indices),
+            "times": list(self.times),
+            "shares": self.of_frames.round(4).tolist(),
+        }
 
 
 class HeatScale(NamedTuple):
@@ -56,8 +72,10 @@ class HeatScale(NamedTuple):
 
     @classmethod
     def of(cls, views: Sequence[ViewHeat]) -> HeatScale:
-        """The scale for these views."""
-        shares = np.concatenate([view.shares.ravel() for view in views])
+        """The scale for these views; of very many, some that are spread evenly are enough."""
+        step = math.ceil(len(views) / _MOST_MEASURED)
+        measured = [views[number] for number in range(0, len(views), step)]
+        shares = np.concatenate([view.shares.ravel() for view in measured])
         return cls(float(shares.min()), float(np.percentile(shares, _HOTTEST)))
 
     def heat(self, shares: Shares) -> Shares:
@@ -131,6 +149,15 @@ def heat_of_views(
     Raises:
         InvalidModelError: The output does not have the shape for these views.
     """
+    return views_with_heat(rollouts_of(answer, views, pipeline), views)
+
+
+def rollouts_of(answer: Answer, views: Sequence[View], pipeline: Pipeline) -> Shares:
+    """Gives the rollout of each view, float32 [views, frames, rows, columns].
+
+    Raises:
+        InvalidModelError: The output does not have the shape for these views.
+    """
     rollouts = answer.outputs[ROLLOUT]
     frames = pipeline.input.num_frames
     if rollouts.ndim != 4 or rollouts.shape[:2] != (len(views), frames) or not rollouts.size:
@@ -143,6 +170,11 @@ def heat_of_views(
         raise InvalidModelError(
             f"{pipeline.model.name}: its {ROLLOUT} are not shares; some are < 0"
         )
+    return rollouts
+
+
+def views_with_heat(rollouts: Shares, views: Sequence[View]) -> tuple[ViewHeat, ...]:
+    """Turns the rollout of each view, [views, frames, rows, columns], into multiples of a share."""
     even = rollouts.mean(axis=(1, 2, 3), keepdims=True)
     shares = rollouts / np.where(even > 0, even, np.float32(1))
     return tuple(ViewHeat(view, heat) for view, heat in zip(views, shares, strict=True))

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from timesformer_runtime.explain.explanation import HeatScale, Shares, ViewHeat
 from timesformer_runtime.explain.regions import Geometry
@@ -23,15 +24,17 @@ class MovingHeat:
     the mean of theirs; towards the edges of a view its weight falls, so that no edge is seen.
 
     Args:
-        views: The views, with times.
+        views: The views, with times; asked for a view whenever it is shown.
         scale: Turns shares into heat.
         geometry: Tells where the views lie.
     """
 
     def __init__(self, views: Sequence[ViewHeat], scale: HeatScale, geometry: Geometry) -> None:
         self._views = views
-        self._heat = [scale.heat(view.shares) for view in views]
-        self._times = [np.asarray(view.view.times or view.view.indices) for view in views]
+        self._scale = scale
+        self._times = [np.asarray(view.times) for view in views]
+        self._starts = np.array([times[0] for times in self._times])
+        self._ends = np.array([times[-1] for times in self._times])
         self._geometry = geometry
 
     def over(self, frame: Rgb, seconds: float, size: tuple[int, int]) -> Rgb:
@@ -50,7 +53,9 @@ class MovingHeat:
             region = self._geometry.region(*size, view.view.crop, view.grid)
             top, left, bottom, right = region.pixels(height, width)
             y, x = slice(max(top, 0), max(bottom, 0)), slice(max(left, 0), max(right, 0))
-            heat = stretched(self._at(number, seconds), (bottom - top, right - left))
+            heat = stretched(
+                self._heat_at(seconds, view, self._times[number]), (bottom - top, right - left)
+            )
             weight = _weights(*heat.shape)
             rows, columns = total[y, x].shape
             inner = (
@@ -67,13 +72,13 @@ class MovingHeat:
 
     def _views_at(self, seconds: float) -> list[int]:
         """The views whose clip has this time; else those of the clip that is nearest in time."""
-        distances = [max(times[0] - seconds, seconds - times[-1], 0.0) for times in self._times]
-        nearest = min(distances)
-        return [number for number, distance in enumerate(distances) if distance <= nearest]
+        distances = np.maximum(np.maximum(self._starts - seconds, seconds - self._ends), 0.0)
+        found: list[int] = np.flatnonzero(distances <= distances.min()).tolist()
+        return found
 
-    def _at(self, number: int, seconds: float) -> Shares:
+    def _heat_at(self, seconds: float, view: ViewHeat, times: npt.NDArray[np.float64]) -> Shares:
         """The heat of a view between the two frames around a time."""
-        times, heat = self._times[number], self._heat[number]
+        heat = self._scale.heat(view.shares)
         after = int(np.searchsorted(times, seconds))
         if after in (0, len(times)):
             return np.asarray(heat[min(after, len(times) - 1)])

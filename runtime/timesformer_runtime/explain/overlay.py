@@ -20,6 +20,9 @@ from timesformer_runtime.video.playback import play
 from timesformer_runtime.video.pyav import av
 from timesformer_runtime.video.source import Source
 
+# Gets a frame's time and the video's stated duration, in seconds.
+OnFrame = Callable[[float, float | None], None]
+
 _LONGEST_SIDE = 1280  # pixels of the overlay
 _CODECS = ("libx264", "libopenh264", "mpeg4")  # the first one that this PyAV has
 _OPTIONS = {"libx264": {"crf": "20", "preset": "veryfast"}, "mpeg4": {"qscale": "3"}}
@@ -46,17 +49,17 @@ def write_overlay(
     video: Source,
     heat: MovingHeat,
     path: Path,
-    label: str,
-    on_frame: Callable[[float, float | None], None] = lambda _seconds, _duration: None,
+    answer_at: Callable[[float], str],
+    on_frame: OnFrame = lambda _seconds, _duration: None,
 ) -> float:
-    """Writes the whole video as MP4 with heat, label and time; at its own rate, without sound.
+    """Writes the whole video as MP4 with heat, answer and time; at its own rate, without sound.
 
     Args:
         pipeline: The model; its limits apply.
         video: The video.
         heat: The heat.
         path: The file to write.
-        label: The answer in words, or "".
+        answer_at: Gives for a time in seconds the answer in words, or "".
         on_frame: Called with each frame's time and the video's stated duration, in seconds.
 
     Returns:
@@ -73,8 +76,8 @@ def write_overlay(
             for frame in frames:
                 seen = frame.size if not pipeline.views.square_pixels else frame.pixels.shape[:2]
                 picture = heat.over(frame.pixels, frame.seconds, seen)
-                text = f"{label} · {clock(frame.seconds)}" if label else clock(frame.seconds)
-                encoder.add(labelled(picture, text), frame.seconds)
+                text = filter(None, (answer_at(frame.seconds), clock(frame.seconds)))
+                encoder.add(labelled(picture, " · ".join(text)), frame.seconds)
                 on_frame(frame.seconds, duration)
                 end = frame.seconds + 1 / rate
     return end

@@ -13,6 +13,7 @@ from timesformer_runtime.pictures.heat import Rgb, stretched, under_heat
 from timesformer_runtime.results import Prediction
 
 SHEET_TEXT = "The frames that the model saw, with their times and shares"
+BAR_TEXT = "How much of each frame reached the answer, beside an even share"
 
 _CROPS = {"start": "left or top", "center": "middle", "end": "right or bottom"}
 _LEAST_SIDE = 200  # pixels; smaller frames are enlarged before the heat, so that it stays smooth
@@ -44,16 +45,11 @@ def moments(views: Sequence[ViewHeat]) -> tuple[list[float], Shares]:
     """The times at which views saw frames, and the mean share of the views at each of them."""
     found: dict[float, list[float]] = {}
     for view in views:
-        for seconds, share in zip(times_of(view), view.of_frames.tolist(), strict=True):
+        for seconds, share in zip(view.times, view.of_frames.tolist(), strict=True):
             found.setdefault(seconds, []).append(share)
     times = sorted(found)
     shares = [sum(found[seconds]) / len(found[seconds]) for seconds in times]
     return times, np.array(shares, dtype=np.float32)
-
-
-def times_of(view: ViewHeat) -> tuple[float, ...]:
-    """The times of a view's frames in seconds; for arrays, their numbers."""
-    return view.view.times or tuple(map(float, view.view.indices))
 
 
 def in_words(predictions: Iterable[Prediction]) -> str:
@@ -65,7 +61,7 @@ def _cells(view: ViewHeat, frames: Sequence[Rgb], scale: HeatScale) -> list[Cell
     heat = scale.heat(view.shares)
     shares = view.of_frames.tolist()
     cells = []
-    for frame, one, seconds, share in zip(frames, heat, times_of(view), shares, strict=True):
+    for frame, one, seconds, share in zip(frames, heat, view.times, shares, strict=True):
         large = resized(frame, max(1.0, _LEAST_SIDE / max(frame.shape[:2])))
         picture = under_heat(large, stretched(one, large.shape[:2]))
         cells.append(Cell(picture, f"{clock(seconds)}   {share:.2f} x"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Generator, Iterable
 from os import PathLike, fspath
 from pathlib import Path
 
@@ -14,18 +14,14 @@ from timesformer_runtime.errors import TimesformerError
 from timesformer_runtime.explain.explanation import Explanation, explanation_of
 from timesformer_runtime.explain.folder import ResultFolder, write_facts
 from timesformer_runtime.explain.moving_heat import MovingHeat
-from timesformer_runtime.explain.overlay import write_overlay
+from timesformer_runtime.explain.overlay import OnFrame, write_overlay
 from timesformer_runtime.explain.page import Section
 from timesformer_runtime.explain.regions import Geometry
-from timesformer_runtime.explain.sheets import SHEET_TEXT, in_words, moments, sheet, times_of
+from timesformer_runtime.explain.sheets import BAR_TEXT, SHEET_TEXT, in_words, moments, sheet
 from timesformer_runtime.model.loaded import ROLLOUT
 from timesformer_runtime.pictures.drawing import time_bar
 from timesformer_runtime.pictures.encoding import png
 from timesformer_runtime.results import Ranking
-
-OnFrame = Callable[[float, float | None], None]
-
-_BAR_TEXT = "How much of each frame reached the answer, beside an even share"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,30 +118,23 @@ def _write(
     title, answer = Path(video).name, in_words(explanation.result.predictions[:1])
     headline = f"{title}:  {answer}" if answer else title
     heat = MovingHeat(views, scale, Geometry(classifier))
-    end = write_overlay(classifier, video, heat, folder / "overlay.mp4", answer, on_frame)
+    end = write_overlay(
+        classifier, video, heat, folder / "overlay.mp4", lambda _seconds: answer, on_frame
+    )
     frames = sheet(headline, views, explanation.pictures, scale)
     (folder / "sheet.png").write_bytes(png(frames))
-    bar = time_bar(headline, *moments(views), end, _BAR_TEXT)
+    bar = time_bar(headline, *moments(views), end, BAR_TEXT)
     (folder / "time.png").write_bytes(png(bar))
     np.save(folder / "rollout.npy", result.outputs[ROLLOUT])
     section = Section(
         title=title,
         answer=tuple((one["label"], one["score"]) for one in result.predictions),
-        pictures=(("sheet.png", SHEET_TEXT), ("time.png", _BAR_TEXT)),
+        pictures=(("sheet.png", SHEET_TEXT), ("time.png", BAR_TEXT)),
         video="overlay.mp4",
         facts=_facts(classifier, explanation),
         problems=result.problems,
     )
-    described = [
-        {
-            "crop": view.view.crop,
-            "indices": list(view.view.indices),
-            "times": list(times_of(view)),
-            "shares": view.of_frames.round(4).tolist(),
-        }
-        for view in views
-    ]
-    write_facts(folder, classifier, video, [section], views=described)
+    write_facts(folder, classifier, video, [section], views=[view.to_dict() for view in views])
 
 
 def _facts(classifier: VideoClassifier, explanation: Explanation) -> tuple[str, ...]:

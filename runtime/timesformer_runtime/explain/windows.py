@@ -1,24 +1,30 @@
-"""Explains the windows of a long video: for each the frames that the model saw, under heat."""
+"""Explains the windows of a long video: a contact sheet for each, and an overlay of them all."""
 
 from __future__ import annotations
 
+import bisect
 import contextlib
-from collections.abc import Generator, Iterator
+import itertools
+from collections.abc import Generator, Iterator, Sequence
 from os import PathLike, fspath
 from pathlib import Path
 
 from timesformer_runtime.explain.explanation import (
     HeatScale,
-    heat_of_views,
     pictures_of_views,
+    rollouts_of,
+    views_with_heat,
     wanted_outputs,
 )
 from timesformer_runtime.explain.folder import ResultFolder, write_facts
+from timesformer_runtime.explain.moving_heat import MovingHeat
+from timesformer_runtime.explain.overlay import OnFrame, write_overlay
 from timesformer_runtime.explain.page import Section
 from timesformer_runtime.explain.regions import Geometry
-from timesformer_runtime.explain.sheets import SHEET_TEXT, in_words, sheet
-from timesformer_runtime.pictures.drawing import clock
-from timesformer_runtime.pictures.encoding import jpeg
+from timesformer_runtime.explain.sheets import BAR_TEXT, SHEET_TEXT, in_words, moments, sheet
+from timesformer_runtime.explain.window_heat import WindowHeat
+from timesformer_runtime.pictures.drawing import clock, time_bar
+from timesformer_runtime.pictures.encoding import jpeg, png
 from timesformer_runtime.pipeline import Pipeline
 from timesformer_runtime.reading import views_of
 from timesformer_runtime.results import Ranking
@@ -35,9 +41,11 @@ _QUALITY = 88  # of the sheets: a long video has thousands
 
 
 class ExplainedTimeline(Iterator[Segment]):
-    """The segments of a video, as ``Timeline`` gives them, and a contact sheet for each.
+    """The segments of a video, as ``Timeline`` gives them, and files that explain them.
 
-    The folder of the video in ``output``, and the page, appear after the last segment.
+    After the last segment the video is read once more, for the overlay. Then the folder of the
+    video appears in ``output``, with a contact sheet for each window and what ``explain`` writes
+    for a whole video: overlay, bar of time, and numbers; and the page.
 
     Args:
         pipeline: A classifier whose model has the outputs ``logits`` and ``attention_rollout``.
@@ -45,6 +53,8 @@ class ExplainedTimeline(Iterator[Segment]):
         settings: Length and stride of the windows.
         ranking: How logits become labels with scores.
         output: The folder to write into.
+        on_frame: Called for each frame of the overlay with its time and the video's stated
+            duration, in seconds.
 
     Raises:
         MissingOutputError: The model does not have the outputs; the message has the command that
@@ -60,6 +70,7 @@ class ExplainedTimeline(Iterator[Segment]):
         settings: WindowSettings,
         ranking: Ranking,
         output: Path,
+        on_frame: OnFrame = lambda _seconds, _duration: None,
     ) -> None:
         pipeline.check_outputs(["logits"])
         self._outputs = wanted_outputs(pipeline)
@@ -69,6 +80,7 @@ class ExplainedTimeline(Iterator[Segment]):
         self._video = fspath(video)
         self._reading = WindowReader(pipeline, self._video, settings)
         self._results = ResultFolder(output, force=None)
+        self._on_frame = on_frame
         self._segments = self._explained()
 
     @property
@@ -89,18 +101,22 @@ class ExplainedTimeline(Iterator[Segment]):
         self._segments.close()
 
     def _explained(self) -> Generator[Segment, None, None]:
-        sections: list[Section] = []
+        windows: list[tuple[Segment, Section]] = []
         with self._results.new(self._results.name_for(self._video)) as folder:
-            with contextlib.closing(self._reading.windows()) as windows:
-                for read in windows:
-                    segment, section = self._explain(read, folder / f"{len(sections) + 1:06}.jpg")
-                    sections.append(section)
-                    yield segment
-            write_facts(folder, self._pipeline, self._video, sections)
+            with contextlib.closing(WindowHeat(folder)) as heat:
+                with contextlib.closing(self._reading.windows()) as reading:
+                    for read in reading:
+                        sheet_path = folder / f"{len(windows) + 1:06}.jpg"
+                        windows.append(self._explain(read, sheet_path, heat))
+                        yield windows[-1][0]
+                whole = self._explain_whole([segment for segment, _ in windows], heat, folder)
+                sections = [whole, *(section for _, section in windows)]
+                views = [view.to_dict() for view in heat]
+            write_facts(folder, self._pipeline, self._video, sections, views=views)
         self._results.write_page()
 
-    def _explain(self, read: ReadWindow, path: Path) -> tuple[Segment, Section]:
-        """Runs the model on a window, and writes its contact sheet."""
+    def _explain(self, read: ReadWindow, path: Path, heat: WindowHeat) -> tuple[Segment, Section]:
+        """Runs the model on a window, writes its contact sheet, and keeps its heat."""
         pipeline, window = self._pipeline, read.window
         answer = pipeline.predict(window.values, self._ranking, self._outputs)
         classified = ClassifiedWindow(
@@ -111,19 +127,55 @@ class ExplainedTimeline(Iterator[Segment]):
             answer.inference,
         )
         segment = segment_of(pipeline, [classified], self._ranking)
-        views = heat_of_views(
-            answer, views_of(window.indices, window.times, pipeline.input), pipeline
-        )
-        pictures = pictures_of_views(window.values, views, self._geometry)
-        title = f"{clock(segment.start)} to {clock(segment.end)}"
-        headline = f"{Path(self._video).name}, {title}:  {in_words(segment.predictions[:1])}"
-        path.write_bytes(
-            jpeg(sheet(headline, views, pictures, HeatScale.of(views)), quality=_QUALITY)
-        )
+        views = views_of(window.indices, window.times, pipeline.input)
+        rollouts = rollouts_of(answer, views, pipeline)
+        heat.add(rollouts, views)
+        hot = views_with_heat(rollouts, views)
+        pictures = pictures_of_views(window.values, hot, self._geometry)
+        title = f"{self._title}, {clock(segment.start)} to {clock(segment.end)}"
+        headline = f"{title}:  {in_words(segment.predictions[:1])}"
+        path.write_bytes(jpeg(sheet(headline, hot, pictures, HeatScale.of(hot)), quality=_QUALITY))
         section = Section(
-            title=f"{Path(self._video).name}, {title}",
+            title=title,
             answer=tuple((one["label"], one["score"]) for one in segment.predictions),
             pictures=((path.name, SHEET_TEXT),),
             problems=segment.problems,
         )
         return segment, section
+
+    def _explain_whole(
+        self, segments: Sequence[Segment], heat: WindowHeat, folder: Path
+    ) -> Section:
+        """Writes the overlay, the bar of time and the numbers of all windows."""
+        moving = MovingHeat(heat, HeatScale.of(heat), self._geometry)
+        answers = _Answers(segments)
+        path = folder / "overlay.mp4"
+        end = write_overlay(self._pipeline, self._video, moving, path, answers.at, self._on_frame)
+        bar = time_bar(self._title, *moments(heat), end, BAR_TEXT)
+        (folder / "time.png").write_bytes(png(bar))
+        heat.save(folder / "rollout.npy")
+        return Section(
+            title=self._title,
+            answer=(),
+            pictures=(("time.png", BAR_TEXT),),
+            video=path.name,
+            facts=(f"{len(segments)} windows, each with its own answer and heat",),
+            problems=self.problems,
+        )
+
+    @property
+    def _title(self) -> str:
+        return Path(self._video).name
+
+
+class _Answers:
+    """The answers of windows in words; where windows overlap, that of the nearest middle counts."""
+
+    def __init__(self, segments: Sequence[Segment]) -> None:
+        self._words = [in_words(segment.predictions[:1]) for segment in segments]
+        middles = [(segment.start + segment.end) / 2 for segment in segments]
+        self._bounds = [(one + other) / 2 for one, other in itertools.pairwise(middles)]
+
+    def at(self, seconds: float) -> str:
+        """The answer at a time of the video."""
+        return self._words[bisect.bisect(self._bounds, seconds)]

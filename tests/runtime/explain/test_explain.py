@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import struct
@@ -23,14 +24,14 @@ from timesformer_runtime.errors import InvalidOptionError, OutputError, VideoNot
 from timesformer_runtime.explain import explain
 from timesformer_runtime.explain.moving_heat import MovingHeat
 from timesformer_runtime.explain.page import page
-from timesformer_runtime.explain.windows import ExplainedTimeline
+from timesformer_runtime.explain.windows import ExplainedTimeline, _Answers
 from timesformer_runtime.results import Ranking
 from timesformer_runtime.video.limits import DecodeLimits
 from timesformer_runtime.workloads.windows import WindowSettings
 
-from tests.bright_model import frames_with_square, write_bright_model
+from tests.bright_model import COLUMNS, ROWS, frames_with_square, write_bright_model
 from tests.command_line import PATIENCE, timesformer
-from tests.tiny_graphs import moving_frames, write_exported_model
+from tests.tiny_graphs import FRAMES, moving_frames, write_exported_model
 from tests.video_files import write_video
 
 
@@ -352,7 +353,58 @@ def test_a_timeline_has_a_sheet_for_each_window(
     for sheet in sheets:
         Image.open(io.BytesIO(sheet.read_bytes())).verify()
     text = (tmp_path / "index.html").read_text(encoding="utf-8")
-    assert text.count("<article") == len(expected)
+    assert text.count("<article") == 1 + len(expected)
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+def test_a_timeline_has_an_overlay_of_all_windows(
+    folder: Path, tmp_path: Path, isolated: bool
+) -> None:
+    limits = DecodeLimits(isolated=isolated)
+    classifier = VideoClassifier.from_pretrained(folder / "bright", device="cpu", limits=limits)
+    seen: list[float] = []
+    segments = ExplainedTimeline(
+        classifier,
+        folder / "a.mp4",
+        WindowSettings(1.0, 0.5),
+        Ranking(1),
+        tmp_path,
+        lambda seconds, _duration: seen.append(seconds),
+    )
+    found = list(segments)
+    results = tmp_path / "a"
+    frames = _frames(results / "overlay.mp4")
+    times = [frame.time for frame in _frames(folder / "a.mp4")]
+    assert [frame.time for frame in frames] == pytest.approx(times, abs=1e-4)
+    assert seen == pytest.approx(times)
+    rollouts = np.load(results / "rollout.npy")
+    assert rollouts.shape == (len(found), FRAMES, ROWS, COLUMNS)
+    facts = json.loads((results / "explanation.json").read_text())
+    for segment, view, rollout in zip(found, facts["views"], rollouts, strict=True):
+        assert view["indices"] == list(segment.indices)
+        assert view["times"] == pytest.approx(segment.times)
+        np.testing.assert_allclose(view["shares"], rollout.mean((1, 2)) / rollout.mean(), atol=1e-3)
+    Image.open(results / "time.png").verify()
+    assert {path.name for path in results.iterdir()} == {
+        *("overlay.mp4", "time.png", "rollout.npy", "explanation.json"),
+        *(f"{number:06}.jpg" for number in range(1, len(found) + 1)),
+    }
+
+
+def test_where_windows_overlap_the_nearest_one_is_named() -> None:
+    @dataclasses.dataclass
+    class Part:
+        start: float
+        end: float
+        predictions: tuple[dict[str, Any], ...]
+
+    parts = [
+        Part(start, start + 2.0, ({"label": label, "score": 0.5},))
+        for start, label in ((0.0, "a"), (1.0, "b"), (2.0, "c"))
+    ]
+    answers = _Answers(parts)  # type: ignore[arg-type]
+    named = [answers.at(seconds)[0] for seconds in (0.0, 1.4, 1.6, 2.4, 2.6, 9.0)]
+    assert named == ["a", "a", "b", "b", "c", "c"]
 
 
 def test_a_timeline_that_is_closed_early_leaves_nothing(
