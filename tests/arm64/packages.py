@@ -6,20 +6,21 @@ The host's pip does it: it chooses wheels for another processor, and is faster t
 from __future__ import annotations
 
 import hashlib
+import itertools
 import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 
 from packaging.requirements import Requirement
 
 from tests.arm64.machine import PYTHON_VERSION, REPOSITORY, SITE_PACKAGES, Machine
 
-# The runtime's dependencies with the extras cpu and hub, and all that its tests import. Tests that
-# compare with torch or transformers are skipped where these are missing, as in a small install.
-_REQUIREMENTS = ["av", "click", "huggingface_hub", "numpy", "onnxruntime", "rich"]
-_FOR_TESTS = ["onnx", "packaging", "pillow", "pytest", "pytest-timeout"]
+_EXTRAS = ("cpu", "hub", "evaluate", "serve")
+# Tests that compare with torch or transformers are skipped, as in a small install.
+_FOR_TESTS = ["httpx", "onnx", "packaging", "pytest", "pytest-timeout", "pytest-xdist"]
 _LOCKED = REPOSITORY / "constraints" / "locked.txt"
 # The machine's C library is of version 2.36. pip takes a tag only where it is named.
 _TAGS = [f"manylinux_2_{minor}_aarch64" for minor in range(36, 16, -1)] + ["manylinux2014_aarch64"]
@@ -46,14 +47,22 @@ def install(machine: Machine) -> str:
         InstallError: pip failed.
     """
     site = machine.root / SITE_PACKAGES
-    constraints = _constraints()
+    requirements, constraints = _requirements(), _constraints()
     stamp = site / ".installed"
-    wanted = hashlib.sha256(repr((_REQUIREMENTS, _FOR_TESTS, constraints)).encode()).hexdigest()
+    wanted = hashlib.sha256(repr((requirements, constraints)).encode()).hexdigest()
     if not stamp.exists() or stamp.read_text() != wanted:
         shutil.rmtree(site, ignore_errors=True)
-        _install_dependencies(site, constraints)
+        _install_dependencies(site, requirements, constraints)
         stamp.write_text(wanted)
     return _install_project(machine, site)
+
+
+def _requirements() -> list[str]:
+    """The dependencies of the runtime and of its tests."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    of_extras = itertools.chain.from_iterable(extras[name] for name in _EXTRAS)
+    return [*project["dependencies"], *of_extras, *_FOR_TESTS]
 
 
 def _constraints() -> str:
@@ -67,7 +76,7 @@ def _constraints() -> str:
     )
 
 
-def _install_dependencies(site: Path, constraints: str) -> None:
+def _install_dependencies(site: Path, requirements: list[str], constraints: str) -> None:
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
         file.write(constraints)
         file.flush()
@@ -75,7 +84,7 @@ def _install_dependencies(site: Path, constraints: str) -> None:
         _pip(
             *("install", "--target", site, "--constraint", file.name, "--no-compile"),
             *("--implementation=cp", f"--python-version={PYTHON_VERSION}", *platforms),
-            *("--only-binary=:all:", *_REQUIREMENTS, *_FOR_TESTS),
+            *("--only-binary=:all:", *requirements),
         )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 ALL = ("tests/runtime",)
 
 # Small, and between them all that depends on the processor: the pixels of decoded frames, the
@@ -28,6 +30,7 @@ def arguments(*, short: bool) -> list[str]:
     """The arguments of pytest."""
     return [
         *("-q", "-p", "no:cacheprovider", "-p", "tests.arm64.patience"),
+        f"--numprocesses={os.cpu_count() or 1}",
         f"--timeout={_TEST_SECONDS}",
         *(f"--deselect={name}" for name in DESELECTED),
         *(SHORT if short else ALL),
