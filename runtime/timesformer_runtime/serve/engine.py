@@ -26,7 +26,7 @@ from timesformer_runtime.input.views import Views
 from timesformer_runtime.pipeline import Outputs, Pipeline, Video
 from timesformer_runtime.reading import Reading
 from timesformer_runtime.serve.metrics import Metrics
-from timesformer_runtime.video.limits import DecodeLimits
+from timesformer_runtime.video.limits import DecodeLimits, interruptible
 from timesformer_runtime.video.source import Source
 from timesformer_runtime.workloads.workers import usual_workers
 
@@ -266,7 +266,7 @@ class Engine:
             InvalidOptionError: The model cannot take such views.
         """
         return _RequestPipeline(
-            classifier, views, limits, self._readers, functools.partial(self._run, place)
+            classifier, views, limits, self._readers, place, functools.partial(self._run, place)
         )
 
     def read(self, job: Callable[[Source], Iterator[T]], video: str) -> T:
@@ -289,7 +289,10 @@ class Engine:
 
 
 class _RequestPipeline(Pipeline):
-    """The steps for one request: they read with one thread, and run when a run is free."""
+    """The steps for one request: they read with one thread, and run when a run is free.
+
+    A client that leaves ends the reading, but not that of another process (``isolated``).
+    """
 
     def __init__(
         self,
@@ -297,16 +300,19 @@ class _RequestPipeline(Pipeline):
         views: Views,
         limits: DecodeLimits,
         shared_readers: Readers | InThisProcess,
+        place: Place,
         free_run: Callable[[], contextlib.AbstractContextManager[None]],
     ) -> None:
         super().__init__(classifier.model, views, limits)
         self._shared_readers = shared_readers
+        self._place = place
         self._free_run = free_run
 
     def read(
         self, video: Video, threads: int | None = 1, readers: Readers | InThisProcess | None = None
     ) -> Reading:
-        return super().read(video, threads, readers or self._shared_readers)
+        with interruptible(self._place.check):
+            return super().read(video, threads, readers or self._shared_readers)
 
     def run(
         self,

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import mmap
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Self
 
 from timesformer_runtime.errors import InvalidOptionError, NotEnoughMemoryError, VideoLimitError
 
 _USUAL_TIME = 600.0  # seconds
 _USUAL_PROCESS_BYTES = 1 << 31
+_check_of_caller: ContextVar[Callable[[], object]] = ContextVar("check", default=lambda: None)
 _MOST_BYTES_PER_PIXEL = 8  # four values of 16 bits
 
 
@@ -124,6 +127,21 @@ def time_limit_error(name: str, seconds: float) -> VideoLimitError:
     )
 
 
+@contextlib.contextmanager
+def interruptible(check: Callable[[], object]) -> Iterator[None]:
+    """Lets the reading of a video end early, where this thread reads it within the block.
+
+    Args:
+        check: Called for each frame that is decoded, and now and then besides; what it raises ends
+            the reading.
+    """
+    token = _check_of_caller.set(check)
+    try:
+        yield
+    finally:
+        _check_of_caller.reset(token)
+
+
 class Watch:
     """Compares the cost of reading one video with the limits; the time runs from construction.
 
@@ -140,13 +158,16 @@ class Watch:
         self.limits = limits
         self.name = name
         self._deadline = time.monotonic() + limits.time
+        self._check_of_caller = _check_of_caller.get()
 
     def seconds_left(self) -> float:
         """Returns how long reading may still take.
 
         Raises:
             VideoLimitError: The time is over.
+            Exception: Any error of the check that was given to ``interruptible``.
         """
+        self._check_of_caller()
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise time_limit_error(self.name, self.limits.time)

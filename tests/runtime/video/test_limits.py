@@ -12,7 +12,7 @@ import pytest
 from timesformer_runtime.errors import InvalidOptionError, VideoLimitError
 from timesformer_runtime.input.sampling import FrameIndices
 from timesformer_runtime.video import DecodeLimits
-from timesformer_runtime.video.limits import Watch
+from timesformer_runtime.video.limits import Watch, interruptible
 
 from tests.video_files import moving_pictures, read_clip, write_video
 
@@ -115,6 +115,26 @@ def test_a_tiny_file_with_an_enormous_frame(tmp_path: Path) -> None:
     assert path.stat().st_size < 100_000
     with pytest.raises(VideoLimitError, match="3000x3000 pixels, above the limit of 1000000"):
         read_clip(path, evenly, limits=DecodeLimits(max_pixels=1_000_000))
+
+
+def test_a_caller_can_end_the_reading(tmp_path: Path) -> None:
+    class EndError(Exception):
+        pass
+
+    calls = 0
+
+    def check() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 10:
+            raise EndError
+
+    path = write_video(tmp_path / "video.mp4", moving_pictures(200))
+    with interruptible(check), pytest.raises(EndError):
+        read_clip(path, evenly)
+    assert calls == 10
+    read_clip(path, evenly)
+    assert calls == 10
 
 
 @pytest.mark.parametrize(
