@@ -36,12 +36,8 @@ def main() -> None:
     threads = arguments.threads or granted_threads()
     classifier = VideoClassifier.from_pretrained(arguments.model, threads=threads)
     sharing = VideoClassifier.from_pretrained(arguments.model, threads=shared_threads(threads))
-    height, width = map(int, arguments.size.split("x"))
     with tempfile.TemporaryDirectory() as folder:
-        videos = [
-            footage.shot(Path(folder, f"{seed}.mp4"), height, width, seed)
-            for seed in range(arguments.clips)
-        ]
+        videos = footage.shots(Path(folder), arguments.clips, arguments.size)
         workers = arguments.workers or usual_workers(threads)
         _compare(classifier, sharing, videos, arguments.rounds, workers)
 

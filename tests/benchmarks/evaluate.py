@@ -41,12 +41,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--size", default="256x340", help="height x width")
     arguments = parser.parse_args()
-    height, width = map(int, arguments.size.split("x"))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        shots = [
-            footage.shot(folder / f"shot{seed}.mp4", height, width, seed) for seed in range(_SHOTS)
-        ]
+        shots = footage.shots(folder, _SHOTS, arguments.size)
         for part, count in (("few", arguments.clips // 10), ("all", arguments.clips)):
             _link(shots, folder / part / "0", count)
         _compare(arguments.model, folder, arguments.clips, arguments.rounds)

@@ -23,6 +23,18 @@ def shot(path: Path, height: int, width: int, seed: int = 0) -> Path:
     return path
 
 
+def shots(folder: Path, count: int, size: str) -> list[Path]:
+    """Writes different shots.
+
+    Args:
+        folder: Where to.
+        count: How many.
+        size: Height and width in pixels, such as ``256x340``.
+    """
+    height, width = map(int, size.split("x"))
+    return [shot(folder / f"{seed}.mp4", height, width, seed) for seed in range(count)]
+
+
 def repeated(source: Path, path: Path, times: int) -> Path:
     """Writes the packets of a video ``times`` times, one after the other, as one long video."""
     with av.open(str(source)) as given, av.open(str(path), "w") as output:

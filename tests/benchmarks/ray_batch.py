@@ -43,12 +43,8 @@ def main() -> None:
     os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  # Ray's own name
     cores = sorted(os.sched_getaffinity(0))[:2]
     os.sched_setaffinity(0, cores)
-    height, width = map(int, arguments.size.split("x"))
     with tempfile.TemporaryDirectory() as folder:
-        files = [
-            str(footage.shot(Path(folder, f"{seed}.mp4"), height, width, seed))
-            for seed in range(_FILES)
-        ]
+        files = [*map(str, footage.shots(Path(folder), _FILES, arguments.size))]
         videos = [files[number % _FILES] for number in range(arguments.clips)]
         _compare(arguments.model, videos, arguments.rounds)
         _grow(arguments.model, videos, arguments.rounds, cores)

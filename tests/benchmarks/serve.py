@@ -49,7 +49,6 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=2000, help="for the memory")
     arguments = parser.parse_args()
     cores = granted_threads()
-    height, width = map(int, arguments.size.split("x"))
     with (
         tempfile.TemporaryDirectory() as folder,
         served(arguments.model, "--device", "cpu", "--queue", str(max(_CLIENTS))) as service,
@@ -57,10 +56,7 @@ def main() -> None:
             arguments.model, device="cpu", threads=shared_threads(cores)
         ) as classifier,
     ):
-        videos = [
-            footage.shot(Path(folder, f"{seed}.mp4"), height, width, seed)
-            for seed in range(arguments.clips)
-        ]
+        videos = footage.shots(Path(folder), arguments.clips, arguments.size)
         passed = [
             _start(service),
             _compare(service, classifier, cores, videos, arguments.rounds),
