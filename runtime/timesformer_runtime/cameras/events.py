@@ -72,19 +72,25 @@ class EventRules:
     usual: EventRule = EventRule()
     own: Mapping[str, EventRule] = dataclasses.field(default_factory=dict)
 
-    def check_labels(self, known: Sequence[str] | None) -> None:
-        """Makes sure that the model has all named labels.
+    def check(self, known: Sequence[str] | None, function: str) -> None:
+        """Makes sure that the model has all named labels, and that scores can reach the rules.
 
         Args:
             known: The labels of the model; None where it names none.
+            function: The function that makes scores of the model's logits.
 
         Raises:
-            InvalidOptionError: It does not have one of them.
+            InvalidOptionError: It does not have one of them, or an ``enter`` is above all scores.
         """
         for label in (*(self.labels or ()), *self.own):
             if label not in (known or ()):
                 raise InvalidOptionError(
                     f"the model has no label {quoted(label)}; it has {listed(known or ())}"
+                )
+        for rule in (self.usual, *self.own.values()):
+            if rule.enter > 1 and function != "none":
+                raise InvalidOptionError(
+                    f"`enter` is {rule.enter:g}; the model's scores are from 0 to 1: 0.7 is 70 %"
                 )
 
     def rule(self, label: str) -> EventRule | None:

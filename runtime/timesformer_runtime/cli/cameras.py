@@ -87,8 +87,9 @@ def watch(
 
 
 def _check_rules(classifier: VideoClassifier, configuration: Configuration) -> None:
+    function = Ranking().function_of(classifier.model.problem_type)
     for source in configuration.sources:
-        source.rules.check_labels(classifier.labels)
+        source.rules.check(classifier.labels, function)
 
 
 class _Printer:

@@ -155,4 +155,11 @@ def test_rules_are_checked(values: dict[str, Any], message: str) -> None:
 
 def test_unknown_labels_are_named() -> None:
     with pytest.raises(InvalidOptionError, match="no label 'jump'; it has none, cut"):
-        EventRules(("cut", "jump")).check_labels(("none", "cut"))
+        EventRules(("cut", "jump")).check(("none", "cut"), "softmax")
+
+
+def test_scores_must_be_able_to_reach_a_rule() -> None:
+    rules = EventRules(own={"cut": EventRule(enter=70)})
+    with pytest.raises(InvalidOptionError, match=r"`enter` is 70; .* from 0 to 1: 0.7 is 70 %"):
+        rules.check(("none", "cut"), "sigmoid")
+    rules.check(("none", "cut"), "none")

@@ -228,7 +228,7 @@ def test_counts_are_printed_again_and_again(folder: Path) -> None:
     with (
         sender(url),
         running(
-            folder, f"door={url}", *SHORT, "--events", "--enter", "9", "--report", "0.5s"
+            folder, f"door={url}", *SHORT, "--events", "--enter", "1", "--report", "0.5s"
         ) as command,
     ):
         command.until(lambda: len(command.lines) >= 2 and command.lines[-1]["fairness"] == 1.0)
@@ -284,6 +284,7 @@ def test_a_missing_library_is_one_line(folder: Path, tmp_path: Path) -> None:
         (["a.mp4", "--enter", "0.5"], "--enter has no effect without --events"),
         (["a.mp4", "--webhook", "http://h"], "--webhook has no effect without --events"),
         (["a.mp4", "--events", "--enter", "0.1"], "--leave is 0.4 and --enter is 0.1"),
+        (["a.mp4", "--events", "--enter", "70"], "--enter is 70; the model's scores are from 0"),
         (["a.mp4", "--events", "--top-k", "3"], "--top-k has no effect with --events"),
         (["a.mp4", "--events", "--label", "x"], "the model has no label 'x'"),
         (["a.mp4", "--events", "--webhook", "http://h"], "--spool is missing"),
