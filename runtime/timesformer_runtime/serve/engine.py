@@ -184,10 +184,13 @@ class Engine:
         except RuntimeError:  # the service ends, and this request has outlasted its time
             place.leftovers.close()
 
-    async def in_writer_thread(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Calls a short function that waits for the disk, outside the event loop."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._writers, function, *arguments)
+    async def in_writer_thread(
+        self, place: Place, function: Callable[..., T], *arguments: Any
+    ) -> T:
+        """Calls a short function that waits for the disk; the place is held until it returns."""
+        future = self._writers.submit(function, *arguments)
+        place.add(future)
+        return await asyncio.wrap_future(future)
 
     async def work(self, request: Request, place: Place, job: Callable[[], T]) -> T:
         """Does a job as soon as a worker is free, unless the client leaves.
@@ -198,7 +201,8 @@ class Engine:
             job: Decodes or runs a model; calls ``place.check`` between its steps.
 
         Raises:
-            ClientDisconnect: The client has left. The job ends at its next step.
+            ClientDisconnect: The client has left. The job ends at its next step, and a reading in
+                this process at its next frame.
         """
         answer = self._started(place, job)
         gone = asyncio.ensure_future(_until_gone(request))
@@ -235,7 +239,8 @@ class Engine:
         self.metrics.observe("queue", start - submitted)
         place.check()
         try:
-            return job()
+            with interruptible(place.check):
+                return job()
         finally:
             seconds = time.perf_counter() - start
             self._usual_seconds += (seconds - self._usual_seconds) / 10
@@ -266,7 +271,7 @@ class Engine:
             InvalidOptionError: The model cannot take such views.
         """
         return _RequestPipeline(
-            classifier, views, limits, self._readers, place, functools.partial(self._run, place)
+            classifier, views, limits, self._readers, functools.partial(self._run, place)
         )
 
     def read(self, job: Callable[[Source], Iterator[T]], video: str) -> T:
@@ -289,10 +294,7 @@ class Engine:
 
 
 class _RequestPipeline(Pipeline):
-    """The steps for one request: they read with one thread, and run when a run is free.
-
-    A client that leaves ends the reading, but not that of another process (``isolated``).
-    """
+    """The steps for one request: they read with one thread, and run when a run is free."""
 
     def __init__(
         self,
@@ -300,19 +302,16 @@ class _RequestPipeline(Pipeline):
         views: Views,
         limits: DecodeLimits,
         shared_readers: Readers | InThisProcess,
-        place: Place,
         free_run: Callable[[], contextlib.AbstractContextManager[None]],
     ) -> None:
         super().__init__(classifier.model, views, limits)
         self._shared_readers = shared_readers
-        self._place = place
         self._free_run = free_run
 
     def read(
         self, video: Video, threads: int | None = 1, readers: Readers | InThisProcess | None = None
     ) -> Reading:
-        with interruptible(self._place.check):
-            return super().read(video, threads, readers or self._shared_readers)
+        return super().read(video, threads, readers or self._shared_readers)
 
     def run(
         self,

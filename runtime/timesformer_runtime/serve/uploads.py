@@ -82,7 +82,7 @@ async def receive_body(
         async with asyncio.timeout(settings.upload_seconds):
             async for piece, is_last in _pieces(request, settings.max_upload):
                 count += len(piece)
-                await service.engine.in_writer_thread(_store, piece, writer, file, is_last)
+                await service.engine.in_writer_thread(place, _store, piece, writer, file, is_last)
     except TimeoutError as error:
         raise HTTPException(
             408,
@@ -109,6 +109,11 @@ class _NewFile:
             self._file = self.path.open("xb")
         self._file.write(data)
 
+    def finish(self) -> None:
+        """Closes the file, and makes it first where no byte came: a form may have an empty one."""
+        self.write(b"")
+        self.close()
+
     def close(self) -> None:
         """Closes the file, which writes what is left in its buffer."""
         if self._file is not None:
@@ -122,10 +127,13 @@ class _NewFile:
 
 
 def _store(piece: bytes, writer: _Writer, file: _NewFile, is_last: bool) -> None:
-    """Writes a piece of a body. The last one takes no further call: each is a switch of threads."""
+    """Writes a piece of a body; after the last one closes the file.
+
+    A call of its own for that would cost another switch of threads.
+    """
     writer.write(piece)
     if is_last:
-        file.close()
+        file.finish()
 
 
 def _check_headers(request: Request, most: int) -> None:

@@ -2,23 +2,80 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import threading
 from pathlib import Path
 
 import pytest
 from starlette.requests import ClientDisconnect
 from timesformer_runtime import DecodeLimits, VideoClassifier
 from timesformer_runtime.input.views import Views
+from timesformer_runtime.results import Ranking
 from timesformer_runtime.serve.engine import Engine, Place
 from timesformer_runtime.serve.metrics import Metrics
+from timesformer_runtime.workloads.timeline import Timeline
+from timesformer_runtime.workloads.windows import WindowSettings
+
+from tests.service import PATIENCE
+
+_LAST = 10
 
 
-def test_the_reading_ends_where_the_client_has_left(folder: Path) -> None:
+class LeavingPlace(Place):
+    """A place whose client leaves when it is looked after for the tenth time."""
+
+    calls = 0
+
+    def check(self) -> None:
+        self.calls += 1
+        if self.calls == _LAST:
+            self.is_gone.set()
+        super().check()
+
+
+@pytest.mark.parametrize("workload", ["clip", "timeline"])
+def test_a_client_that_leaves_ends_the_reading(folder: Path, workload: str) -> None:
     classifier = VideoClassifier.from_pretrained(folder / "shots", device="cpu", threads=1)
     engine = Engine({"shots": classifier}, 1, DecodeLimits(), 0, Metrics())
-    here, gone = Place(lambda _: None), Place(lambda _: None)
-    gone.is_gone.set()
     video = str(folder / "long.mp4")
-    with pytest.raises(ClientDisconnect):
-        engine.pipeline(classifier, Views(), gone, engine.limits).read(video)
-    assert engine.pipeline(classifier, Views(), here, engine.limits).read(video).frames
-    engine.close()
+
+    def work(place: Place) -> object:
+        pipeline = engine.pipeline(classifier, Views(), place, engine.limits)
+        if workload == "clip":
+            return pipeline.read(video)
+        with contextlib.closing(Timeline(pipeline, video, WindowSettings(8.0), Ranking(1))) as one:
+            return next(one)
+
+    staying, leaving = Place(lambda _: None), LeavingPlace(lambda _: None)
+    with contextlib.closing(engine):
+        assert engine._timed(staying, lambda: work(staying), 0.0)
+        with pytest.raises(ClientDisconnect):
+            engine._timed(leaving, lambda: work(leaving), 0.0)
+    assert leaving.calls == _LAST
+
+
+def test_a_place_is_held_while_a_thread_writes(folder: Path) -> None:
+    classifier = VideoClassifier.from_pretrained(folder / "shots", device="cpu", threads=1)
+    engine = Engine({"shots": classifier}, 1, DecodeLimits(), 0, Metrics())
+    begun, may_end = threading.Event(), threading.Event()
+
+    def write() -> None:
+        begun.set()
+        may_end.wait(PATIENCE)
+
+    async def leave_early() -> None:
+        released = asyncio.Event()
+        place = Place(lambda _: released.set())
+        writing = asyncio.create_task(engine.in_writer_thread(place, write))
+        assert await asyncio.to_thread(begun.wait, PATIENCE)
+        writing.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await writing
+        place.leave()
+        assert not released.is_set()
+        may_end.set()
+        await asyncio.wait_for(released.wait(), PATIENCE)
+
+    with contextlib.closing(engine):
+        asyncio.run(leave_early())

@@ -180,6 +180,13 @@ def test_a_form_that_is_not_one(strict: ServiceProcess, body: bytes) -> None:
     assert "\n" not in answer.json()["error"]
 
 
+def test_a_form_with_an_empty_file(strict: ServiceProcess) -> None:
+    with strict.client() as client:
+        answer = client.post("/v1/classify", files={"video": ("x.mp4", b"")})
+    assert answer.status_code == 422
+    assert "x.mp4" in answer.json()["error"]
+
+
 @pytest.mark.parametrize(
     "kind", ["multipart/form-data", f"multipart/form-data; boundary={'b' * 999}"]
 )
