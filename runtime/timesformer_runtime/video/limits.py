@@ -16,7 +16,7 @@ from timesformer_runtime.errors import InvalidOptionError, NotEnoughMemoryError,
 
 _USUAL_TIME = 600.0  # seconds
 _USUAL_PROCESS_BYTES = 1 << 31
-_check_of_caller: ContextVar[Callable[[], object]] = ContextVar("check", default=lambda: None)
+_current_check: ContextVar[Callable[[], object]] = ContextVar("check", default=lambda: None)
 _MOST_BYTES_PER_PIXEL = 8  # four values of 16 bits
 
 
@@ -129,17 +129,20 @@ def time_limit_error(name: str, seconds: float) -> VideoLimitError:
 
 @contextlib.contextmanager
 def interruptible(check: Callable[[], object]) -> Iterator[None]:
-    """Lets the reading of a video end early, where this thread reads it within the block.
+    """Lets a function end the reading of each video that is opened within the block.
+
+    That is for videos that this thread opens, or a thread that it starts for a timeline, and not
+    for those that another process reads (``isolated``).
 
     Args:
         check: Called for each frame that is decoded, and now and then besides; what it raises ends
             the reading.
     """
-    token = _check_of_caller.set(check)
+    token = _current_check.set(check)
     try:
         yield
     finally:
-        _check_of_caller.reset(token)
+        _current_check.reset(token)
 
 
 class Watch:
@@ -158,27 +161,27 @@ class Watch:
         self.limits = limits
         self.name = name
         self._deadline = time.monotonic() + limits.time
-        self._check_of_caller = _check_of_caller.get()
+        self._interrupt = _current_check.get()
 
     def seconds_left(self) -> float:
         """Returns how long reading may still take.
 
         Raises:
             VideoLimitError: The time is over.
-            Exception: Any error of the check that was given to ``interruptible``.
         """
-        self._check_of_caller()
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise time_limit_error(self.name, self.limits.time)
         return left
 
     def check_time(self) -> None:
-        """Checks the time.
+        """Checks the time, and whether the caller still wants the video.
 
         Raises:
             VideoLimitError: The time is over.
+            Exception: Any error of the check that was given to ``interruptible``.
         """
+        self._interrupt()
         self.seconds_left()
 
     def check_packets(self, count: int) -> None:

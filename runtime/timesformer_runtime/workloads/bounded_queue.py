@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import collections
 import contextlib
+import contextvars
 import threading
 from collections.abc import Callable, Generator, Iterator
 from typing import Generic, TypeVar
@@ -56,8 +57,8 @@ class BoundedQueue(Generic[T]):
     def fill(self, items: Generator[T, None, None], name: str) -> threading.Thread:
         """Starts a thread of that name that puts the items, and their error, into the queue.
 
-        The thread is a daemon. When the interpreter ends, it closes the queue, and then waits until
-        the thread is done.
+        The thread is a daemon, and has the context variables of the caller. When the interpreter
+        ends, it closes the queue, and then waits until the thread is done.
         """
 
         def end() -> None:
@@ -72,7 +73,9 @@ class BoundedQueue(Generic[T]):
                 self._fill(items)
             atexit.unregister(end)
 
-        thread = threading.Thread(target=fill, name=name, daemon=True)
+        thread = threading.Thread(
+            target=contextvars.copy_context().run, args=(fill,), name=name, daemon=True
+        )
         self._at_exit = atexit.register(end)
         thread.start()
         return thread
