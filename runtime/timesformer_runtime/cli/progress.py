@@ -49,6 +49,8 @@ class ProgressBar:
     def advance_to(self, done: float, total: float | None, doing: str = "") -> None:
         """Moves the bar to ``done`` of ``total`` units, and says what the command is doing."""
         task = self._progress.tasks[0]
+        if done < task.completed:  # another pass begins
+            self._progress.reset(self._task)
         of = "" if total is None else f" of {total:.0f}"
         speed = f", {task.speed:.2f} a second" if task.speed else ""
         facts = f"{done:.0f}{of} {self._unit}{speed}{f': {printable(doing)}' if doing else ''}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -143,4 +144,5 @@ def _explained(
     from timesformer_runtime.results import Ranking  # noqa: PLC0415
 
     ranking = Ranking(top_k)
-    return ExplainedTimeline(classifier, video, settings, ranking, output, progress.advance_to)
+    on_frame = functools.partial(progress.advance_to, doing="overlay")
+    return ExplainedTimeline(classifier, video, settings, ranking, output, on_frame)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -72,10 +71,9 @@ class HeatScale(NamedTuple):
 
     @classmethod
     def of(cls, views: Sequence[ViewHeat]) -> HeatScale:
-        """The scale for these views; of very many, some that are spread evenly are enough."""
-        step = math.ceil(len(views) / _MOST_MEASURED)
-        measured = [views[number] for number in range(0, len(views), step)]
-        shares = np.concatenate([view.shares.ravel() for view in measured])
+        """The scale for these views; of very many, that of some that are chosen at random."""
+        chosen = np.random.default_rng(0).permutation(len(views))[:_MOST_MEASURED].tolist()
+        shares = np.concatenate([views[number].shares.ravel() for number in sorted(chosen)])
         return cls(float(shares.min()), float(np.percentile(shares, _HOTTEST)))
 
     def heat(self, shares: Shares) -> Shares:

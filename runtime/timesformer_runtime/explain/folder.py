@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from timesformer_runtime.errors import InvalidOptionError, OutputError, named
+from timesformer_runtime.errors import InvalidOptionError, OutputError, TimesformerError, named
 from timesformer_runtime.explain.page import MARK, Section, page
 from timesformer_runtime.pipeline import Pipeline
 from timesformer_runtime.whole_file import whole_file
@@ -72,8 +72,8 @@ class ResultFolder:
             shutil.rmtree(hidden, ignore_errors=True)  # of a run that was killed
             hidden.mkdir(parents=True)
         try:
-            yield hidden
             with _errors(target):
+                yield hidden
                 self._rename(hidden, target)
         finally:
             shutil.rmtree(hidden, ignore_errors=True)
@@ -165,6 +165,8 @@ def _read(path: Path) -> dict[str, Any] | None:
 def _errors(path: Path) -> Iterator[None]:
     try:
         yield
+    except TimesformerError:  # some of them are OSErrors, too
+        raise
     except OSError as error:
         name = named(os.fspath(path))
         raise OutputError(

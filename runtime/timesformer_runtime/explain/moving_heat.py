@@ -24,7 +24,8 @@ class MovingHeat:
     the mean of theirs; towards the edges of a view its weight falls, so that no edge is seen.
 
     Args:
-        views: The views, with times; asked for a view whenever it is shown.
+        views: The views, with times. They may come from a file: each is asked for again for each
+            frame of the video.
         scale: Turns shares into heat.
         geometry: Tells where the views lie.
     """
@@ -78,13 +79,13 @@ class MovingHeat:
 
     def _heat_at(self, seconds: float, view: ViewHeat, times: npt.NDArray[np.float64]) -> Shares:
         """The heat of a view between the two frames around a time."""
-        heat = self._scale.heat(view.shares)
+        shares = view.shares
         after = int(np.searchsorted(times, seconds))
         if after in (0, len(times)):
-            return np.asarray(heat[min(after, len(times) - 1)])
+            return self._scale.heat(shares[min(after, len(times) - 1)])
         length = times[after] - times[after - 1]
         weight = np.float32((seconds - times[after - 1]) / length if length else 1.0)
-        return np.asarray(heat[after - 1] * (1 - weight) + heat[after] * weight)
+        return self._scale.heat(shares[after - 1] * (1 - weight) + shares[after] * weight)
 
 
 @functools.lru_cache(maxsize=8)

@@ -152,12 +152,7 @@ class _Encoder:
             self._container.mux(self._stream.encode(frame))
 
     def _opened(self, height: int, width: int) -> Any:
-        codec = next((name for name in _CODECS if _has_encoder(name)), None)
-        if codec is None:
-            raise MissingDependencyError(
-                f"this PyAV has none of the encoders {', '.join(_CODECS)}; install its wheel: "
-                "pip install --force-reinstall av"
-            )
+        codec = encoder()
         stream: Any = self._container.add_stream(codec, self._rate, options=_OPTIONS.get(codec, {}))
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.time_base = stream.codec_context.time_base = Fraction(1, _TICKS)
@@ -176,6 +171,21 @@ class _Encoder:
                 f"{self._path.name} cannot be written: {reason}; make room, or write to another "
                 "folder"
             ) from error
+
+
+def encoder() -> str:
+    """Names the encoder of overlays.
+
+    Raises:
+        MissingDependencyError: This PyAV has none.
+    """
+    for name in _CODECS:
+        if _has_encoder(name):
+            return name
+    raise MissingDependencyError(
+        f"this PyAV has none of the encoders {', '.join(_CODECS)}; install its wheel: "
+        "pip install --force-reinstall av"
+    )
 
 
 def _has_encoder(name: str) -> bool:

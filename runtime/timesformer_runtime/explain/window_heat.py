@@ -17,13 +17,14 @@ class WindowHeat(Sequence[ViewHeat]):
     """The views of all windows with their heat, which is read from a file when it is asked for.
 
     Args:
-        folder: Where the file is made. It has no name, and is gone once it is closed.
+        folder: Where the temporary file is made; ``close`` removes it.
     """
 
     def __init__(self, folder: Path) -> None:
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # `close` does
         self._views: list[View] = []
         self._shape: tuple[int, ...] = ()  # of the rollout of one view
+        self._mapped: Shares | None = None
 
     def add(self, rollouts: Shares, views: Sequence[View]) -> None:
         """Adds a window.
@@ -37,6 +38,7 @@ class WindowHeat(Sequence[ViewHeat]):
         """
         self._file.write(np.ascontiguousarray(rollouts, np.float32).tobytes())
         self._file.flush()
+        self._mapped = None
         self._views += views
         self._shape = rollouts.shape[1:]
 
@@ -62,9 +64,11 @@ class WindowHeat(Sequence[ViewHeat]):
     def __getitem__(self, number: int | slice) -> ViewHeat | list[ViewHeat]:
         if isinstance(number, slice):
             return [self[one] for one in range(*number.indices(len(self)))]
-        view = self._views[number]  # its error ends an iteration
+        view = self._views[number]  # an IndexError from here ends a loop over this object
         return views_with_heat(np.asarray(self._rollouts()[number])[None], [view])[0]
 
     def _rollouts(self) -> Shares:
-        shape = (len(self._views), *self._shape)
-        return np.memmap(self._file, np.float32, mode="r", shape=shape)
+        if self._mapped is None:
+            shape = (len(self._views), *self._shape)
+            self._mapped = np.memmap(self._file, np.float32, mode="r", shape=shape)
+        return self._mapped

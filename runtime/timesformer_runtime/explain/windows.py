@@ -18,7 +18,7 @@ from timesformer_runtime.explain.explanation import (
 )
 from timesformer_runtime.explain.folder import ResultFolder, write_facts
 from timesformer_runtime.explain.moving_heat import MovingHeat
-from timesformer_runtime.explain.overlay import OnFrame, write_overlay
+from timesformer_runtime.explain.overlay import OnFrame, encoder, write_overlay
 from timesformer_runtime.explain.page import Section
 from timesformer_runtime.explain.regions import Geometry
 from timesformer_runtime.explain.sheets import BAR_TEXT, SHEET_TEXT, in_words, moments, sheet
@@ -59,6 +59,7 @@ class ExplainedTimeline(Iterator[Segment]):
     Raises:
         MissingOutputError: The model does not have the outputs; the message has the command that
             exports them.
+        MissingDependencyError: This PyAV cannot encode the overlay.
         InvalidOptionError: ``output`` is not a folder.
         OutputError: ``output`` cannot be written.
     """
@@ -72,6 +73,7 @@ class ExplainedTimeline(Iterator[Segment]):
         output: Path,
         on_frame: OnFrame = lambda _seconds, _duration: None,
     ) -> None:
+        encoder()  # without one, the work for all windows would be lost
         pipeline.check_outputs(["logits"])
         self._outputs = wanted_outputs(pipeline)
         self._pipeline = pipeline
@@ -101,16 +103,18 @@ class ExplainedTimeline(Iterator[Segment]):
         self._segments.close()
 
     def _explained(self) -> Generator[Segment, None, None]:
-        windows: list[tuple[Segment, Section]] = []
+        segments: list[Segment] = []
+        sections: list[Section] = []
         with self._results.new(self._results.name_for(self._video)) as folder:
             with contextlib.closing(WindowHeat(folder)) as heat:
                 with contextlib.closing(self._reading.windows()) as reading:
                     for read in reading:
-                        sheet_path = folder / f"{len(windows) + 1:06}.jpg"
-                        windows.append(self._explain(read, sheet_path, heat))
-                        yield windows[-1][0]
-                whole = self._explain_whole([segment for segment, _ in windows], heat, folder)
-                sections = [whole, *(section for _, section in windows)]
+                        sheet_path = folder / f"{len(sections) + 1:06}.jpg"
+                        segment, section = self._explain(read, sheet_path, heat)
+                        segments.append(segment)
+                        sections.append(section)
+                        yield segment
+                sections.insert(0, self._explain_whole(segments, heat, folder))
                 views = [view.to_dict() for view in heat]
             write_facts(folder, self._pipeline, self._video, sections, views=views)
         self._results.write_page()
@@ -130,11 +134,13 @@ class ExplainedTimeline(Iterator[Segment]):
         views = views_of(window.indices, window.times, pipeline.input)
         rollouts = rollouts_of(answer, views, pipeline)
         heat.add(rollouts, views)
-        hot = views_with_heat(rollouts, views)
-        pictures = pictures_of_views(window.values, hot, self._geometry)
+        view_heat = views_with_heat(rollouts, views)
+        pictures = pictures_of_views(window.values, view_heat, self._geometry)
         title = f"{self._title}, {clock(segment.start)} to {clock(segment.end)}"
         headline = f"{title}:  {in_words(segment.predictions[:1])}"
-        path.write_bytes(jpeg(sheet(headline, hot, pictures, HeatScale.of(hot)), quality=_QUALITY))
+        path.write_bytes(
+            jpeg(sheet(headline, view_heat, pictures, HeatScale.of(view_heat)), quality=_QUALITY)
+        )
         section = Section(
             title=title,
             answer=tuple((one["label"], one["score"]) for one in segment.predictions),

@@ -115,7 +115,7 @@ def time_bar(
     moments = np.asarray(times)[order]
     edges = [0.0, *((moments[1:] + moments[:-1]) / 2).tolist(), end]
     bars = zip(shares[order].tolist(), edges[:-1], edges[1:], strict=True)
-    for share, start, stop in sorted(bars):  # where bars are narrower than a pixel, the tallest
+    for share, start, stop in sorted(bars):  # the tallest last: bars may be narrower than a pixel
         colour = tuple(heat_colours(np.array(share / tallest, dtype=np.float32)).tolist())
         box = [x_of(start) + 1, y_of(share), max(x_of(stop) - 1, x_of(start) + 2), bottom]
         draw.rectangle(box, colour)

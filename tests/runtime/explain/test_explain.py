@@ -9,6 +9,8 @@ import struct
 import subprocess
 import sys
 import weakref
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from fractions import Fraction
 from html.parser import HTMLParser
 from pathlib import Path
@@ -20,7 +22,12 @@ import numpy as np
 import pytest
 from PIL import Image
 from timesformer_runtime import VideoClassifier
-from timesformer_runtime.errors import InvalidOptionError, OutputError, VideoNotFoundError
+from timesformer_runtime.errors import (
+    InvalidOptionError,
+    MissingDependencyError,
+    OutputError,
+    VideoNotFoundError,
+)
 from timesformer_runtime.explain import explain
 from timesformer_runtime.explain.moving_heat import MovingHeat
 from timesformer_runtime.explain.page import page
@@ -389,6 +396,32 @@ def test_a_timeline_has_an_overlay_of_all_windows(
         *("overlay.mp4", "time.png", "rollout.npy", "explanation.json"),
         *(f"{number:06}.jpg" for number in range(1, len(found) + 1)),
     }
+
+
+def test_a_full_disk_under_a_timeline(
+    folder: Path,
+    classifier: VideoClassifier,
+    tmp_path: Path,
+    limit_files: Callable[[int], AbstractContextManager[None]],
+) -> None:
+    settings, ranking = WindowSettings(1.0, 0.5), Ranking(1)
+    out = tmp_path / "out"
+    with limit_files(1000), pytest.raises(OutputError, match=r"a cannot be written: .*make room"):
+        list(ExplainedTimeline(classifier, folder / "a.mp4", settings, ranking, out))
+    assert not out.exists()
+
+
+def test_an_overlay_without_an_encoder_fails_at_once(
+    folder: Path,
+    classifier: VideoClassifier,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("timesformer_runtime.explain.overlay._CODECS", ("abacus",))
+    settings, ranking = WindowSettings(1.0, 0.5), Ranking(1)
+    with pytest.raises(MissingDependencyError, match="none of the encoders abacus"):
+        ExplainedTimeline(classifier, folder / "a.mp4", settings, ranking, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_where_windows_overlap_the_nearest_one_is_named() -> None:

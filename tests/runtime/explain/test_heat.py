@@ -147,6 +147,13 @@ def test_shares_that_hardly_differ_give_no_heat() -> None:
     assert (scale.heat(shares) == 0).all()
 
 
+def test_of_many_views_the_scale_takes_all_crops(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("timesformer_runtime.explain.explanation._MOST_MEASURED", 100)
+    crops = [np.full((1, 1, 1), share, np.float32) for share in (1.0, 2.0, 3.0)]
+    scale = HeatScale.of([_view(shares, (0.0,)) for shares in crops * 100])
+    assert (scale.coldest, scale.hottest) == (1.0, 3.0)
+
+
 def test_a_model_without_rollout_names_the_export_command(tmp_path: Path) -> None:
     graph = TinyGraph(metadata=own_metadata()).save(tmp_path / "model.onnx")
     classifier = VideoClassifier.from_pretrained(graph, device="cpu")
