@@ -30,7 +30,7 @@ from tests.debian_packages import DebianError
 
 _SHORT_CPUS = (NO_DOT_PRODUCTS, I8MM)
 _KINDS = ("divided", "joint", "space")
-_COMMAND_SECONDS = 2 * 3600.0  # of all models and variants, on a machine that does other work, too
+_COMMAND_SECONDS = 2 * 3600.0  # enough for all models and variants, even on a busy machine
 _SUITE_SECONDS = 4 * 3600.0
 
 

@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 from tests.arm64.machine import PYTHON_VERSION, REPOSITORY, SITE_PACKAGES, Machine
 
 _EXTRAS = ("cpu", "hub", "evaluate", "serve")
-# Tests that compare with torch or transformers are skipped, as in a small install.
+# Without torch and transformers: tests that compare with them are skipped.
 _FOR_TESTS = ["httpx", "onnx", "packaging", "pytest", "pytest-timeout", "pytest-xdist"]
 _LOCKED = REPOSITORY / "constraints" / "locked.txt"
 # The machine's C library is of version 2.36. pip takes a tag only where it is named.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from timesformer_runtime.model.cpu import granted_threads
 
 ALL = ("tests/runtime",)
 
@@ -30,7 +30,7 @@ def arguments(*, short: bool) -> list[str]:
     """The arguments of pytest."""
     return [
         *("-q", "-p", "no:cacheprovider", "-p", "tests.arm64.patience"),
-        f"--numprocesses={os.cpu_count() or 1}",
+        f"--numprocesses={1 if short else granted_threads()}",
         f"--timeout={_TEST_SECONDS}",
         *(f"--deselect={name}" for name in DESELECTED),
         *(SHORT if short else ALL),

@@ -73,11 +73,11 @@ class EventRules:
     own: Mapping[str, EventRule] = dataclasses.field(default_factory=dict)
 
     def check(self, known: Sequence[str] | None, function: str) -> None:
-        """Makes sure that the model has all named labels, and that scores can reach the rules.
+        """Makes sure that the model has all named labels, and that its scores reach each ``enter``.
 
         Args:
             known: The labels of the model; None where it names none.
-            function: The function that makes scores of the model's logits.
+            function: How logits become scores: ``softmax``, ``sigmoid`` or ``none``.
 
         Raises:
             InvalidOptionError: It does not have one of them, or an ``enter`` is above all scores.
@@ -87,10 +87,12 @@ class EventRules:
                 raise InvalidOptionError(
                     f"the model has no label {quoted(label)}; it has {listed(known or ())}"
                 )
-        for rule in (self.usual, *self.own.values()):
+        named = {f" of the label {quoted(label)}": rule for label, rule in self.own.items()}
+        for of, rule in {"": self.usual, **named}.items():
             if rule.enter > 1 and function != "none":
                 raise InvalidOptionError(
-                    f"`enter` is {rule.enter:g}; the model's scores are from 0 to 1: 0.7 is 70 %"
+                    f"`enter`{of} is {rule.enter:g}; the model's scores are from 0 to 1: 0.7 is "
+                    "70 %"
                 )
 
     def rule(self, label: str) -> EventRule | None:

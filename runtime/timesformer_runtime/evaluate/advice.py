@@ -38,10 +38,9 @@ def _of_model(name: str, values: Mapping[str, Any], labels: list[str]) -> Iterat
     if videos < _LEAST_VIDEOS or len(labels) < 2 or "confusion" not in values:
         return
     confusion = values["confusion"]
-    order = None
-    if 2 * top_1["count"] <= videos:  # else no order can be right for twice as many
-        order = best_order(confusion, labels)
-    if order is not None and order.right >= max(_PERMUTED * videos, 2 * top_1["count"]):
+    needed = max(_PERMUTED * videos, 2 * top_1["count"])
+    order = best_order(confusion, labels) if needed <= videos else None
+    if order is not None and order.right >= needed:
         yield (
             f"{name} names {top_1['count']} of {videos} videos right, but {order.right} with "
             f"{order.name}: correct id2label in config.json, or the labels of the data"

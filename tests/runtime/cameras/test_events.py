@@ -160,6 +160,8 @@ def test_unknown_labels_are_named() -> None:
 
 def test_scores_must_be_able_to_reach_a_rule() -> None:
     rules = EventRules(own={"cut": EventRule(enter=70)})
-    with pytest.raises(InvalidOptionError, match=r"`enter` is 70; .* from 0 to 1: 0.7 is 70 %"):
+    with pytest.raises(
+        InvalidOptionError, match=r"`enter` of the label 'cut' is 70; .* from 0 to 1: 0.7 is 70 %"
+    ):
         rules.check(("none", "cut"), "sigmoid")
     rules.check(("none", "cut"), "none")
