@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from timesformer_exporter import ExportOptions, export
-from timesformer_exporter.checkpoints import load_checkpoint
 from timesformer_runtime import VideoClassifier, cli
 from timesformer_runtime.cli.video_list import find_videos
 from timesformer_runtime.errors import TimesformerError
@@ -207,13 +205,24 @@ def test_no_error_of_the_library_shows_it(
 @pytest.mark.parametrize("url", FORMS)
 def test_no_error_about_a_model_shows_it(url: str) -> None:
     load = VideoClassifier.from_pretrained
-    for run in (
-        lambda: load(url),
-        lambda: load(url, revision="main"),
+    _check_that_none_shows_it(lambda: load(url), lambda: load(url, revision="main"))
+
+
+@pytest.mark.parametrize("url", FORMS)
+def test_no_error_of_the_exporter_shows_it(url: str) -> None:
+    pytest.importorskip("torch")
+    from timesformer_exporter import ExportOptions, export  # noqa: PLC0415
+    from timesformer_exporter.checkpoints import load_checkpoint  # noqa: PLC0415
+
+    _check_that_none_shows_it(
         lambda: load_checkpoint(url, task="video-classification"),
         lambda: export(ExportOptions(url)),
         lambda: ExportOptions("model", push_to_hub=url),
-    ):
+    )
+
+
+def _check_that_none_shows_it(*runs: Callable[[], object]) -> None:
+    for run in runs:
         with pytest.raises(TimesformerError) as caught:
             run()
         assert SECRET not in "".join(traceback.format_exception(caught.value))

@@ -177,6 +177,8 @@ def test_diagnosis_finds_mean_and_std(tmp_path: Path, videos: list[Path]) -> Non
     half = {**preprocessor_config(), "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
     write_sidecars(right_model, preprocessor=half)
     wrong_model = write_exported_model(tmp_path / "wrong")
+    far = {**preprocessor_config(), "image_mean": [0.9, 0.1, 0.9], "image_std": [0.1] * 3}
+    write_sidecars(wrong_model, preprocessor=far)
     samples = labelled(load(right_model), videos)
     found = diagnose(load(wrong_model), samples, LABELS)
     by_name = {trial.name: trial for trial in found.trials}
