@@ -6,7 +6,6 @@ import functools
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from timesformer_runtime.explain.explanation import HeatScale, Shares, ViewHeat
 from timesformer_runtime.explain.regions import Geometry
@@ -33,9 +32,8 @@ class MovingHeat:
     def __init__(self, views: Sequence[ViewHeat], scale: HeatScale, geometry: Geometry) -> None:
         self._views = views
         self._scale = scale
-        self._times = [np.asarray(view.times) for view in views]
-        self._starts = np.array([times[0] for times in self._times])
-        self._ends = np.array([times[-1] for times in self._times])
+        spans = [(view.times[0], view.times[-1]) for view in views]
+        self._starts, self._ends = np.array(spans).T
         self._geometry = geometry
 
     def over(self, frame: Rgb, seconds: float, size: tuple[int, int]) -> Rgb:
@@ -54,9 +52,7 @@ class MovingHeat:
             region = self._geometry.region(*size, view.view.crop, view.grid)
             top, left, bottom, right = region.pixels(height, width)
             y, x = slice(max(top, 0), max(bottom, 0)), slice(max(left, 0), max(right, 0))
-            heat = stretched(
-                self._heat_at(seconds, view, self._times[number]), (bottom - top, right - left)
-            )
+            heat = stretched(self._heat_of(view, seconds), (bottom - top, right - left))
             weight = _weights(*heat.shape)
             rows, columns = total[y, x].shape
             inner = (
@@ -77,9 +73,9 @@ class MovingHeat:
         found: list[int] = np.flatnonzero(distances <= distances.min()).tolist()
         return found
 
-    def _heat_at(self, seconds: float, view: ViewHeat, times: npt.NDArray[np.float64]) -> Shares:
+    def _heat_of(self, view: ViewHeat, seconds: float) -> Shares:
         """The heat of a view between the two frames around a time."""
-        shares = view.shares
+        shares, times = view.shares, view.times
         after = int(np.searchsorted(times, seconds))
         if after in (0, len(times)):
             return self._scale.heat(shares[min(after, len(times) - 1)])

@@ -152,7 +152,7 @@ class _Encoder:
             self._container.mux(self._stream.encode(frame))
 
     def _opened(self, height: int, width: int) -> Any:
-        codec = encoder()
+        codec = encoder_name()
         stream: Any = self._container.add_stream(codec, self._rate, options=_OPTIONS.get(codec, {}))
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.time_base = stream.codec_context.time_base = Fraction(1, _TICKS)
@@ -173,7 +173,7 @@ class _Encoder:
             ) from error
 
 
-def encoder() -> str:
+def encoder_name() -> str:
     """Names the encoder of overlays.
 
     Raises:

@@ -18,7 +18,7 @@ from timesformer_runtime.explain.explanation import (
 )
 from timesformer_runtime.explain.folder import ResultFolder, write_facts
 from timesformer_runtime.explain.moving_heat import MovingHeat
-from timesformer_runtime.explain.overlay import OnFrame, encoder, write_overlay
+from timesformer_runtime.explain.overlay import OnFrame, encoder_name, write_overlay
 from timesformer_runtime.explain.page import Section
 from timesformer_runtime.explain.regions import Geometry
 from timesformer_runtime.explain.sheets import BAR_TEXT, SHEET_TEXT, in_words, moments, sheet
@@ -73,7 +73,7 @@ class ExplainedTimeline(Iterator[Segment]):
         output: Path,
         on_frame: OnFrame = lambda _seconds, _duration: None,
     ) -> None:
-        encoder()  # without one, the work for all windows would be lost
+        encoder_name()  # without one, the work for all windows would be lost
         pipeline.check_outputs(["logits"])
         self._outputs = wanted_outputs(pipeline)
         self._pipeline = pipeline
