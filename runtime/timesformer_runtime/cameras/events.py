@@ -87,9 +87,11 @@ class EventRules:
                 raise InvalidOptionError(
                     f"the model has no label {quoted(label)}; it has {listed(known or ())}"
                 )
+        if function == "none":  # such scores have no limit
+            return
         named = {f" of the label {quoted(label)}": rule for label, rule in self.own.items()}
         for of, rule in {"": self.usual, **named}.items():
-            if rule.enter > 1 and function != "none":
+            if rule.enter > 1:
                 raise InvalidOptionError(
                     f"`enter`{of} is {rule.enter:g}; the model's scores are from 0 to 1: 0.7 is "
                     "70 %"
