@@ -32,4 +32,4 @@ class InThisProcess:
         yield from job(video)
 
     def close(self) -> None:
-        """Does nothing: there are no processes."""
+        """Does nothing, because this class starts no process that could be ended."""

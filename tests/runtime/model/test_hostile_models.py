@@ -425,6 +425,7 @@ def test_models_of_another_type(model: Any) -> None:
 
 @pytest.mark.parametrize("place", ["key", "value", "input", "output", "dimension"])
 def test_texts_that_are_not_utf8(place: str) -> None:
+    # onnx writes only UTF-8, so other bytes take the place of "XXXX" afterwards.
     model = TinyGraph(metadata=own_metadata()).proto()
     if place in {"key", "value"}:
         entry = model.metadata_props.add(key="key", value="value")

@@ -249,6 +249,8 @@ def test_a_short_video_repeats_frames(tmp_path: Path) -> None:
 
 
 def test_metadata_that_is_not_utf8(tmp_path: Path) -> None:
+    # PyAV writes only UTF-8, so bytes of Latin-1 take the place of the title afterwards. "XXXX"
+    # makes it a text that the file has nowhere else.
     path = tmp_path / "titled.mkv"
     with av.open(str(path), "w") as output:
         output.metadata["title"] = "XXXXcafe"

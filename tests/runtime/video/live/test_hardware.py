@@ -33,7 +33,7 @@ class Broken(Working):
 
 class Unsupported(Working):
     def create(self, _codec: object) -> None:
-        raise NotImplementedError("no config")
+        raise NotImplementedError("no config")  # as PyAV does for a codec that the device lacks
 
 
 def use(monkeypatch: pytest.MonkeyPatch, kind: type[Working]) -> None:
@@ -79,7 +79,7 @@ def test_a_codec_that_the_hardware_does_not_decode_ends_the_source(
 
     def refuse(*_: object, **options: Any) -> None:
         seen.append(options["hwaccel"])
-        raise NotImplementedError
+        raise NotImplementedError  # as PyAV does for a codec that the device lacks
 
     monkeypatch.setattr(av, "open", refuse)
     source = LiveSource(
