@@ -86,7 +86,7 @@ def is_float_on_purpose(weight: str) -> bool:
 
 
 def count_integer_products(path: Path, source: onnx.GraphProto) -> IntegerProducts:
-    """Counts the matrix products of an int8 file as ONNX Runtime runs it.
+    """Counts the products of activations and weights of an int8 file as ONNX Runtime runs it.
 
     Args:
         path: The int8 file.
@@ -105,8 +105,11 @@ def count_integer_products(path: Path, source: onnx.GraphProto) -> IntegerProduc
             f"{len(left)} weight(s) stayed in float in {runtime}'s optimised graph: "
             f"{', '.join(left[:3])}; leave int8 out of `dtypes`"
         )
+    weights = {tensor.name for part in _with_subgraphs(graph) for tensor in part.initializer}
     integer = sum(
-        node.op_type in _INTEGER_PRODUCTS for part in _with_subgraphs(graph) for node in part.node
+        node.op_type in _INTEGER_PRODUCTS and node.input[1] in weights
+        for part in _with_subgraphs(graph)
+        for node in part.node
     )
     wanted = sum(not is_float_on_purpose(name) for name in float_products(source))
     if integer != wanted:

@@ -6,7 +6,8 @@ computes this combination fast on x86. It is exact where the processor has VNNI 
 processors add pairs of products in 16 bits: weights of 8 bits can overflow there, weights of 7 bits
 never do, and both are equally fast; GPTQ rounds those of 7 bits (``gptq.py``). u8 weights would be
 exact on every processor, but 1.3 times slower on x86 without VNNI and six times slower with VNNI.
-LayerNorm, softmax, GELU, attention and the classifier stay in float.
+LayerNorm, softmax, GELU, attention and the classifier stay in float; only for attention rollout,
+scores of long sequences are int8, too (``rollout_nodes.py``).
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ from timesformer_exporter.graph.integer_products import (
     count_integer_products,
     is_float_on_purpose,
 )
+from timesformer_exporter.graph.rollout_nodes import only_for_rollout, use_integer_scores
 from timesformer_exporter.graph.trace import save_graph
-from timesformer_exporter.model.attention_rollout import ROLLOUT
 
 _WEIGHT_BITS = {"vnni": 8, "avx2": 7}
 _LARGEST_OF_7_BITS = 64  # of the quantizer's reduce_range
@@ -77,6 +78,7 @@ def write_variant(
             if first is not None:
                 _fit_to_7_bits(graph, itertools.chain([first], iterator))
             graph = _int8(graph, bits)
+            use_integer_scores(graph.graph)
         elif dtype == "q4":
             graph = with_four_bits(graph, clips)
         else:
@@ -133,29 +135,12 @@ def _fit_to_7_bits(graph: onnx.ModelProto, clips: Iterable[Array]) -> None:
 
 
 def _fp16(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """Makes a graph float16, but for rollout: shares of many patches would be subnormal."""
     from onnxruntime.transformers.float16 import convert_float_to_float16  # noqa: PLC0415
 
     return convert_float_to_float16(
-        graph, keep_io_types=True, node_block_list=_only_for_rollout(graph.graph)
+        graph, keep_io_types=True, node_block_list=only_for_rollout(graph.graph)
     )
-
-
-def _only_for_rollout(graph: onnx.GraphProto) -> list[str]:
-    """The names of the nodes that only attention rollout needs.
-
-    They stay in float32: in float16 the shares of many patches would be subnormal numbers.
-    """
-    outputs = {output.name for output in graph.output}
-    if ROLLOUT not in outputs:
-        return []
-    needed = outputs - {ROLLOUT}  # of the other outputs
-    only = []
-    for node in reversed(graph.node):  # sorted: a value is made before its first use
-        if needed.isdisjoint(node.output):
-            only.append(node.name)
-        else:  # a condition only puts operators in order; see ``computed_after``
-            needed.update(node.input[1:] if node.op_type == "Where" else node.input)
-    return only
 
 
 def _drop_types_of_weights(graph: onnx.ModelProto) -> None:

@@ -113,16 +113,17 @@ def _products(
 
     Returns:
         The products of each weight, by the name of the weight; and True if all integer products
-        of the graph are among them.
+        of the graph are among them, or multiply s8 activations that a Clip bounds to 7 bits.
     """
-    small = (
+    small = [
         tensor
         for tensor in reader.messages(graph, _INITIALIZER)
         if tensor.start not in large and _is_int8(reader, tensor)
-    )
+    ]
     zeros = {b""} | {
         _text(reader, tensor, _TENSOR_NAME) for tensor in small if _is_zero(reader, tensor)
     }
+    bounds = {_text(reader, tensor, _TENSOR_NAME) for tensor in small if _is_safe(reader, tensor)}
     other_uses = {
         _text(reader, value, _VALUE_NAME)
         for number in (_INPUT, _OUTPUT)
@@ -130,6 +131,7 @@ def _products(
     }
     complete = True
     unsigned: set[bytes] = set()  # activations
+    clipped: set[bytes] = set()  # activations that are s8 with values of 7 bits
     products: dict[bytes, list[_Node]] = {}
     for field in reader.messages(graph, _NODE):
         node = _read_node(reader, field)
@@ -138,6 +140,10 @@ def _products(
         inputs = [*node.inputs, b"", b"", b"", b""]
         if node.operator == b"DynamicQuantizeLinear":
             unsigned.add(node.output)
+        elif node.operator == b"Clip" and bounds.issuperset(inputs[1:3]):
+            clipped.add(node.output)
+        elif node.operator == b"MatMulInteger" and inputs[0] in unsigned and inputs[1] in clipped:
+            pass  # cannot overflow
         elif node.operator == b"MatMulInteger" and inputs[0] in unsigned and inputs[3] in zeros:
             products.setdefault(inputs.pop(1), []).append(node)
         elif _may_be_integer(node.operator):
@@ -150,11 +156,11 @@ def _products(
 def _may_be_integer(operator: bytes) -> bool:
     """True for operators that compute in integers, or make weights for those; or if unknown."""
     domain, _, name = operator.lower().rpartition(b".")
-    return (
-        domain not in (b"", b"com.microsoft")
-        or name.startswith(b"q")
-        or any(part in name for part in (b"integer", b"quant"))
-    )
+    if domain not in (b"", b"com.microsoft"):
+        return True
+    if name == b"quantizelinear":  # other operators use what it makes
+        return False
+    return name.startswith(b"q") or any(part in name for part in (b"integer", b"quant"))
 
 
 def _read_node(reader: MessageReader, field: Field) -> _Node:

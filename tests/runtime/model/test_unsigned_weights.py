@@ -207,6 +207,46 @@ def test_the_switch_is_off_only_where_no_product_can_overflow(tmp_path: Path) ->
         assert loaded.wide_products, name
 
 
+@pytest.mark.parametrize(
+    ("lower", "upper", "safe"),
+    [(-64, 64, True), (-64, 65, False), (-128, 64, False), (None, 64, False)],
+)
+def test_activations_of_7_bits_cannot_overflow(
+    tmp_path: Path, lower: int | None, upper: int, safe: bool
+) -> None:
+    """As in an export with attention rollout over long sequences."""
+    bounds = {"lower": lower, "upper": upper}
+    constants = [
+        numpy_helper.from_array(np.array(value, np.int8), name)
+        for name, value in bounds.items()
+        if value is not None
+    ]
+    constants += [
+        numpy_helper.from_array(np.array(0, np.int8), "zero"),
+        numpy_helper.from_array(np.array(0.03, np.float32), "step"),
+    ]
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["columns"]),
+        helper.make_node("QuantizeLinear", ["columns", "step", "zero"], ["s8"]),
+        helper.make_node("Clip", ["s8", "" if lower is None else "lower", "upper"], ["c"]),
+        product("a", "c", "a_zero", "zero", output="scores"),
+        helper.make_node("ReduceMax", ["scores"], ["most"], keepdims=1),
+        product("a", "w", "a_zero", output="sums"),
+        helper.make_node("Sub", ["sums", "most"], ["y"]),
+    ]
+    path = save(tmp_path / "scores.onnx", [weights(), *constants], nodes)
+    settings = SessionSettings(device="cpu", threads=1, session_options={SWITCH: "1"})
+    loaded = Session(path, choose_device(settings), settings)
+    entry = loaded._session.get_session_options().get_session_config_entry(SWITCH)
+    assert entry == ("0" if safe else "1")
+    if not safe:  # right only on some processors
+        return
+    x = np.random.default_rng(1).normal(size=(3, ROWS)).astype(np.float32)
+    clipped = np.clip(np.rint(x.T / np.float32(0.03)), -64, 64)
+    (found,) = loaded.run(["y"], {"x": x})
+    np.testing.assert_array_equal(found, signed_answer() - signed_answer(clipped).max())
+
+
 def test_weights_of_other_types_stay_in_their_file(tmp_path: Path) -> None:
     """transformers.js writes u8 weights: one file with both kinds."""
     other = (WEIGHTS.astype(int) + 128).astype(np.uint8)
