@@ -20,6 +20,7 @@ import pytest
 from tests.tiny_graphs import moving_frames, write_exported_model, write_video
 
 pytest.importorskip("ray", reason="Ray is not installed; `make check-ray` runs these tests")
+parquet = pytest.importorskip("pyarrow.parquet")
 if sys.platform != "linux":
     pytest.skip("the tests read /proc", allow_module_level=True)
 
@@ -155,11 +156,15 @@ def test_the_lines_are_those_of_batch_and_a_later_run_continues(
     assert _run(folder, *videos, "--output", here).returncode == 2
     first = _run(folder, *videos[:2], "--output", there, "--ray=local")
     assert first.returncode == 0, first.stderr
-    second = _run(folder, *videos, "--output", there, "--ray=local")
+    table = tmp_path / "there.parquet"
+    second = _run(folder, *videos, "--output", there, "--parquet", table, "--ray=local")
     assert second.returncode == 2
     assert "2 videos in" in second.stderr
     assert "2 were done before, 2 failed" in second.stderr
     assert _without_seconds(there) == _without_seconds(here)
+    assert parquet.read_table(table)["video"].to_pylist() == [
+        line["video"] for line in _lines(there)
+    ]
 
 
 def _without_seconds(path: Path) -> list[Record]:

@@ -36,6 +36,11 @@ def test_the_error_names_the_extra() -> None:
         ("fastapi", "serve", ["serve", "no-model"]),
         ("uvicorn", "serve", ["serve", "no-model"]),
         ("prometheus_client", "serve", ["serve", "no-model"]),
+        (
+            "pyarrow",
+            "parquet",
+            ["batch", "no-model", __file__, "--output", "no-file", "--parquet", "no-table"],
+        ),
         ("ray", "ray", ["batch", "no-model", __file__, "--output", "no-file", "--ray"]),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Collection, Generator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -66,6 +66,14 @@ def _read_address(
     metavar="FILE.jsonl",
     help="File for the results. Videos with a result in it are not done again.",
 )
+@click.option(
+    "--parquet",
+    "table",
+    type=PathType(),
+    metavar="FILE.parquet",
+    help="When all videos are done, also write the results as a Parquet table, with a row for the "
+    "last line of each video in the results file.",
+)
 @top_k_option(5, "video")
 @click.option(
     "--retry-failed",
@@ -91,6 +99,7 @@ def _read_address(
 def batch(
     paths: tuple[str, ...],
     output: Path,
+    table: Path | None,
     top_k: int,
     retry_failed: bool,
     workers: int | None,
@@ -123,6 +132,8 @@ def batch(
         raise click.UsageError("results cannot go to standard output; give --output a file")
     if workers is not None:
         check_workers(workers)  # before the output file is made
+    if table is not None:
+        _check_table(table, output)
     videos = find_videos(paths, sys.stdin.buffer if sys.stdin else None)
     if address is None:
         classifier, work = _here(top_k, workers, **options)
@@ -136,18 +147,7 @@ def batch(
         **classifier.views.to_dict(),
     }
     with ResultsFile(output, run) as results:
-        if results.without_folder:
-            say(
-                f"{output}: {results.without_folder} of its lines, of an earlier version, have "
-                "names without a folder; these names count from the current folder"
-            )
-        earlier = {video: results.succeeded(video) for video in videos}
-        left = [
-            video
-            for video, succeeded in earlier.items()
-            if succeeded is None or (retry_failed and not succeeded)
-        ]
-        failed = sum(earlier[video] is False for video in earlier.keys() - set(left))
+        left, failed = _left(videos, results, retry_failed=retry_failed)
         start = time.perf_counter()
         records = work(results.noted(left))
         try:
@@ -164,8 +164,44 @@ def batch(
         finally:
             records.close()
         _say_totals(output, len(videos), len(left), failed, time.perf_counter() - start)
+    if table is not None:
+        _write_table(output, table)
     if failed:
         sys.exit(BAD_INPUT)
+
+
+def _left(
+    videos: Collection[str], results: ResultsFile, *, retry_failed: bool
+) -> tuple[list[str], int]:
+    """Finds the videos to do, and the number of those that failed before and are left so."""
+    if results.without_folder:
+        say(
+            f"{results.path}: {results.without_folder} of its lines, of an earlier version, have "
+            "names without a folder; these names count from the current folder"
+        )
+    earlier = {video: results.succeeded(video) for video in videos}
+    left = [
+        video
+        for video, succeeded in earlier.items()
+        if succeeded is None or (retry_failed and not succeeded)
+    ]
+    return left, sum(earlier[video] is False for video in earlier.keys() - set(left))
+
+
+def _check_table(table: Path, output: Path) -> None:
+    """Checks, before any work, that the Parquet table can be written."""
+    from timesformer_runtime.cli.results_table import check_table  # noqa: PLC0415
+
+    if table.resolve() == output.resolve():
+        raise click.UsageError("--parquet and --output name one file; give two")
+    check_table(table)
+
+
+def _write_table(output: Path, table: Path) -> None:
+    from timesformer_runtime.cli.results_table import write_table  # noqa: PLC0415
+
+    rows = write_table(output, table)
+    say(f"{table}: {_counted(rows, 'row')}")
 
 
 def _here(top_k: int, workers: int | None, **options: Any) -> tuple[VideoClassifier, Work]:

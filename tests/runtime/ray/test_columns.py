@@ -12,9 +12,7 @@ from timesformer_runtime import InvalidOptionError, VideoClassifier
 
 from tests.tiny_graphs import moving_frames, write_exported_model, write_video
 
-pyarrow = pytest.importorskip(
-    "pyarrow", reason="pyarrow is not installed; `make check-ray` runs these tests"
-)
+pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra `parquet`)")
 
 NEW = ["labels", "scores", "times", "problems", "error"]
 
