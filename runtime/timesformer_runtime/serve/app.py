@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib.metadata import version
 
 from timesformer_runtime.errors import TimesformerError
@@ -14,13 +14,12 @@ from timesformer_runtime.serve.failures import kind_of, line_of, status_of
 from timesformer_runtime.serve.metrics import Metrics
 from timesformer_runtime.serve.people import people_routes
 from timesformer_runtime.serve.protocol_routes import protocol_routes
-from timesformer_runtime.serve.query import Queries, why_invalid
+from timesformer_runtime.serve.query import Queries
 from timesformer_runtime.serve.service import Service
 from timesformer_runtime.serve.site import add_pages
 
 with needs_extra("serve"):
     from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request
-    from fastapi.exceptions import RequestValidationError
     from fastapi.responses import JSONResponse, Response
     from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
     from starlette.exceptions import HTTPException as StarletteHTTPException
@@ -59,8 +58,7 @@ def make_app(service: Service, queries: Queries) -> FastAPI:
     app.include_router(protocol_routes(service, queries.infer), dependencies=access)
     app.include_router(_metrics_route(service.engine.metrics), dependencies=access)
     add_pages(app)
-    names = [*queries.classify.names, *queries.timeline.names]
-    _answer_errors(app, service.engine.metrics, names)
+    _answer_errors(app, service.engine.metrics)
     app.add_middleware(_RequestCounter, metrics=service.engine.metrics)
     return app
 
@@ -105,17 +103,12 @@ def _metrics_route(metrics: Metrics) -> APIRouter:
     return router
 
 
-def _answer_errors(app: FastAPI, metrics: Metrics, names: Sequence[str]) -> None:
+def _answer_errors(app: FastAPI, metrics: Metrics) -> None:
     """Makes every error an object with one line: ``{"error": "..."}``."""
 
     @app.exception_handler(StarletteHTTPException)
     async def refused(_: Request, error: StarletteHTTPException) -> JSONResponse:
         return JSONResponse({"error": str(error.detail)}, error.status_code, error.headers)
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        metrics.count_error("InvalidOptionError")
-        return JSONResponse({"error": why_invalid(error.errors(), names)}, 400)
 
     @app.exception_handler(TimesformerError)
     async def explained(_: Request, error: TimesformerError) -> JSONResponse:

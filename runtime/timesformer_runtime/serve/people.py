@@ -17,35 +17,32 @@ from timesformer_runtime.results import PartResult, Ranking, VideoResult
 from timesformer_runtime.serve.engine import Place
 from timesformer_runtime.serve.failures import kind_of
 from timesformer_runtime.serve.pictures import read_pictures
-from timesformer_runtime.serve.query import OptionReader, Options
+from timesformer_runtime.serve.query import OptionReader
 from timesformer_runtime.serve.service import Service
 from timesformer_runtime.serve.uploads import Upload, receive_video
 from timesformer_runtime.workloads.timeline import Timeline
 from timesformer_runtime.workloads.windows import WindowSettings
 
 with needs_extra("serve"):
-    from fastapi import APIRouter, Depends, Request
+    from fastapi import APIRouter, Request
     from fastapi.responses import JSONResponse, Response, StreamingResponse
     from starlette.types import Message, Receive, Scope, Send
 
 _MOST_PICTURES = 32
 
-# How the pages of OpenAPI describe a body that FastAPI does not read itself.
 _VIDEO_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "description": "The bytes of a video, or a form with one file.",
-        "content": {
-            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "properties": {"video": {"type": "string", "format": "binary"}},
-                    "required": ["video"],
-                }
-            },
+    "required": True,
+    "description": "The bytes of a video, or a form with one file.",
+    "content": {
+        "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "properties": {"video": {"type": "string", "format": "binary"}},
+                "required": ["video"],
+            }
         },
-    }
+    },
 }
 
 
@@ -66,11 +63,11 @@ def people_routes(
         described = [_described(name, model) for name, model in service.engine.models.items()]
         return JSONResponse({"models": described})
 
-    classify_query = Depends(classify_options.dependency())
-    timeline_query = Depends(timeline_options.dependency())
-
-    @router.post("/classify", summary="Classify a video", openapi_extra=_VIDEO_BODY)
-    async def classify(request: Request, options: Options = classify_query) -> JSONResponse:
+    @router.post(
+        "/classify", summary="Classify a video", openapi_extra=_described_request(classify_options)
+    )
+    async def classify(request: Request) -> JSONResponse:
+        options = classify_options.from_query(request.query_params.multi_items())
         name, classifier = service.engine.model(options.pop("model"))
         with service.engine.place() as place:
             upload = await receive_video(request, place, service)
@@ -84,9 +81,10 @@ def people_routes(
         "/timeline",
         summary="Classify a long video, window after window",
         description="Server-sent events while the video is read: `segment`, then `end` or `error`.",
-        openapi_extra=_VIDEO_BODY,
+        openapi_extra=_described_request(timeline_options),
     )
-    async def timeline(request: Request, options: Options = timeline_query) -> Response:
+    async def timeline(request: Request) -> Response:
+        options = timeline_options.from_query(request.query_params.multi_items())
         name, classifier = service.engine.model(options.pop("model"))
         place = service.engine.take_place()
         try:
@@ -104,6 +102,11 @@ def people_routes(
         return _Events(place, events, service.settings.send_seconds)
 
     return router
+
+
+def _described_request(options: OptionReader) -> dict[str, Any]:
+    """What the pages of OpenAPI say about a request that FastAPI does not read itself."""
+    return {"parameters": options.parameters, "requestBody": _VIDEO_BODY}
 
 
 def _described(name: str, classifier: VideoClassifier) -> dict[str, Any]:
