@@ -71,16 +71,25 @@ class Place:
         if self.is_gone.is_set():
             raise ClientDisconnect
 
-    def add(self, future: Future[Any]) -> None:
-        """Holds the place until a job is done or dropped."""
+    def hold_for(self, job: Future[T]) -> asyncio.Future[T]:
+        """Holds the place until a job is done or dropped, and gives its answer to the event loop.
+
+        (``asyncio.wrap_future`` would wake the event loop a second time for each job.)
+
+        Returns:
+            The answer; to cancel it drops a job that has not begun.
+        """
         self._jobs += 1
         loop = asyncio.get_running_loop()
+        answer: asyncio.Future[T] = loop.create_future()
 
-        def done(_: Future[Any]) -> None:
+        def done(_: Future[T]) -> None:
             with contextlib.suppress(RuntimeError):  # the loop has ended
-                loop.call_soon_threadsafe(self._job_done)
+                loop.call_soon_threadsafe(self._job_done, job, answer)
 
-        future.add_done_callback(done)
+        answer.add_done_callback(lambda answer: answer.cancelled() and job.cancel())
+        job.add_done_callback(done)
+        return answer
 
     def leave(self) -> None:
         """Gives the place back, or leaves that to the job that is going on."""
@@ -88,8 +97,16 @@ class Place:
             self._is_left = True
             self._release_if_idle()
 
-    def _job_done(self) -> None:
+    def _job_done(self, job: Future[T], answer: asyncio.Future[T]) -> None:
         self._jobs -= 1
+        if answer.done():
+            pass
+        elif job.cancelled():
+            answer.cancel()
+        elif (error := job.exception()) is not None:
+            answer.set_exception(error)
+        else:
+            answer.set_result(job.result())
         self._release_if_idle()
 
     def _release_if_idle(self) -> None:
@@ -188,9 +205,7 @@ class Engine:
         self, place: Place, function: Callable[..., T], *arguments: Any
     ) -> T:
         """Calls a short function that waits for the disk; the place is held until it returns."""
-        future = self._writers.submit(function, *arguments)
-        place.add(future)
-        return await asyncio.wrap_future(future)
+        return await place.hold_for(self._writers.submit(function, *arguments))
 
     async def work(self, request: Request, place: Place, job: Callable[[], T]) -> T:
         """Does a job as soon as a worker is free, unless the client leaves.
@@ -231,8 +246,7 @@ class Engine:
             future = self._pool.submit(self._timed, place, job, time.perf_counter())
         except RuntimeError as error:
             raise ClosedError("the service ends; ask another one") from error
-        place.add(future)
-        return asyncio.wrap_future(future)
+        return place.hold_for(future)
 
     def _timed(self, place: Place, job: Callable[[], T], submitted: float) -> T:
         start = time.perf_counter()
