@@ -131,13 +131,14 @@ def _unsigned_copies(
     arrays: Weights = {}
     if not changes.tensors:
         return arrays
-    with tempfile.TemporaryFile() as file:
+    with tempfile.TemporaryFile() as file, memoryview(reader.data) as data:
         for tensor in reader.messages(graph, _GRAPH_INITIALIZER):
             if tensor.start not in changes.tensors:
                 continue
-            values = as_unsigned(reader.contents(weights[tensor.start]))
+            field = weights[tensor.start]
+            values = as_unsigned(data[field.contents : field.end])
             offset = file.seek(-file.tell() % mmap.ALLOCATIONGRANULARITY, os.SEEK_CUR)
-            file.write(values)
+            file.write(values.data)
             file.flush()
             # Not read-only, because NumPy does not lend read-only arrays to other libraries.
             memory = mmap.mmap(file.fileno(), len(values), access=mmap.ACCESS_COPY, offset=offset)

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from timesformer_runtime.model.wire_format import VARINT, Field, MessageReader, encoded, message
 
@@ -101,9 +102,9 @@ def unsigned_weights(
     return UnsignedWeights(tensors, parts, _zero_point(), complete)
 
 
-def as_unsigned(weights: bytes) -> bytes:
+def as_unsigned(weights: memoryview) -> npt.NDArray[np.uint8]:
     """Adds 128 to signed bytes, which flips the highest bit of each."""
-    return (np.frombuffer(weights, np.uint8) ^ np.uint8(_OFFSET)).tobytes()
+    return np.frombuffer(weights, np.uint8) ^ np.uint8(_OFFSET)
 
 
 def _products(
