@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+
 from timesformer_runtime import errors
 from timesformer_runtime.isolation import messages
 from timesformer_runtime.isolation.process import Task
@@ -37,6 +39,7 @@ def main(descriptor: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(OSError):  # if the machine runs out of memory, kill this process first
         Path("/proc/self/oom_score_adj").write_text("1000")
+    _warm_up_blas()
     initial_size = _address_space()
     with socket.socket(fileno=descriptor) as connection, connection.makefile("rb") as tasks:
         try:
@@ -46,6 +49,16 @@ def main(descriptor: int) -> None:
         _silence_stderr()
         while _do_next_task(connection, tasks, initial_size):
             pass
+
+
+def _warm_up_blas() -> None:
+    """Lets NumPy's BLAS take its buffers before a task's memory is limited.
+
+    OpenBLAS takes tens of megabytes at its first large product, depending on the processor, and
+    ends the process where it does not get them.
+    """
+    square = np.ones((256, 256), np.float32)
+    square @ square
 
 
 def _end_with_parent() -> None:
