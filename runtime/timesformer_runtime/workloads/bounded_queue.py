@@ -8,7 +8,7 @@ import contextlib
 import contextvars
 import threading
 from collections.abc import Callable, Generator, Iterator
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from timesformer_runtime.forks import call_in_forks
 
@@ -46,7 +46,6 @@ class BoundedQueue(Generic[T]):
         self._closed = threading.Event()
         self._error: BaseException | None = None
         self._interpreter_ends = False
-        self._at_exit: Callable[[], None] | None = None
         call_in_forks(self, BoundedQueue._leave_to_parent)
 
     @property
@@ -58,27 +57,25 @@ class BoundedQueue(Generic[T]):
         """Starts a thread of that name that puts the items, and their error, into the queue.
 
         The thread is a daemon, and has the context variables of the caller. When the interpreter
-        ends, it closes the queue, and then waits until the thread is done.
+        ends, it closes all queues, and then waits until the threads are done.
         """
-
-        def end() -> None:
-            # A thread that still runs FFmpeg after the interpreter has ended crashes the process.
-            self._interpreter_ends = True
-            self.close()
-            if thread.ident is not None:  # the thread was started
-                thread.join()
 
         def fill() -> None:
             if not self._closed.is_set():
                 self._fill(items)
-            atexit.unregister(end)
+            _filled.pop(self, None)
 
         thread = threading.Thread(
             target=contextvars.copy_context().run, args=(fill,), name=name, daemon=True
         )
-        self._at_exit = atexit.register(end)
+        _filled[self] = thread
         thread.start()
         return thread
+
+    def interrupt(self) -> None:
+        """Ends both sides of the queue, because the interpreter ends."""
+        self._interpreter_ends = True
+        self.close()
 
     def put(self, item: T) -> bool:
         """Adds an item. Returns False once the queue is closed: the producer should stop."""
@@ -151,8 +148,7 @@ class BoundedQueue(Generic[T]):
 
     def _leave_to_parent(self) -> None:
         """Forgets the thread, in a forked process, which does not have it."""
-        if self._at_exit is not None:
-            atexit.unregister(self._at_exit)
+        _filled.pop(self, None)
 
     def _has_room(self, item: T) -> bool:
         return not self._items or self._waiting + self._size(item) <= self._capacity
@@ -172,3 +168,20 @@ class BoundedQueue(Generic[T]):
             self.end(error)
         else:
             self.end()
+
+
+_filled: dict[BoundedQueue[Any], threading.Thread] = {}  # the queues that a thread fills
+
+
+@atexit.register  # at the import, so that it runs after all that threads register: the last first
+def _end_all() -> None:
+    """Ends the threads: one that still runs FFmpeg after the interpreter crashes the process.
+
+    A thread may wait for the queue of another one, so all queues are closed before any wait.
+    """
+    filled = tuple(_filled.items())
+    for queue, _ in filled:
+        queue.interrupt()
+    for _, thread in filled:
+        if thread.ident is not None:  # the thread was started
+            thread.join()

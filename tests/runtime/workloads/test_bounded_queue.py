@@ -117,6 +117,35 @@ print(next(iter(queue)), flush=True)
     assert (result.returncode, result.stdout.split()) == (0, ["0", "closed"]), result.stderr
 
 
+def test_an_interpreter_that_ends_wakes_threads_that_wait_for_each_other() -> None:
+    """Whatever was registered first, as a race may have it, nobody waits for ever."""
+    program = """
+import atexit, threading
+from timesformer_runtime.workloads.bounded_queue import BoundedQueue
+
+killed = threading.Event()  # as by the end of another process
+first, second = (BoundedQueue(1, drop=False) for _ in range(2))
+
+def read():
+    yield 0
+    killed.wait()
+    yield 1
+
+first.fill(read(), "reading")
+atexit.register(killed.set)
+second.fill((item for item in first), "feeding")
+print(next(iter(second)), flush=True)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert (result.returncode, result.stdout.split()) == (0, ["0"]), result.stderr
+
+
 def test_a_consumer_of_several_queues_does_not_wait() -> None:
     changes = threading.Semaphore(0)
     queue: BoundedQueue[int] = BoundedQueue(1, drop=True, on_change=changes.release)
