@@ -8,13 +8,20 @@ package, and calls nothing else that a message names.
 from __future__ import annotations
 
 import dataclasses
+import io
+import math
 import pickle
+import select
 import socket
 import sys
+import time
+from collections.abc import Callable
 from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
+
+_CHECK_MILLISECONDS = 250
 
 
 class BrokenMessageError(Exception):
@@ -41,6 +48,37 @@ def receive(file: BinaryIO) -> Any:
         raise
     except Exception as error:  # for damaged bytes the unpickler raises errors of many classes
         raise BrokenMessageError(str(error)) from error
+
+
+class Incoming(io.RawIOBase):
+    """The bytes that a reader process sends; a wait for them ends at a deadline, or earlier.
+
+    Args:
+        connection: The socket.
+
+    Attributes:
+        deadline: Time of ``time.monotonic`` at which a wait ends with a TimeoutError.
+        check: Called now and then during a wait; what it raises ends the wait.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.deadline = math.inf
+        self.check: Callable[[], object] = lambda: None
+        self._connection = connection
+        self._poll = select.poll()
+        self._poll.register(connection, select.POLLIN)
+
+    def readable(self) -> bool:
+        """Always true."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Waits for bytes; returns how many came, 0 at the end."""
+        while not self._poll.poll(_CHECK_MILLISECONDS):
+            self.check()
+            if time.monotonic() > self.deadline:
+                raise TimeoutError
+        return self._connection.recv_into(buffer)
 
 
 class _Pickler(pickle.Pickler):

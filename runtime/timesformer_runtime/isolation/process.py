@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, Literal, NamedTuple
 
@@ -24,7 +26,6 @@ _START = (
 )
 _START_SECONDS = 120.0  # the start takes less than one second, except on a busy machine
 _END_SECONDS = 3.0  # to wait, after a broken connection, until the process has ended
-_LONGEST_WAIT = 1e6  # seconds; sockets refuse longer timeouts
 
 
 class Task(NamedTuple):
@@ -75,7 +76,8 @@ class ReaderProcess:
         self.is_free = True
         self._is_ready = False
         self._connection, child_end = socket.socketpair()
-        self._file = self._connection.makefile("rb")
+        self._incoming = messages.Incoming(self._connection)
+        self._file = io.BufferedReader(self._incoming)
         try:
             with child_end:
                 self._process = _start(child_end.fileno(), job_module)
@@ -90,7 +92,11 @@ class ReaderProcess:
         return self._process.poll() is None
 
     def answers(
-        self, task: Task, descriptor: int | None, seconds: Callable[[], float]
+        self,
+        task: Task,
+        descriptor: int | None,
+        seconds: Callable[[], float],
+        check: Callable[[], object],
     ) -> Generator[Any, None, None]:
         """Sends a task, and gives the answers as they come.
 
@@ -98,11 +104,13 @@ class ReaderProcess:
             task: The task.
             descriptor: The descriptor of the video's file; None where the video has a path.
             seconds: Called for each answer; returns how many seconds the answer may take.
+            check: Called now and then before an answer begins to come; what it raises ends the
+                wait.
 
         Raises:
             InvalidVideoError: The process does not start.
             AccidentError: The process crashed, was killed, or took too much time or memory.
-            Exception: Any error that the job raises.
+            Exception: Any error that the job or the check raises.
         """
         self.is_free = False
         self._wait_until_ready()
@@ -113,7 +121,7 @@ class ReaderProcess:
             socket.send_fds(self._connection, [b"."], descriptors)
             messages.send(self._connection, task)
             while True:
-                kind, value = self._receive(seconds())
+                kind, value = self._receive(seconds(), check)
                 if kind != "answer":
                     break
                 yield value
@@ -149,8 +157,13 @@ class ReaderProcess:
             raise _start_error(f"it {self._reason()}") from error
         self._is_ready = True
 
-    def _receive(self, seconds: float) -> tuple[Any, ...]:
-        self._connection.settimeout(min(seconds, _LONGEST_WAIT))
+    def _receive(
+        self, seconds: float, check: Callable[[], object] = lambda: None
+    ) -> tuple[Any, ...]:
+        self._incoming.deadline = time.monotonic() + seconds
+        self._incoming.check = check
+        self._file.peek(1)  # waits for the first byte
+        self._incoming.check = lambda: None  # an error amid a message would count as its damage
         message = messages.receive(self._file)
         if not isinstance(message, tuple) or len(message) != 2:
             raise messages.BrokenMessageError("it is not a pair")

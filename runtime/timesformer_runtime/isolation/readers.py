@@ -55,7 +55,7 @@ class Readers:
         Raises:
             InvalidVideoError: The process crashed or was killed.
             VideoLimitError: The video takes too much time or memory.
-            Exception: Any error that the job raises.
+            Exception: Any error of the job, or of the check that was given to ``interruptible``.
         """
         is_retry = False
         with handed_over(video, self._limits) as handover:
@@ -89,7 +89,7 @@ class Readers:
         Raises:
             InvalidVideoError: The process crashed or was killed.
             VideoLimitError: The video takes too much time or memory.
-            Exception: Any error that the job raises.
+            Exception: Any error of the job, or of the check that was given to ``interruptible``.
         """
         with handed_over(video, limits) as handover, self._process(is_new=True) as process:
             try:
@@ -119,7 +119,7 @@ class Readers:
         def seconds() -> float:
             return min(self._limits.time, handover.watch.seconds_left()) + _GRACE
 
-        return process.answers(task, handover.descriptor, seconds)
+        return process.answers(task, handover.descriptor, seconds, handover.watch.check_wanted)
 
     @contextlib.contextmanager
     def _process(self, *, is_new: bool) -> Iterator[ReaderProcess]:

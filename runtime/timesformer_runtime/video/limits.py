@@ -131,12 +131,11 @@ def time_limit_error(name: str, seconds: float) -> VideoLimitError:
 def interruptible(check: Callable[[], object]) -> Iterator[None]:
     """Lets a function end the reading of each video that is opened within the block.
 
-    That is for videos that this thread opens, or a thread that it starts for a timeline, and not
-    for those that another process reads (``isolated``).
+    That is for videos that this thread opens, or a thread that it starts for a timeline.
 
     Args:
-        check: Called for each frame that is decoded, and now and then besides; what it raises ends
-            the reading.
+        check: Called for each frame that is decoded, and now and then besides, also where another
+            process reads the video (``isolated``); what it raises ends the reading.
     """
     token = _current_check.set(check)
     try:
@@ -174,6 +173,14 @@ class Watch:
             raise time_limit_error(self.name, self.limits.time)
         return left
 
+    def check_wanted(self) -> None:
+        """Checks whether the caller still wants the video.
+
+        Raises:
+            Exception: Any error of the check that was given to ``interruptible``.
+        """
+        self._interrupt()
+
     def check_time(self) -> None:
         """Checks the time, and whether the caller still wants the video.
 
@@ -181,7 +188,7 @@ class Watch:
             VideoLimitError: The time is over.
             Exception: Any error of the check that was given to ``interruptible``.
         """
-        self._interrupt()
+        self.check_wanted()
         self.seconds_left()
 
     def check_packets(self, count: int) -> None:

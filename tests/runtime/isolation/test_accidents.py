@@ -20,6 +20,7 @@ from timesformer_runtime import (
     VideoClassifier,
     VideoLimitError,
 )
+from timesformer_runtime.video.limits import interruptible
 
 from tests import traps
 from tests.isolated_videos import (
@@ -85,6 +86,20 @@ def test_a_process_that_hangs_is_ended(folder: Path, make: str) -> None:
     with pytest.raises(VideoLimitError, match=message):
         collect(classifier, folder / "white.mp4", make)
     assert time.monotonic() - start < PATIENCE
+    assert children() == before
+
+
+@pytest.mark.parametrize("make", ["read", "timeline"])
+def test_a_caller_that_leaves_ends_the_process(folder: Path, make: str) -> None:
+    before = children()
+    classifier = load(folder, traps.Hang)
+
+    def leave() -> None:
+        if children() != before:
+            raise LookupError("nobody waits for this video")
+
+    with pytest.raises(LookupError, match="nobody waits"), interruptible(leave):
+        collect(classifier, folder / "white.mp4", make)
     assert children() == before
 
 
