@@ -153,6 +153,8 @@ class ReaderProcess:
             return
         try:
             self._receive(_START_SECONDS)
+        except TimeoutError as error:
+            raise _start_error(f"it takes longer than {_START_SECONDS:g} seconds") from error
         except (EOFError, OSError, messages.BrokenMessageError) as error:
             raise _start_error(f"it {self._reason()}") from error
         self._is_ready = True

@@ -17,6 +17,7 @@ from timesformer_runtime import (
     InvalidVideoError,
     VideoClassifier,
 )
+from timesformer_runtime.isolation import process
 from timesformer_runtime.video import VideoDecoder
 
 from tests.isolated_videos import (
@@ -65,6 +66,18 @@ def test_a_process_that_does_not_start(folder: Path, monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(sys, "executable", program)
         with pytest.raises(InvalidVideoError, match=f"does not start .*{reason}"):
             classifier.read(folder / "plain.mp4")
+
+
+def test_a_process_whose_start_takes_too_long(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "slow"
+    program.write_text("#!/bin/sh\nexec sleep 600\n")
+    program.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(program))
+    monkeypatch.setattr(process, "_START_SECONDS", 0.5)
+    with pytest.raises(InvalidVideoError, match=r"start \(it takes longer than 0\.5 seconds\)"):
+        load(folder).read(folder / "plain.mp4")
 
 
 def command(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
