@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from timesformer_runtime.errors import named
-from timesformer_runtime.evaluate.label_orders import best_order
+from timesformer_runtime.evaluate.label_orders import FIX_LABELS, best_order
 
 _LEAST_VIDEOS = 10
 _ONE_ANSWER = 0.8  # share of one label among the answers from which it is suspicious
@@ -43,7 +43,7 @@ def _of_model(name: str, values: Mapping[str, Any], labels: list[str]) -> Iterat
     if order is not None and order.right >= needed:
         yield (
             f"{name} names {top_1['count']} of {videos} videos right, but {order.right} with "
-            f"{order.name}: correct id2label in config.json, or the labels of the data"
+            f"{order.name}: {FIX_LABELS}"
         )
         return
     chance = 1 / len(labels)

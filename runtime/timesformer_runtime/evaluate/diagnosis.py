@@ -13,7 +13,7 @@ import numpy as np
 
 from timesformer_runtime.errors import InvalidOptionError, TimesformerError
 from timesformer_runtime.evaluate.datasets.samples import Sample
-from timesformer_runtime.evaluate.label_orders import best_order
+from timesformer_runtime.evaluate.label_orders import FIX_LABELS, best_order, clearly_more
 from timesformer_runtime.input.sampling import Sampling
 from timesformer_runtime.input.views import Views
 from timesformer_runtime.pipeline import Pipeline
@@ -27,11 +27,10 @@ _STATISTICS: Mapping[str, tuple[float | tuple[float, ...], float | tuple[float, 
     "mean and std 0.5": (0.5, 0.5),
     "mean 0.45 and std 0.225": (0.45, 0.225),
 }
-_FIX_STATISTICS = "correct image_mean and image_std in preprocessor_config.json, and export again"
-_FIX_LABELS = "correct id2label in config.json, or the labels of the data"
+_FIX_STATISTICS = (
+    "correct image_mean and image_std in the checkpoint's preprocessor_config.json and export again"
+)
 _ENOUGH = 0.95  # share of the videos that ends the search
-_LEAST_GAIN = 3  # videos, and
-_LEAST_SHARE = 0.1  # of the videos, from which a trial is better
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,12 +42,14 @@ class Trial:
         right: Number of videos that were named right; None where the model cannot take it.
         remedy: How to make it so for good; empty for the options as they are.
         problem: Why the model cannot take it, or empty.
+        changes: How many things were changed; another order of the labels is one.
     """
 
     name: str
     right: int | None
     remedy: str = ""
     problem: str = ""
+    changes: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,11 +66,15 @@ class Diagnosis:
 
     @property
     def best(self) -> Trial | None:
-        """The trial that names most videos right; None where none is clearly better."""
-        first, *others = self.trials
-        best = max(others, key=lambda trial: trial.right or 0, default=first)
-        gain = (best.right or 0) - (first.right or 0)
-        return best if gain >= max(_LEAST_GAIN, _LEAST_SHARE * self.videos) else None
+        """The trial to follow; None where none is clearly better than the options as they are.
+
+        More changes must name clearly more videos right than the best trial with fewer.
+        """
+        first = best = self.trials[0]
+        for trial in sorted(self.trials, key=lambda trial: (trial.changes, -(trial.right or 0))):
+            if clearly_more(trial.right or 0, best.right or 0, self.videos):
+                best = trial
+        return None if best is first else best
 
     @property
     def sentence(self) -> str:
@@ -119,7 +124,9 @@ def diagnose(
     workers: int | None = None,
     on_trial: Callable[[str], None] = lambda _name: None,
 ) -> Diagnosis:
-    """Tries one change after the other; then, with the best one, those of other kinds, and so on.
+    """Tries orders of labels, then one change after the other, each also with orders of labels.
+
+    If a change is clearly better, those of other kinds are tried together with it, and so on.
 
     Args:
         pipeline: The loaded model with its options.
@@ -133,44 +140,58 @@ def diagnose(
         InvalidOptionError: None of the videos can be read.
     """
     few = random.Random(0).sample(list(samples), min(most, len(samples)))  # noqa: S311
+    trials: list[Trial] = []
+    changes_of: dict[Trial, tuple[_Change, ...]] = {}
 
-    def right_with(changes: Sequence[_Change], name: str) -> tuple[list[list[int]], int]:
+    def run(*changes: _Change) -> int:
+        name = ", ".join(change.name for change in changes) or AS_IT_IS
+        remedy = "; ".join(change.remedy for change in changes)
         on_trial(name)
-        return _confusion(_changed(pipeline, changes), few, workers)
+        try:
+            confusion, videos = _confusion(_changed(pipeline, changes), few, workers)
+        except TimesformerError as error:
+            if not changes:
+                raise
+            trials.append(Trial(name, None, remedy, str(error), len(changes)))
+            return 0  # the model cannot take it
+        found = _trials(name, remedy, len(changes), confusion, labels)
+        trials.extend(found)
+        changes_of.update(dict.fromkeys(found, changes))
+        return videos
 
-    confusion, videos = right_with([], AS_IT_IS)
+    videos = run()
     if not videos:
         raise InvalidOptionError(
             f"none of {len(few)} videos can be read, such as {few[0].path}; give videos that can"
         )
-    best = _right(confusion)
-    trials = [Trial(AS_IT_IS, best)]
-    chosen: list[_Change] = []
-    left = _changes(pipeline)
-    while left and best < _ENOUGH * videos:
-        better: _Change | None = None
-        for change in left:
-            together = [*chosen, change]
-            name = ", ".join(one.name for one in together)
-            remedy = "; ".join(one.remedy for one in together)
-            try:
-                found, _ = right_with(together, name)
-            except TimesformerError as error:  # the model cannot take it
-                trials.append(Trial(name, None, remedy, str(error)))
-                continue
-            trials.append(Trial(name, _right(found), remedy))
-            if _right(found) > best:
-                best, better, confusion = _right(found), change, found
-        if better is None:
-            break
-        chosen.append(better)
-        left = [change for change in left if change.kind != better.kind]
+    chosen: tuple[_Change, ...] | None = None
+    while True:
+        best = Diagnosis(videos, tuple(trials)).best or trials[0]
+        if changes_of[best] == chosen or (best.right or 0) >= _ENOUGH * videos:
+            return Diagnosis(videos, tuple(trials))
+        chosen = changes_of[best]
+        kinds = {change.kind for change in chosen}
+        for change in _changes(pipeline):
+            if change.kind not in kinds:
+                run(*chosen, change)
+
+
+def _trials(
+    name: str,
+    remedy: str,
+    changes: int,
+    confusion: Sequence[Sequence[int]],
+    labels: Sequence[str],
+) -> list[Trial]:
+    """Makes the trials of one run: with the labels as they are, and in the best other order."""
+    right = sum(count for true, predicted, count in confusion if true == predicted)
+    trials = [Trial(name, right, remedy, changes=changes)]
     order = best_order(confusion, labels)
     if order is not None:
-        names = [*(change.name for change in chosen), order.name]
-        remedies = [*(change.remedy for change in chosen), _FIX_LABELS]
-        trials.append(Trial(", ".join(names), order.right, "; ".join(remedies)))
-    return Diagnosis(videos, tuple(trials))
+        name = f"{name}, {order.name}" if changes else order.name
+        remedy = f"{remedy}; {FIX_LABELS}" if changes else FIX_LABELS
+        trials.append(Trial(name, order.right, remedy, changes=changes + 1))
+    return trials
 
 
 def _changes(pipeline: Pipeline) -> list[_Change]:
@@ -258,7 +279,3 @@ def _confusion(
         if pair is not None:
             counts[pair] += 1
     return [[*pair, count] for pair, count in counts.items()], counts.total()
-
-
-def _right(confusion: Sequence[Sequence[int]]) -> int:
-    return sum(count for true, predicted, count in confusion if true == predicted)

@@ -57,7 +57,7 @@ class EvaluatedModel:
         if len(logits) != len(labels):
             raise InvalidOptionError(
                 f"{self.pipeline.model.name} has {len(logits)} classes, but {len(labels)} labels; "
-                "correct id2label"
+                "correct id2label in the checkpoint's config.json and export again"
             )
         if self.places is not None:
             logits = logits[list(self.places)]
@@ -118,8 +118,8 @@ def labels_of(pipeline: Pipeline) -> tuple[str, ...]:
     shape = next(node.shape for node in pipeline.model.session.outputs if node.name == name)
     if not isinstance(shape[-1], int):
         raise InvalidOptionError(
-            f"{pipeline.model.name} does not say how many classes it has; add id2label to its "
-            "config.json"
+            f"{pipeline.model.name} does not say how many classes it has; add id2label to the "
+            "checkpoint's config.json and export again"
         )
     return tuple(f"LABEL_{number}" for number in range(shape[-1]))
 
