@@ -209,7 +209,11 @@ def _metrics(plan: Plan, lines: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         "comparisons": [compare(lines, first, second) for first, second in plan.pairs],
         "notes": list(plan.dataset.notes),
     }
-    return {"sentence": sentence(metrics), **metrics, "advice": advise(metrics)}
+    return {
+        "sentence": sentence(metrics),
+        **metrics,
+        "advice": advise(metrics, plan.models[0].pipeline.views),
+    }
 
 
 def _shown_facts(plan: Plan) -> dict[str, str]:

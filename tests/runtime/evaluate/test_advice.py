@@ -84,6 +84,77 @@ def test_chance() -> None:
     assert "answers label j for 60 of 60 videos" in second
 
 
+def test_little_more_than_chance() -> None:
+    """14 % right of 12 labels is clearly more than chance, and as bad."""
+    pairs = [(0, 0), (1, 1)] * 10
+    random = np.random.default_rng(5)
+    true, answered = random.integers(0, COUNT, (2, 280)).tolist()
+    pairs += [*zip(true, answered, strict=True)]
+    metrics = metrics_of(pairs)
+    assert metrics["evaluated"]["int8"]["top_1"]["interval"][0] > 1 / COUNT
+    (advice,) = advise(metrics)
+    assert "little more than by chance (8.3 %)" in advice
+
+
+def test_swapped_pairs_are_told() -> None:
+    """Half of the labels are swapped: half of the answers are right as it is."""
+    swapped = [1, 0, 3, 2, 5, 4, *range(6, COUNT)]
+    random = np.random.default_rng(2)
+    true, wrong = random.integers(0, COUNT, (2, 100)).tolist()
+    answers = [
+        swapped[one] if number % 7 else other
+        for number, (one, other) in enumerate(zip(true, wrong, strict=True))
+    ]
+    (advice,) = advise(metrics_of([*zip(true, answers, strict=True)]))
+    assert "in another order" in advice
+
+
+def test_mediocre_models_get_no_order() -> None:
+    for seed in range(100):
+        random = np.random.default_rng(seed)
+        true, wrong = random.integers(0, COUNT, (2, 100))
+        right = random.uniform(size=100) < random.uniform(0, 0.8)
+        pairs = zip(true.tolist(), np.where(right, true, wrong).tolist(), strict=True)
+        assert not any(
+            "order:" in advice or "order of" in advice.split(". Try")[0]
+            for advice in advise(metrics_of([*pairs]))
+        )
+
+
+def test_given_options_are_not_recommended() -> None:
+    random = np.random.default_rng(3)
+    true, answered = random.integers(0, COUNT, (2, 60)).tolist()
+    metrics = metrics_of([*zip(true, answered, strict=True)])
+    (advice,) = advise(metrics, Views.facebook(channel_order="bgr"))
+    assert "facebook" not in advice
+    assert "channel_order=rgb" in advice
+
+
+def test_several_labels_near_chance() -> None:
+    random = np.random.default_rng(4)
+    true = random.uniform(size=(400, 3)) < (0.3, 0.4, 0.5)
+    for knows in (False, True):
+        lines = []
+        for number, wanted in enumerate(true):
+            scores = wanted * 1.0 if knows else random.uniform(size=3)
+            lines.append(
+                line_of(
+                    number,
+                    np.flatnonzero(wanted).tolist(),
+                    {"int8": scores.tolist()},
+                    NAMES[:3],
+                    sigmoid=True,
+                )
+            )
+        values = measure(lines, "int8", NAMES[:3], "sigmoid")
+        advice = advise({"labels": list(NAMES[:3]), "evaluated": {"int8": values}})
+        assert len(advice) == (0 if knows else 1)
+        if not knows:
+            assert "has a mAP of" in advice[0]
+            assert "channel_order=bgr" in advice[0]
+            assert "id2label" not in advice[0]
+
+
 def test_no_advice_where_there_is_no_need() -> None:
     answers = [
         (true, (true + (number == 3)) % COUNT) for true in range(COUNT) for number in range(4)
