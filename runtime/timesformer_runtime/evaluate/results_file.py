@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from timesformer_runtime.errors import InvalidOptionError, listed, quoted
+from timesformer_runtime.errors import InvalidOptionError, listed, named, quoted
 from timesformer_runtime.evaluate.datasets.samples import Sample
 from timesformer_runtime.lines_file import LinesFile
 from timesformer_runtime.video_files import FileIdentity
@@ -15,6 +15,7 @@ from timesformer_runtime.video_files import FileIdentity
 RESULTS, METRICS, REPORT = "results.jsonl", "metrics.json", "report.html"
 _START = '{"evaluation": 1, '
 _NOT_COMPARED = frozenset({"evaluation", "model"})  # a model has many names; fingerprints compare
+_OPTIONS = {"method": "sampling"}  # fields that an option names otherwise
 _REMEDY = "give another `output`, the same arguments as then, or `force=True` to begin again"
 
 
@@ -169,10 +170,8 @@ class EvaluationFile:
         for name in sorted({*record, *wanted} - _NOT_COMPARED):
             then, now = record.get(name), wanted.get(name)
             if then != now:
-                raise InvalidOptionError(
-                    f"{self.path} was made with {name} {_told(then, now)}, not "
-                    f"{_told(now, then)}; {_REMEDY}"
-                )
+                difference = _difference(name, then, now)
+                raise InvalidOptionError(f"{self.path} was made with {difference}; {_REMEDY}")
 
     def _check_sample(self, record: Mapping[str, Any]) -> None:
         labels = self._labels.get(record["path"])
@@ -197,8 +196,19 @@ class EvaluationFile:
         return InvalidOptionError(f"{self.path}: line {number} is not of an evaluation; {_REMEDY}")
 
 
-def _told(value: Any, other: Any) -> str:
-    """Describes a value that differs from another; of tables with other names, only the names."""
-    if isinstance(value, dict) and isinstance(other, dict) and value.keys() != other.keys():
-        return listed([str(name) for name in value])
-    return quoted(value)
+def _difference(name: str, then: Any, now: Any) -> str:
+    """Describes how the options or models of two runs differ, such as ``crops 3, not 1``."""
+    if isinstance(then, dict) and isinstance(now, dict):
+        if then.keys() != now.keys():
+            return f"{name} {listed(then)}, not {listed(now)}"
+        changed = [key for key in then if then[key] != now[key]]
+        if name == "models":
+            return f"another model {listed(changed)}"
+        return " and ".join(
+            _difference(_OPTIONS.get(key, key), then[key], now[key]) for key in changed
+        )
+    return f"{name.replace('_', ' ')} {_told(then)}, not {_told(now)}"
+
+
+def _told(value: Any) -> str:
+    return "none" if value is None else named(str(value))

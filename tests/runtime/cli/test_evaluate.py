@@ -63,7 +63,7 @@ def test_table_sentence_and_files(folder: Path, tmp_path: Path) -> None:
     assert head.split()[:2] == ["model", "top-1"]
     assert fp32.split()[:3] == ["fp32", "100.0", "%"]
     assert int8.split()[0] == "int8"
-    assert sentence.endswith("on 5 videos, 1 unreadable")
+    assert sentence.endswith("on 4 of 5 videos, 1 unreadable")
     assert "broken.mp4" in done.stderr
     assert {file.name for file in (tmp_path / "out").iterdir()} == {
         "results.jsonl",
@@ -115,9 +115,13 @@ def test_results_are_kept_unless_force_is_given(folder: Path, tmp_path: Path) ->
     output = tmp_path / "out"
     assert evaluate(folder, "shots", "data", "--output", output).returncode == 0
     kept = (output / "results.jsonl").read_bytes()
-    done = evaluate(folder, "shots", "data", "--output", output, "--channel-order", "bgr")
+    other = ("--channel-order", "bgr", "--sampling", "segments")
+    done = evaluate(folder, "shots", "data", "--output", output, *other)
     assert done.returncode == 2
-    assert "made with views" in done.stderr
+    assert (
+        "was made with sampling uniform, not segments and channel order rgb, not bgr; "
+        in done.stderr
+    )
     assert "--force to begin again" in done.stderr
     assert (output / "results.jsonl").read_bytes() == kept
     more = ("--dtype", "fp32", "--dtype", "int8")
@@ -188,7 +192,7 @@ def test_many_missing_videos_are_counted_and_not_all_printed(folder: Path, tmp_p
     data.write_text(f"{folder / 'a.mp4'} cut\n{missing}")
     done = evaluate(folder, "shots", data, "--output", tmp_path / "out")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.rstrip().endswith("on 51 videos, 50 unreadable")
+    assert done.stdout.rstrip().endswith("on 1 of 51 videos, 50 unreadable")
     assert 10 < done.stderr.count(".mp4") < 30
     assert "in the results only" in done.stderr
     lines = (tmp_path / "out" / "results.jsonl").read_text().splitlines()

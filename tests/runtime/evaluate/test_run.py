@@ -131,7 +131,7 @@ def test_metrics_and_sentence(tmp_path: Path, videos: Path, model: Path, data: P
     assert (comparison["first"], comparison["second"]) == ("fp32", "int8")
     assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == done.metrics
     assert "<html" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert done.sentence.endswith("on 8 videos, 2 unreadable")
+    assert done.sentence.endswith("on 6 of 8 videos, 2 unreadable")
     errors = {
         Path(line["path"]).name: line["error"] for line in lines(done.folder)[1:] if "error" in line
     }
@@ -254,7 +254,7 @@ def test_failed_videos_are_tried_again_where_wanted(
     ("change", "message"),
     [
         ({"dtypes": ["fp32"]}, "made with models"),
-        ({"views": Views(channel_order="bgr")}, "made with views"),
+        ({"views": Views(channel_order="bgr")}, "made with channel order rgb, not bgr"),
         ({"function_to_apply": "sigmoid"}, "made with function"),
         ({"data": "other.txt"}, "made with data"),
         ({"labels": "names.txt"}, "made with labels"),
