@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -30,6 +31,8 @@ from timesformer_exporter.options import Variant
 from timesformer_exporter.proof.accuracy_table import PYTORCH, Accuracy, VariantAccuracy
 from timesformer_exporter.proof.reference import run_clip
 
+# Options of ``timesformer evaluate`` that the export does not have, or has for something else.
+_OTHER_OPTIONS = re.compile(r"`(split|labels|labels_by|function_to_apply)(=\w+)?`")
 _MULTI_LABEL = "multi_label_classification"
 
 
@@ -53,7 +56,19 @@ def read_labelled_videos(data: Path, root: Path | None, config: TimesformerConfi
     try:
         return read_dataset(data, labels, DatasetOptions(root), several=several)
     except InvalidOptionError as error:
-        raise InvalidOptionError(str(error).replace("`root`", "`evaluate_root`")) from error
+        raise InvalidOptionError(_for_the_export(str(error))) from error
+
+
+def _for_the_export(message: str) -> str:
+    """Names options in a message about a dataset as the export has them, or says what works."""
+    message = message.replace("`root`", "`evaluate_root`")
+    other = _OTHER_OPTIONS.sub(r"\1\2 of timesformer evaluate", message)
+    if other == message:
+        return message
+    return (
+        f"{other}. The export has no such option: give a list with a path and a label of the model "
+        "in each line, or run timesformer evaluate on the export"
+    )
 
 
 def measure_accuracy(

@@ -161,6 +161,22 @@ def test_data_that_is_not_there(tmp_path: Path) -> None:
         run_export(tmp_path, gone)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("video,label,split\n0.mp4,label 0,a\n1.mp4,label 1,b\n", "name one with split of"),
+        ("0.mp4 6\n", r"a labels file \(labels of timesformer evaluate\)"),
+    ],
+)
+def test_options_that_the_export_lacks_are_no_advice(
+    tmp_path: Path, data: Path, text: str, message: str
+) -> None:
+    listed = tmp_path / "list.csv"
+    listed.write_text(text)
+    with pytest.raises(TimesformerError, match=f"{message}.*give a list with a path and a label"):
+        run_export(tmp_path, listed)
+
+
 def test_wrong_labels_are_told_before_the_work(tmp_path: Path, data: Path) -> None:
     wrong = tmp_path / "list.txt"
     wrong.write_text("0.mp4 lable 0\n")
