@@ -50,8 +50,8 @@ def metrics_of(
         "labels": list(labels),
         "function": function,
         "run": {"Model": "demo/shot-transitions", "Data": "validation.csv", "Date": "2026-11-29"},
-        "sentence": "int8 loses 0.2 points of 81.4 % (95 %: -0.3 to 0.7), on 1,200 videos, "
-        "3 unreadable.",
+        "sentence": "int8 loses 0.2 points of 81.4 % (95 %: -0.3 to 0.7), on 1,200 of "
+        "1,203 videos, 3 unreadable.",
         "evaluated": evaluated,
         "comparisons": [compare(lines, names[0], name) for name in names[1:]],
         "advice": [],

@@ -21,7 +21,7 @@ def sentence(metrics: Mapping[str, Any]) -> str:
         parts = [
             f"{name} {_accuracy(values, metrics['function'])}" for name, values in evaluated.items()
         ]
-    return f"{'; '.join(parts)}, {_videos(first)}"
+    return f"{'; '.join(parts)}, {_videos(first, metrics['comparisons'])}"
 
 
 def table(metrics: Mapping[str, Any]) -> list[list[str]]:
@@ -70,24 +70,28 @@ def _difference(comparison: Mapping[str, Any], function: str) -> str:
     if difference["value"] is None:
         return f"{second} and {first} have no video in common"
     reference = _percent(comparison["first_accuracy"]["value"])
-    what = " of the first labels" if function == "sigmoid" else ""
+    what = " top-1" if function == "sigmoid" else ""
     low, high = (100 * end for end in difference["interval"])
     points = 100 * difference["value"]
     if round(points, 1) == 0:
-        limits = " to ".join(_signed(end) for end in (-high, -low))
         return (
             f"{second} is as accurate as {first}, {reference}{what} "
-            f"(95 % of the difference: {limits} points)"
+            f"(95 % interval of the difference: {_limits(-high, -low)} points)"
         )
     if points > 0:
-        verb, interval = "gains", (low, high)
-    else:
-        verb, interval = "loses", (-high, -low)
-    limits = " to ".join(_signed(end) for end in interval)
+        share = _percent(comparison["second_accuracy"]["value"])
+        names = f"has {share}{what}" if what else f"names {share} right"
+        return (
+            f"{second} {names}, {points:.1f} points more than {first} (95 %: {_limits(low, high)})"
+        )
     return (
-        f"{second} {verb} {abs(points):.1f} points of {_of(first, comparison)}{reference}{what} "
-        f"(95 %: {limits})"
+        f"{second} loses {-points:.1f} points of {_of(first, comparison)}{reference}{what} "
+        f"(95 %: {_limits(-high, -low)})"
     )
+
+
+def _limits(low: float, high: float) -> str:
+    return f"{_signed(low)} to {_signed(high)}"
 
 
 def _of(first: str, comparison: Mapping[str, Any]) -> str:
@@ -95,10 +99,13 @@ def _of(first: str, comparison: Mapping[str, Any]) -> str:
     return "" if first == "fp32" and " " not in comparison["second"] else f"{first}'s "
 
 
-def _videos(values: Mapping[str, Any]) -> str:
+def _videos(values: Mapping[str, Any], comparisons: Sequence[Mapping[str, Any]]) -> str:
+    """Says on how many videos the numbers are: of comparisons, on those that both answered."""
     videos = values["videos"]
+    answered = min([videos["readable"], *(comparison["videos"] for comparison in comparisons)])
     unreadable = f", {videos['unreadable']:,} unreadable" if videos["unreadable"] else ""
-    return f"on {_number(videos['total'], 'video')}{unreadable}"
+    of = f"{answered:,} of " if answered < videos["total"] else ""
+    return f"on {of}{_number(videos['total'], 'video')}{unreadable}"
 
 
 def _number(count: int, of: str) -> str:

@@ -174,11 +174,16 @@ def test_a_sentence_of_one_model() -> None:
     ("difference", "interval", "expected"),
     [
         (-0.002, [-0.007, 0.003], "int8 loses 0.2 points of 81.4 % (95 %: -0.3 to 0.7)"),
-        (0.01, [-0.003, 0.02], "int8 gains 1.0 points of 81.4 % (95 %: -0.3 to 2.0)"),
+        (
+            0.01,
+            [-0.003, 0.02],
+            "int8 names 82.4 % right, 1.0 points more than fp32 (95 %: -0.3 to 2.0)",
+        ),
         (
             0.0,
             [-0.01, 0.02],
-            "int8 is as accurate as fp32, 81.4 % (95 % of the difference: -2.0 to 1.0 points)",
+            "int8 is as accurate as fp32, 81.4 % "
+            "(95 % interval of the difference: -2.0 to 1.0 points)",
         ),
     ],
 )
@@ -189,11 +194,37 @@ def test_a_sentence_of_two_models(difference: float, interval: list[float], expe
         {
             "first": "fp32",
             "second": "int8",
+            "videos": 1200,
             "first_accuracy": {"value": 0.814},
+            "second_accuracy": {"value": 0.814 + difference},
             "difference": {"value": difference, "interval": interval},
         }
     ]
-    assert sentence(metrics) == f"{expected}, on 1,203 videos, 3 unreadable"
+    assert sentence(metrics) == f"{expected}, on 1,200 of 1,203 videos, 3 unreadable"
+
+
+def test_a_sentence_of_unread_videos() -> None:
+    metrics = metrics_of([(0, 0)] * 8)
+    metrics["evaluated"]["int8"]["videos"] |= {"total": 30, "unreadable": 22}
+    assert sentence(metrics).endswith("on 8 of 30 videos, 22 unreadable")
+
+
+def test_a_sentence_of_another_model() -> None:
+    metrics = metrics_of([(0, 0)])
+    metrics["function"] = "sigmoid"
+    metrics["comparisons"] = [
+        {
+            "first": "old fp32",
+            "second": "int8",
+            "videos": 1,
+            "first_accuracy": {"value": 0.175},
+            "second_accuracy": {"value": 0.856},
+            "difference": {"value": 0.681, "interval": [0.6, 0.7]},
+        }
+    ]
+    assert sentence(metrics) == (
+        "int8 has 85.6 % top-1, 68.1 points more than old fp32 (95 %: 60.0 to 70.0), on 1 video"
+    )
 
 
 def test_orders_that_noise_explains_do_not_count() -> None:

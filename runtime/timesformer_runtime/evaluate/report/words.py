@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -44,6 +45,11 @@ def megabytes(value: float | None) -> str:
     return NOTHING if value is None else f"{value / 1e6:,.0f}{_SPACE}MB"
 
 
+def typeset(sentence: str) -> str:
+    """Writes the minus signs and the spaces of a sentence as the page's numbers have them."""
+    return re.sub(r"(?<=\s)-(?=\d)", _MINUS, sentence).replace(" %", f"{_SPACE}%")
+
+
 def probability(value: float) -> str:
     """Writes a p-value, such as ``p = 0.031``."""
     return "p < 0.001" if value < 0.001 else f"p = {value:.2g}"
@@ -71,8 +77,8 @@ def comparison(result: Mapping[str, Any], *, is_share: bool) -> list[str]:
         sentences.append(_change(change, second, is_share=is_share))
     if result["left_out"]:
         sentences.append(
-            f"Left out: {_videos(result['left_out'])} without a label, or without an answer of one "
-            "of the two."
+            f"Left out: {_videos(result['left_out'])} that have no label, or that one of the "
+            "two did not answer."
         )
     return sentences
 

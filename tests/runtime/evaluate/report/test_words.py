@@ -12,6 +12,13 @@ LABELS = ["cat", "dog", "eel"]
 RIGHT, WRONG = [0.8, 0.1, 0.1], [0.1, 0.6, 0.3]
 
 
+def test_sentences_have_the_pages_signs() -> None:
+    text = words.typeset("int8-2 loses 0.2 points of 81.4 % (95 %: -0.3 to 0.7)")
+    assert text.replace("\N{NO-BREAK SPACE}", "_") == (
+        "int8-2 loses 0.2 points of 81.4_% (95_%: \N{MINUS SIGN}0.3 to 0.7)"
+    )
+
+
 def sentences(
     both: int, only_first: int, only_second: int, neither: int, *, is_share: bool = True
 ) -> str:
