@@ -117,6 +117,9 @@ test("classes sort by the keyboard, say so, and filter", async () => {
   await page.fill("#filter", "WIPE");
   assert.equal(await visible(page, "#table tbody tr"), 2);
   assert.equal(await page.textContent("#classes output"), "2 of 7 classes");
+  await page.fill("#filter", "nothing");
+  assert.equal(await visible(page, "#table"), 0);
+  assert.equal(await page.textContent("#classes output"), "no class matches");
   await page.close();
 });
 
@@ -131,6 +134,17 @@ test("a cell of the matrix lists its videos", async () => {
   await page.locator("#mistakes .pair").click();
   assert.equal(await page.textContent("#mistakes output"), "527 of 527 mistakes");
   await page.close();
+});
+
+test("a table without mistakes is not shown", async () => {
+  const page = await open("empty.html");
+  assert.equal(await visible(page, "#mistakes table"), 0);
+  await page.close();
+  const other = await open("small.html");
+  assert.equal(await visible(other, "#mistakes table"), 1);
+  await other.fill("#mistakes-filter", "nothing");
+  assert.equal(await visible(other, "#mistakes table"), 0);
+  await other.close();
 });
 
 test("details change with the model", async () => {

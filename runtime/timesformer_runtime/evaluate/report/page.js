@@ -75,7 +75,12 @@ function classesTable(section) {
       row.hidden = !values[0].toLowerCase().includes(wanted);
       shown += !row.hidden;
     }
-    output.value = wanted ? `${number.format(shown)} of ${number.format(rows.length)} classes` : "";
+    table.hidden = !shown;
+    output.value = !wanted
+      ? ""
+      : shown
+        ? `${number.format(shown)} of ${number.format(rows.length)} classes`
+        : "no class matches";
   });
 }
 
@@ -152,6 +157,7 @@ function mistakesTable(section, model) {
       `${number.format(found.length)} of ${number.format(total)} mistakes` +
       (left ? `; the ${number.format(file.length)} with the largest scores are listed here` : "");
     body.replaceChildren();
+    table.hidden = !found.length;
     shown = 0;
     showMore();
   }
@@ -168,7 +174,7 @@ function mistakesTable(section, model) {
     update();
     input.focus();
   });
-  filter.hidden = table.hidden = false;
+  filter.hidden = false;
   update();
   return (truePlace, bestPlace) => {
     pair = [truePlace, bestPlace];
