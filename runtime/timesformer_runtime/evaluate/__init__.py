@@ -71,17 +71,25 @@ def evaluate(  # noqa: PLR0913  # the options of the command
         TimesformerError: As for ``VideoClassifier.from_pretrained``.
     """
     from timesformer_runtime.classifier import VideoClassifier  # noqa: PLC0415
+    from timesformer_runtime.evaluate.arguments import check_others, check_paths  # noqa: PLC0415
     from timesformer_runtime.evaluate.datasets import DatasetOptions  # noqa: PLC0415
     from timesformer_runtime.evaluate.loading import load_models  # noqa: PLC0415
     from timesformer_runtime.evaluate.run import make_plan, run  # noqa: PLC0415
     from timesformer_runtime.model.cpu import granted_threads  # noqa: PLC0415
+    from timesformer_runtime.model.settings import SessionSettings  # noqa: PLC0415
     from timesformer_runtime.workloads.workers import (  # noqa: PLC0415
         check_workers,
         shared_threads,
         usual_workers,
     )
 
-    cores = threads or granted_threads()
+    wanted = (dtypes,) if isinstance(dtypes, str) else dtypes
+    check_paths(
+        {"data": data, "output": output, "root": root, "labels": labels},
+        optional=("root", "labels"),
+    )
+    check_others(wanted, split, on_video, options)
+    cores = granted_threads() if threads is None else SessionSettings(threads=threads).threads or 1
     if workers is None:
         workers = usual_workers(cores)
     check_workers(workers)
@@ -97,7 +105,6 @@ def evaluate(  # noqa: PLR0913  # the options of the command
             name, dtype=dtype, threads=shared_threads(cores), **options
         )
 
-    wanted = (dtypes,) if isinstance(dtypes, str) else dtypes
     loaded = load_models(load, str(model), wanted, None if against is None else str(against))
     try:
         plan = make_plan(

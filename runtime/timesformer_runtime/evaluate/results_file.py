@@ -125,7 +125,7 @@ class EvaluationFile:
 
     def _make(self, folder: Path, *, force: bool) -> None:
         try:
-            folder.mkdir(exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OSError(
                 error.errno, f"{error.strerror}; give a folder that can be made", str(folder)

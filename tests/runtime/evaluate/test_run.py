@@ -472,3 +472,31 @@ def test_nothing_is_written_where_an_argument_is_wrong(
         with pytest.raises(TimesformerError):
             evaluate(model, data, tmp_path / "out", **arguments, **OPTIONS)
         assert not os.path.lexists(tmp_path / "out"), arguments
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"data": None}, "`data` is None; it must be a path"),
+        ({"output": 5}, "`output` is 5; it must be a path"),
+        ({"root": 5}, "`root` is 5; it must be a path"),
+        ({"labels": ["a"]}, r"`labels` is \['a'\]; it must be a path"),
+        ({"dtypes": 5}, "`dtypes` is 5; it must be a name, such as 'int8', or a list of names"),
+        ({"split": 3}, "`split` is 3"),
+        ({"on_video": 5}, "`on_video` is 5; it must be a function"),
+        ({"threads": 0}, "`threads` is 0; it must be an integer from 1"),
+        ({"channel_order": "bgr"}, r"say `views=Views\(channel_order='bgr'\)`"),
+        ({"sampling": "center"}, r"say `views=Views\(sampling=Sampling\('center'\)\)`"),
+        ({"crops": 3}, r"say `views=Views\(crops=3\)`"),
+        ({"protocol": "facebook"}, r"say `views=Views.facebook\(\)`"),
+    ],
+)
+def test_an_argument_of_a_wrong_type(change: dict[str, Any], message: str) -> None:
+    arguments: dict[str, Any] = {"data": "data", "output": "out", **change}
+    with pytest.raises(InvalidOptionError, match=message):
+        evaluate("model", **arguments)
+
+
+def test_parents_of_the_output_are_made(tmp_path: Path, model: Path, data: Path) -> None:
+    evaluate(model, data, tmp_path / "a" / "b", **OPTIONS)
+    assert (tmp_path / "a" / "b" / "report.html").exists()
