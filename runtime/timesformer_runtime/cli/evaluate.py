@@ -65,7 +65,8 @@ _MOST_TOLD = 20  # unreadable or damaged videos on the screen: of a downloaded d
 @click.option(
     "--labels-by",
     type=click.Choice(("names", "numbers")),
-    help="Whether names or numbers count where --labels has another order than the model.  "
+    help="Which of a label's name and number counts where --labels numbers the names in another "
+    "order than the model.  "
     "[default: that is an error]",
 )
 @click.option(
@@ -115,8 +116,8 @@ def evaluate(output: Path | None, diagnose: bool, **options: Any) -> None:
     check_output()
     if output is None and not diagnose:
         raise click.UsageError("give --output a folder for the results, or --diagnose")
-    if output is not None and diagnose:
-        raise click.UsageError("--diagnose writes nothing: leave out --output")
+    if diagnose:
+        _check_diagnose(output, **options)
     loaded, plan = _plan(output=output or Path(), **options)
     for note in plan.dataset.notes:
         say(f"{options['data']}: {note}")
@@ -138,6 +139,25 @@ def evaluate(output: Path | None, diagnose: bool, **options: Any) -> None:
     _print(evaluation, count, time.perf_counter() - start)
     if evaluation.unreadable == count:
         sys.exit(BAD_INPUT)
+
+
+def _check_diagnose(
+    output: Path | None,
+    *,
+    against: str | None,
+    dtypes: tuple[str, ...],
+    force: bool,
+    retry_failed: bool,
+    **_: Any,
+) -> None:
+    """Refuses options that --diagnose would ignore."""
+    for name, given in (("output", output), ("force", force), ("retry-failed", retry_failed)):
+        if given:
+            raise click.UsageError(f"--diagnose writes nothing: leave out --{name}")
+    if against is not None:
+        raise click.UsageError("--diagnose compares nothing: leave out --against")
+    if len(dtypes) > 1:
+        raise click.UsageError("--diagnose runs one variant: give only one --dtype")
 
 
 def _plan(  # noqa: PLR0913  # the options of the command, by name

@@ -88,6 +88,12 @@ def test_an_empty_output_is_not_the_current_folder(name: str) -> None:
     ("arguments", "message"),
     [
         ("shots data", "give --output a folder"),
+        ("shots data --diagnose --output out", "--diagnose writes nothing: leave out --output"),
+        ("shots data --diagnose --force", "--diagnose writes nothing: leave out --force"),
+        ("shots data --diagnose --retry-failed", "nothing: leave out --retry-failed"),
+        ("shots data --diagnose --against int8", "leave out --against"),
+        ("shots data --diagnose --dtype int8 --dtype fp32", "give only one --dtype"),
+        ("shots several.txt --output out", "may have several labels, say --function sigmoid"),
         ("shots nothing --output out", "nothing cannot be read"),
         ("shots list.txt --output out", "'cutt', which the model does not have; the nearest are"),
         ("shots gone.txt --output out", "give the folder of the videos with --root"),
@@ -103,6 +109,7 @@ def test_an_empty_output_is_not_the_current_folder(name: str) -> None:
 )
 def test_bad_input_is_one_line(folder: Path, arguments: str, message: str) -> None:
     (folder / "list.txt").write_text("a.mp4 cutt\n")
+    (folder / "several.txt").write_text("a.mp4 0 1\n")
     (folder / "gone.txt").write_text("x.mp4 cut\n")
     (folder / "order.txt").write_text("a.mp4 0\n")
     (folder / "names.txt").write_text("cut\nnone\nfade_in\nfade_out\n")

@@ -19,7 +19,8 @@ def read_labels_file(path: Path) -> dict[int, str]:
     or a number and a name in each line, in either order, also with a header such as ``id,name``.
 
     Raises:
-        InvalidOptionError: The file is something else, or gives a number two names.
+        InvalidOptionError: The file is something else, or gives a number two names, or two
+            numbers one name.
     """
     text = read_text(
         path,
@@ -31,11 +32,17 @@ def read_labels_file(path: Path) -> dict[int, str]:
     else:
         pairs = _pairs_of_lines(path, [line.strip() for line in text.splitlines() if line.strip()])
     names: dict[int, str] = {}
+    numbers: dict[str, int] = {}
     for number, name in pairs:
         if names.setdefault(number, name) != name:
             raise InvalidOptionError(
                 f"{path} gives {number} two names, {quoted(names[number])} and {quoted(name)}; "
                 "leave one of them out"
+            )
+        if numbers.setdefault(name, number) != number:
+            raise InvalidOptionError(
+                f"{path} names both {numbers[name]} and {number} {quoted(name)}; correct one of "
+                "them"
             )
     if not names:
         raise InvalidOptionError(f"{path} has no names; give a file with a name in each line")

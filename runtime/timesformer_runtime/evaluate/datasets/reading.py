@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,12 @@ from timesformer_runtime.evaluate.datasets.tables import (
     rows_of_json_lines,
 )
 from timesformer_runtime.evaluate.datasets.text_files import parse_json, read_text
-from timesformer_runtime.video_files import location
+from timesformer_runtime.video_files import SUFFIXES, location
 
 LABELS_BY = ("names", "numbers")
+_SEVERAL = "if a video may have several labels, say `function_to_apply=sigmoid`"
+# Text behind the suffix of a video: labels that count as a part of its name.
+_MORE_LABELS = re.compile(rf"({'|'.join(map(re.escape, sorted(SUFFIXES)))})[,\s]", re.IGNORECASE)
 _METADATA = ("metadata.csv", "metadata.jsonl")
 
 
@@ -56,6 +60,11 @@ class DatasetOptions:
         if self.labels_by is not None and self.labels_by not in LABELS_BY:
             raise InvalidOptionError(
                 f"`labels_by` is {self.labels_by!r}; it must be {' or '.join(LABELS_BY)}"
+            )
+        if self.labels_by is not None and self.labels is None:
+            raise InvalidOptionError(
+                f"`labels_by` is {self.labels_by}, but there is no labels file; give one as "
+                "`labels`, or leave it out"
             )
 
     def to_dict(self) -> dict[str, Any]:
@@ -98,15 +107,41 @@ def read_dataset(
         entries, notes = _read_folder(data, options, several=several)
     else:
         entries, notes = _read_file(data, options, several=several), []
-    find = _finder(data, entries, LabelNames(model_labels), options)
+    model = LabelNames(model_labels)
+    find = _finder(data, entries, model, options, several=several)
+    if options.labels_by != "numbers":
+        _check_names(data, entries, find, model)
     samples = _samples(data, entries, find, notes, several=several)
     if not any(os.path.exists(sample.path) for sample in samples):  # noqa: PTH110
-        first = samples[0].path
         raise InvalidOptionError(
-            f"none of the {len(samples)} files of {data} exists, such as {first}; give the folder "
-            "of the videos with `root`"
+            f"none of the {len(samples)} files of {data} exists, such as {samples[0].path}; "
+            f"{_why_missing(samples[0].file, several=several)}"
         )
     return Dataset(tuple(samples), tuple(notes))
+
+
+def _why_missing(file: str, *, several: bool) -> str:
+    if not several and _MORE_LABELS.search(file):
+        return f"{_SEVERAL}, else give a path and one label in each line"
+    if "\\" in file and os.sep != "\\":
+        return "write / in place of \\ in the paths"
+    return "give the folder of the videos with `root`"
+
+
+def _check_names(
+    data: Path, entries: Sequence[Entry], find: Callable[[str], int], model: LabelNames
+) -> None:
+    """Refuses a table whose numbers and names of labels contradict each other."""
+    for entry in entries:
+        has_both = entry.name and number_of(entry.labels[0]) is not None
+        place = model.find(entry.name) if has_both else None
+        if place is not None and place not in map(find, entry.labels):
+            number = entry.labels[0]
+            raise InvalidOptionError(
+                f"{data}: {entry.where} has the label {quoted(number)} and the name "
+                f"{quoted(entry.name)}, but the model's {find(number)} is "
+                f"{quoted(model.labels[find(number)])}; leave one of the two columns out"
+            )
 
 
 def _read_folder(
@@ -184,7 +219,7 @@ def _samples(
             raise InvalidOptionError(
                 f"{data}: {quoted(entry.file)} has two labels, {quoted(first.labels[0])} "
                 f"({first.where}) and {quoted(entry.labels[0])} ({entry.where}); leave one of them "
-                "out"
+                f"out, or, {_SEVERAL}"
             )
         repeated += set(true) <= set(earlier)
         found[path] = first, tuple(dict.fromkeys(earlier + true))
@@ -194,7 +229,12 @@ def _samples(
 
 
 def _finder(
-    data: Path, entries: Sequence[Entry], model: LabelNames, options: DatasetOptions
+    data: Path,
+    entries: Sequence[Entry],
+    model: LabelNames,
+    options: DatasetOptions,
+    *,
+    several: bool,
 ) -> Callable[[str], int]:
     """Makes the function that finds the model's number of a label of the dataset."""
     texts = list(dict.fromkeys(label for entry in entries for label in entry.labels))
@@ -210,12 +250,44 @@ def _finder(
         names = read_labels_file(options.labels)
         found = _with_labels_file(texts, model, names, options)
         remedy = f"correct it, or {options.labels}"
+        _check_named(
+            data, options.labels, names, [text for text in texts if found[text] is None], where
+        )
     unknown = [text for text in texts if found[text] is None]
     if unknown:
+        parts = _labels_in(unknown[0], model)
+        if parts:
+            remedy = f"write several labels as {'|'.join(parts)}" if several else _SEVERAL
         raise InvalidOptionError(
             _why_unknown(data, unknown, where[unknown[0]], len(texts), model, remedy)
         )
     return lambda text: int(found[text] or 0)
+
+
+def _check_named(
+    data: Path,
+    path: Path,
+    names: Mapping[int, str],
+    unknown: Sequence[str],
+    where: Mapping[str, str],
+) -> None:
+    """Refuses a number that the labels file does not name."""
+    for text in unknown:
+        number = number_of(text)
+        if number is not None and number not in names:
+            raise InvalidOptionError(
+                f"{data}: {where[text]} has the label {quoted(text)}, which has no name in "
+                f"{path} (it names {min(names)} to {max(names)}); add it there"
+            )
+
+
+def _labels_in(text: str, model: LabelNames) -> list[str]:
+    """Gives the labels of a text that is several of the model's; none for any other text."""
+    for separator in ("|", ";", ",", None):
+        parts = [part.strip(" '\"") for part in text.strip("[]").split(separator)]
+        if len(parts) > 1 and None not in _without_labels_file(parts, model).values():
+            return parts
+    return []
 
 
 def _without_labels_file(texts: Sequence[str], model: LabelNames) -> dict[str, int | None]:
@@ -278,7 +350,7 @@ def _why_unknown(
     data: Path, unknown: Sequence[str], where: str, count: int, model: LabelNames, remedy: str
 ) -> str:
     text, last = unknown[0], len(model.labels) - 1
-    more = f" ({len(unknown)} of {count} labels are unknown)" if len(unknown) > 1 else ""
+    more = f" ({len(unknown)} of {count} different labels are unknown)" if len(unknown) > 1 else ""
     start = f"{data}: {where} has the label {quoted(text)}, which the model does not have{more}; "
     number = number_of(text)
     if number is None:

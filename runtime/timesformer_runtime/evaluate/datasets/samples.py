@@ -14,12 +14,14 @@ class Entry:
         path: The path of the file.
         labels: The true labels as the dataset writes them: names or numbers.
         where: The place in the dataset, for messages, such as ``line 3``.
+        name: The name of the label where the dataset has it beside a number; else empty.
     """
 
     file: str
     path: str
     labels: tuple[str, ...]
     where: str
+    name: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

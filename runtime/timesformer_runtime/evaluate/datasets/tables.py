@@ -17,6 +17,7 @@ from timesformer_runtime.video_files import videos_in
 
 _FILES = ("file_name", "video", "video_path", "path", "file", "filename", "file_path", "filepath")
 _LABELS = ("label", "labels", "class", "class_name")
+_NAMES = ("label_name", "class_name", "class")  # of a column of names beside one of numbers
 _YOUTUBE, _SPLIT = "youtube_id", "split"
 _SEPARATORS = (",", "\t", ";")
 
@@ -40,7 +41,10 @@ def rows_of_csv(path: Path, text: str) -> list[Row] | None:
     try:
         next(reader)
         return [
-            (reader.line_num, dict(zip(names, map(str.strip, row), strict=False)))
+            (
+                reader.line_num,
+                dict.fromkeys(names, "") | dict(zip(names, map(str.strip, row), strict=False)),
+            )
             for row in reader
             if any(row)
         ]
@@ -86,10 +90,15 @@ def read_table(
     """
     rows = _of_split(path, rows, split)
     file_column, label_column = _column(path, rows, _FILES), _column(path, rows, _LABELS)
+    name_column = next((name for name in _NAMES if name in rows[0][1] and name != label_column), "")
     files = [str(_value(path, row, file_column)) for row in rows]
     return [
         Entry(
-            file, where, _labels(_value(path, row, label_column), several=several), f"line {row[0]}"
+            file,
+            where,
+            _labels(_value(path, row, label_column), several=several),
+            f"line {row[0]}",
+            str(row[1].get(name_column) or ""),
         )
         for row, file, where in zip(rows, files, locate(files), strict=True)
     ]
@@ -129,7 +138,7 @@ def _kinetics_entry(
     """Makes the entry of a row; its path is that of the first name where no file is there."""
     video, label = (str(_value(path, row, column)) for column in (_YOUTUBE, label_column))
     stems = [video]
-    start, end = (number_of(str(row[1].get(name, ""))) for name in ("time_start", "time_end"))
+    start, end = (_seconds(path, row, name) for name in ("time_start", "time_end"))
     if start is not None and end is not None:
         stems = [f"{video}_{start:06d}_{end:06d}", f"{video}_{start}_{end}", video]
     for stem in stems:
@@ -141,6 +150,17 @@ def _kinetics_entry(
             return Entry(file, best, (label,), f"line {row[0]}")
     file = f"{stems[0]}.mp4"
     return Entry(file, str(root / file), (label,), f"line {row[0]}")
+
+
+def _seconds(path: Path, row: Row, name: str) -> int | None:
+    """Reads a time of Kinetics' annotations, in whole seconds; None where there is none."""
+    text = str(row[1].get(name) or "")
+    number = number_of(text)
+    if text and number is None:
+        raise InvalidOptionError(
+            f"{path}: line {row[0]} has the {name} {quoted(text)}; it must be a number of seconds"
+        )
+    return number
 
 
 def _of_split(path: Path, rows: Sequence[Row], split: str | None) -> Sequence[Row]:

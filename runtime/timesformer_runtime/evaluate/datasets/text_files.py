@@ -25,13 +25,16 @@ def read_text(path: Path, *, wanted: str, remedy: str) -> str:
         InvalidOptionError: The file cannot be read, is too large, or is not UTF-8.
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for its writer
-            raise InvalidOptionError(f"{path} is not a file; {remedy}")
-        with path.open("rb") as file:
-            content = file.read(_MOST_BYTES + 1)
+        is_file = stat.S_ISREG(path.stat().st_mode)
+        content = b""
+        if is_file:  # opening a pipe would wait for its writer
+            with path.open("rb") as file:
+                content = file.read(_MOST_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", error)
         raise InvalidOptionError(f"{path} cannot be read: {reason}; {remedy}") from error
+    if not is_file:
+        raise InvalidOptionError(f"{path} is not a file; {remedy}")
     if len(content) > _MOST_BYTES:
         raise InvalidOptionError(
             f"{path} has more than {_MOST_BYTES >> 20} MB; {wanted} has less: split it"

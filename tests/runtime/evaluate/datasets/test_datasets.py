@@ -255,6 +255,13 @@ def test_kinetics_prefers_the_file_in_the_folder_of_its_class(folder: Path) -> N
     assert samples(write(folder / "val.csv", KINETICS))[0].file == f"riding_a_bike/{name}"
 
 
+def test_kinetics_with_times_that_are_none(folder: Path) -> None:
+    path = write(folder / "val.csv", KINETICS.replace(",120,", ",soon,"))
+    message = "line 3 has the time_start 'soon'; it must be a number of seconds"
+    with pytest.raises(InvalidOptionError, match=message):
+        samples(path)
+
+
 def test_kinetics_without_labels(folder: Path) -> None:
     path = write(folder / "test.csv", "youtube_id,time_start,time_end,split\nabc,0,10,test\n")
     with pytest.raises(InvalidOptionError, match=r"none named label or labels.*for tests"):
@@ -313,6 +320,15 @@ def test_something_something_without_labels(folder: Path) -> None:
         ("a.mp4", "line 1 is 'a.mp4'; it must be a path and a label"),
         ("", "is empty"),
         ("x/1 163 1\nx/2 122 1", "folders of frames"),
+        ("a.mp4 0 1", "'0 1'.*if a video may have several labels, say `function_to_apply=sigmoid`"),
+        ("a.mp4,0,1", "a.mp4,0; if a video may have several labels, say `function_to_apply=sig"),
+        (
+            "a.mp4 0\na.mp4 1",
+            "has two labels.*if a video may have several labels, say `function_to",
+        ),
+        ("x\\a.mp4,0", r"write / in place of \\ in the paths"),
+        ("a.mp4 lion\nb.mp4 bear", r"\(2 of 2 different labels are unknown\)"),
+        ("file_name,label\na.mp4\n", "line 2 has no label; fill it in"),
         ("missing.mp4 0\ngone.mp4 1", "none of the 2 files .* exists.*missing.mp4.*`root`"),
     ],
 )
@@ -365,6 +381,47 @@ def test_a_labels_file(folder: Path, text: str) -> None:
     assert [s.true for s in by_number] == [(1,), (0,)]
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("riding a bike\n", r"label '1', which has no name in .*names.txt \(it names 0 to 0\)"),
+        ("cat\ncat\n", "names both 0 and 1 'cat'; correct one of them"),
+    ],
+)
+def test_a_bad_labels_file(folder: Path, text: str, message: str) -> None:
+    touch(folder, "a.mp4")
+    path = write(folder / "l.txt", "a.mp4 1")
+    with pytest.raises(InvalidOptionError, match=message):
+        samples(path, ("riding a bike", "cat"), labels=write(folder / "names.txt", text))
+
+
+def test_labels_by_needs_a_labels_file() -> None:
+    with pytest.raises(InvalidOptionError, match="`labels_by` is names, but there is no labels"):
+        DatasetOptions(labels_by="names")
+
+
+def test_numbers_and_names_that_contradict_each_other(folder: Path) -> None:
+    touch(folder, "a.mp4", "b.mp4")
+    path = write(
+        folder / "l.csv", "file_name,label,label_name\na.mp4,3,cat\nb.mp4,2,Riding_a_bike\n"
+    )
+    with pytest.raises(InvalidOptionError, match="line 3 has the label '2' and the name 'Riding"):
+        samples(path)
+    path.write_text(path.read_text().replace("b.mp4,2", "b.mp4,1"))
+    assert [sample.true for sample in samples(path)] == [(3,), (1,)]
+
+
+def test_several_labels_with_a_comma(folder: Path) -> None:
+    touch(folder, "a.mp4")
+    path = write(folder / "l.csv", 'file_name,label\na.mp4,"0,1"\n')
+    with pytest.raises(InvalidOptionError, match=r"write several labels as 0\|1"):
+        samples(path, several=True)
+    for cell in ("riding a bike|cat", "['riding a bike', 'cat']"):
+        path.write_text(f'file_name,label\na.mp4,"{cell}"\n')
+        with pytest.raises(InvalidOptionError, match="say `function_to_apply=sigmoid`"):
+            samples(path)
+
+
 def test_a_labels_file_that_counts_from_1(folder: Path) -> None:
     touch(folder, "a.mp4", "b.mp4")
     path = write(folder / "l.txt", "a.mp4 1\nb.mp4 2")
@@ -387,7 +444,7 @@ def test_files_that_are_not_datasets(folder: Path) -> None:
     write(folder / "wide2.csv", f"video,label\na.mp4,{'x' * 200_000}\n")
     for name, message in (
         ("nothing", "No such file"),
-        ("pipe", "is not a file"),
+        ("pipe", r"^pipe is not a file; give a folder[^;]*$"),
         ("video.mp4", "not a list of videos in UTF-8"),
         ("broken.json", "not valid JSON"),
         ("object.json", "not a list of annotations"),
@@ -398,4 +455,4 @@ def test_files_that_are_not_datasets(folder: Path) -> None:
         ("x" * 5000, "cannot be read"),
     ):
         with pytest.raises(InvalidOptionError, match=message):
-            samples(folder / name)
+            samples(Path(name))
