@@ -17,7 +17,7 @@ from timesformer_runtime.video_files import videos_in
 
 _FILES = ("file_name", "video", "video_path", "path", "file", "filename", "file_path", "filepath")
 _LABELS = ("label", "labels", "class", "class_name")
-_NAMES = ("label_name", "class_name", "class")  # of a column of names beside one of numbers
+_NAMES = ("label_name", "class_name", "class", "name")  # of a column of names beside one of numbers
 _YOUTUBE, _SPLIT = "youtube_id", "split"
 _SEPARATORS = (",", "\t", ";")
 

@@ -400,10 +400,11 @@ def test_labels_by_needs_a_labels_file() -> None:
         DatasetOptions(labels_by="names")
 
 
-def test_numbers_and_names_that_contradict_each_other(folder: Path) -> None:
+@pytest.mark.parametrize("column", ["label_name", "class_name", "class", "name"])
+def test_numbers_and_names_that_contradict_each_other(folder: Path, column: str) -> None:
     touch(folder, "a.mp4", "b.mp4")
     path = write(
-        folder / "l.csv", "file_name,label,label_name\na.mp4,3,cat\nb.mp4,2,Riding_a_bike\n"
+        folder / "l.csv", f"file_name,label,{column}\na.mp4,3,cat\nb.mp4,2,Riding_a_bike\n"
     )
     with pytest.raises(InvalidOptionError, match="line 3 has the label '2' and the name 'Riding"):
         samples(path)
