@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from timesformer_runtime.errors import InvalidOptionError, printable
 from timesformer_runtime.extras import evaluate_extra
-from timesformer_runtime.shots.edit_list import EditList, Transition
+from timesformer_runtime.shots.edit_list import EditList, Shot, Transition
 
 with evaluate_extra():
     import opentimelineio as otio
@@ -73,19 +75,31 @@ def opentimelineio(edit_list: EditList, video: str | None) -> str:
     return text + "\n"
 
 
+def counts_by_time(edit_list: EditList) -> bool:
+    """Tells if frames are shown more than half a frame off the grid of the stated rate.
+
+    Editing programs play a file at its stated rate. The index of a frame is then not the number
+    under which they show it; its time is.
+    """
+    return any(abs(t * edit_list.rate - index) > 0.5 for index, t in enumerate(edit_list.times))
+
+
 def _timeline(edit_list: EditList, video: str | None, url: str) -> Any:
     name = printable(Path(video).name) if video else "video"
     rate = _nominal(edit_list.rate)
     frames = _timeline_frames(edit_list)
-    whole = _range(0, frames[-1], rate)
+    shots = edit_list.shots
+    bounds = _bounds(shots, frames)
+    whole = _range(0, bounds[-1], rate)
+    by_time = counts_by_time(edit_list)
     timeline = otio.schema.Timeline(
-        name=name, global_start_time=otio.opentime.RationalTime(0, rate)
+        name=name,
+        global_start_time=otio.opentime.RationalTime(0, rate),
+        metadata={"timesformer": {"frames_count_by": "time" if by_time else "index"}},
     )
     track = otio.schema.Track(name="V1", kind=otio.schema.TrackKind.Video)
     timeline.tracks.append(track)
-    shots = edit_list.shots
-    for number, shot in enumerate(shots):
-        start, end = frames[shot.first], frames[shot.last + 1]
+    for number, (start, end) in enumerate(itertools.pairwise(bounds), start=1):
         media = (
             otio.schema.ExternalReference(target_url=url, available_range=whole)
             if url
@@ -93,16 +107,25 @@ def _timeline(edit_list: EditList, video: str | None, url: str) -> Any:
         )
         clip = otio.schema.Clip(name, media, _range(start, end, rate))
         clip.metadata["cmx_3600"] = {"reel": "AX"}
-        clip.metadata["timesformer"] = {"shot": number + 1}
-        following = shots[number + 1].opening if number + 1 < len(shots) else None
+        clip.metadata["timesformer"] = {"shot": number}
+        following = shots[number].opening if number < len(shots) else None
         if following is not None and not following.is_cut:
             clip.markers.append(_marker(following, frames, rate))
         track.append(clip)
     return timeline
 
 
-def _marker(transition: Transition, frames: list[int], rate: float) -> Any:
-    start, end = frames[transition.first], frames[transition.last + 1]
+def _bounds(shots: Sequence[Shot], frames: Sequence[int]) -> list[int]:
+    """Gives the start of each shot, and the end of the last one; a shot has at least one frame."""
+    bounds = [frames[shots[0].first]]
+    for shot in shots:
+        bounds.append(max(frames[shot.last + 1], bounds[-1] + 1))
+    return bounds
+
+
+def _marker(transition: Transition, frames: Sequence[int], rate: float) -> Any:
+    start = frames[transition.first]
+    end = max(frames[transition.last + 1], start + 1)
     return otio.schema.Marker(
         name=f"{printable(transition.kind)}, {end - start} frames",
         marked_range=_range(start, end, rate),
@@ -126,13 +149,10 @@ def _timeline_frames(edit_list: EditList) -> list[int]:
     """Computes the number that editing programs give to each frame, and to the end.
 
     It is the index in a video of constant rate. Else it is the frame's time in a video of the
-    stated rate, as these programs take it.
+    stated rate, as these programs take it; frames that follow one another faster share a number.
     """
-    times, rate = edit_list.times, edit_list.rate
-    by_time = [round(time * rate) for time in times]
-    frames = list(range(len(times)))
-    if any(abs(time * rate - index) > 0.5 for index, time in enumerate(times)):
-        frames = [by_time[0]]
-        for number in by_time[1:]:
-            frames.append(max(number, frames[-1] + 1))
+    if counts_by_time(edit_list):
+        frames = [round(time * edit_list.rate) for time in edit_list.times]
+    else:
+        frames = [*range(len(edit_list.times))]
     return [*frames, frames[-1] + 1]

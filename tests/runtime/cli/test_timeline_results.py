@@ -18,7 +18,7 @@ from timesformer_runtime import VideoClassifier
 from timesformer_runtime.cli.segment_lines import SrtLines, VttLines, lines_of
 from timesformer_runtime.results import PartResult, Seconds
 
-from tests import command_line
+from tests import command_line, video_files
 from tests.command_line import PATIENCE, Result, timesformer
 from tests.shot_graph import levels_of, textured, write_shot_model
 from tests.tiny_graphs import moving_frames, write_exported_model, write_video
@@ -261,6 +261,20 @@ def test_edit_lists_are_files_for_editing_programs(folder: Path, tmp_path: Path)
     ]
     done = timeline(folder, "shots", "film.mp4", "--format", "otio")
     assert json.loads(done.stdout)["OTIO_SCHEMA"] == "Timeline.1"
+
+
+@pytest.mark.parametrize("form", ["edl", "otio"])
+def test_edit_lists_say_that_a_rate_varies(folder: Path, tmp_path: Path, form: str) -> None:
+    """A file that states 25 frames a second shows the later half of its frames at 12.5."""
+    levels, _ = levels_of([(40, 60), (33, 180), (30, 90)])
+    times = [*range(52), *range(52, 52 + 51 * 2, 2)]
+    video = video_files.write_video(tmp_path / "a.mkv", textured(levels), times=times)
+    done = timeline(folder, "shots", video, "--format", form)
+    assert done.returncode == 0, done.stderr
+    (note,) = [line for line in done.stderr.splitlines() if line.startswith("timesformer: ")]
+    assert "a.mkv: its frames do not keep to the stated 25 a second" in note
+    done = timeline(folder, "shots", "film.mp4", "--format", form)
+    assert "its frames" not in done.stderr
 
 
 def test_edit_lists_need_the_labels_and_a_rate(folder: Path, tmp_path: Path) -> None:

@@ -130,6 +130,35 @@ def test_a_video_of_variable_rate_counts_by_time() -> None:
     assert frame_of(events[-1][3], 25) == 19_999 + 19_900 + 1
 
 
+def test_frames_that_are_denser_than_the_stated_rate_do_not_push_later_cuts() -> None:
+    """A second of 20 frames in 20 s, then 180 frames in 3 s, then one a second again."""
+    times = (*range(20), *(20 + index / 60 for index in range(180)), *range(23, 43))
+    cuts = tuple(Transition("cut", first, first, 0.9) for first in (20, 110, 200))
+    found = EditList(5.2, tuple(map(float, times)), cuts)
+    timeline = otio.adapters.read_from_string(opentimelineio(found, "a.mp4"), "otio_json")
+    starts = [clip.source_range.start_time.to_seconds() for clip in timeline.find_clips()]
+    assert starts == pytest.approx([0, 20, 21.5, 23], abs=0.5 / 5.2)
+    assert timeline.duration().to_seconds() == pytest.approx(42 + 1 / 5.2, abs=0.5 / 5.2)
+    assert timeline.metadata["timesformer"] == {"frames_count_by": "time"}
+
+
+def test_shots_within_one_frame_of_the_stated_rate_keep_a_frame_each() -> None:
+    """Five shots in 50 ms of a video at 25 frames a second; the cut after them stays in time."""
+    times = (0.0, 1.0, *(1 + index / 100 for index in range(1, 6)), 2.0, 3.0)
+    cuts = tuple(Transition("cut", first, first, 0.9) for first in (*range(1, 6), 7))
+    events = EVENT.findall(edl(EditList(25.0, times, cuts), "a.mp4"))
+    starts = [frame_of(event[2], 25) for event in events]
+    assert starts == [0, 25, 26, 27, 28, 29, 50]
+    assert [frame_of(event[3], 25) for event in events] == [*starts[1:], 76]
+
+
+def test_a_transition_within_one_frame_keeps_a_frame() -> None:
+    times = (0.0, 1.0, 1.001, 1.002, 1.003, 2.0)
+    found = EditList(25.0, times, (Transition("dissolve", 2, 3, 0.9),))
+    (marker,) = re.findall(r"\* LOC: (\S{11}) RED +(.*)", edl(found, "a.mp4"))
+    assert marker == ("00:00:01:00", "DISSOLVE, 1 FRAMES")
+
+
 def test_rounded_times_count_as_a_constant_rate() -> None:
     """Matroska rounds times to milliseconds."""
     rate = NTSC
