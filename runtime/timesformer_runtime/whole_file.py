@@ -5,25 +5,36 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from timesformer_runtime.errors import InvalidOptionError, OutputError, TimesformerError
 
 
-def check_new_file(path: Path, *, force: bool) -> None:
+def check_new_file(path: Path, *, force: bool, videos: Iterable[str], model: str) -> None:
     """Checks, before any work, that a file can be written.
 
     Args:
         path: The file.
-        force: True where it may replace an older file.
+        force: True where it may replace an older file; never one that the command reads.
+        videos: The videos that the command reads.
+        model: The model that the command reads: a path or a Hub id.
 
     Raises:
-        InvalidOptionError: The file exists already, or cannot be written there.
+        InvalidOptionError: The file exists already, is one that the command reads, or cannot be
+            written there.
     """
     if path.is_dir():
         raise InvalidOptionError(f"{path}: is a folder; give the name of a file")
+    if any(_is_same(path, video) for video in videos):
+        raise InvalidOptionError(f"{path} is the video itself; give another name")
+    if _is_same(path, model):
+        raise InvalidOptionError(f"{path} is the model itself; give another name")
+    if os.path.isdir(model) and _is_in(path, Path(model)):  # noqa: PTH112 (takes any text)
+        raise InvalidOptionError(
+            f"{path} lies in the folder of the model {model}; write to another folder"
+        )
     if path.exists() and not path.is_file():
         raise InvalidOptionError(f"{path}: is not a regular file; give the name of a new file")
     if path.exists() and not force:
@@ -33,6 +44,20 @@ def check_new_file(path: Path, *, force: bool) -> None:
         raise InvalidOptionError(f"{path}: there is no folder {folder}; make it first")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InvalidOptionError(f"{path}: the folder {folder} cannot be written to")
+
+
+def _is_same(path: Path, other: str) -> bool:
+    """Tells if two names lead to one file."""
+    try:
+        return path.samefile(other)
+    except (OSError, ValueError):  # one of them is no file: standard input, a URL, a Hub id
+        return False
+
+
+def _is_in(path: Path, folder: Path) -> bool:
+    """Tells if a file, or the file that a link leads to, is in a folder."""
+    files = path.resolve(), path.parent.resolve() / path.name
+    return any(file.is_relative_to(folder.resolve()) for file in files)
 
 
 @contextlib.contextmanager

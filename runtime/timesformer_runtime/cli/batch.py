@@ -133,7 +133,7 @@ def batch(
     if workers is not None:
         check_workers(workers)  # before the output file is made
     if table is not None:
-        _check_table(table, output)
+        _check_table(table, output, options["model"])
     videos = find_videos(paths, sys.stdin.buffer if sys.stdin else None)
     if address is None:
         classifier, work = _here(top_k, workers, **options)
@@ -188,13 +188,13 @@ def _left(
     return left, sum(earlier[video] is False for video in earlier.keys() - set(left))
 
 
-def _check_table(table: Path, output: Path) -> None:
+def _check_table(table: Path, output: Path, model: str) -> None:
     """Checks, before any work, that the Parquet table can be written."""
     from timesformer_runtime.cli.results_table import check_table  # noqa: PLC0415
 
     if table.resolve() == output.resolve():
         raise click.UsageError("--parquet and --output name one file; give two")
-    check_table(table)
+    check_table(table, model)
 
 
 def _write_table(output: Path, table: Path) -> None:

@@ -66,7 +66,7 @@ def classify(
     if videos.count(STDIN) > 1:
         raise click.UsageError('standard input can be read only once; give "-" once')
     if features is not None:
-        features_file.check_path(features)
+        features_file.check_path(features, videos, options["model"])
     classifier = load(**options)
     outputs = _wanted_outputs(classifier, features)
     table = None if as_json else PredictionTable([*map(shown, videos)], classifier)

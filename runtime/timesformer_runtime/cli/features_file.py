@@ -12,15 +12,20 @@ from timesformer_runtime.errors import InvalidOptionError
 from timesformer_runtime.whole_file import check_new_file, whole_file
 
 
-def check_path(path: Path) -> None:
+def check_path(path: Path, videos: Sequence[str], model: str) -> None:
     """Checks, before any work, that a features file can be written.
 
+    Args:
+        path: The file.
+        videos: The videos, which it must not replace.
+        model: The model, of which it must not replace a file.
+
     Raises:
-        InvalidOptionError: The name does not end in ``.npz``, or its folder cannot be written to.
+        InvalidOptionError: The name does not end in ``.npz``, or cannot be written to.
     """
     if path.suffix != ".npz":
         raise InvalidOptionError(f"{path}: the features file must end in .npz")
-    check_new_file(path, force=True)
+    check_new_file(path, force=True, videos=videos, model=model)
 
 
 def write(path: Path, videos: Sequence[str], features: Sequence[npt.NDArray[np.float32]]) -> None:

@@ -39,12 +39,20 @@ class ResultOptions:
 
 
 def result_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the options of the results; the command gets them as one argument ``wanted``."""
+    """Adds the options of the results; the command gets them as one argument ``wanted``.
+
+    The files that they name are checked before the command runs.
+    """
 
     @functools.wraps(function)
     def with_wanted(**options: Any) -> Any:
         given = {option: options.pop(option) for option in _OPTION_NAMES}
-        return function(wanted=_wanted(**given), **options)
+        wanted = _wanted(**given)
+        for file in (wanted.output, wanted.picture):
+            if file is not None:
+                inputs: dict[str, Any] = {"videos": [options["video"]], "model": options["model"]}
+                check_new_file(file, force=given["force"], **inputs)
+        return function(wanted=wanted, **options)
 
     for decorate in (
         click.option(
@@ -98,7 +106,7 @@ def _wanted(  # one argument for each option
     picture: Path | None,
     force: bool,
 ) -> ResultOptions:
-    """Checks the options against each other, and that the files can be written."""
+    """Checks the options against each other."""
     names = {"--json": as_json, "--csv": as_csv, f"--format {form}": form is not None}
     given = [name for name, is_given in names.items() if is_given]
     if len(given) > 1:
@@ -118,9 +126,6 @@ def _wanted(  # one argument for each option
     if (shots or is_edit_list) and picture is not None:
         asked = f"--format {form}" if is_edit_list else "--shots"
         raise click.UsageError(f"--picture shows windows, and {asked} lists shots: leave one out")
-    for file in (output, picture):
-        if file is not None:
-            check_new_file(file, force=force)
     return ResultOptions(form, shots or is_edit_list, output, picture)
 
 

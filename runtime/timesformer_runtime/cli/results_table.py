@@ -30,13 +30,17 @@ _COLUMNS = {
 }
 
 
-def check_table(path: Path) -> None:
+def check_table(path: Path, model: str) -> None:
     """Checks, before any work, that a table can be written to a path.
+
+    Args:
+        path: The file.
+        model: The model, of which it must not replace a file.
 
     Raises:
         InvalidOptionError: Another file is there, or the file cannot be written.
     """
-    check_new_file(path, force=True)
+    check_new_file(path, force=True, videos=(), model=model)  # a video is not a table
     if path.exists() and not _is_ours(path):
         raise InvalidOptionError(
             f"{path}: exists already, and is not a table of this command; give another name"

@@ -60,14 +60,18 @@ class ResultFolder:
         return name
 
     @contextlib.contextmanager
-    def new(self, name: str) -> Iterator[Path]:
+    def new(self, name: str, video: str) -> Iterator[Path]:
         """Gives a hidden folder to write into; it gets its name when the block is done.
+
+        Args:
+            name: The name, from ``name_for``.
+            video: The path of the video.
 
         Raises:
             OutputError: The folder exists, and may not be replaced; or it cannot be written.
         """
         target, hidden = self.path / name, self.path / f".{name}.partial"
-        self._check_free(target)
+        self._check_free(target, video)
         with _errors(hidden):
             shutil.rmtree(hidden, ignore_errors=True)  # of a run that was killed
             hidden.mkdir(parents=True)
@@ -109,14 +113,16 @@ class ResultFolder:
                 f"{target} was not written by this package; give another folder"
             )
 
-    def _check_free(self, target: Path) -> None:
+    def _check_free(self, target: Path, video: str) -> None:
         if not target.exists():
             return
+        if _read(target / FACTS) is None:
+            raise OutputError(f"{target} is not an explanation; give another folder")
+        if Path(video).resolve().is_relative_to(target.resolve()):
+            raise OutputError(f"{target} has the video itself; give another folder")
         if not self._force:
             remedy = "" if self._force is None else ", or replace it with `force`"
             raise OutputError(f"{target} exists; give another folder{remedy}")
-        if _read(target / FACTS) is None:
-            raise OutputError(f"{target} is not an explanation; give another folder")
 
     def _rename(self, hidden: Path, target: Path) -> None:
         old = self.path / f".{target.name}.old"

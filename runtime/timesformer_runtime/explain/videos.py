@@ -95,7 +95,7 @@ def _explained(
         for video in (fspath(video) for video in videos):
             name = results.name_for(video)
             try:
-                with results.new(name) as folder:
+                with results.new(name, video) as folder:
                     explanation = explanation_of(classifier, video, ranking)
                     _write(folder, classifier, video, explanation, on_frame)
             except (TimesformerError, OSError, MemoryError) as error:

@@ -105,7 +105,8 @@ class ExplainedTimeline(Iterator[Segment]):
     def _explained(self) -> Generator[Segment, None, None]:
         segments: list[Segment] = []
         sections: list[Section] = []
-        with self._results.new(self._results.name_for(self._video)) as folder:
+        name = self._results.name_for(self._video)
+        with self._results.new(name, self._video) as folder:
             with contextlib.closing(WindowHeat(folder)) as heat:
                 with contextlib.closing(self._reading.windows()) as reading:
                     for read in reading:

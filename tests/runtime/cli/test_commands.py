@@ -423,6 +423,7 @@ def test_features_of_a_model_without_a_head(folder: Path, tmp_path: Path) -> Non
         ("featured.onnx", "f.npy", "must end in .npz"),
         ("featured.onnx", "no/where/f.npz", "there is no folder no/where"),
         ("featured.onnx", "folder.npz", "is a folder"),
+        ("shots", "shots/f.npz", "shots/f.npz lies in the folder of the model shots"),
     ],
 )
 def test_features_that_cannot_be_written(folder: Path, model: str, file: str, message: str) -> None:

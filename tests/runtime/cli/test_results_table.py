@@ -119,6 +119,7 @@ def test_a_table_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monk
         ("a.mp4", "a.mp4: exists already, and is not a table of this command"),
         ("no/t.parquet", "no/t.parquet: there is no folder no; make it first"),
         ("shots", "shots: is a folder"),
+        ("shots/t.parquet", "shots/t.parquet lies in the folder of the model shots"),
     ],
 )
 def test_bad_input(folder: Path, table: str, message: str) -> None:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +22,13 @@ from timesformer_runtime.results import PartResult, Seconds
 from tests import command_line, video_files
 from tests.command_line import PATIENCE, Result, timesformer
 from tests.shot_graph import levels_of, textured, write_shot_model
-from tests.tiny_graphs import moving_frames, write_exported_model, write_video
+from tests.tiny_graphs import (
+    TinyGraph,
+    moving_frames,
+    own_metadata,
+    write_exported_model,
+    write_video,
+)
 
 RATE = 25
 
@@ -173,6 +180,31 @@ def test_a_file_is_replaced_only_by_force(folder: Path, tmp_path: Path) -> None:
     assert picture.read_text() == "mine"
     assert timeline(folder, *arguments, "--force").returncode == 0
     assert path.read_text().startswith("start,end,label,score\n")
+
+
+@pytest.mark.parametrize("option", ["--output", "--picture"])
+def test_force_never_replaces_what_the_command_reads(
+    folder: Path, tmp_path: Path, option: str
+) -> None:
+    model = shutil.copytree(folder / "classes", tmp_path / "model")
+    video = shutil.copy(folder / "a.mp4", tmp_path / "a.html")
+    (tmp_path / "link.html").symlink_to(video)
+    (model / "own.html").write_text("the model's")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for file, reason in (
+        (video, f"{video} is the video itself; give another name"),
+        (tmp_path / "link.html", "is the video itself"),
+        (model / "own.html", f"lies in the folder of the model {model}; write to another folder"),
+    ):
+        form = ["--json"] if option == "--output" else []
+        assert_bad_input(timeline(folder, model, video, option, file, "--force", *form), reason)
+    graph = TinyGraph(metadata=own_metadata())
+    graph.save(tmp_path / "a.onnx")
+    shutil.copy(tmp_path / "a.onnx", tmp_path / "kept")
+    arguments = ("--output", tmp_path / "a.onnx", "--json", "--force")
+    assert_bad_input(timeline(folder, tmp_path / "a.onnx", video, *arguments), "the model itself")
+    assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "kept").read_bytes()
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_a_failed_run_leaves_no_file_and_an_older_one_as_it_was(

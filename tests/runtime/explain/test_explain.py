@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import shutil
 import struct
 import subprocess
 import sys
@@ -208,6 +209,14 @@ def test_force_never_removes_what_others_wrote(
     assert isinstance(one.error, OutputError)
     assert "is not an explanation" in str(one.error)
     assert (tmp_path / "a" / "thesis.tex").exists()
+    (one,) = explain(classifier, [folder / "a.mp4"], tmp_path)
+    assert "is not an explanation; give another folder" in str(one.error)
+    own = tmp_path / "own"
+    (one,) = explain(classifier, [folder / "a.mp4"], own)
+    video = Path(shutil.copy(folder / "a.mp4", own / "a"))
+    (one,) = explain(classifier, [video], own, force=True)
+    assert "has the video itself" in str(one.error)
+    assert video.exists()
     (tmp_path / "index.html").write_text("<p>my page</p>")
     with pytest.raises(InvalidOptionError, match=r"index\.html was not written by this package"):
         explain(classifier, [folder / "a.mp4"], tmp_path, force=True)
