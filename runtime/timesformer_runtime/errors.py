@@ -3,6 +3,7 @@
 All errors share one base class; each also derives from the matching built-in exception.
 """
 
+import errno
 import reprlib
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -16,6 +17,16 @@ _QUOTES = reprlib.Repr()
 _QUOTES.maxstring = _QUOTES.maxother = 120  # characters
 _LONGEST_QUOTE = 300  # characters of a value; _QUOTES limits only each string in it
 _LONGEST_LIST = 600
+# What helps where an output cannot be written, by the number of the system's error.
+_REMEDIES: dict[int | None, str] = {
+    errno.ENOSPC: "make room, or ",
+    errno.EDQUOT: "make room, or ",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f), or ",
+    errno.EACCES: "change the permissions, or ",
+    errno.EPERM: "change the permissions, or ",
+    errno.ENOENT: "make its folder, or ",
+    errno.ENAMETOOLONG: "give a shorter name, or ",
+}
 
 
 class TimesformerError(Exception):
@@ -120,6 +131,19 @@ class InvalidOptionError(TimesformerError, ValueError):
 
 class OutputError(TimesformerError, OSError):
     """An output cannot be written, or was removed or replaced after it was written."""
+
+
+def unwritable(name: str, error: Exception, then: str = "write to another folder") -> OutputError:
+    """Makes the error for an output that cannot be written, with the remedy for its reason.
+
+    Args:
+        name: The file or folder.
+        error: An OSError, or another error with ``errno`` and ``strerror``.
+        then: What to do in place of the remedy, or after it.
+    """
+    reason = getattr(error, "strerror", None) or error
+    remedy = _REMEDIES.get(getattr(error, "errno", None), "")
+    return OutputError(f"{name} cannot be written: {reason}; {remedy}{then}")
 
 
 class DeviceError(TimesformerError, RuntimeError):

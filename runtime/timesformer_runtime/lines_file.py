@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
-from timesformer_runtime.errors import InvalidOptionError, OutputError
+from timesformer_runtime.errors import InvalidOptionError, OutputError, unwritable
 
 try:
     import fcntl
@@ -108,9 +108,11 @@ class LinesFile:
         except OSError as error:
             if len(left) < len(line):
                 os.ftruncate(self._file, self._length)
-            raise OutputError(
-                f"{self.path}: cannot be written: {error.strerror}; make room, or close the "
-                "program that holds the file, and start again: its videos are not done again"
+            raise unwritable(
+                str(self.path),
+                error,
+                "close the program that holds the file, and start again: its videos are not done "
+                "again",
             ) from error
         self._length += len(line)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from timesformer_runtime.errors import InvalidOptionError, OutputError, TimesformerError
+from timesformer_runtime.errors import InvalidOptionError, TimesformerError, unwritable
 
 
 def check_new_file(path: Path, *, force: bool, videos: Iterable[str], model: str) -> None:
@@ -26,7 +26,7 @@ def check_new_file(path: Path, *, force: bool, videos: Iterable[str], model: str
             written there.
     """
     if path.is_dir():
-        raise InvalidOptionError(f"{path}: is a folder; give the name of a file")
+        raise InvalidOptionError(f"{path} is a folder; give the name of a file")
     if any(_is_same(path, video) for video in videos):
         raise InvalidOptionError(f"{path} is the video itself; give another name")
     if _is_same(path, model):
@@ -36,14 +36,17 @@ def check_new_file(path: Path, *, force: bool, videos: Iterable[str], model: str
             f"{path} lies in the folder of the model {model}; write to another folder"
         )
     if path.exists() and not path.is_file():
-        raise InvalidOptionError(f"{path}: is not a regular file; give the name of a new file")
+        raise InvalidOptionError(f"{path} is not a regular file; give the name of a new file")
     if path.exists() and not force:
-        raise InvalidOptionError(f"{path}: exists already; give another name, or `force`")
+        raise InvalidOptionError(f"{path} exists already; give another name, or `force`")
     folder = path.parent
     if not folder.is_dir():
         raise InvalidOptionError(f"{path}: there is no folder {folder}; make it first")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise InvalidOptionError(f"{path}: the folder {folder} cannot be written to")
+        raise InvalidOptionError(
+            f"{path}: the folder {folder} cannot be written to; change its permissions, or write "
+            "to another folder"
+        )
 
 
 def _is_same(path: Path, other: str) -> bool:
@@ -85,10 +88,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     except TimesformerError:  # of the block; some of them are OSErrors, too
         raise
     except OSError as error:
-        raise OutputError(
-            f"{path}: cannot be written: {error.strerror or error}; make room, or write to another "
-            "folder"
-        ) from error
+        raise unwritable(str(path), error) from error
 
 
 def _umask() -> int:

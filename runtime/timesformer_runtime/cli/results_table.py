@@ -43,7 +43,7 @@ def check_table(path: Path, model: str) -> None:
     check_new_file(path, force=True, videos=(), model=model)  # a video is not a table
     if path.exists() and not _is_ours(path):
         raise InvalidOptionError(
-            f"{path}: exists already, and is not a table of this command; give another name"
+            f"{path} exists already, and is not a table of this command; give another name"
         )
 
 

@@ -12,7 +12,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from timesformer_runtime.errors import InvalidOptionError, OutputError, TimesformerError, named
+from timesformer_runtime.errors import (
+    InvalidOptionError,
+    OutputError,
+    TimesformerError,
+    named,
+    unwritable,
+)
 from timesformer_runtime.explain.page import MARK, Section, page
 from timesformer_runtime.pipeline import Pipeline
 from timesformer_runtime.whole_file import whole_file
@@ -174,8 +180,4 @@ def _errors(path: Path) -> Iterator[None]:
     except TimesformerError:  # some of them are OSErrors, too
         raise
     except OSError as error:
-        name = named(os.fspath(path))
-        raise OutputError(
-            f"{name} cannot be written: {error.strerror or error}; make room, or write to another "
-            "folder"
-        ) from error
+        raise unwritable(named(os.fspath(path)), error) from error

@@ -9,7 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from timesformer_runtime.errors import MissingDependencyError, OutputError
+from timesformer_runtime.errors import MissingDependencyError, unwritable
 from timesformer_runtime.explain.moving_heat import MovingHeat
 from timesformer_runtime.pictures.drawing import clock, labelled
 from timesformer_runtime.pictures.heat import Rgb
@@ -166,11 +166,7 @@ class _Encoder:
         try:
             yield
         except (av.FFmpegError, OSError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise OutputError(
-                f"{self._path.name} cannot be written: {reason}; make room, or write to another "
-                "folder"
-            ) from error
+            raise unwritable(self._path.name, error) from error
 
 
 def encoder_name() -> str:

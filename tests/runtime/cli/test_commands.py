@@ -726,8 +726,8 @@ def test_a_features_file_that_does_not_fit(folder: Path, tmp_path: Path) -> None
         timeout=PATIENCE,
     )
     assert done.returncode == 2
-    assert f"{tmp_path}/f.npz: cannot be written: " in done.stderr
-    assert "; make room, or write to another folder" in done.stderr
+    assert f"{tmp_path}/f.npz cannot be written: " in done.stderr
+    assert "(ulimit -f), or write to another folder" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 

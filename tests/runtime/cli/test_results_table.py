@@ -107,7 +107,9 @@ def test_a_table_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monk
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(results_table.parquet.ParquetWriter, "write_table", full)
-    with pytest.raises(OutputError, match=r"table: cannot be written: No space left on device"):
+    with pytest.raises(
+        OutputError, match=r"table cannot be written: No space left on device; make room"
+    ):
         results_table.write_table(tmp_path / "lines", tmp_path / "table")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lines"]
 
@@ -116,9 +118,9 @@ def test_a_table_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monk
     ("table", "message"),
     [
         ("r.jsonl", "--parquet and --output name one file; give two"),
-        ("a.mp4", "a.mp4: exists already, and is not a table of this command"),
+        ("a.mp4", "a.mp4 exists already, and is not a table of this command"),
         ("no/t.parquet", "no/t.parquet: there is no folder no; make it first"),
-        ("shots", "shots: is a folder"),
+        ("shots", "shots is a folder"),
         ("shots/t.parquet", "shots/t.parquet lies in the folder of the model shots"),
     ],
 )

@@ -171,7 +171,7 @@ def test_a_file_is_replaced_only_by_force(folder: Path, tmp_path: Path) -> None:
     path.write_text("mine")
     arguments = ("classes", "a.mp4", "--output", path)
     assert_bad_input(
-        timeline(folder, *arguments), f"{path}: exists already; give another name, or --force"
+        timeline(folder, *arguments), f"{path} exists already; give another name, or --force"
     )
     assert path.read_text() == "mine"
     picture = tmp_path / "a.png"

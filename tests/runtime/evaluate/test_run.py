@@ -282,7 +282,7 @@ def test_metrics_that_cannot_be_written_are_an_output_error(
 ) -> None:
     output = tmp_path / "out"
     (output / "metrics.json").mkdir(parents=True)
-    with pytest.raises(OutputError, match=r"metrics\.json: cannot be written: "):
+    with pytest.raises(OutputError, match=r"metrics\.json cannot be written: "):
         evaluate(model, data, output, force=True, **OPTIONS)
     assert sorted(file.name for file in output.iterdir()) == ["metrics.json", "results.jsonl"]
 

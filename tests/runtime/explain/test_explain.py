@@ -415,7 +415,7 @@ def test_a_full_disk_under_a_timeline(
 ) -> None:
     settings, ranking = WindowSettings(1.0, 0.5), Ranking(1)
     out = tmp_path / "out"
-    with limit_files(1000), pytest.raises(OutputError, match=r"a cannot be written: .*make room"):
+    with limit_files(1000), pytest.raises(OutputError, match=r"a cannot be written: .*ulimit -f"):
         list(ExplainedTimeline(classifier, folder / "a.mp4", settings, ranking, out))
     assert not out.exists()
 

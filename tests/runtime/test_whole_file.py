@@ -1,0 +1,44 @@
+"""Files that are written whole, and why one cannot be written."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+from timesformer_runtime.errors import InvalidOptionError, OutputError, unwritable
+from timesformer_runtime.whole_file import check_new_file, whole_file
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "; make room, or write to another folder"),
+        (errno.EDQUOT, "; make room, or write to another folder"),
+        (errno.EFBIG, "; raise the limit on the size of files (ulimit -f), or write to another"),
+        (errno.EACCES, "; change the permissions, or write to another folder"),
+        (errno.EROFS, "; write to another folder"),
+        (errno.ENOENT, "; make its folder, or write to another folder"),
+        (errno.EIO, "; write to another folder"),
+    ],
+)
+def test_the_remedy_fits_the_reason(number: int, remedy: str) -> None:
+    message = str(unwritable("a.csv", OSError(number, "why")))
+    assert message.startswith(f"a.csv cannot be written: why{remedy}")
+
+
+def test_an_error_of_the_block_leaves_the_older_file(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_text("old")
+    with pytest.raises(OutputError, match="a cannot be written: no device"), whole_file(path):
+        raise OSError(errno.ENODEV, "no device")
+    assert [(one.name, one.read_text()) for one in tmp_path.iterdir()] == [("a", "old")]
+
+
+def test_a_folder_without_permission_is_refused_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)  # tests may run as root
+    with pytest.raises(InvalidOptionError, match="change its permissions, or write to another"):
+        check_new_file(tmp_path / "a", force=False, videos=(), model="m")
