@@ -9,11 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from timesformer_runtime.errors import InvalidOptionError, OutputError, unwritable
-
-try:
-    import fcntl
-except ImportError:  # Windows has no such locks
-    fcntl = None  # type: ignore[assignment]
+from timesformer_runtime.locks import try_lock
 
 LONGEST_LINE = 1 << 26  # bytes; thousands of labels and clips take a few million
 
@@ -152,13 +148,7 @@ class LinesFile:
 
     def _lock(self) -> None:
         """Locks the file against a second run, which would cut the lines of the first."""
-        if fcntl is None:
-            return
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        if not try_lock(self._file):
             raise InvalidOptionError(
                 f"{self.path}: another run is writing it; wait for its end, or give another output"
-            ) from error
-        except OSError:
-            return  # a file system without locks
+            )

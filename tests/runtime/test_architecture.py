@@ -24,6 +24,7 @@ LAYERS = (
     ("video",),
     ("resample", "results", "json_object", "child_process", "pictures"),
     ("extras", "lines_file", "video_files", "whole_file"),
+    ("locks",),
     ("errors", "forks", "watchdog"),
     ("source_names",),
 )

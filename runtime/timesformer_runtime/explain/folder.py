@@ -20,6 +20,7 @@ from timesformer_runtime.errors import (
     unwritable,
 )
 from timesformer_runtime.explain.page import MARK, Section, page
+from timesformer_runtime.locks import folder_lock
 from timesformer_runtime.pipeline import Pipeline
 from timesformer_runtime.whole_file import whole_file
 
@@ -30,6 +31,8 @@ _LONGEST_NAME = 80  # characters
 
 class ResultFolder:
     """A folder of explanations; made if it is missing, and removed where nothing came into it.
+
+    One run at a time writes into it.
 
     Args:
         path: The folder.
@@ -66,8 +69,32 @@ class ResultFolder:
         return name
 
     @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other runs from writing into the folder during the block.
+
+        Raises:
+            InvalidOptionError: Another run writes into it.
+            OutputError: The folder is not there any more.
+        """
+        with contextlib.ExitStack() as lock:
+            with _errors(self.path):
+                is_mine = lock.enter_context(folder_lock(self.path))
+            if not is_mine:
+                raise InvalidOptionError(
+                    f"another run writes into {self.path}; wait for its end, or give another folder"
+                )
+            try:
+                yield
+            finally:
+                if self._is_new:
+                    with contextlib.suppress(OSError):  # it is not empty
+                        self.path.rmdir()
+
+    @contextlib.contextmanager
     def new(self, name: str, video: str) -> Iterator[Path]:
         """Gives a hidden folder to write into; it gets its name when the block is done.
+
+        Call it while the folder is ``locked``.
 
         Args:
             name: The name, from ``name_for``.
@@ -80,16 +107,13 @@ class ResultFolder:
         self._check_free(target, video)
         with _errors(hidden):
             shutil.rmtree(hidden, ignore_errors=True)  # of a run that was killed
-            hidden.mkdir(parents=True)
+            hidden.mkdir()
         try:
             with _errors(target):
                 yield hidden
                 self._rename(hidden, target)
         finally:
             shutil.rmtree(hidden, ignore_errors=True)
-            if self._is_new:
-                with contextlib.suppress(OSError):  # it is not empty
-                    self.path.rmdir()
 
     def write_page(self) -> Path | None:
         """Writes the page of all explanations in the folder; None where it has none.

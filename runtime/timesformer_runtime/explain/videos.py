@@ -74,7 +74,8 @@ def explain(
     Raises:
         MissingOutputError: The model does not have the output; the message has the command that
             exports it.
-        InvalidOptionError: ``output`` is not a folder, or ``top_k`` is not valid.
+        InvalidOptionError: ``output`` is not a folder, another run writes into it, or ``top_k`` is
+            not valid.
         OutputError: ``output`` cannot be written.
     """
     ranking = Ranking(top_k)
@@ -91,19 +92,20 @@ def _explained(
     ranking: Ranking,
     on_frame: OnFrame,
 ) -> Generator[Explained, None, None]:
-    try:
-        for video in (fspath(video) for video in videos):
-            name = results.name_for(video)
-            try:
-                with results.new(name, video) as folder:
-                    explanation = explanation_of(classifier, video, ranking)
-                    _write(folder, classifier, video, explanation, on_frame)
-            except (TimesformerError, OSError, MemoryError) as error:
-                yield Explained(video, error=error)
-            else:
-                yield Explained(video, results.path / name, explanation)
-    finally:
-        results.write_page()
+    with results.locked():
+        try:
+            for video in (fspath(video) for video in videos):
+                name = results.name_for(video)
+                try:
+                    with results.new(name, video) as folder:
+                        explanation = explanation_of(classifier, video, ranking)
+                        _write(folder, classifier, video, explanation, on_frame)
+                except (TimesformerError, OSError, MemoryError) as error:
+                    yield Explained(video, error=error)
+                else:
+                    yield Explained(video, results.path / name, explanation)
+        finally:
+            results.write_page()
 
 
 def _write(

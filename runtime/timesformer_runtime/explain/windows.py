@@ -103,22 +103,26 @@ class ExplainedTimeline(Iterator[Segment]):
         self._segments.close()
 
     def _explained(self) -> Generator[Segment, None, None]:
+        name = self._results.name_for(self._video)
+        with self._results.locked():
+            with self._results.new(name, self._video) as folder:
+                yield from self._explained_into(folder)
+            self._results.write_page()
+
+    def _explained_into(self, folder: Path) -> Generator[Segment, None, None]:
         segments: list[Segment] = []
         sections: list[Section] = []
-        name = self._results.name_for(self._video)
-        with self._results.new(name, self._video) as folder:
-            with contextlib.closing(WindowHeat(folder)) as heat:
-                with contextlib.closing(self._reading.windows()) as reading:
-                    for read in reading:
-                        sheet_path = folder / f"{len(sections) + 1:06}.jpg"
-                        segment, section = self._explain(read, sheet_path, heat)
-                        segments.append(segment)
-                        sections.append(section)
-                        yield segment
-                sections.insert(0, self._explain_whole(segments, heat, folder))
-                views = [view.to_dict() for view in heat]
-            write_facts(folder, self._pipeline, self._video, sections, views=views)
-        self._results.write_page()
+        with contextlib.closing(WindowHeat(folder)) as heat:
+            with contextlib.closing(self._reading.windows()) as reading:
+                for read in reading:
+                    sheet_path = folder / f"{len(sections) + 1:06}.jpg"
+                    segment, section = self._explain(read, sheet_path, heat)
+                    segments.append(segment)
+                    sections.append(section)
+                    yield segment
+            sections.insert(0, self._explain_whole(segments, heat, folder))
+            views = [view.to_dict() for view in heat]
+        write_facts(folder, self._pipeline, self._video, sections, views=views)
 
     def _explain(self, read: ReadWindow, path: Path, heat: WindowHeat) -> tuple[Segment, Section]:
         """Runs the model on a window, writes its contact sheet, and keeps its heat."""

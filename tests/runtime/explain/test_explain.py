@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import os
 import shutil
 import struct
 import subprocess
@@ -38,7 +39,7 @@ from timesformer_runtime.video.limits import DecodeLimits
 from timesformer_runtime.workloads.windows import WindowSettings
 
 from tests.bright_model import COLUMNS, ROWS, frames_with_square, write_bright_model
-from tests.command_line import PATIENCE, timesformer
+from tests.command_line import PATIENCE, assert_bad_input, timesformer
 from tests.tiny_graphs import FRAMES, moving_frames, write_exported_model
 from tests.video_files import write_video
 
@@ -258,6 +259,23 @@ def test_files_of_a_killed_run_do_no_harm(
     (one,) = explain(classifier, [folder / "a.mp4"], tmp_path)
     assert one.error is None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "index.html"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="this system has no such locks")
+def test_a_second_run_does_not_write_into_the_same_folder(
+    folder: Path, classifier: VideoClassifier, tmp_path: Path
+) -> None:
+    first = explain(classifier, [folder / "a.mp4", folder / "b.mkv"], tmp_path)
+    assert next(first).error is None
+    done = timesformer(folder, "explain", "bright", "b.mkv", "--output", tmp_path)
+    assert_bad_input(done, f"another run writes into {tmp_path}; wait for its end")
+    settings, ranking = WindowSettings(1.0, 0.5), Ranking(1)
+    with pytest.raises(InvalidOptionError, match="another run"):
+        next(ExplainedTimeline(classifier, folder / "b.mkv", settings, ranking, tmp_path))
+    assert next(first).error is None
+    assert list(first) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "index.html"]
+    assert timesformer(folder, "explain", "bright", "b.mkv", "--output", tmp_path / "c").stdout
 
 
 @pytest.mark.parametrize(
