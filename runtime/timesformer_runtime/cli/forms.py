@@ -30,12 +30,14 @@ class ResultOptions:
         shots: True for shots in place of windows, as always for ``edl`` and ``otio``.
         output: The file for the results; None for standard output.
         picture: The file for a picture of the results; None for no picture.
+        force: True to replace what earlier runs wrote.
     """
 
     form: str
     shots: bool
     output: Path | None
     picture: Path | None
+    force: bool
 
 
 def result_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -47,16 +49,19 @@ def result_options(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def with_wanted(**options: Any) -> Any:
         given = {option: options.pop(option) for option in _OPTION_NAMES}
-        wanted = _wanted(**given)
+        wanted = _wanted(**given, explain=options["explain"])
         for file in (wanted.output, wanted.picture):
             if file is not None:
                 inputs: dict[str, Any] = {"videos": [options["video"]], "model": options["model"]}
-                check_new_file(file, force=given["force"], **inputs)
+                check_new_file(file, force=wanted.force, **inputs)
         return function(wanted=wanted, **options)
 
     for decorate in (
         click.option(
-            "--force", is_flag=True, help="Replace an --output or --picture that exists already."
+            "--force",
+            is_flag=True,
+            help="Replace an --output or --picture that exists already, and what the folder of "
+            "--explain has of the video.",
         ),
         click.option(
             "--picture",
@@ -105,6 +110,7 @@ def _wanted(  # one argument for each option
     output: Path | None,
     picture: Path | None,
     force: bool,
+    explain: Path | None,
 ) -> ResultOptions:
     """Checks the options against each other."""
     names = {"--json": as_json, "--csv": as_csv, f"--format {form}": form is not None}
@@ -115,8 +121,8 @@ def _wanted(  # one argument for each option
         raise click.UsageError(f"--picture {picture} must end in {' or '.join(_PICTURES)}")
     if picture is not None and picture == output:
         raise click.UsageError(f"--picture and --output are both {output}: give two names")
-    if force and output is None and picture is None:
-        raise click.UsageError("--force replaces an --output or a --picture: give one")
+    if force and output is None and picture is None and explain is None:
+        raise click.UsageError("--force replaces an --output, --picture or --explain: give one")
     form = "json" if as_json else "csv" if as_csv else form
     if form is None:
         form = "table" if output is None else _form_of(output)
@@ -126,7 +132,7 @@ def _wanted(  # one argument for each option
     if (shots or is_edit_list) and picture is not None:
         asked = f"--format {form}" if is_edit_list else "--shots"
         raise click.UsageError(f"--picture shows windows, and {asked} lists shots: leave one out")
-    return ResultOptions(form, shots or is_edit_list, output, picture)
+    return ResultOptions(form, shots or is_edit_list, output, picture, force)
 
 
 def _form_of(output: Path) -> str:

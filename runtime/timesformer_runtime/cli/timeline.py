@@ -19,13 +19,11 @@ from timesformer_runtime.cli.video_list import STDIN, source
 from timesformer_runtime.cli.view_options import view_options, window_options
 
 if TYPE_CHECKING:
-    from timesformer_runtime.classifier import VideoClassifier
     from timesformer_runtime.cli.picture import Picture
     from timesformer_runtime.cli.progress import ProgressBar
     from timesformer_runtime.explain.windows import ExplainedTimeline
     from timesformer_runtime.results import PartResult
     from timesformer_runtime.workloads.timeline import Timeline
-    from timesformer_runtime.workloads.windows import WindowSettings
 
 
 @click.command()
@@ -77,7 +75,6 @@ def timeline(
         return
     from timesformer_runtime.cli.progress import ProgressBar  # noqa: PLC0415
     from timesformer_runtime.cli.segment_lines import lines_of  # noqa: PLC0415
-    from timesformer_runtime.workloads.windows import WindowSettings  # noqa: PLC0415
 
     if explain is not None and (merge or video == STDIN):
         raise click.UsageError("--explain is for single windows of a file: leave out --merge and -")
@@ -91,8 +88,19 @@ def timeline(
     progress = ProgressBar(None, "seconds of video")
     segments: Timeline | ExplainedTimeline
     if explain is not None:
-        settings = WindowSettings(window, stride)
-        segments = _explained(classifier, video, settings, labels, explain, progress)
+        from timesformer_runtime.explain.windows import ExplainedTimeline  # noqa: PLC0415
+        from timesformer_runtime.results import Ranking  # noqa: PLC0415
+        from timesformer_runtime.workloads.windows import WindowSettings  # noqa: PLC0415
+
+        segments = ExplainedTimeline(
+            classifier,
+            video,
+            WindowSettings(window, stride),
+            Ranking(labels),
+            explain,
+            force=wanted.force,
+            on_frame=functools.partial(progress.advance_to, doing="overlay"),
+        )
     else:
         segments = classifier.timeline(
             source(video), window, stride, labels, merge=merge, workers=cores // classifier.threads
@@ -130,19 +138,3 @@ def _write(
             progress.advance_to(segment.end, segments.duration)
         if picture:
             picture.write()
-
-
-def _explained(
-    classifier: VideoClassifier,
-    video: str,
-    settings: WindowSettings,
-    top_k: int,
-    output: Path,
-    progress: ProgressBar,
-) -> ExplainedTimeline:
-    from timesformer_runtime.explain.windows import ExplainedTimeline  # noqa: PLC0415
-    from timesformer_runtime.results import Ranking  # noqa: PLC0415
-
-    ranking = Ranking(top_k)
-    on_frame = functools.partial(progress.advance_to, doing="overlay")
-    return ExplainedTimeline(classifier, video, settings, ranking, output, on_frame)

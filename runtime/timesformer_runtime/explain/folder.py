@@ -36,14 +36,14 @@ class ResultFolder:
 
     Args:
         path: The folder.
-        force: True to replace the explanations in it; None where the caller has no such choice.
+        force: True to replace the explanations in it.
 
     Raises:
         InvalidOptionError: The path is a file, or holds a page that is not of this package.
         OutputError: The folder cannot be made.
     """
 
-    def __init__(self, path: Path, *, force: bool | None) -> None:
+    def __init__(self, path: Path, *, force: bool) -> None:
         self.path = path
         self._force = force
         self._given: set[str] = set()
@@ -151,8 +151,7 @@ class ResultFolder:
         if Path(video).resolve().is_relative_to(target.resolve()):
             raise OutputError(f"{target} has the video itself; give another folder")
         if not self._force:
-            remedy = "" if self._force is None else ", or replace it with `force`"
-            raise OutputError(f"{target} exists; give another folder{remedy}")
+            raise OutputError(f"{target} exists; give another folder, or replace it with `force`")
 
     def _rename(self, hidden: Path, target: Path) -> None:
         old = self.path / f".{target.name}.old"

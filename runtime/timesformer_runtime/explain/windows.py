@@ -53,6 +53,7 @@ class ExplainedTimeline(Iterator[Segment]):
         settings: Length and stride of the windows.
         ranking: How logits become labels with scores.
         output: The folder to write into.
+        force: Replace the video's folder of an earlier run.
         on_frame: Called for each frame of the overlay with its time and the video's stated
             duration, in seconds.
 
@@ -71,6 +72,8 @@ class ExplainedTimeline(Iterator[Segment]):
         settings: WindowSettings,
         ranking: Ranking,
         output: Path,
+        *,
+        force: bool = False,
         on_frame: OnFrame = lambda _seconds, _duration: None,
     ) -> None:
         encoder_name()  # without one, the work for all windows would be lost
@@ -81,7 +84,7 @@ class ExplainedTimeline(Iterator[Segment]):
         self._geometry = Geometry(pipeline)
         self._video = fspath(video)
         self._reading = WindowReader(pipeline, self._video, settings)
-        self._results = ResultFolder(output, force=None)
+        self._results = ResultFolder(output, force=force)
         self._on_frame = on_frame
         self._segments = self._explained()
 

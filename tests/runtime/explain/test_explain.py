@@ -403,7 +403,7 @@ def test_a_timeline_has_an_overlay_of_all_windows(
         WindowSettings(1.0, 0.5),
         Ranking(1),
         tmp_path,
-        lambda seconds, _duration: seen.append(seconds),
+        on_frame=lambda seconds, _duration: seen.append(seconds),
     )
     found = list(segments)
     results = tmp_path / "a"
@@ -423,6 +423,19 @@ def test_a_timeline_has_an_overlay_of_all_windows(
         *("overlay.mp4", "time.png", "rollout.npy", "explanation.json"),
         *(f"{number:06}.jpg" for number in range(1, len(found) + 1)),
     }
+
+
+def test_a_timeline_is_explained_again_only_with_force(folder: Path, tmp_path: Path) -> None:
+    arguments = ("timeline", "bright", "a.mp4", "--explain", tmp_path)
+    first = timesformer(folder, *arguments)
+    assert first.returncode == 0, first.stderr
+    mark = tmp_path / "a" / "mark"
+    mark.touch()
+    assert_bad_input(timesformer(folder, *arguments), "or replace it with --force")
+    assert mark.exists()
+    again = timesformer(folder, *arguments, "--force")
+    assert (again.returncode, again.stdout) == (0, first.stdout)
+    assert not mark.exists()
 
 
 def test_a_full_disk_under_a_timeline(
