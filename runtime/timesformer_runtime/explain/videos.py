@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from timesformer_runtime.classifier import VideoClassifier
-from timesformer_runtime.errors import TimesformerError
+from timesformer_runtime.errors import InvalidOptionError, TimesformerError, quoted
 from timesformer_runtime.explain.explanation import Explanation, explanation_of
 from timesformer_runtime.explain.folder import ResultFolder, write_facts
 from timesformer_runtime.explain.moving_heat import MovingHeat
@@ -74,10 +74,12 @@ def explain(
     Raises:
         MissingOutputError: The model does not have the output; the message has the command that
             exports it.
-        InvalidOptionError: ``output`` is not a folder, another run writes into it, or ``top_k`` is
-            not valid.
+        InvalidOptionError: ``videos`` is one path, ``output`` is not a folder, another run writes
+            into it, or ``top_k`` is not valid.
         OutputError: ``output`` cannot be written.
     """
+    if isinstance(videos, str | bytes | PathLike):
+        raise InvalidOptionError(f"videos is {quoted(videos)}, one path; give a list of paths")
     ranking = Ranking(top_k)
     classifier.check_outputs([ROLLOUT])
     Geometry(classifier)  # its errors concern all videos

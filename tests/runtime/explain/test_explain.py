@@ -309,6 +309,15 @@ def test_a_new_folder_outlives_a_failure_only_with_results(
     assert sorted(path.name for path in out.iterdir()) == ["a", "index.html"]
 
 
+@pytest.mark.parametrize("video", ["a.mp4", Path("a.mp4")])
+def test_one_path_is_not_a_list(
+    classifier: VideoClassifier, tmp_path: Path, video: str | Path
+) -> None:
+    with pytest.raises(InvalidOptionError, match=r"a\.mp4.*, one path; give a list of paths"):
+        explain(classifier, video, tmp_path / "out")  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_missing_library_names_the_pip_command(folder: Path, tmp_path: Path) -> None:
     program = (
         "import sys; sys.modules['jinja2'] = None\n"
