@@ -40,6 +40,9 @@ def explain(videos: tuple[str, ...], output: Path, force: bool, top_k: int, **op
     share of each frame (time.png), and the numbers (rollout.npy, explanation.json). The page
     index.html shows them all, and opens from disk. A VIDEO that fails does not stop the others.
 
+    Start an interrupted command again with the same arguments: a VIDEO that it has explained, and
+    that has not changed, is not done again.
+
     The heat is attention rollout. Attention is not causation: it says where the model looked, not
     what it would have answered without that part.
     """
@@ -61,7 +64,9 @@ def explain(videos: tuple[str, ...], output: Path, force: bool, top_k: int, **op
                 failed += 1
                 progress.say(f"timesformer: {about(one.video, failure_of(one.video, one.error))}")
                 continue
-            assert one.explanation is not None  # noqa: S101 (narrows the type)
+            if one.explanation is None:
+                progress.echo(f"{shown(one.video)}: was explained before  ->  {one.folder}")
+                continue
             result = one.explanation.result
             answer = in_words(result.predictions) or "explained"
             progress.echo(f"{shown(one.video)}: {answer}  ->  {one.folder}")

@@ -8,7 +8,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,19 @@ class ResultFolder:
             name = f"{stem}-{number}"
         self._given.add(name.lower())
         return name
+
+    def has(self, name: str, source: Mapping[str, Any]) -> bool:
+        """Tells if the folder of a video needs no work: it is complete, and of the same source.
+
+        Args:
+            name: The name, from ``name_for``.
+            source: The model, the options and the video's file, as JSON types; as an explanation
+                states them.
+        """
+        if self._force or source["file"]["size"] is None:  # a pipe is not the same again
+            return False
+        facts = _read(self.path / name / FACTS)
+        return facts is not None and facts.get("source") == json.loads(json.dumps(source))
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping
 from os import PathLike, fspath
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,16 +23,18 @@ from timesformer_runtime.model.loaded import ROLLOUT
 from timesformer_runtime.pictures.drawing import time_bar
 from timesformer_runtime.pictures.encoding import png
 from timesformer_runtime.results import Ranking
+from timesformer_runtime.video_files import FileIdentity
 
 
 @dataclasses.dataclass(frozen=True)
 class Explained:
-    """A video that was explained, or the error that prevented it.
+    """A video that was explained, now or by an earlier call, or the error that prevented it.
 
     Attributes:
         video: The path as given.
         folder: The folder with its files; None where there is an error.
-        explanation: The labels and the heat; None where there is an error.
+        explanation: The labels and the heat; None where there is an error, and where an earlier
+            call explained the video.
         error: Why the video was not explained; None where it was.
     """
 
@@ -69,7 +72,8 @@ def explain(
 
     Returns:
         An iterator with an outcome for each video, in order. A video that fails does not stop the
-        others. The page is written at its end.
+        others. A video is not explained again where an earlier call did it with the same model and
+        options, and its file is the same. The page is written at the end.
 
     Raises:
         MissingOutputError: The model does not have the output; the message has the command that
@@ -83,8 +87,13 @@ def explain(
     ranking = Ranking(top_k)
     classifier.check_outputs([ROLLOUT])
     Geometry(classifier)  # its errors concern all videos
+    run = {
+        "fingerprint": classifier.fingerprint(),
+        "views": classifier.views.to_dict(),
+        "top_k": top_k,
+    }
     results = ResultFolder(Path(output), force=force)
-    return _explained(classifier, videos, results, ranking, on_frame)
+    return _explained(classifier, videos, results, ranking, run, on_frame)
 
 
 def _explained(
@@ -92,16 +101,21 @@ def _explained(
     videos: Iterable[str | PathLike[str]],
     results: ResultFolder,
     ranking: Ranking,
+    run: Mapping[str, Any],
     on_frame: OnFrame,
 ) -> Generator[Explained, None, None]:
     with results.locked():
         try:
             for video in (fspath(video) for video in videos):
                 name = results.name_for(video)
+                source = {**run, "file": FileIdentity.of(video)._asdict()}
+                if results.has(name, source):
+                    yield Explained(video, results.path / name)
+                    continue
                 try:
                     with results.new(name, video) as folder:
                         explanation = explanation_of(classifier, video, ranking)
-                        _write(folder, classifier, video, explanation, on_frame)
+                        _write(folder, classifier, video, explanation, source, on_frame)
                 except (TimesformerError, OSError, MemoryError) as error:
                     yield Explained(video, error=error)
                 else:
@@ -115,6 +129,7 @@ def _write(
     classifier: VideoClassifier,
     video: str,
     explanation: Explanation,
+    source: Mapping[str, Any],
     on_frame: OnFrame,
 ) -> None:
     """Writes all files of a video into its folder."""
@@ -138,7 +153,8 @@ def _write(
         facts=_facts(classifier, explanation),
         problems=result.problems,
     )
-    write_facts(folder, classifier, video, [section], views=[view.to_dict() for view in views])
+    described = [view.to_dict() for view in views]
+    write_facts(folder, classifier, video, [section], views=described, source=source)
 
 
 def _facts(classifier: VideoClassifier, explanation: Explanation) -> tuple[str, ...]:

@@ -191,7 +191,7 @@ def test_results_are_replaced_only_with_force(folder: Path, tmp_path: Path) -> N
     assert timesformer(folder, *arguments).returncode == 0
     mark = tmp_path / "a" / "mark"
     mark.touch()
-    again = timesformer(folder, *arguments)
+    again = timesformer(folder, *arguments, "--top-k", 1)
     assert again.returncode == 2
     assert "exists; give another folder, or replace it with --force" in again.stderr
     assert mark.exists()
@@ -199,6 +199,38 @@ def test_results_are_replaced_only_with_force(folder: Path, tmp_path: Path) -> N
     assert not mark.exists()
     assert (tmp_path / "a" / "overlay.mp4").exists()
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_an_interrupted_command_goes_on(
+    folder: Path, classifier: VideoClassifier, tmp_path: Path
+) -> None:
+    videos = [tmp_path / name for name in ("a.mp4", "b.mkv")]
+    for video in videos:
+        shutil.copy(folder / video.name, video)
+    out = tmp_path / "out"
+    first = explain(classifier, videos, out)
+    next(first)
+    first.close()
+    done = timesformer(tmp_path, "explain", folder / "bright", *videos, "--output", out)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == f"{videos[0]}: was explained before  ->  {out / 'a'}"
+    assert (out / "b" / "overlay.mp4").exists()
+    again = list(explain(classifier, videos, out))
+    assert [(one.folder, one.explanation) for one in again] == [
+        (out / "a", None),
+        (out / "b", None),
+    ]
+    # A changed file, other views and another model are not the same.
+    write_video(videos[0], moving_frames(9), rate=10)
+    (one, other) = explain(classifier, videos, out)
+    assert "exists" in str(one.error)
+    assert other.error is None
+    crops = timesformer(folder, "explain", "bright", videos[1], "--crops", 3, "--output", out)
+    assert_bad_input(crops, "exists")
+    write_bright_model(tmp_path / "model", scale=2.0)
+    model = VideoClassifier.from_pretrained(tmp_path / "model", device="cpu")
+    (one,) = explain(model, videos[1:], out)
+    assert "exists" in str(one.error)
 
 
 def test_force_never_removes_what_others_wrote(
