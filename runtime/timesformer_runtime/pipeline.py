@@ -41,6 +41,7 @@ Outputs = dict[str, npt.NDArray[np.float32]]
 # Outputs [batch, n]; for a batch of one clip the result is the only row. Other outputs stay as the
 # graph gives them: their first axis may hold frames or patches.
 _ONE_ROW = ("logits", "features")
+_EXPORTED_DTYPES = ("fp16", "int8", "q4")  # by an option; fp32 needs none
 _MOST_LISTED = 100  # outputs in a message: a model may give the hidden states of each layer
 
 
@@ -321,18 +322,27 @@ class Pipeline:
         return (
             f"{self.model.name}: it has no output {output!r} (it has "
             f"{listed(self.model.outputs, _MOST_LISTED)}); export one that has it: "
-            f"timesformer-export {_export_option(output)} --model {self._checkpoint()}"
+            f"timesformer-export {_export_option(output)}{self._export_dtype()} "
+            f"--model {self._checkpoint()}"
         )
 
+    def _export_dtype(self) -> str:
+        """The option that exports the variant that is loaded."""
+        dtype = self.model.metadata.get("dtype")
+        return f" --dtype {dtype}" if dtype in _EXPORTED_DTYPES else ""
+
     def _checkpoint(self) -> str:
-        """The checkpoint that the model was exported from, for a command that users copy."""
-        source = self.model.metadata.get("source")
-        if source is None:
-            return "CHECKPOINT"
+        """The checkpoint that the model was exported from, for a command that users copy.
+
+        Of a local one the file has only the name.
+        """
         try:
-            return named(str(parse_json_object(source, "source")["model"]))
+            source = parse_json_object(self.model.metadata["source"], "source")
+            name = named(str(source["model"]))
         except (InvalidModelError, KeyError):
             return "CHECKPOINT"
+        is_hub_id = "/" in name or source.get("revision")
+        return name if is_hub_id else f"FOLDER/{name}"
 
 
 def _export_option(output: str) -> str:

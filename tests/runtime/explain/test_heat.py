@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -155,11 +156,18 @@ def test_of_many_views_the_scale_takes_all_crops(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_model_without_rollout_names_the_export_command(tmp_path: Path) -> None:
-    graph = TinyGraph(metadata=own_metadata()).save(tmp_path / "model.onnx")
-    classifier = VideoClassifier.from_pretrained(graph, device="cpu")
-    command = "timesformer-export --explain --model shots/original"
-    with pytest.raises(MissingOutputError, match=command):
-        explanation_of(classifier, moving_frames(6))
+    local = {"model": "my-model", "revision": None}
+    for fields, ending in (
+        ({}, "timesformer-export --explain --model shots/original"),
+        ({"dtype": "int8"}, "--explain --dtype int8 --model shots/original"),
+        ({"source": json.dumps(local)}, "--explain --model FOLDER/my-model"),
+        ({"source": json.dumps(local | {"revision": "1f"})}, "--explain --model my-model"),
+    ):
+        metadata = {**own_metadata(), **fields}
+        graph = TinyGraph(metadata=metadata).save(tmp_path / "model.onnx")
+        classifier = VideoClassifier.from_pretrained(graph, device="cpu")
+        with pytest.raises(MissingOutputError, match=f"{ending}$"):
+            explanation_of(classifier, moving_frames(6))
 
 
 def test_a_graph_that_preprocesses_and_does_not_say_how(tmp_path: Path) -> None:
