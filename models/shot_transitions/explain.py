@@ -33,8 +33,9 @@ from models.shot_transitions.transitions import PURE, random_transition
 _BATCH = 50
 _GREYED = 0.2  # share of the patches of a clip
 _GREY = 0  # after normalisation, the mean of the pixels in training
-_JUDGED = ("cut", "fade_in", "fade_out", "dissolve")
+JUDGED = ("cut", "fade_in", "fade_out", "dissolve")
 _RESAMPLES = 2000  # of the bootstrap
+_LEAST_MORE = 1.02  # times the share of the others; less than that is no picture
 _MOST_CORRELATION = 0.9  # with the rollout of random weights
 Floats = npt.NDArray[np.float64]
 
@@ -68,6 +69,7 @@ class Findings:
 
     Attributes:
         clips: Number of clips.
+        seed: The seed that they were drawn with.
         correlation: Of the trained model's rollout with that of the model with random weights.
         lost_named: How much the label's score falls where the most named fifth is grey.
         lost_random: How much it falls where a random fifth is grey.
@@ -79,6 +81,7 @@ class Findings:
     """
 
     clips: int
+    seed: int
     correlation: float
     lost_named: Interval
     lost_random: Interval
@@ -86,8 +89,18 @@ class Findings:
     at_transition: dict[str, Interval]
     beyond_position: dict[str, Interval]
 
+    def report(self) -> str:
+        """The findings as Markdown, with the clips that they are of."""
+        return "\n\n".join(
+            [
+                f"### What the heat says, on {self.clips} held-out renders",
+                f"{self.clips} clips of drawn scenes, seed {self.seed}.",
+                self.table(),
+            ]
+        )
+
     def table(self) -> str:
-        """The findings as Markdown, with what holds and what does not."""
+        """The findings as a table, with what holds and what does not."""
         lines = [
             "| wanted | measured, mean (95 % interval) | |",
             "|---|---|---|",
@@ -102,11 +115,11 @@ class Findings:
         for label in self.at_transition:
             for name, found in (
                 ("more than the others", self.at_transition[label]),
-                ("more than other clips have there", self.beyond_position[label]),
+                ("more than other clips have at the same frames", self.beyond_position[label]),
             ):
                 lines.append(
                     f"| {label.replace('_', ' ')}: the frames at the transition have {name} (above "
-                    f"1) | {found.written(2)} | {_verdict(found.low > 1)} |"
+                    f"{_LEAST_MORE:g}) | {found.written(2)} | {_verdict(found.low > _LEAST_MORE)} |"
                 )
         return "\n".join(lines)
 
@@ -191,6 +204,7 @@ def measure(folder: Path, renders: Path) -> Findings:
     at, beyond = _at_transitions(shares.mean((2, 3)), available, about["seed"])
     return Findings(
         clips=len(clips),
+        seed=about["seed"],
         correlation=Agreement(shares, random_shares).correlation,
         lost_named=Interval.of(losses[0]),
         lost_random=Interval.of(losses[1]),
@@ -206,7 +220,7 @@ def _at_transitions(
     labels = [LABELS[index % len(LABELS)] for index in indices.tolist()]
     usual = of_frames.mean(axis=0)
     at, beyond = {}, {}
-    for label in _JUDGED:
+    for label in JUDGED:
         ratios = []
         for row, index in enumerate(indices.tolist()):
             if labels[row] != label:
@@ -238,7 +252,7 @@ def main(folder: Path, renders: Path, write_card: bool, threads: int) -> None:
     """
     torch.set_num_threads(threads)
     findings = measure(folder, renders)
-    text = f"### What the heat says, on {findings.clips} held-out renders\n\n{findings.table()}"
+    text = findings.report()
     click.echo(text)
     if write_card:
         put_into_card(folder, text, EXPLANATION)

@@ -17,9 +17,11 @@ from timesformer_runtime.input.preprocess import Preprocessing
 from timesformer_runtime.input.sampling import uniform
 
 from models.shot_transitions.accuracy import Cost
+from models.shot_transitions.card import EVALUATION, EXPLANATION, VARIANTS
 from models.shot_transitions.checkpoint import load_model
 from models.shot_transitions.clips import decode, render_clip
 from models.shot_transitions.evaluate import logits_of
+from models.shot_transitions.explain import JUDGED, Findings, Interval
 from models.shot_transitions.labels import LABELS, REVERSED
 from models.shot_transitions.sample_clips import sample_clip
 from tests.video_files import read_clip
@@ -102,6 +104,31 @@ def test_card_says_what_reduced_precision_costs(kind: str) -> None:
         said = 100 * card_accuracy(card, "Held-out renders")
         assert float(accuracy) + float(lost) == pytest.approx(said, abs=0.07), variant
         assert Cost(variant, float(accuracy), float(lost), float(agreement) / 100).passed, variant
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_card_has_what_the_commands_write_and_nothing_else(kind: str) -> None:
+    """Between the markers of each table: headings, the sentence about the clips, and tables."""
+    card = (folder_of(kind) / "README.md").read_text()
+    blocks = re.findall(r"<!-- (\w+): begin -->\n(.*?)<!-- \1: end -->", card, re.DOTALL)
+    assert [name for name, _ in blocks] == [EVALUATION, VARIANTS, EXPLANATION]
+    for name, block in blocks:
+        for line in filter(None, block.splitlines()):
+            assert re.match(r"### |\|.*\|$|\d+ clips of .*, seed 1\.$", line), (name, line)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_card_says_what_the_heat_says(kind: str) -> None:
+    card = (folder_of(kind) / "README.md").read_text()
+    found = Interval(1.0, 1.0, 1.0)
+    labels = dict.fromkeys(JUDGED, found)
+    expected = Findings(1800, 1, 0.0, found, found, found, labels, labels).report().splitlines()
+    start = card.split("<!-- explanation: begin -->\n\n")[1].splitlines()
+    for line, written in zip(expected, start, strict=False):
+        assert written.split(" | ")[0] == line.split(" | ")[0]
+        if share := re.search(r"\(above 1\.02\) \| [\d.]+ \(([\d.]+) to", written):
+            assert written.endswith("| holds |") == (float(share[1]) > 1.02)
+    assert f"explain --model models/shot-transitions-{kind} \\\n    --renders build/heat" in card
 
 
 def test_divided_model_is_as_good_as_wanted() -> None:
