@@ -75,7 +75,8 @@ def result_options(function: Callable[..., Any]) -> Callable[..., Any]:
             type=PathType(),
             metavar="FILE",
             help="Write the results to a new file, which is there when it is complete. Without "
-            "--format, its ending chooses the form.",
+            "--format, its ending chooses the form: .txt, .csv, .json, .jsonl, .vtt, .srt, .edl "
+            "or .otio.",
         ),
         click.option(
             "--shots",
