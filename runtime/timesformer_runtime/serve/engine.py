@@ -52,12 +52,11 @@ class Place:
 
     Attributes:
         is_gone: Set where the client has left: threads then stop at their next step.
-        leftovers: Closed, in a thread, once nothing works for the request any more.
     """
 
     def __init__(self, release: Callable[[Place], None]) -> None:
         self.is_gone = threading.Event()
-        self.leftovers = contextlib.ExitStack()
+        self._leftovers: list[Callable[[], object]] = []
         self._release = release
         self._jobs = 0
         self._is_left = False
@@ -90,6 +89,22 @@ class Place:
         answer.add_done_callback(lambda answer: answer.cancelled() and job.cancel())
         job.add_done_callback(done)
         return answer
+
+    def clean_later(self, remove: Callable[[], object]) -> None:
+        """Makes a thread call a function once nothing works for the request any more."""
+        self._leftovers.append(remove)
+
+    @property
+    def has_leftovers(self) -> bool:
+        """True while there is something to clean."""
+        return bool(self._leftovers)
+
+    def clean(self) -> None:
+        """Calls the functions now, the last first; for the last job, in its thread, or later."""
+        with contextlib.ExitStack() as calls:  # each is called, even if another one fails
+            for remove in self._leftovers:
+                calls.callback(remove)
+            self._leftovers.clear()
 
     def leave(self) -> None:
         """Gives the place back, or leaves that to the job that is going on."""
@@ -196,10 +211,12 @@ class Engine:
 
     def _free(self, place: Place) -> None:
         self._places -= 1
+        if not place.has_leftovers:
+            return
         try:
-            self._cleaners.submit(place.leftovers.close)
+            self._cleaners.submit(place.clean)
         except RuntimeError:  # the service ends, and this request has outlasted its time
-            place.leftovers.close()
+            place.clean()
 
     async def in_writer_thread(
         self, place: Place, function: Callable[..., T], *arguments: Any

@@ -92,8 +92,9 @@ def people_routes(
             names = {str(upload.path): upload.name}
             with service.explained(names, name):
                 segments = _timeline(service, classifier, place, upload, **options)
+                job = functools.partial(_first, segments, upload)
                 # A file that is not a video is an error with a status of its own.
-                first = await service.engine.work(request, place, lambda: next(segments, None))
+                first = await service.engine.work(request, place, job)
         except BaseException:
             place.is_gone.set()
             place.leave()
@@ -129,7 +130,25 @@ def _classify(
     upload: Upload,
     **options: Any,
 ) -> tuple[VideoResult, dict[str, Any]]:
-    """Classifies a video, in a worker thread."""
+    """Classifies a video, in a worker thread.
+
+    The thread also writes the end of the upload, and removes it: to leave that to other threads
+    costs switches between threads.
+    """
+    try:
+        upload.store_end()
+        return _result(service, classifier, place, upload, **options)
+    finally:
+        place.clean()
+
+
+def _result(
+    service: Service,
+    classifier: VideoClassifier,
+    place: Place,
+    upload: Upload,
+    **options: Any,
+) -> tuple[VideoResult, dict[str, Any]]:
     engine = service.engine
     pipeline = engine.pipeline(classifier, options["views"], place, engine.limits)
     pipeline.check_outputs(["logits"])
@@ -174,8 +193,13 @@ def _timeline(
         Ranking(options["top_k"]),
         merge=options["merge"],
     )
-    place.leftovers.callback(segments.close)
+    place.clean_later(segments.close)
     return segments
+
+
+def _first(segments: Timeline, upload: Upload) -> PartResult | None:
+    upload.store_end()
+    return next(segments, None)
 
 
 async def _events(

@@ -21,7 +21,7 @@ from timesformer_runtime.serve.engine import Place
 from timesformer_runtime.serve.protocol import InferRequest
 from timesformer_runtime.serve.query import OptionReader
 from timesformer_runtime.serve.service import Service
-from timesformer_runtime.serve.uploads import receive_body
+from timesformer_runtime.serve.uploads import Upload, receive_body
 
 with needs_extra("serve"):
     from fastapi import APIRouter, HTTPException, Request
@@ -71,9 +71,9 @@ def protocol_routes(service: Service, options: OptionReader) -> APIRouter:
         with engine.place() as place:
             body = await receive_body(request, place, service)
             video = body.path.with_suffix(".video")
-            place.leftovers.callback(video.unlink, missing_ok=True)
+            place.clean_later(functools.partial(video.unlink, missing_ok=True))
             job = functools.partial(
-                _infer, service, name, classifier, place, (body.path, length, video), options
+                _infer, service, name, classifier, place, (body, length, video), options
             )
             with service.explained({str(video): protocol.VIDEO}, name):
                 content, json_length, seconds = await engine.work(request, place, job)
@@ -127,12 +127,13 @@ def _infer(
     name: str,
     classifier: VideoClassifier,
     place: Place,
-    files: tuple[Path, int | None, Path],
+    files: tuple[Upload, int | None, Path],
     options: OptionReader,
 ) -> tuple[bytes, int | None, Seconds]:
     """Answers a request, in a worker thread."""
     body, json_length, video = files
-    request = protocol.read_request(body, json_length, classifier.model, video)
+    body.store_end()
+    request = protocol.read_request(body.path, json_length, classifier.model, video)
     outputs = list(dict.fromkeys(output.name for output in request.outputs))
     views = Views()
     if request.video is None and request.options:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -32,10 +32,13 @@ class Upload:
     Attributes:
         path: The temporary file.
         name: The client's own name for it, for messages; never a path that anything opens.
+        store_end: Writes the last piece. The thread that reads the file calls it first; it raises
+            HTTPException if the disk is full.
     """
 
     path: Path
     name: str
+    store_end: Callable[[], None]
 
 
 class _Writer(Protocol):
@@ -56,7 +59,9 @@ async def receive_video(request: Request, place: Place, service: Service) -> Upl
     if kind == b"multipart/form-data":
         form = _Form(options.get(b"boundary", b""))
         upload = await receive_body(request, place, service, form.into)
-        return dataclasses.replace(upload, name=form.name_of_file())
+        # The name may be at the end of the form.
+        await service.engine.in_writer_thread(place, upload.store_end)
+        return Upload(upload.path, form.name_of_file(), lambda: None)
     return await receive_body(request, place, service)
 
 
@@ -75,25 +80,36 @@ async def receive_body(
     settings = service.settings
     _check_headers(request, settings.max_upload)
     file = _NewFile(service.folder / secrets.token_hex())
-    place.leftovers.callback(file.remove)
+    place.clean_later(file.remove)
     writer = writer_for(file)
+    waiting = bytearray()
     count = 0
     try:
         async with asyncio.timeout(settings.upload_seconds):
-            async for piece, is_last in _pieces(request, settings.max_upload):
-                count += len(piece)
-                await service.engine.in_writer_thread(place, _store, piece, writer, file, is_last)
+            async for chunk in request.stream():
+                count += len(chunk)
+                if count > settings.max_upload:
+                    raise _too_large(settings.max_upload)
+                waiting += chunk
+                if len(waiting) >= _PIECE:  # few calls write the body
+                    piece = bytes(waiting)
+                    waiting.clear()
+                    await service.engine.in_writer_thread(place, _store, piece, writer)
     except TimeoutError as error:
         raise HTTPException(
             408,
             f"the body did not arrive within {settings.upload_seconds:g} seconds; send a smaller "
             "video, or over a faster network",
         ) from error
-    except OSError as error:
-        raise HTTPException(507, f"the body cannot be stored: {error.strerror}") from error
     if count == 0:
         raise HTTPException(400, "the body is empty; send the bytes of a video")
-    return Upload(file.path, "upload")
+
+    def store_end() -> None:
+        with _storing():
+            writer.write(bytes(waiting))
+            file.finish()
+
+    return Upload(file.path, "upload", store_end)
 
 
 class _NewFile:
@@ -126,14 +142,17 @@ class _NewFile:
         self.path.unlink(missing_ok=True)
 
 
-def _store(piece: bytes, writer: _Writer, file: _NewFile, is_last: bool) -> None:
-    """Writes a piece of a body; after the last one closes the file.
+def _store(piece: bytes, writer: _Writer) -> None:
+    with _storing():
+        writer.write(piece)
 
-    A call of its own for that would cost another switch of threads.
-    """
-    writer.write(piece)
-    if is_last:
-        file.finish()
+
+@contextlib.contextmanager
+def _storing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise HTTPException(507, f"the body cannot be stored: {error.strerror}") from error
 
 
 def _check_headers(request: Request, most: int) -> None:
@@ -145,21 +164,6 @@ def _check_headers(request: Request, most: int) -> None:
     stated = request.headers.get("content-length", "0")
     if stated.isdecimal() and int(stated[:20]) > most:
         raise _too_large(most)
-
-
-async def _pieces(request: Request, most: int) -> AsyncIterator[tuple[bytes, bool]]:
-    """Gives the body in pieces of some size, so that few calls write them; True with the last."""
-    waiting = bytearray()
-    count = 0
-    async for chunk in request.stream():
-        count += len(chunk)
-        if count > most:
-            raise _too_large(most)
-        waiting += chunk
-        if len(waiting) >= _PIECE:
-            yield bytes(waiting), False
-            waiting.clear()
-    yield bytes(waiting), True
 
 
 def _too_large(most: int) -> HTTPException:
