@@ -50,7 +50,8 @@ def make_app(service: Service, queries: Queries) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    access = [Depends(_bearer_check(service.settings.token))]
+    token = service.settings.token
+    access = [] if token is None else [Depends(_bearer_check(token))]
     app.include_router(_health_routes())
     app.include_router(
         people_routes(service, queries.classify, queries.timeline), dependencies=access
@@ -63,13 +64,11 @@ def make_app(service: Service, queries: Queries) -> FastAPI:
     return app
 
 
-def _bearer_check(token: str | None) -> Callable[..., Awaitable[None]]:
+def _bearer_check(token: str) -> Callable[..., Awaitable[None]]:
     """Makes a dependency that lets in only clients with the token."""
     scheme = HTTPBearer(auto_error=False)
 
     async def check(given: HTTPAuthorizationCredentials | None = Depends(scheme)) -> None:  # noqa: B008
-        if token is None:
-            return
         text = given.credentials if given else ""
         if not secrets.compare_digest(text.encode(), token.encode()):
             raise HTTPException(

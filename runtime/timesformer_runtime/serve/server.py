@@ -85,6 +85,7 @@ def run(
             log_level="warning",
             access_log=False,
             server_header=False,
+            proxy_headers=False,  # nothing here depends on the client's address
             ws="none",
             http=_ImpatientProtocol,
             limit_concurrency=_MOST_CONNECTIONS,
