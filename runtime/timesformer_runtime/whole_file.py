@@ -59,8 +59,9 @@ def _is_same(path: Path, other: str) -> bool:
 
 def _is_in(path: Path, folder: Path) -> bool:
     """Tells if a file, or the file that a link leads to, is in a folder."""
-    files = path.resolve(), path.parent.resolve() / path.name
-    return any(file.is_relative_to(folder.resolve()) for file in files)
+    # realpath also takes links that lead to themselves; Path.resolve raises.
+    files = os.path.realpath(path), os.path.join(os.path.realpath(path.parent), path.name)  # noqa: PTH118
+    return any(Path(file).is_relative_to(os.path.realpath(folder)) for file in files)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from pathlib import Path
@@ -42,3 +43,13 @@ def test_a_folder_without_permission_is_refused_with_the_remedy(
     monkeypatch.setattr(os, "access", lambda *_: False)  # tests may run as root
     with pytest.raises(InvalidOptionError, match="change its permissions, or write to another"):
         check_new_file(tmp_path / "a", force=False, videos=(), model="m")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need rights on this system")
+def test_links_that_lead_to_themselves(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    check_new_file(tmp_path / "loop", force=False, videos=(), model=str(tmp_path.parent / "m"))
+    (tmp_path / "model").mkdir()
+    for path in (tmp_path / "loop", tmp_path / "loop" / "a"):
+        with contextlib.suppress(InvalidOptionError):  # there is no folder
+            check_new_file(path, force=True, videos=(), model=str(tmp_path / "model"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import time
@@ -72,7 +73,7 @@ def _read_address(
     type=PathType(),
     metavar="FILE.parquet",
     help="When all videos are done, also write the results as a Parquet table, with a row for the "
-    "last line of each video in the results file.",
+    "last line of each video in the results file. Replaces such a table of an earlier run.",
 )
 @top_k_option(5, "video")
 @click.option(
@@ -164,8 +165,8 @@ def batch(
         finally:
             records.close()
         _say_totals(output, len(videos), len(left), failed, time.perf_counter() - start)
-    if table is not None:
-        _write_table(output, table)
+        if table is not None:  # while no other run can add lines
+            _write_table(output, table)
     if failed:
         sys.exit(BAD_INPUT)
 
@@ -192,7 +193,9 @@ def _check_table(table: Path, output: Path, model: str) -> None:
     """Checks, before any work, that the Parquet table can be written."""
     from timesformer_runtime.cli.results_table import check_table  # noqa: PLC0415
 
-    if table.resolve() == output.resolve():
+    if str(table) == "-":
+        raise click.UsageError("a table cannot go to standard output; give --parquet a file")
+    if os.path.realpath(table) == os.path.realpath(output):
         raise click.UsageError("--parquet and --output name one file; give two")
     check_table(table, model)
 

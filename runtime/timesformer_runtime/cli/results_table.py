@@ -10,6 +10,7 @@ from typing import Any
 
 from timesformer_runtime.errors import InvalidOptionError
 from timesformer_runtime.extras import needs_extra
+from timesformer_runtime.video_files import location
 from timesformer_runtime.whole_file import check_new_file, whole_file
 
 with needs_extra("parquet"):
@@ -92,7 +93,7 @@ def _records(results: Path) -> Iterator[dict[str, Any]]:
 
 def _path(record: dict[str, Any]) -> str:
     """The absolute path of a line's video; lines of earlier versions have only its name."""
-    return str(record["file"]["path"] if "file" in record else record["video"])
+    return str(record["file"]["path"]) if "file" in record else location(record["video"])
 
 
 def _row(record: dict[str, Any]) -> dict[str, Any]:
@@ -100,14 +101,14 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
     return {
         "video": _text(record["video"]),
         "path": _text(_path(record)),
-        "labels": [prediction["label"] for prediction in predictions],
+        "labels": [_text(prediction["label"]) for prediction in predictions],
         "scores": [prediction["score"] for prediction in predictions],
         "times": record.get("frames", {}).get("times"),
-        "problems": record.get("problems", []),
+        "problems": [_text(problem) for problem in record.get("problems", [])],
         "error": _text(record["error"]) if "error" in record else None,
     }
 
 
-def _text(name: str) -> str:
-    """Makes text of a name whose bytes are not UTF-8, which Parquet does not take."""
-    return name.encode(errors="backslashreplace").decode()
+def _text(text: str) -> str:
+    """Writes the bytes of names that are not UTF-8 as escapes; Parquet does not take them."""
+    return text.encode(errors="backslashreplace").decode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,9 @@ def test_types_do_not_depend_on_the_values(tmp_path: Path) -> None:
 def test_groups_of_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     results_table = pytest.importorskip("timesformer_runtime.cli.results_table")
     monkeypatch.setattr(results_table, "_ROWS", 3)
+    lines: list[dict[str, Any]]
     lines = [{"video": f"{n % 8}.mp4", "run": {}, "error": str(n)} for n in range(12)]
+    lines[11]["file"] = {"path": os.path.realpath("3.mp4")}  # lines of earlier versions have none
     (tmp_path / "lines").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert results_table.write_table(tmp_path / "lines", tmp_path / "table") == 8
     found = parquet.read_table(tmp_path / "table")
@@ -121,6 +124,7 @@ def test_a_table_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monk
         ("a.mp4", "a.mp4 exists already, and is not a table of this command"),
         ("no/t.parquet", "no/t.parquet: there is no folder no; make it first"),
         ("shots", "shots is a folder"),
+        ("-", "a table cannot go to standard output"),
         ("shots/t.parquet", "shots/t.parquet lies in the folder of the model shots"),
     ],
 )
