@@ -74,11 +74,11 @@ class Incoming(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """Waits for bytes; returns how many came, 0 at the end."""
-        while not self._poll.poll(_CHECK_MILLISECONDS):
+        while time.monotonic() < self.deadline:
+            if self._poll.poll(_CHECK_MILLISECONDS):
+                return self._connection.recv_into(buffer)
             self.check()
-            if time.monotonic() > self.deadline:
-                raise TimeoutError
-        return self._connection.recv_into(buffer)
+        raise TimeoutError
 
 
 class _Pickler(pickle.Pickler):

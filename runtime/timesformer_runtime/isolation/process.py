@@ -56,6 +56,14 @@ class AccidentError(Exception):
         self.kind = kind
 
 
+class _UnwantedError(Exception):
+    """Carries the error of a check, which is no fault of the process, whatever its class."""
+
+    def __init__(self, reason: Exception) -> None:
+        super().__init__()
+        self.reason = reason
+
+
 class ReaderProcess:
     """A process that reads videos, one at a time.
 
@@ -125,6 +133,8 @@ class ReaderProcess:
                 if kind != "answer":
                     break
                 yield value
+        except _UnwantedError as unwanted:
+            raise unwanted.reason from None
         except TimeoutError as error:
             raise AccidentError("time") from error
         except (EOFError, OSError, messages.BrokenMessageError) as error:
@@ -162,8 +172,14 @@ class ReaderProcess:
     def _receive(
         self, seconds: float, check: Callable[[], object] = lambda: None
     ) -> tuple[Any, ...]:
+        def still_wanted() -> None:
+            try:
+                check()
+            except Exception as error:
+                raise _UnwantedError(error) from error
+
         self._incoming.deadline = time.monotonic() + seconds
-        self._incoming.check = check
+        self._incoming.check = still_wanted
         self._file.peek(1)  # waits for the first byte
         self._incoming.check = lambda: None  # an error amid a message would count as its damage
         message = messages.receive(self._file)

@@ -90,15 +90,18 @@ def test_a_process_that_hangs_is_ended(folder: Path, make: str) -> None:
 
 
 @pytest.mark.parametrize("make", ["read", "timeline"])
-def test_a_caller_that_leaves_ends_the_process(folder: Path, make: str) -> None:
+@pytest.mark.parametrize("kind", [LookupError, TimeoutError, EOFError])
+def test_a_caller_that_leaves_ends_the_process(
+    folder: Path, kind: type[Exception], make: str
+) -> None:
     before = children()
     classifier = load(folder, traps.Hang)
 
     def leave() -> None:
         if children() != before:
-            raise LookupError("nobody waits for this video")
+            raise kind("nobody waits for this video")
 
-    with pytest.raises(LookupError, match="nobody waits"), interruptible(leave):
+    with pytest.raises(kind, match="nobody waits"), interruptible(leave):
         collect(classifier, folder / "white.mp4", make)
     assert children() == before
 
