@@ -176,7 +176,11 @@ def _ask(service: ServiceProcess, bodies: Sequence[bytes], clients: int) -> list
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             for body in bodies_left():
                 start = time.perf_counter()
-                head, text = _classify(connection, body)
+                try:
+                    head, text = _classify(connection, body)
+                except (AssertionError, OSError) as error:
+                    errors.append(repr(error))
+                    return
                 seconds.append(time.perf_counter() - start)
                 if not head.startswith(b"HTTP/1.1 200 "):
                     errors.append(text.decode())

@@ -49,6 +49,7 @@ def make_app(service: Service, queries: Queries) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # behind a proxy for HTTPS it would lead to HTTP
     )
     token = service.settings.token
     access = [] if token is None else [Depends(_bearer_check(token))]
@@ -81,11 +82,13 @@ def _bearer_check(token: str) -> Callable[..., Awaitable[None]]:
 def _health_routes() -> APIRouter:
     router = APIRouter(prefix="/v2/health", tags=["health"])
 
-    @router.api_route("/live", methods=["GET", "HEAD"], summary="Tell that the process lives")
+    @router.head("/live", include_in_schema=False)
+    @router.get("/live", summary="Tell that the process lives")
     async def live() -> dict[str, bool]:
         return {"live": True}
 
-    @router.api_route("/ready", methods=["GET", "HEAD"], summary="Tell that models are loaded")
+    @router.head("/ready", include_in_schema=False)
+    @router.get("/ready", summary="Tell that models are loaded")
     async def ready() -> dict[str, bool]:
         return {"ready": True}
 

@@ -48,7 +48,9 @@ _CLEANERS = 2  # threads that end timelines and remove files
 
 
 class Place:
-    """A request's place in the service; its methods are called in the event loop.
+    """A request's place in the service.
+
+    Threads call ``check`` and ``clean``; the event loop calls the other methods.
 
     Attributes:
         is_gone: Set where the client has left: threads then stop at their next step.
@@ -100,7 +102,7 @@ class Place:
         return bool(self._leftovers)
 
     def clean(self) -> None:
-        """Calls the functions now, the last first; for the last job, in its thread, or later."""
+        """Calls these functions, the last first; the last job may do so, in its thread."""
         with contextlib.ExitStack() as calls:  # each is called, even if another one fails
             for remove in self._leftovers:
                 calls.callback(remove)
@@ -114,15 +116,15 @@ class Place:
 
     def _job_done(self, job: Future[T], answer: asyncio.Future[T]) -> None:
         self._jobs -= 1
+        self._release_if_idle()
         if answer.done():
-            pass
-        elif job.cancelled():
+            return
+        if job.cancelled():
             answer.cancel()
         elif (error := job.exception()) is not None:
             answer.set_exception(error)
         else:
             answer.set_result(job.result())
-        self._release_if_idle()
 
     def _release_if_idle(self) -> None:
         if self._is_left and not self._jobs:
@@ -233,8 +235,8 @@ class Engine:
             job: Decodes or runs a model; calls ``place.check`` between its steps.
 
         Raises:
-            ClientDisconnect: The client has left. The job ends at its next step, and a reading in
-                this process at its next frame.
+            ClientDisconnect: The client has left. The job ends at its next step, and a reading at
+                its next frame.
         """
         answer = self._started(place, job)
         gone = asyncio.ensure_future(_until_gone(request))

@@ -83,11 +83,12 @@ class OptionReader:
         Raises:
             InvalidOptionError: An option is unknown or given twice, or its value is not allowed.
         """
-        values = dict(query)
-        if len(values) < len(query):
+        options = self._read(dict(query))
+        if query:
             name, count = Counter(name for name, _ in query).most_common(1)[0]
-            raise InvalidOptionError(f"`{name}` is given {count} times")
-        return self._read(values)
+            if count > 1:
+                raise InvalidOptionError(f"`{name}` is given {count} times; give it once")
+        return options
 
     @property
     def parameters(self) -> list[dict[str, Any]]:

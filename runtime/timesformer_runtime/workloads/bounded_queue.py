@@ -61,9 +61,11 @@ class BoundedQueue(Generic[T]):
         """
 
         def fill() -> None:
-            if not self._closed.is_set():
-                self._fill(items)
-            _filled.pop(self, None)
+            try:
+                if not self._closed.is_set():
+                    self._fill(items)
+            finally:
+                _filled.pop(self, None)
 
         thread = threading.Thread(
             target=contextvars.copy_context().run, args=(fill,), name=name, daemon=True

@@ -223,7 +223,7 @@ def test_activations_of_7_bits_cannot_overflow(
     ]
     constants += [
         numpy_helper.from_array(np.array(0, np.int8), "zero"),
-        numpy_helper.from_array(np.array(0.03, np.float32), "step"),
+        numpy_helper.from_array(np.array(1 / 32, np.float32), "step"),
     ]
     nodes = [
         helper.make_node("Transpose", ["x"], ["columns"]),
@@ -242,7 +242,7 @@ def test_activations_of_7_bits_cannot_overflow(
     if not safe:  # right only on some processors
         return
     x = np.random.default_rng(1).normal(size=(3, ROWS)).astype(np.float32)
-    clipped = np.clip(np.rint(x.T / np.float32(0.03)), -64, 64)
+    clipped = np.clip(np.rint(x.T * 32), -64, 64)
     (found,) = loaded.run(["y"], {"x": x})
     np.testing.assert_array_equal(found, signed_answer() - signed_answer(clipped).max())
 

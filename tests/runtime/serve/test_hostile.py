@@ -133,9 +133,13 @@ def test_a_full_disk(strict: ServiceProcess) -> None:
 
     usual = resource.prlimit(strict.process.pid, resource.RLIMIT_FSIZE, (1000, -1))
     try:
-        for options in ({"content": b"x" * 5000}, {"files": {"video": b"x" * 5000}}):
+        for route in ("/v1/classify", "/v1/timeline", "/v2/models/shots/infer"):
             with strict.client() as client:
-                answer = client.post("/v1/classify", **options)
+                answer = client.post(route, content=b"x" * 5000)
+            assert answer.status_code == 507
+            assert "cannot be stored" in answer.json()["error"]
+        with strict.client() as client:
+            answer = client.post("/v1/classify", files={"video": b"x" * 5000})
             assert answer.status_code == 507
             assert "cannot be stored" in answer.json()["error"]
     finally:

@@ -267,3 +267,18 @@ def test_openapi_describes_the_options(client: httpx.Client) -> None:
     assert "dense" in json.dumps(options["sampling"])
     assert options["top_k"]["schema"]["default"] == 5
     assert {"/v1/timeline", "/v2/models/{name}/infer", "/metrics"} <= paths.keys()
+
+
+def test_the_description_comes_without_warnings(service: ServiceProcess) -> None:
+    said = len(service.lines)
+    with service.client() as client:
+        assert client.get("/openapi.json").status_code == 200
+    assert service.lines[said:] == []
+
+
+def test_no_redirect_leads_to_a_route(client: httpx.Client) -> None:
+    """Behind a proxy for HTTPS, the redirect of a slash would lead to plain HTTP."""
+    for route in ("/v1/classify/", "/v2/models/shots/infer/", "/docs/"):
+        answer = client.post(route, headers={"X-Forwarded-Proto": "https"}, content=b"x")
+        assert answer.status_code in {404, 405}
+        assert "location" not in answer.headers
