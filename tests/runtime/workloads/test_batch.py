@@ -30,8 +30,8 @@ from tests.tiny_graphs import (
 from tests.video_files import damage
 
 PATIENCE = 300  # seconds; machines that run tests can be busy
-MANY = 1000
-PLENTY = 4000  # so many that no run is done before a test has changed something
+MANY = 60
+BEFORE_GATES = 10  # videos that a run does until it waits
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +43,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_video(folder / "clips" / "b.mkv", 255 - moving_frames(9))
     write_video(folder / "clips" / "deep" / "c.mp4", moving_frames(30))
     (folder / "clips" / "broken.mp4").write_text("no video")
-    for name, count in (("many", MANY), ("plenty", PLENTY)):
-        (folder / name).mkdir()
-        for number in range(count):
-            os.link(folder / "clips" / "a.mp4", folder / name / f"{number:04}.mp4")
+    (folder / "many").mkdir()
+    for number in range(MANY):
+        os.link(folder / "clips" / "a.mp4", folder / "many" / f"{number:02}.mp4")
     return folder
 
 
@@ -320,13 +319,14 @@ def test_an_output_that_is_changed_meanwhile_is_told(
     folder: Path, tmp_path: Path, change: str
 ) -> None:
     path = tmp_path / "results.jsonl"
-    process = started(folder, path, lines=3, videos="plenty")
+    process, gate = started(folder, path)
     if change == "removed":
         path.unlink()
     elif change == "renamed":
         path.rename(tmp_path / "elsewhere")
     else:
         os.truncate(path, 100)
+    gate.write_bytes(b"no video")
     _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 2
     assert errors.splitlines()[-1].startswith(f"timesformer: {path}: ")
@@ -344,27 +344,31 @@ def test_results_of_a_model_that_was_replaced_are_refused(folder: Path, tmp_path
     assert "line 1 was made with fingerprint" in ends[-1].stderr
 
 
-def started(folder: Path, path: Path, lines: int, videos: str = "many") -> subprocess.Popen[str]:
-    """A run over many videos that has written some lines."""
+def started(folder: Path, path: Path) -> tuple[subprocess.Popen[str], Path]:
+    """A run over many videos that has written some lines, and waits for the first of two pipes."""
+    gates = [path.with_name(f"gate{number}.mp4") for number in range(2)]
+    for gate in gates:
+        os.mkfifo(gate)
+    videos = ["many/0?.mp4", *gates, "many", "--workers", len(gates)]
     process = subprocess.Popen(
-        arguments(folder, videos, "--output", path),
+        arguments(folder, *videos, "--output", path),
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
     deadline = time.monotonic() + PATIENCE
-    while not path.exists() or path.read_bytes().count(b"\n") < lines:
+    while not path.exists() or path.read_bytes().count(b"\n") < BEFORE_GATES:
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.001)
-    return process
+    return process, gates[0]
 
 
 @pytest.mark.parametrize("torn", [0, 1, 40, 300])
 def test_a_killed_run_goes_on_where_it_stopped(folder: Path, tmp_path: Path, torn: int) -> None:
     path = tmp_path / "results.jsonl"
-    process = started(folder, path, lines=5)
+    process, _ = started(folder, path)
     process.kill()
     process.communicate(timeout=PATIENCE)
     assert process.returncode == -signal.SIGKILL
@@ -373,12 +377,12 @@ def test_a_killed_run_goes_on_where_it_stopped(folder: Path, tmp_path: Path, tor
     kept = path.read_bytes()
     kept = kept[: kept.rindex(b"\n") + 1]
     count = kept.count(b"\n")
-    assert 4 <= count < MANY
+    assert BEFORE_GATES - 2 <= count <= BEFORE_GATES
     result = batch(folder, "many", "--output", path)
     assert result.returncode == 0, result.stderr
     assert path.read_bytes().startswith(kept)
     videos = [line["video"] for line in read_lines(path)]
-    assert sorted(videos) == sorted(set(videos)) == [f"many/{n:04}.mp4" for n in range(MANY)]
+    assert sorted(videos) == sorted(set(videos)) == [f"many/{n:02}.mp4" for n in range(MANY)]
     assert f"{MANY - count} videos in" in result.stderr
 
 
@@ -416,13 +420,13 @@ def test_so_many_runs_at_once_as_threads_allow(
 
 def test_interrupt(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
-    process = started(folder, path, lines=3, videos="plenty")
+    process, _ = started(folder, path)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert errors.split("\n", 1)[1].strip() == "timesformer: interrupted"
     videos = [line["video"] for line in read_lines(path)]
-    assert 3 <= len(videos) == len(set(videos)) < PLENTY
+    assert len(videos) == len(set(videos)) == BEFORE_GATES
 
 
 @pytest.mark.parametrize(
