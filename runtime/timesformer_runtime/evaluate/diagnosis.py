@@ -13,7 +13,7 @@ import numpy as np
 
 from timesformer_runtime.errors import InvalidOptionError, TimesformerError
 from timesformer_runtime.evaluate.datasets.samples import Sample
-from timesformer_runtime.evaluate.label_orders import FIX_LABELS, best_order, clearly_more
+from timesformer_runtime.evaluate.label_orders import FIX_LABELS, best_order, clearly_better
 from timesformer_runtime.input.sampling import Sampling
 from timesformer_runtime.input.views import Views
 from timesformer_runtime.pipeline import Pipeline
@@ -32,6 +32,9 @@ _FIX_STATISTICS = (
 )
 _ENOUGH = 0.95  # share of the videos that ends the search
 
+# The true label of a video and the one that the model gives it; None where it cannot be read.
+_Answer = tuple[int, int] | None
+
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
@@ -39,17 +42,29 @@ class Trial:
 
     Attributes:
         name: The change that was tried.
-        right: Number of videos that were named right; None where the model cannot take it.
+        outcomes: For each video whether it was named right; None where the model cannot take the
+            change.
         remedy: How to make it so for good; empty for the options as they are.
         problem: Why the model cannot take it, or empty.
         changes: How many things were changed; another order of the labels is one.
     """
 
     name: str
-    right: int | None
+    outcomes: tuple[bool, ...] | None
     remedy: str = ""
     problem: str = ""
     changes: int = 0
+
+    @property
+    def right(self) -> int | None:
+        """Number of videos that were named right; None where the model cannot take the change."""
+        return None if self.outcomes is None else sum(self.outcomes)
+
+    def is_clearly_better(self, other: Trial) -> bool:
+        """True where this trial names so many more videos right that noise is no likely reason."""
+        if self.outcomes is None or other.outcomes is None:
+            return False
+        return clearly_better(np.array(self.outcomes), np.array(other.outcomes))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,11 +83,12 @@ class Diagnosis:
     def best(self) -> Trial | None:
         """The trial to follow; None where none is clearly better than the options as they are.
 
-        More changes must name clearly more videos right than the best trial with fewer.
+        Trials are compared video by video, as ``clearly_better`` says. More changes must be clearly
+        better than the best trial with fewer.
         """
         first = best = self.trials[0]
         for trial in sorted(self.trials, key=lambda trial: (trial.changes, -(trial.right or 0))):
-            if clearly_more(trial.right or 0, best.right or 0, self.videos):
+            if trial.is_clearly_better(best):
                 best = trial
         return None if best is first else best
 
@@ -86,14 +102,6 @@ class Diagnosis:
         if best is None:
             return f"{start}, and nothing that was tried is clearly better"
         return f"{start}, and {best.right} with {best.name}: {best.remedy}"
-
-    def to_dict(self) -> dict[str, Any]:
-        """The trials as JSON types."""
-        return {
-            "videos": self.videos,
-            "trials": [dataclasses.asdict(trial) for trial in self.trials],
-            "sentence": self.sentence,
-        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,16 +156,16 @@ def diagnose(
         remedy = "; ".join(change.remedy for change in changes)
         on_trial(name)
         try:
-            confusion, videos = _confusion(_changed(pipeline, changes), few, workers)
+            answers = _answers(_changed(pipeline, changes), few, workers)
         except TimesformerError as error:
             if not changes:
                 raise
             trials.append(Trial(name, None, remedy, str(error), len(changes)))
             return 0  # the model cannot take it
-        found = _trials(name, remedy, len(changes), confusion, labels)
+        found = _trials(name, remedy, len(changes), answers, labels)
         trials.extend(found)
         changes_of.update(dict.fromkeys(found, changes))
-        return videos
+        return sum(answer is not None for answer in answers)
 
     videos = run()
     if not videos:
@@ -180,17 +188,21 @@ def _trials(
     name: str,
     remedy: str,
     changes: int,
-    confusion: Sequence[Sequence[int]],
+    answers: Sequence[_Answer],
     labels: Sequence[str],
 ) -> list[Trial]:
     """Makes the trials of one run: with the labels as they are, and in the best other order."""
-    right = sum(count for true, predicted, count in confusion if true == predicted)
-    trials = [Trial(name, right, remedy, changes=changes)]
-    order = best_order(confusion, labels)
+
+    def outcomes(places: Sequence[int]) -> tuple[bool, ...]:
+        return tuple(answer is not None and places[answer[0]] == answer[1] for answer in answers)
+
+    trials = [Trial(name, outcomes(range(len(labels))), remedy, changes=changes)]
+    counts = Counter(answer for answer in answers if answer is not None)
+    order = best_order([[*answer, count] for answer, count in counts.items()], labels)
     if order is not None:
         name = f"{name}, {order.name}" if changes else order.name
         remedy = f"{remedy}; {FIX_LABELS}" if changes else FIX_LABELS
-        trials.append(Trial(name, order.right, remedy, changes=changes + 1))
+        trials.append(Trial(name, outcomes(order.places), remedy, changes=changes + 1))
     return trials
 
 
@@ -261,21 +273,17 @@ def _changed(pipeline: Pipeline, changes: Sequence[_Change]) -> Pipeline:
     return Pipeline(model, views, pipeline.limits)
 
 
-def _confusion(
-    pipeline: Pipeline, samples: Sequence[Sample], workers: int | None
-) -> tuple[list[list[int]], int]:
-    """Runs a model; returns the entries of the confusion matrix, and how many videos were read."""
+def _answers(pipeline: Pipeline, samples: Sequence[Sample], workers: int | None) -> list[_Answer]:
+    """Runs a model; returns its answer for each video, in their order."""
     by_path = {sample.path: sample for sample in samples}
-    counts: Counter[tuple[int, int]] = Counter()
 
-    def outcome(video: Any, found: Any) -> tuple[int, int] | None:
+    def outcome(video: Any, found: Any) -> tuple[str, _Answer]:
+        path = str(video)
         if isinstance(found, Exception):
-            return None
-        true = by_path[str(video)].true
+            return path, None
+        true = by_path[path].true
         best = int(np.argmax(found[0].outputs["logits"]))
-        return (best if best in true else true[0]), best
+        return path, ((best if best in true else true[0]), best)
 
-    for pair in run_on_all([pipeline], by_path, Ranking(1), workers, outcome):
-        if pair is not None:
-            counts[pair] += 1
-    return [[*pair, count] for pair, count in counts.items()], counts.total()
+    answers = dict(run_on_all([pipeline], by_path, Ranking(1), workers, outcome))
+    return [answers[path] for path in by_path]

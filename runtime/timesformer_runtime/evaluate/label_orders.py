@@ -16,8 +16,8 @@ FIX_LABELS = (
 )
 _MOST_LABELS = 1000  # of an assignment, whose time grows with the cube
 _LEAST_SHARE = 0.1  # of the videos, and
-_LEAST_GAIN = 3  # videos, from which more are clearly more
-_DEVIATIONS = 3  # standard deviations of the gain
+_LEAST_GAIN = 3  # videos, from which a gain is worth a change
+_DEVIATIONS = 3  # standard deviations of the gain from which noise is no likely reason
 _LEAST_EXPLAINED = 0.5  # share of the videos from which an order without a usual cause counts
 
 
@@ -36,16 +36,32 @@ class LabelOrder:
     right: int
 
 
-def clearly_more(right: int, than: int, videos: int) -> bool:
-    """True where so many more of the videos are right that noise is no likely reason."""
-    return right - than >= max(_LEAST_GAIN, _LEAST_SHARE * videos)
+def clearly_better(found: npt.NDArray[np.bool_], today: npt.NDArray[np.bool_]) -> bool:
+    """Tells whether one trial names clearly more of the videos right than another.
+
+    The gain must be worth a change: three videos, and a tenth of all. And noise must be no likely
+    reason. Only videos that one of the two names right tell them apart. If they were equally good,
+    each would win as many of these, and the gain would have their number as its variance; it must
+    be three times its standard deviation.
+
+    Args:
+        found: For each video whether one trial names it right.
+        today: The same of the other, for the same videos.
+    """
+    gain = int(found.sum()) - int(today.sum())
+    return _is_worth_it(gain, len(found)) and gain >= _DEVIATIONS * (found ^ today).sum() ** 0.5
+
+
+def _is_worth_it(gain: int, videos: int) -> bool:
+    return gain >= max(_LEAST_GAIN, _LEAST_SHARE * videos)
 
 
 def best_order(confusion: Iterable[Sequence[int]], labels: Sequence[str]) -> LabelOrder | None:
     """Finds the order of labels that makes most answers right; None where none is clearly better.
 
     Orders that come from a usual mistake go first: numbers that count from 1, labels sorted as
-    text or by name. Any other order must explain half of the videos, and be clearly better.
+    text or by name. Any other order must explain half of the videos, and be clearly better. Each
+    must also be clearly better than one answer for all videos could be.
 
     Args:
         confusion: Entries [true, predicted, videos] of the confusion matrix.
@@ -54,12 +70,12 @@ def best_order(confusion: Iterable[Sequence[int]], labels: Sequence[str]) -> Lab
     entries = np.array([*confusion], dtype=np.int64).reshape(-1, 3)
     true, predicted = np.repeat(entries[:, :2], entries[:, 2], axis=0).T
     is_right = true == predicted
-    if not clearly_more(len(true), int(is_right.sum()), len(true)):
+    if not _is_worth_it(len(true) - int(is_right.sum()), len(true)):
         return None  # no order can be
     best, as_it_is = None, is_right
     for name, places in _usual_orders(labels):
         found = places[true] == predicted
-        if found.sum() > is_right.sum() and _is_better(found, as_it_is):
+        if found.sum() > is_right.sum() and _is_better(found, as_it_is, true):
             best, is_right = LabelOrder(name, tuple(places.tolist()), int(found.sum())), found
     if len(labels) <= _MOST_LABELS:
         other = _assigned_order(true, predicted, is_right, len(labels))
@@ -67,14 +83,16 @@ def best_order(confusion: Iterable[Sequence[int]], labels: Sequence[str]) -> Lab
     return best
 
 
-def _is_better(found: npt.NDArray[np.bool_], today: npt.NDArray[np.bool_]) -> bool:
-    """Tells whether one order names clearly more of the videos right than another.
+def _is_better(
+    found: npt.NDArray[np.bool_], today: npt.NDArray[np.bool_], true: npt.NDArray[np.int64]
+) -> bool:
+    """Tells whether an order names clearly more videos right than today, and than one answer.
 
-    Only videos that one of the two names right tell them apart. If they were equally good, each
-    would win as many of these, and the difference would have their number as its variance.
+    If most videos have one label, a model that always gives one answer is right for them in the
+    order that gives this answer their label.
     """
-    gain = int(found.sum()) - int(today.sum())
-    return clearly_more(gain, 0, len(found)) and gain >= _DEVIATIONS * (found ^ today).sum() ** 0.5
+    gain_on_one_answer = int(found.sum()) - int(np.bincount(true).max())
+    return clearly_better(found, today) and _is_worth_it(gain_on_one_answer, len(true))
 
 
 def _usual_orders(labels: Sequence[str]) -> list[tuple[str, npt.NDArray[np.int64]]]:
@@ -113,7 +131,7 @@ def _assigned_order(
     for half, other in (halves, halves[::-1]):
         places = _best_places(true[half], predicted[half], count)
         found[other] = places[true[other]] == predicted[other]
-    if found.sum() < _LEAST_EXPLAINED * len(true) or not _is_better(found, today):
+    if found.sum() < _LEAST_EXPLAINED * len(true) or not _is_better(found, today, true):
         return None
     places = _best_places(true, predicted, count)
     right = int((places[true] == predicted).sum())
