@@ -10,7 +10,7 @@ from pathlib import Path
 from timesformer_runtime.errors import InvalidOptionError, quoted
 from timesformer_runtime.evaluate.datasets.label_names import number_of
 from timesformer_runtime.evaluate.datasets.samples import Entry
-from timesformer_runtime.evaluate.datasets.text_files import fields_of
+from timesformer_runtime.evaluate.datasets.text_files import fields_of, several_of
 from timesformer_runtime.video_files import SUFFIXES
 
 # A path with spaces, the suffix of a video, and the labels behind it.
@@ -29,7 +29,7 @@ def read_list(
 
     The separator is a tab where every line has one, else a comma, else spaces. With spaces, the
     label is all that follows the suffix of the video, such as ``.mp4``; where no name has one, the
-    last word.
+    last word. Several labels are separated as the path is, or by ``|`` or ``;``.
 
     Args:
         path: The list.
@@ -57,9 +57,13 @@ def read_list(
     if not any(map(os.path.exists, paths)):
         _check_columns(path, found)
     return [
-        Entry(file, where, labels, f"line {number}")
+        Entry(file, where, _each(labels) if several else labels, f"line {number}")
         for (number, (file, labels)), where in zip(found, paths, strict=True)
     ]
+
+
+def _each(labels: Sequence[str]) -> tuple[str, ...]:
+    return tuple(label for text in labels for label in several_of(text))
 
 
 def _splitter(path: Path, lines: Sequence[str], *, several: bool) -> Callable[[str], Fields | None]:

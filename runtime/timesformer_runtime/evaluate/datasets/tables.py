@@ -12,7 +12,7 @@ from typing import Any
 from timesformer_runtime.errors import InvalidOptionError, listed, quoted
 from timesformer_runtime.evaluate.datasets.label_names import forgiving, number_of
 from timesformer_runtime.evaluate.datasets.samples import Entry
-from timesformer_runtime.evaluate.datasets.text_files import parse_json
+from timesformer_runtime.evaluate.datasets.text_files import parse_json, several_of
 from timesformer_runtime.video_files import videos_in
 
 _FILES = ("file_name", "video", "video_path", "path", "file", "filename", "file_path", "filepath")
@@ -208,7 +208,7 @@ def _labels(value: Any, *, several: bool) -> tuple[str, ...]:
             except ValueError:
                 value = [part.strip(" '\"") for part in value.strip("[]").split(",")]
         else:
-            value = value.replace(";", "|").split("|")
+            value = several_of(value)
     if isinstance(value, list):
         return tuple(str(label).strip() for label in value)
     return (str(value),)

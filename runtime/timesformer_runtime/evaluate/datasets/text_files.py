@@ -60,6 +60,11 @@ def fields_of(line: str, separator: str, name: str) -> list[str]:
         raise InvalidOptionError(f"{name} is not valid CSV: {error}") from error
 
 
+def several_of(text: str) -> list[str]:
+    """Splits several labels, which are separated by ``|`` or ``;``."""
+    return [label.strip() for label in text.replace(";", "|").split("|")]
+
+
 def parse_json(text: str, name: str) -> Any:
     """Reads any JSON from a text that messages call ``name``.
 

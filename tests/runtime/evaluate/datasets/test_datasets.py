@@ -138,8 +138,16 @@ def test_several_labels_in_a_line(folder: Path) -> None:
     for text in ("a.mp4 1 3\nb 2.mp4 2\n", "a.mp4,1,3\nb 2.mp4,2\n", "a.mp4 1\na.mp4 3\nb 2.mp4 2"):
         found = pairs(write(folder / "list.txt", text), several=True)
         assert found == [("a.mp4", (1, 3)), ("b 2.mp4", (2,))]
-    found = pairs(write(folder / "l.txt", "a.mp4,riding a bike,cat\nb 2.mp4,cat"), several=True)
-    assert found == [("a.mp4", (1, 3)), ("b 2.mp4", (3,))]
+    for text in (
+        "a.mp4,riding a bike,cat\nb 2.mp4,cat",
+        "a.mp4,riding a bike|cat\nb 2.mp4,cat",
+        "a.mp4 riding a bike; cat\nb 2.mp4 cat",
+        "a.mp4 1|3\nb 2.mp4 3",
+        "a.mp4\t1;3\nb 2.mp4\t3",
+        "a.mp4 1 | 3\n'b 2.mp4' 3",
+    ):
+        found = pairs(write(folder / "l.txt", text), several=True)
+        assert found == [("a.mp4", (1, 3)), ("b 2.mp4", (3,))]
 
 
 def test_the_root_of_a_list(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
