@@ -153,13 +153,18 @@ def _kinetics_entry(
 
 
 def _seconds(path: Path, row: Row, name: str) -> int | None:
-    """Reads a time of Kinetics' annotations, in whole seconds; None where there is none."""
-    text = str(row[1].get(name) or "")
+    """Reads a time of Kinetics' annotations; None where there are no whole seconds."""
+    value = row[1].get(name)
+    text = "" if value is None else str(value)
     number = number_of(text)
     if text and number is None:
-        raise InvalidOptionError(
-            f"{path}: line {row[0]} has the {name} {quoted(text)}; it must be a number of seconds"
-        )
+        try:
+            float(text)  # with a fraction, or nan: no downloader names files so
+        except ValueError:
+            raise InvalidOptionError(
+                f"{path}: line {row[0]} has the {name} {quoted(text)}; it must be a number of "
+                "seconds"
+            ) from None
     return number
 
 

@@ -270,6 +270,20 @@ def test_kinetics_with_times_that_are_none(folder: Path) -> None:
         samples(path)
 
 
+@pytest.mark.parametrize("time", ["7.5", "nan"])
+def test_kinetics_with_times_that_are_no_whole_seconds(folder: Path, time: str) -> None:
+    touch(folder, "-0abc_DEF12.mp4")
+    path = write(folder / "val.csv", KINETICS.replace(",7,", f",{time},"))
+    assert samples(path)[0].file == "-0abc_DEF12.mp4"
+
+
+def test_kinetics_from_the_first_second(folder: Path) -> None:
+    touch(folder, "abc_000000_000010.mp4")
+    row = {"label": "cat", "youtube_id": "abc", "time_start": 0, "time_end": 10}
+    path = write(folder / "val.jsonl", json.dumps(row))
+    assert pairs(path) == [("abc_000000_000010.mp4", (3,))]
+
+
 def test_kinetics_without_labels(folder: Path) -> None:
     path = write(folder / "test.csv", "youtube_id,time_start,time_end,split\nabc,0,10,test\n")
     with pytest.raises(InvalidOptionError, match=r"none named label or labels.*for tests"):
