@@ -134,13 +134,17 @@ def _check_names(
     """Refuses a table whose numbers and names of labels contradict each other."""
     for entry in entries:
         has_both = entry.name and number_of(entry.labels[0]) is not None
-        place = model.find(entry.name) if has_both else None
+        try:
+            place = model.find(entry.name) if has_both else None
+        except InvalidOptionError as error:
+            raise InvalidOptionError(f"{data}: {entry.where}: {error}") from error
         if place is not None and place not in map(find, entry.labels):
             number = entry.labels[0]
             raise InvalidOptionError(
                 f"{data}: {entry.where} has the label {quoted(number)} and the name "
                 f"{quoted(entry.name)}, but the model's {find(number)} is "
-                f"{quoted(model.labels[find(number)])}; leave one of the two columns out"
+                f"{quoted(model.labels[find(number)])}; correct the numbers, or give the names "
+                "alone as the column label"
             )
 
 

@@ -16,8 +16,8 @@ from timesformer_runtime.evaluate.datasets.text_files import parse_json, several
 from timesformer_runtime.video_files import videos_in
 
 _FILES = ("file_name", "video", "video_path", "path", "file", "filename", "file_path", "filepath")
-_LABELS = ("label", "labels", "class", "class_name")
-_NAMES = ("label_name", "class_name", "class", "name")  # of a column of names beside one of numbers
+_NAME = "label_name"  # of a column of names beside one of numbers
+_LABELS = ("label", "labels", "class", "class_name", _NAME)
 _YOUTUBE, _SPLIT = "youtube_id", "split"
 _SEPARATORS = (",", "\t", ";")
 
@@ -90,7 +90,6 @@ def read_table(
     """
     rows = _of_split(path, rows, split)
     file_column, label_column = _column(path, rows, _FILES), _column(path, rows, _LABELS)
-    name_column = next((name for name in _NAMES if name in rows[0][1] and name != label_column), "")
     files = [str(_value(path, row, file_column)) for row in rows]
     return [
         Entry(
@@ -98,7 +97,7 @@ def read_table(
             where,
             _labels(_value(path, row, label_column), several=several),
             f"line {row[0]}",
-            str(row[1].get(name_column) or ""),
+            "" if label_column == _NAME else str(row[1].get(_NAME) or ""),
         )
         for row, file, where in zip(rows, files, locate(files), strict=True)
     ]

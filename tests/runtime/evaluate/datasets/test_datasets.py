@@ -422,16 +422,33 @@ def test_labels_by_needs_a_labels_file() -> None:
         DatasetOptions(labels_by="names")
 
 
-@pytest.mark.parametrize("column", ["label_name", "class_name", "class", "name"])
-def test_numbers_and_names_that_contradict_each_other(folder: Path, column: str) -> None:
+def test_numbers_and_names_that_contradict_each_other(folder: Path) -> None:
     touch(folder, "a.mp4", "b.mp4")
-    path = write(
-        folder / "l.csv", f"file_name,label,{column}\na.mp4,3,cat\nb.mp4,2,Riding_a_bike\n"
+    text = "file_name,label,label_name\na.mp4,3,cat\nb.mp4,2,Riding_a_bike\n"
+    path = write(folder / "l.csv", text)
+    message = (
+        "line 3 has the label '2' and the name 'Riding.*give the names alone as the column label"
     )
-    with pytest.raises(InvalidOptionError, match="line 3 has the label '2' and the name 'Riding"):
+    with pytest.raises(InvalidOptionError, match=message):
         samples(path)
-    path.write_text(path.read_text().replace("b.mp4,2", "b.mp4,1"))
+    path.write_text(text.replace("b.mp4,2", "b.mp4,1"))
     assert [sample.true for sample in samples(path)] == [(3,), (1,)]
+    path.write_text("file_name,label_name\na.mp4,cat\nb.mp4,Riding_a_bike\n")
+    assert [sample.true for sample in samples(path)] == [(3,), (1,)]
+
+
+@pytest.mark.parametrize("column", ["class_name", "class", "name"])
+def test_columns_that_are_no_names_of_the_labels(folder: Path, column: str) -> None:
+    touch(folder, "a.mp4")
+    path = write(folder / "l.csv", f"file_name,label,{column}\na.mp4,2,cat\n")
+    assert samples(path)[0].true == (2,)
+
+
+def test_an_ambiguous_name_is_told_with_its_line(folder: Path) -> None:
+    touch(folder, "a.mp4")
+    path = write(folder / "l.csv", "file_name,label,label_name\na.mp4,0,Fade-In\n")
+    with pytest.raises(InvalidOptionError, match=r"l\.csv: line 2: the label 'Fade-In' can mean"):
+        samples(path, ("fade in", "fade_in"))
 
 
 def test_several_labels_with_a_comma(folder: Path) -> None:
