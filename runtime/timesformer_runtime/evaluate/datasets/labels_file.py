@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,7 @@ def read_labels_file(path: Path) -> dict[int, str]:
     or a number and a name in each line, in either order, also with a header such as ``id,name``.
 
     Raises:
-        InvalidOptionError: The file is something else, or gives a number two names, or two
-            numbers one name.
+        InvalidOptionError: The file is something else, or gives a number two names.
     """
     text = read_text(
         path,
@@ -32,21 +31,34 @@ def read_labels_file(path: Path) -> dict[int, str]:
     else:
         pairs = _pairs_of_lines(path, [line.strip() for line in text.splitlines() if line.strip()])
     names: dict[int, str] = {}
-    numbers: dict[str, int] = {}
     for number, name in pairs:
         if names.setdefault(number, name) != name:
             raise InvalidOptionError(
                 f"{path} gives {number} two names, {quoted(names[number])} and {quoted(name)}; "
                 "leave one of them out"
             )
+    if not names:
+        raise InvalidOptionError(f"{path} has no names; give a file with a name in each line")
+    return names
+
+
+def check_unique(path: Path, names: Mapping[int, str]) -> None:
+    """Checks that a labels file gives each number a name of its own.
+
+    Args:
+        path: The file.
+        names: The names that it gives the numbers.
+
+    Raises:
+        InvalidOptionError: Two numbers have one name.
+    """
+    numbers: dict[str, int] = {}
+    for number, name in names.items():
         if numbers.setdefault(name, number) != number:
             raise InvalidOptionError(
                 f"{path} names both {numbers[name]} and {number} {quoted(name)}; correct one of "
                 "them"
             )
-    if not names:
-        raise InvalidOptionError(f"{path} has no names; give a file with a name in each line")
-    return names
 
 
 def _pairs_of_json(path: Path, value: Any) -> Iterable[tuple[int, str]]:

@@ -12,7 +12,7 @@ from typing import Any
 from timesformer_runtime.errors import InvalidOptionError, quoted
 from timesformer_runtime.evaluate.datasets.folders import read_class_folders
 from timesformer_runtime.evaluate.datasets.label_names import LabelNames, number_of
-from timesformer_runtime.evaluate.datasets.labels_file import read_labels_file
+from timesformer_runtime.evaluate.datasets.labels_file import check_unique, read_labels_file
 from timesformer_runtime.evaluate.datasets.lists import read_list
 from timesformer_runtime.evaluate.datasets.samples import Entry, Sample
 from timesformer_runtime.evaluate.datasets.something import read_something
@@ -252,11 +252,16 @@ def _finder(
         )
     else:
         names = read_labels_file(options.labels)
-        found = _with_labels_file(texts, model, names, options)
+        by_numbers = _numbers_count(names, model, options)
+        if not by_numbers or any(number_of(text) is None for text in texts):
+            check_unique(options.labels, names)
+        if options.labels_by is None and not by_numbers:
+            _check_order(options.labels, names, model)
+        found = _with_labels_file(texts, model, names, by_numbers=by_numbers)
         remedy = f"correct it, or {options.labels}"
-        _check_named(
-            data, options.labels, names, [text for text in texts if found[text] is None], where
-        )
+        if not by_numbers:
+            unnamed = [text for text in texts if found[text] is None]
+            _check_named(data, options.labels, names, unnamed, where)
     unknown = [text for text in texts if found[text] is None]
     if unknown:
         parts = _labels_in(unknown[0], model)
@@ -281,7 +286,7 @@ def _check_named(
         if number is not None and number not in names:
             raise InvalidOptionError(
                 f"{data}: {where[text]} has the label {quoted(text)}, which has no name in "
-                f"{path} (it names {min(names)} to {max(names)}); add it there"
+                f"{path}, which has {len(names)} name{'' if len(names) == 1 else 's'}; add it there"
             )
 
 
@@ -306,16 +311,18 @@ def _without_labels_file(texts: Sequence[str], model: LabelNames) -> dict[str, i
     return {text: model.find(text) for text in texts}
 
 
+def _numbers_count(names: Mapping[int, str], model: LabelNames, options: DatasetOptions) -> bool:
+    """Tells whether the numbers of a labels file count, and not its names."""
+    if options.labels_by is not None:
+        return options.labels_by == "numbers"
+    return model.are_generic and all(model.find(name) is None for name in names.values())
+
+
 def _with_labels_file(
-    texts: Sequence[str], model: LabelNames, names: Mapping[int, str], options: DatasetOptions
+    texts: Sequence[str], model: LabelNames, names: Mapping[int, str], *, by_numbers: bool
 ) -> dict[str, int | None]:
     """Finds labels by the names of a labels file, or by its numbers."""
-    by_numbers = options.labels_by == "numbers"
-    known = {number: model.find(name) for number, name in names.items()}
-    if options.labels_by is None:
-        by_numbers = model.are_generic and not any(index is not None for index in known.values())
-        if not by_numbers:
-            _check_order(options.labels, names, known, model)
+    known = {} if by_numbers else {number: model.find(name) for number, name in names.items()}
     numbers = LabelNames(tuple(names.values()))
     keys = tuple(names)
     found: dict[str, int | None] = {}
@@ -332,13 +339,9 @@ def _with_labels_file(
     return found
 
 
-def _check_order(
-    path: Path | None,
-    names: Mapping[int, str],
-    known: Mapping[int, int | None],
-    model: LabelNames,
-) -> None:
+def _check_order(path: Path, names: Mapping[int, str], model: LabelNames) -> None:
     """Refuses a labels file that numbers names in another order than the model, from 0 or 1."""
+    known = {number: model.find(name) for number, name in names.items()}
     shifts = {number - index for number, index in known.items() if index is not None}
     if shifts <= {0} or (shifts == {1} and 0 not in names):
         return
@@ -361,5 +364,9 @@ def _why_unknown(
         return f"{start}{model.nearest(text)}; {remedy}"
     if 0 <= number <= last:
         return f"{start}the data has names and numbers: write all labels as one of the two"
-    hint = ": lists that count from 1 need a labels file (`labels`)" if number == last + 1 else ""
+    hint = (
+        ": lists that count from 1 need a labels file (`labels`), whose names count"
+        if number == last + 1
+        else ""
+    )
     return f"{start}its numbers are 0 to {last}{hint}"

@@ -406,7 +406,7 @@ def test_a_labels_file(folder: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("riding a bike\n", r"label '1', which has no name in .*names.txt \(it names 0 to 0\)"),
+        ("riding a bike\n", r"label '1', which has no name in .*names.txt, which has 1 name; add"),
         ("cat\ncat\n", "names both 0 and 1 'cat'; correct one of them"),
     ],
 )
@@ -415,6 +415,22 @@ def test_a_bad_labels_file(folder: Path, text: str, message: str) -> None:
     path = write(folder / "l.txt", "a.mp4 1")
     with pytest.raises(InvalidOptionError, match=message):
         samples(path, ("riding a bike", "cat"), labels=write(folder / "names.txt", text))
+
+
+def test_names_of_a_labels_file_where_numbers_count(folder: Path) -> None:
+    """Names may be missing or repeated there, but a name must have one number."""
+    touch(folder, "a.mp4", "b.mp4")
+    names = write(folder / "names.txt", "0 dog\n1 dog\n")
+    path = write(folder / "l.txt", "a.mp4 1\nb.mp4 2\n")
+    found = samples(path, labels=names, labels_by="numbers")
+    assert [sample.true for sample in found] == [(1,), (2,)]
+    assert samples(path, ("LABEL_0", "LABEL_1", "LABEL_2"), labels=names) == found
+    path.write_text("a.mp4 7\n")
+    with pytest.raises(InvalidOptionError, match=r"'7', which the model does not have.*0 to 3"):
+        samples(path, labels=names, labels_by="numbers")
+    path.write_text("a.mp4 dog\n")
+    with pytest.raises(InvalidOptionError, match="names both 0 and 1 'dog'"):
+        samples(path, labels=names, labels_by="numbers")
 
 
 def test_labels_by_needs_a_labels_file() -> None:
