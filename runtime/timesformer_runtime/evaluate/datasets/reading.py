@@ -28,8 +28,10 @@ from timesformer_runtime.video_files import SUFFIXES, location
 
 LABELS_BY = ("names", "numbers")
 _SEVERAL = "if a video may have several labels, say `function_to_apply=sigmoid`"
-# Text behind the suffix of a video: labels that count as a part of its name.
-_MORE_LABELS = re.compile(rf"({'|'.join(map(re.escape, sorted(SUFFIXES)))})[,\s]", re.IGNORECASE)
+# Text behind the suffix of a video: perhaps labels that count as a part of its name.
+_BEHIND_SUFFIX = re.compile(
+    rf"(?:{'|'.join(map(re.escape, sorted(SUFFIXES)))})[,\s]+(\S.*)", re.IGNORECASE
+)
 _METADATA = ("metadata.csv", "metadata.jsonl")
 
 
@@ -115,17 +117,19 @@ def read_dataset(
     if not any(os.path.exists(sample.path) for sample in samples):  # noqa: PTH110
         raise InvalidOptionError(
             f"none of the {len(samples)} files of {data} exists, such as {samples[0].path}; "
-            f"{_why_missing(samples[0].file, several=several)}"
+            f"{_why_missing(samples[0].file, model, several=several)}"
         )
     return Dataset(tuple(samples), tuple(notes))
 
 
-def _why_missing(file: str, *, several: bool) -> str:
-    if not several and _MORE_LABELS.search(file):
-        return f"{_SEVERAL}, else give a path and one label in each line"
+def _why_missing(file: str, model: LabelNames, *, several: bool) -> str:
+    root = "give the folder of the videos with `root`"
+    behind = _BEHIND_SUFFIX.search(file)
+    if not several and behind and _are_labels(behind[1], model):
+        return f"{_SEVERAL}, else give a path and one label in each line, or {root}"
     if "\\" in file and os.sep != "\\":
-        return "write / in place of \\ in the paths"
-    return "give the folder of the videos with `root`"
+        return f"write / in place of \\ in the paths, or {root}"
+    return root
 
 
 def _check_names(
@@ -297,6 +301,11 @@ def _labels_in(text: str, model: LabelNames) -> list[str]:
         if len(parts) > 1 and None not in _without_labels_file(parts, model).values():
             return parts
     return []
+
+
+def _are_labels(text: str, model: LabelNames) -> bool:
+    is_one = None not in _without_labels_file([text], model).values()
+    return is_one or bool(_labels_in(text, model))
 
 
 def _without_labels_file(texts: Sequence[str], model: LabelNames) -> dict[str, int | None]:
