@@ -122,8 +122,10 @@ def evaluate(output: Path | None, diagnose: bool, **options: Any) -> None:
     for note in plan.dataset.notes:
         say(f"{options['data']}: {note}")
     if diagnose:
-        _diagnose(plan)
-        loaded.close()
+        try:
+            _diagnose(plan)
+        finally:
+            loaded.close()
         return
     count = len(plan.dataset.samples)
     start = time.perf_counter()

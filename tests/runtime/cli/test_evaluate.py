@@ -16,6 +16,7 @@ import pytest
 import timesformer_runtime
 from click.testing import CliRunner
 from timesformer_runtime import VideoClassifier, cli
+from timesformer_runtime.evaluate.loading import LoadedModels
 
 from tests.command_line import COMMAND, PATIENCE, Result, assert_bad_input, timesformer
 from tests.tiny_graphs import moving_frames, write_exported_model, write_video
@@ -184,6 +185,18 @@ def test_diagnose_writes_nothing(folder: Path) -> None:
     assert "as it is" in done.stdout
     assert "of 4" in done.stdout
     assert sorted(folder.iterdir()) == before
+
+
+def test_a_failed_diagnosis_closes_the_models(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = []
+    monkeypatch.setattr(LoadedModels, "close", lambda _self: closed.append(True))
+    (tmp_path / "list.txt").write_text(f"{folder / 'data' / 'cut' / 'broken.mp4'} cut\n")
+    arguments = ["evaluate", str(folder / "shots"), str(tmp_path / "list.txt"), "--diagnose"]
+    done = CliRunner().invoke(cli.command, arguments)
+    assert done.exit_code == 2
+    assert closed == [True]
 
 
 def test_diagnose_and_a_folder_contradict_each_other(folder: Path, tmp_path: Path) -> None:
