@@ -15,7 +15,10 @@ from timesformer_runtime.video_files import FileIdentity
 RESULTS, METRICS, REPORT = "results.jsonl", "metrics.json", "report.html"
 _START = '{"evaluation": 1, '
 _NOT_COMPARED = frozenset({"evaluation", "model"})  # a model has many names; fingerprints compare
-_OPTIONS = {"method": "sampling"}  # fields that an option names otherwise
+_OPTIONS = {
+    "method": "sampling",
+    "rate": "frame_sampling_rate",
+}  # fields that an option names otherwise
 _REMEDY = "give another `output`, the same arguments as then, or `force=True` to begin again"
 
 
@@ -204,7 +207,7 @@ def _difference(name: str, then: Any, now: Any) -> str:
         changed = [key for key in then if then[key] != now[key]]
         if name == "models":
             return f"another model {listed(changed)}"
-        return " and ".join(
+        return "; ".join(
             _difference(_OPTIONS.get(key, key), then[key], now[key]) for key in changed
         )
     return f"{name.replace('_', ' ')} {_told(then)}, not {_told(now)}"

@@ -123,12 +123,12 @@ def test_results_are_kept_unless_force_is_given(folder: Path, tmp_path: Path) ->
     output = tmp_path / "out"
     assert evaluate(folder, "shots", "data", "--output", output).returncode == 0
     kept = (output / "results.jsonl").read_bytes()
-    other = ("--channel-order", "bgr", "--sampling", "segments")
+    other = ("--channel-order", "bgr", "--sampling", "center", "--frame-sampling-rate", 4)
     done = evaluate(folder, "shots", "data", "--output", output, *other)
     assert done.returncode == 2
     assert (
-        "was made with sampling uniform, not segments and channel order rgb, not bgr; "
-        in done.stderr
+        "was made with sampling uniform, not center; frame sampling rate none, not 4; "
+        "channel order rgb, not bgr; give another --output" in done.stderr
     )
     assert "--force to begin again" in done.stderr
     assert (output / "results.jsonl").read_bytes() == kept
