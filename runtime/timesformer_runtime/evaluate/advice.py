@@ -83,12 +83,12 @@ def _of_several_labels(name: str, values: Mapping[str, Any], views: Views) -> It
 
 def _trials(views: Views, more: str = "") -> str:
     order = "rgb" if views.channel_order == "bgr" else "bgr"
-    protocol = "" if views.protocol == "facebook" else "; the authors' `protocol=facebook`"
+    protocol = "" if views.protocol == "facebook" else "; the authors' protocol (facebook)"
     return (
-        f"Try the other channel order, `channel_order={order}`{protocol}; the mean and standard "
-        "deviation of the training (image_mean and image_std in the checkpoint's "
-        f"preprocessor_config.json; then export again){more}. The command's --diagnose tries them "
-        "on a few videos; in Python, the options are those of Views"
+        f"Try the other channel order ({order}){protocol}; the mean and standard deviation of the "
+        "training (image_mean and image_std in the checkpoint's preprocessor_config.json; then "
+        f"export again){more}. The command timesformer evaluate --diagnose tries them on a few "
+        "videos"
     )
 
 

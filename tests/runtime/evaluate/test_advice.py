@@ -78,8 +78,15 @@ def test_chance() -> None:
     generator = np.random.default_rng(3)
     true, answered = generator.integers(0, COUNT, (2, 60))
     (advice,) = advise(metrics_of([*zip(true.tolist(), answered.tolist(), strict=True)]))
-    for word in ("by chance (8.3 %)", "channel_order", "image_mean", "protocol", "id2label"):
+    for word in (
+        "by chance (8.3 %)",
+        "order (bgr)",
+        "image_mean",
+        "protocol (facebook)",
+        "id2label",
+    ):
         assert word in advice
+    assert "`" not in advice  # the report shows the sentence as it is
     first, second = advise(metrics_of([(int(label), 7) for label in true]))
     assert "by chance" in first
     assert "answers label j for 60 of 60 videos" in second
@@ -125,7 +132,7 @@ def test_given_options_are_not_recommended() -> None:
     metrics = metrics_of([*zip(true, answered, strict=True)])
     (advice,) = advise(metrics, Views.facebook(channel_order="bgr"))
     assert "facebook" not in advice
-    assert "channel_order=rgb" in advice
+    assert "channel order (rgb)" in advice
 
 
 def test_several_labels_near_chance() -> None:
@@ -149,7 +156,7 @@ def test_several_labels_near_chance() -> None:
         assert len(advice) == (0 if knows else 1)
         if not knows:
             assert "has a mAP of" in advice[0]
-            assert "channel_order=bgr" in advice[0]
+            assert "channel order (bgr)" in advice[0]
             assert "id2label" not in advice[0]
 
 
