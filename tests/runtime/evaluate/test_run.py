@@ -479,6 +479,11 @@ def test_nothing_is_written_where_an_argument_is_wrong(
     [
         ({"data": None}, "`data` is None; it must be a path"),
         ({"output": 5}, "`output` is 5; it must be a path"),
+        ({"output": b"out"}, "`output` is b'out'; it must be a path"),
+        ({"output": ""}, r"`output` is empty; give a path, such as \."),
+        ({"output": "a\0b"}, r"`output` is 'a\\x00b', which has a NUL character"),
+        ({"data": "a\0b"}, r"`data` is 'a\\x00b', which has a NUL character"),
+        ({"root": Path("a\0b")}, r"`root` is 'a\\x00b', which has a NUL character"),
         ({"root": 5}, "`root` is 5; it must be a path"),
         ({"labels": ["a"]}, r"`labels` is \['a'\]; it must be a path"),
         ({"dtypes": 5}, "`dtypes` is 5; it must be a name, such as 'int8', or a list of names"),
@@ -487,6 +492,15 @@ def test_nothing_is_written_where_an_argument_is_wrong(
         ({"threads": 0}, "`threads` is 0; it must be an integer from 1"),
         ({"channel_order": "bgr"}, r"say `views=Views\(channel_order='bgr'\)`"),
         ({"sampling": "center"}, r"say `views=Views\(sampling=Sampling\('center'\)\)`"),
+        (
+            {"channel_order": "bgr", "crops": 3},
+            r"`crops` and `channel_order` are options of Views; "
+            r"say `views=Views\(crops=3, channel_order='bgr'\)`$",
+        ),
+        (
+            {"channel_order": "bgr", "protocol": "facebook"},
+            r"`protocol` and `channel_order` are .*`views=Views.facebook\(channel_order='bgr'\)`$",
+        ),
         ({"crops": 3}, r"say `views=Views\(crops=3\)`"),
         ({"protocol": "facebook"}, r"say `views=Views.facebook\(\)`"),
     ],
