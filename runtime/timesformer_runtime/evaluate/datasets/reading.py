@@ -138,10 +138,7 @@ def _check_names(
     """Refuses a table whose numbers and names of labels contradict each other."""
     for entry in entries:
         has_both = entry.name and number_of(entry.labels[0]) is not None
-        try:
-            place = model.find(entry.name) if has_both else None
-        except InvalidOptionError as error:
-            raise InvalidOptionError(f"{data}: {entry.where}: {error}") from error
+        place = _find_one(entry.name, model, f"{data}: {entry.where}") if has_both else None
         if place is not None and place not in map(find, entry.labels):
             number = entry.labels[0]
             raise InvalidOptionError(
@@ -150,6 +147,14 @@ def _check_names(
                 f"{quoted(model.labels[find(number)])}; correct the numbers, or give the names "
                 "alone as the column label"
             )
+
+
+def _find_one(name: str, model: LabelNames, where: str) -> int | None:
+    """Finds a label of the model; the error for a name of two labels says where it is."""
+    try:
+        return model.find(name)
+    except InvalidOptionError as error:
+        raise InvalidOptionError(f"{where}: {error}") from error
 
 
 def _read_folder(
@@ -248,6 +253,9 @@ def _finder(
     texts = list(dict.fromkeys(label for entry in entries for label in entry.labels))
     where = {label: entry.where for entry in reversed(entries) for label in entry.labels}
     if options.labels is None:
+        for text in texts:
+            if number_of(text) is None:
+                _find_one(text, model, f"{data}: {where[text]}")  # an error names the place
         found = _without_labels_file(texts, model)
         remedy = (
             "the model has no names, only numbers: give them with `labels`, a file with the names"

@@ -367,7 +367,9 @@ def test_labels_that_only_differ_in_signs(folder: Path) -> None:
     touch(folder, "a.mp4")
     labels = ("fade in", "fade_in")
     assert samples(write(folder / "l.txt", "a.mp4,fade_in"), labels)[0].true == (1,)
-    with pytest.raises(InvalidOptionError, match="'Fade-In' can mean 'fade in' and 'fade_in'"):
+    with pytest.raises(
+        InvalidOptionError, match="line 1: the label 'Fade-In' can mean 'fade in' and 'fade_in'"
+    ):
         samples(write(folder / "l.txt", "a.mp4,Fade-In"), labels)
 
 
