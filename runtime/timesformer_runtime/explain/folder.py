@@ -16,6 +16,7 @@ from timesformer_runtime.errors import (
     InvalidOptionError,
     OutputError,
     TimesformerError,
+    listed,
     named,
     unwritable,
 )
@@ -27,6 +28,10 @@ from timesformer_runtime.whole_file import whole_file
 PAGE, FACTS = "index.html", "explanation.json"
 _FORMAT = "timesformer-explanation-1"
 _LONGEST_NAME = 80  # characters
+# What this package writes into the folder of a video.
+_OWN_FILE = re.compile(
+    r"overlay\.mp4|sheet\.png|time\.png|rollout\.npy|explanation\.json|\d{6,}\.jpg"
+)
 
 
 class ResultFolder:
@@ -104,20 +109,19 @@ class ResultFolder:
                         self.path.rmdir()
 
     @contextlib.contextmanager
-    def new(self, name: str, video: str) -> Iterator[Path]:
+    def new(self, name: str) -> Iterator[Path]:
         """Gives a hidden folder to write into; it gets its name when the block is done.
 
         Call it while the folder is ``locked``.
 
         Args:
             name: The name, from ``name_for``.
-            video: The path of the video.
 
         Raises:
             OutputError: The folder exists, and may not be replaced; or it cannot be written.
         """
         target, hidden = self.path / name, self.path / f".{name}.partial"
-        self._check_free(target, video)
+        self._check_free(target)
         with _errors(hidden):
             shutil.rmtree(hidden, ignore_errors=True)  # of a run that was killed
             hidden.mkdir()
@@ -156,13 +160,18 @@ class ResultFolder:
                 f"{target} was not written by this package; give another folder"
             )
 
-    def _check_free(self, target: Path, video: str) -> None:
+    def _check_free(self, target: Path) -> None:
         if not target.exists():
             return
-        if _read(target / FACTS) is None:
-            raise OutputError(f"{target} is not an explanation; give another folder")
-        if Path(video).resolve().is_relative_to(target.resolve()):
-            raise OutputError(f"{target} has the video itself; give another folder")
+        with _errors(target):
+            if _read(target / FACTS) is None:
+                raise OutputError(f"{target} is not an explanation; give another folder")
+            foreign = sorted(path.name for path in target.iterdir() if not _is_own(path))
+        if foreign:
+            raise OutputError(
+                f"{target} has files that this package did not write: {listed(foreign)}; move "
+                "them, or give another folder"
+            )
         if not self._force:
             raise OutputError(f"{target} exists; give another folder, or replace it with `force`")
 
@@ -197,6 +206,10 @@ def write_facts(
         **others,
     }
     (folder / FACTS).write_text(json.dumps(facts, indent=1), encoding="utf-8")
+
+
+def _is_own(path: Path) -> bool:
+    return path.is_file() and _OWN_FILE.fullmatch(path.name) is not None
 
 
 def _read(path: Path) -> dict[str, Any] | None:

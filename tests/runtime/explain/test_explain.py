@@ -189,15 +189,14 @@ def test_several_views_and_a_reader_process(folder: Path, tmp_path: Path) -> Non
 def test_results_are_replaced_only_with_force(folder: Path, tmp_path: Path) -> None:
     arguments = ("explain", "bright", "a.mp4", "--output", tmp_path)
     assert timesformer(folder, *arguments).returncode == 0
-    mark = tmp_path / "a" / "mark"
-    mark.touch()
+    earlier = tmp_path / "a" / "overlay.mp4"
+    earlier.write_text("earlier")
     again = timesformer(folder, *arguments, "--top-k", 1)
     assert again.returncode == 2
     assert "exists; give another folder, or replace it with --force" in again.stderr
-    assert mark.exists()
+    assert earlier.read_bytes() == b"earlier"
     assert timesformer(folder, *arguments, "--force").returncode == 0
-    assert not mark.exists()
-    assert (tmp_path / "a" / "overlay.mp4").exists()
+    assert len(_frames(earlier)) == 21
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
@@ -245,10 +244,15 @@ def test_force_never_removes_what_others_wrote(
     (one,) = explain(classifier, [folder / "a.mp4"], tmp_path)
     assert "is not an explanation; give another folder" in str(one.error)
     own = tmp_path / "own"
-    (one,) = explain(classifier, [folder / "a.mp4"], own)
-    video = Path(shutil.copy(folder / "a.mp4", own / "a"))
-    (one,) = explain(classifier, [video], own, force=True)
-    assert "has the video itself" in str(one.error)
+    (one,) = explain(classifier, [folder / "b.mkv"], own)
+    (own / "b" / "notes").mkdir()
+    video = Path(shutil.copy(folder / "a.mp4", own / "b" / "x.mp4"))
+    (first, other) = explain(classifier, [video, folder / "b.mkv"], own, force=True)
+    assert first.error is None
+    assert isinstance(other.error, OutputError)
+    assert str(other.error).startswith(f"{own / 'b'} has files that this package did not write: ")
+    assert "notes, x.mp4; move them, or give another folder" in str(other.error)
+    assert sorted(path.name for path in own.iterdir()) == ["b", "index.html", "x"]
     assert video.exists()
     (tmp_path / "index.html").write_text("<p>my page</p>")
     with pytest.raises(InvalidOptionError, match=r"index\.html was not written by this package"):
@@ -470,13 +474,13 @@ def test_a_timeline_is_explained_again_only_with_force(folder: Path, tmp_path: P
     arguments = ("timeline", "bright", "a.mp4", "--explain", tmp_path)
     first = timesformer(folder, *arguments)
     assert first.returncode == 0, first.stderr
-    mark = tmp_path / "a" / "mark"
-    mark.touch()
+    earlier = tmp_path / "a" / "overlay.mp4"
+    earlier.write_text("earlier")
     assert_bad_input(timesformer(folder, *arguments), "or replace it with --force")
-    assert mark.exists()
+    assert earlier.read_bytes() == b"earlier"
     again = timesformer(folder, *arguments, "--force")
     assert (again.returncode, again.stdout) == (0, first.stdout)
-    assert not mark.exists()
+    assert len(_frames(earlier)) == 21
 
 
 def test_a_full_disk_under_a_timeline(
