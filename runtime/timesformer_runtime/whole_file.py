@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from timesformer_runtime.errors import InvalidOptionError, TimesformerError, unwritable
+
+# The files of an exported model, and of models that others exported.
+_MODEL_FILE = re.compile(
+    r"config\.json|(video_pre|pre|)processor_config\.json|export_report\.json|README\.md"
+    r"|.*\.onnx([._]data.*)?"
+)
 
 
 def check_new_file(path: Path, *, force: bool, videos: Iterable[str], model: str) -> None:
@@ -35,6 +42,8 @@ def check_new_file(path: Path, *, force: bool, videos: Iterable[str], model: str
         raise InvalidOptionError(
             f"{path} lies in the folder of the model {model}; write to another folder"
         )
+    if os.path.isfile(model) and _is_beside(path, Path(model)):  # noqa: PTH113 (takes any text)
+        raise InvalidOptionError(f"{path} is a file of the model {model}; give another name")
     if path.exists() and not path.is_file():
         raise InvalidOptionError(f"{path} is not a regular file; give the name of a new file")
     if path.exists() and not force:
@@ -59,9 +68,22 @@ def _is_same(path: Path, other: str) -> bool:
 
 def _is_in(path: Path, folder: Path) -> bool:
     """Tells if a file, or the file that a link leads to, is in a folder."""
+    return any(file.is_relative_to(os.path.realpath(folder)) for file in _real_paths(path))
+
+
+def _is_beside(path: Path, graph: Path) -> bool:
+    """Tells if a file, or the file that a link leads to, is one of the model of a graph."""
+    folders = {file.parent for file in _real_paths(graph)}
+    folders |= {folder.parent for folder in folders if folder.name == "onnx"}
+    return path.exists() and any(
+        file.parent in folders and _MODEL_FILE.fullmatch(file.name) for file in _real_paths(path)
+    )
+
+
+def _real_paths(path: Path) -> tuple[Path, Path]:
+    """Gives a path in its real folder, and the path to which it leads where it is a link."""
     # realpath also takes links that lead to themselves; Path.resolve raises.
-    files = os.path.realpath(path), os.path.join(os.path.realpath(path.parent), path.name)  # noqa: PTH118
-    return any(Path(file).is_relative_to(os.path.realpath(folder)) for file in files)
+    return Path(os.path.realpath(path.parent), path.name), Path(os.path.realpath(path))
 
 
 @contextlib.contextmanager

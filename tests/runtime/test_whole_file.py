@@ -53,3 +53,31 @@ def test_links_that_lead_to_themselves(tmp_path: Path) -> None:
     for path in (tmp_path / "loop", tmp_path / "loop" / "a"):
         with contextlib.suppress(InvalidOptionError):  # there is no folder
             check_new_file(path, force=True, videos=(), model=str(tmp_path / "model"))
+
+
+@pytest.mark.parametrize("folder", ["m", "m/onnx"])
+def test_the_files_of_one_graph_are_protected(tmp_path: Path, folder: str) -> None:
+    graph = tmp_path / "m" / "onnx" / "a.onnx"
+    graph.parent.mkdir(parents=True)
+    graph.touch()
+    for name in ("config.json", "preprocessor_config.json", "b.onnx", "a.onnx_data", "README.md"):
+        path = tmp_path / folder / name
+        check_new_file(path, force=True, videos=(), model=str(graph))  # it is new
+        path.touch()
+        with pytest.raises(InvalidOptionError, match="is a file of the model"):
+            check_new_file(path, force=True, videos=(), model=str(graph))
+    (tmp_path / folder / "results.json").touch()
+    check_new_file(tmp_path / folder / "results.json", force=True, videos=(), model=str(graph))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need rights on this system")
+def test_links_to_and_from_the_files_of_one_graph(tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    graph, config = tmp_path / "m" / "a.onnx", tmp_path / "m" / "config.json"
+    for path in (graph, config):
+        path.touch()
+    (tmp_path / "a.onnx").symlink_to(graph)
+    (tmp_path / "a.csv").symlink_to(config)
+    for path, model in ((config, tmp_path / "a.onnx"), (tmp_path / "a.csv", graph)):
+        with pytest.raises(InvalidOptionError, match="is a file of the model"):
+            check_new_file(path, force=True, videos=(), model=str(model))

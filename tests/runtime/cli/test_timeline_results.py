@@ -204,6 +204,11 @@ def test_force_never_replaces_what_the_command_reads(
     arguments = ("--output", tmp_path / "a.onnx", "--json", "--force")
     assert_bad_input(timeline(folder, tmp_path / "a.onnx", video, *arguments), "the model itself")
     assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "kept").read_bytes()
+    (onnx,) = model.rglob("model.onnx")
+    assert_bad_input(
+        timeline(folder, onnx, video, "--output", model / "config.json", "--json", "--force"),
+        f"{model / 'config.json'} is a file of the model {onnx}; give another name",
+    )
     assert {path: path.read_bytes() for path in before} == before
 
 
