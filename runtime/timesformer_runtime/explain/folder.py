@@ -23,6 +23,7 @@ from timesformer_runtime.errors import (
 from timesformer_runtime.explain.page import MARK, Section, page
 from timesformer_runtime.locks import folder_lock
 from timesformer_runtime.pipeline import Pipeline
+from timesformer_runtime.video_files import FileIdentity
 from timesformer_runtime.whole_file import whole_file
 
 PAGE, FACTS = "index.html", "explanation.json"
@@ -109,19 +110,20 @@ class ResultFolder:
                         self.path.rmdir()
 
     @contextlib.contextmanager
-    def new(self, name: str) -> Iterator[Path]:
+    def new(self, name: str, video: str) -> Iterator[Path]:
         """Gives a hidden folder to write into; it gets its name when the block is done.
 
         Call it while the folder is ``locked``.
 
         Args:
             name: The name, from ``name_for``.
+            video: The path of the video.
 
         Raises:
             OutputError: The folder exists, and may not be replaced; or it cannot be written.
         """
         target, hidden = self.path / name, self.path / f".{name}.partial"
-        self._check_free(target)
+        self._check_free(target, video)
         with _errors(hidden):
             shutil.rmtree(hidden, ignore_errors=True)  # of a run that was killed
             hidden.mkdir()
@@ -160,11 +162,12 @@ class ResultFolder:
                 f"{target} was not written by this package; give another folder"
             )
 
-    def _check_free(self, target: Path) -> None:
+    def _check_free(self, target: Path, video: str) -> None:
         if not target.exists():
             return
         with _errors(target):
-            if _read(target / FACTS) is None:
+            facts = _read(target / FACTS)
+            if facts is None:
                 raise OutputError(f"{target} is not an explanation; give another folder")
             foreign = sorted(path.name for path in target.iterdir() if not _is_own(path))
         if foreign:
@@ -173,7 +176,9 @@ class ResultFolder:
                 "them, or give another folder"
             )
         if not self._force:
-            raise OutputError(f"{target} exists; give another folder, or replace it with `force`")
+            other = _other_video(facts, video)
+            state = f"explains {named(other)}" if other else "exists"
+            raise OutputError(f"{target} {state}; give another folder, or replace it with `force`")
 
     def _rename(self, hidden: Path, target: Path) -> None:
         old = self.path / f".{target.name}.old"
@@ -206,6 +211,14 @@ def write_facts(
         **others,
     }
     (folder / FACTS).write_text(json.dumps(facts, indent=1), encoding="utf-8")
+
+
+def _other_video(facts: Mapping[str, Any], video: str) -> str | None:
+    """Gives the path of the video that facts are about; None where it is this one, or unknown."""
+    if "source" not in facts:  # of a timeline
+        return None
+    path: str = facts["source"]["file"]["path"]
+    return path if path != FileIdentity.of(video).path else None
 
 
 def _is_own(path: Path) -> bool:

@@ -113,7 +113,7 @@ def _explained(
                     yield Explained(video, results.path / name)
                     continue
                 try:
-                    with results.new(name) as folder:
+                    with results.new(name, video) as folder:
                         explanation = explanation_of(classifier, video, ranking)
                         _write(folder, classifier, video, explanation, source, on_frame)
                 except (TimesformerError, OSError, MemoryError) as error:

@@ -108,7 +108,7 @@ class ExplainedTimeline(Iterator[Segment]):
     def _explained(self) -> Generator[Segment, None, None]:
         name = self._results.name_for(self._video)
         with self._results.locked():
-            with self._results.new(name) as folder:
+            with self._results.new(name, self._video) as folder:
                 yield from self._explained_into(folder)
             self._results.write_page()
 

@@ -269,6 +269,10 @@ def test_the_page_keeps_earlier_videos_and_equal_names_get_numbers(
     out = tmp_path / "out"
     first = list(explain(classifier, [folder / "a.mp4", other / "a.mp4"], out))
     assert [one.folder for one in first] == [out / "a", out / "a-2"]
+    (one,) = explain(classifier, [other / "a.mp4"], out)
+    assert str(one.error) == (
+        f"{out / 'a'} explains {folder / 'a.mp4'}; give another folder, or replace it with `force`"
+    )
     list(explain(classifier, [folder / "b.mkv"], out))
     text = (out / "index.html").read_text(encoding="utf-8")
     assert all(f"{name}/overlay.mp4" in text for name in ("a", "a-2", "b"))
@@ -295,6 +299,18 @@ def test_files_of_a_killed_run_do_no_harm(
     (one,) = explain(classifier, [folder / "a.mp4"], tmp_path)
     assert one.error is None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "index.html"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need rights on this system")
+def test_a_link_that_leads_to_itself_is_an_error_of_its_own(
+    folder: Path, classifier: VideoClassifier, tmp_path: Path
+) -> None:
+    (one,) = explain(classifier, [folder / "a.mp4"], tmp_path)
+    assert one.error is None
+    (tmp_path / "a.mp4").symlink_to("a.mp4")
+    (one,) = explain(classifier, [tmp_path / "a.mp4"], tmp_path, force=True)
+    assert one.error is not None
+    assert (tmp_path / "a" / "overlay.mp4").exists()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="this system has no such locks")
