@@ -38,10 +38,7 @@ def check_new_file(path: Path, *, force: bool, videos: Iterable[str], model: str
         raise InvalidOptionError(f"{path} is the video itself; give another name")
     if _is_same(path, model):
         raise InvalidOptionError(f"{path} is the model itself; give another name")
-    if os.path.isdir(model) and _is_in(path, Path(model)):  # noqa: PTH112 (takes any text)
-        raise InvalidOptionError(
-            f"{path} lies in the folder of the model {model}; write to another folder"
-        )
+    check_outside_model(path, model)
     if os.path.isfile(model) and _is_beside(path, Path(model)):  # noqa: PTH113 (takes any text)
         raise InvalidOptionError(f"{path} is a file of the model {model}; give another name")
     if path.exists() and not path.is_file():
@@ -55,6 +52,22 @@ def check_new_file(path: Path, *, force: bool, videos: Iterable[str], model: str
         raise InvalidOptionError(
             f"{path}: the folder {folder} cannot be written to; change its permissions, or write "
             "to another folder"
+        )
+
+
+def check_outside_model(path: Path, model: str) -> None:
+    """Checks that results do not get among the files of a model.
+
+    Args:
+        path: The file or folder of the results.
+        model: The model that the command reads: a path or a Hub id.
+
+    Raises:
+        InvalidOptionError: The path is the model's folder, or lies in it.
+    """
+    if os.path.isdir(model) and _is_in(path, Path(model)):  # noqa: PTH112 (takes any text)
+        raise InvalidOptionError(
+            f"{path} lies in the folder of the model {model}; write to another folder"
         )
 
 

@@ -15,6 +15,7 @@ from timesformer_runtime.cli.paths import PathType
 from timesformer_runtime.cli.video_list import STDIN
 from timesformer_runtime.cli.view_options import view_options
 from timesformer_runtime.source_names import shown
+from timesformer_runtime.whole_file import check_outside_model
 
 
 @click.command()
@@ -53,6 +54,7 @@ def explain(videos: tuple[str, ...], output: Path, force: bool, top_k: int, **op
     check_output()
     if STDIN in videos:
         raise click.UsageError("a video is read twice, so it cannot come from standard input")
+    check_outside_model(output, options["model"])
     classifier = load(**options)
     failed = 0
     with ProgressBar(None, "seconds of video") as progress:

@@ -17,6 +17,7 @@ from timesformer_runtime.cli.output import INTERRUPTED, check_output, fail_at_on
 from timesformer_runtime.cli.paths import PathType
 from timesformer_runtime.cli.video_list import STDIN, source
 from timesformer_runtime.cli.view_options import view_options, window_options
+from timesformer_runtime.whole_file import check_outside_model
 
 if TYPE_CHECKING:
     from timesformer_runtime.cli.picture import Picture
@@ -78,6 +79,8 @@ def timeline(
 
     if explain is not None and (merge or video == STDIN):
         raise click.UsageError("--explain is for single windows of a file: leave out --merge and -")
+    if explain is not None:
+        check_outside_model(explain, options["model"])
     classifier, cores = load_to_share(**options)
     picture = None
     if wanted.picture is not None:

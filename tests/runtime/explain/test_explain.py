@@ -335,10 +335,12 @@ def test_a_second_run_does_not_write_into_the_same_folder(
     [
         (("explain", "plain", "a.mp4", "--output", "x"), "timesformer-export --explain"),
         (("explain", "bright", "a.mp4", "--output", "a.mp4"), "is not a folder"),
+        (("explain", "bright", "a.mp4", "--output", "bright"), "in the folder of the model bright"),
         (("explain", "bright", "-", "--output", "x"), "read twice"),
         (("explain", "bright", "gone.mp4", "--output", "x"), "no such file"),
         (("timeline", "bright", "gone.mp4", "--explain", "x"), "no such file"),
         (("timeline", "plain", "a.mp4", "--explain", "x"), "timesformer-export --explain"),
+        (("timeline", "bright", "a.mp4", "--explain", "bright/x"), "write to another folder"),
         (("timeline", "bright", "a.mp4", "--explain", "x", "--merge"), "leave out --merge"),
         (("timeline", "bright", "-", "--explain", "x"), "leave out --merge and -"),
     ],
