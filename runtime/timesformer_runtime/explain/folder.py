@@ -38,6 +38,8 @@ _OWN_FILE = re.compile(
 class ResultFolder:
     """A folder of explanations; made if it is missing, and removed where nothing came into it.
 
+    So are the folders above it.
+
     One run at a time writes into it.
 
     Args:
@@ -55,7 +57,7 @@ class ResultFolder:
         self._given: set[str] = set()
         if path.exists() and not path.is_dir():
             raise InvalidOptionError(f"{path} is not a folder; give another one")
-        self._is_new = not path.exists()
+        self._made = [folder for folder in (path, *path.parents) if not folder.exists()]
         with _errors(path):
             path.mkdir(parents=True, exist_ok=True)
         self._check_page()
@@ -105,9 +107,9 @@ class ResultFolder:
             try:
                 yield
             finally:
-                if self._is_new:
-                    with contextlib.suppress(OSError):  # it is not empty
-                        self.path.rmdir()
+                with contextlib.suppress(OSError):  # one is not empty
+                    for folder in self._made:
+                        folder.rmdir()
 
     @contextlib.contextmanager
     def new(self, name: str, video: str) -> Iterator[Path]:

@@ -363,6 +363,15 @@ def test_a_new_folder_outlives_a_failure_only_with_results(
     assert sorted(path.name for path in out.iterdir()) == ["a", "index.html"]
 
 
+def test_a_failure_removes_the_folders_above_that_it_made(
+    classifier: VideoClassifier, tmp_path: Path
+) -> None:
+    (tmp_path / "x").mkdir()
+    (one,) = explain(classifier, ["gone.mp4"], tmp_path / "x" / "y" / "z")
+    assert one.error is not None
+    assert list(tmp_path.rglob("*")) == [tmp_path / "x"]
+
+
 @pytest.mark.parametrize("video", ["a.mp4", Path("a.mp4")])
 def test_one_path_is_not_a_list(
     classifier: VideoClassifier, tmp_path: Path, video: str | Path
