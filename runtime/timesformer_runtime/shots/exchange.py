@@ -87,11 +87,11 @@ def counts_by_time(edit_list: EditList) -> bool:
 def _timeline(edit_list: EditList, video: str | None, url: str) -> Any:
     name = printable(Path(video).name) if video else "video"
     rate = _nominal(edit_list.rate)
-    frames = _timeline_frames(edit_list)
+    by_time = counts_by_time(edit_list)
+    frames = _timeline_frames(edit_list, by_time)
     shots = edit_list.shots
     bounds = _bounds(shots, frames)
     whole = _range(0, bounds[-1], rate)
-    by_time = counts_by_time(edit_list)
     timeline = otio.schema.Timeline(
         name=name,
         global_start_time=otio.opentime.RationalTime(0, rate),
@@ -126,8 +126,9 @@ def _bounds(shots: Sequence[Shot], frames: Sequence[int]) -> list[int]:
 def _marker(transition: Transition, frames: Sequence[int], rate: float) -> Any:
     start = frames[transition.first]
     end = max(frames[transition.last + 1], start + 1)
+    length = f"{end - start} frames" if end - start > 1 else "1 frame"
     return otio.schema.Marker(
-        name=f"{printable(transition.kind)}, {end - start} frames",
+        name=f"{printable(transition.kind)}, {length}",
         marked_range=_range(start, end, rate),
         color=otio.schema.MarkerColor.RED,
         metadata={"timesformer": {"kind": transition.kind, "score": round(transition.score, 4)}},
@@ -145,13 +146,13 @@ def _nominal(rate: float) -> float:
     return next((r for r in _TIMECODE_RATES if math.isclose(r, rate, rel_tol=_ROUNDING)), rate)
 
 
-def _timeline_frames(edit_list: EditList) -> list[int]:
+def _timeline_frames(edit_list: EditList, by_time: bool) -> list[int]:
     """Computes the number that editing programs give to each frame, and to the end.
 
     It is the index in a video of constant rate. Else it is the frame's time in a video of the
     stated rate, as these programs take it; frames that follow one another faster share a number.
     """
-    if counts_by_time(edit_list):
+    if by_time:
         frames = [round(time * edit_list.rate) for time in edit_list.times]
     else:
         frames = [*range(len(edit_list.times))]

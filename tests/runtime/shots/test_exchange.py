@@ -156,7 +156,7 @@ def test_a_transition_within_one_frame_keeps_a_frame() -> None:
     times = (0.0, 1.0, 1.001, 1.002, 1.003, 2.0)
     found = EditList(25.0, times, (Transition("dissolve", 2, 3, 0.9),))
     (marker,) = re.findall(r"\* LOC: (\S{11}) RED +(.*)", edl(found, "a.mp4"))
-    assert marker == ("00:00:01:00", "DISSOLVE, 1 FRAMES")
+    assert marker == ("00:00:01:00", "DISSOLVE, 1 FRAME")
 
 
 def test_rounded_times_count_as_a_constant_rate() -> None:
