@@ -35,7 +35,8 @@ _GREYED = 0.2  # share of the patches of a clip
 _GREY = 0  # after normalisation, the mean of the pixels in training
 JUDGED = ("cut", "fade_in", "fade_out", "dissolve")
 _RESAMPLES = 2000  # of the bootstrap
-_LEAST_MORE = 1.02  # times the share of the others; less than that is no picture
+# Times the share of the others; a smaller difference cannot be seen in a picture.
+_LEAST_MORE = 1.02
 _MOST_CORRELATION = 0.9  # with the rollout of random weights
 Floats = npt.NDArray[np.float64]
 
@@ -94,7 +95,7 @@ class Findings:
         return "\n\n".join(
             [
                 f"### What the heat says, on {self.clips} held-out renders",
-                f"{self.clips} clips of drawn scenes, seed {self.seed}.",
+                f"Drawn scenes, seed {self.seed}.",
                 self.table(),
             ]
         )
