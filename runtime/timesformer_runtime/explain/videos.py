@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Generator, Iterable, Mapping
-from os import PathLike, fspath
+from os import PathLike, fsdecode, fspath
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from timesformer_runtime.classifier import VideoClassifier
-from timesformer_runtime.errors import InvalidOptionError, TimesformerError, quoted
+from timesformer_runtime.errors import InvalidOptionError, TimesformerError, named
 from timesformer_runtime.explain.explanation import Explanation, explanation_of
 from timesformer_runtime.explain.folder import ResultFolder, write_facts
 from timesformer_runtime.explain.moving_heat import MovingHeat
@@ -83,7 +83,8 @@ def explain(
         OutputError: ``output`` cannot be written.
     """
     if isinstance(videos, str | bytes | PathLike):
-        raise InvalidOptionError(f"videos is {quoted(videos)}, one path; give a list of paths")
+        path = named(fsdecode(videos))
+        raise InvalidOptionError(f"`videos` is {path}, one path; give a list of paths")
     ranking = Ranking(top_k)
     classifier.check_outputs([ROLLOUT])
     Geometry(classifier)  # its errors concern all videos
