@@ -14,7 +14,9 @@ from timesformer_runtime.video_files import FileIdentity
 
 RESULTS, METRICS, REPORT = "results.jsonl", "metrics.json", "report.html"
 _START = '{"evaluation": 1, '
-_NOT_COMPARED = frozenset({"evaluation", "model"})  # a model has many names; fingerprints compare
+# A model has many names: fingerprints are compared. A dataset may be moved: names, sizes and labels
+# of its videos are compared.
+_NOT_COMPARED = frozenset({"evaluation", "model", "data", "root", "labels", "split"})
 _OPTIONS = {
     "method": "sampling",
     "rate": "frame_sampling_rate",
@@ -25,7 +27,8 @@ _REMEDY = "give another `output`, the same arguments as then, or `force=True` to
 class EvaluationFile:
     """Opens the results of an evaluation, reads which videos are done, and adds lines.
 
-    A video is done if its last line has the path, size and time of change of its file.
+    A video is done if its last line has the name in the dataset, the size and the time of change of
+    its file. Lines of videos that the dataset does not have any more do not count.
 
     Args:
         folder: The folder of the evaluation, which is made if there is none.
@@ -33,9 +36,13 @@ class EvaluationFile:
         samples: The videos, and the names of their true labels.
         force: True to begin again, without the results that exist.
 
+    Attributes:
+        path: The file.
+        left_out: The names of videos that have a line, and that the dataset does not have.
+
     Raises:
-        InvalidOptionError: The folder has results of another run, of other videos or labels, or
-            other files of these names; or another run is writing them.
+        InvalidOptionError: The folder has results of another run or other labels, or other files of
+            these names; or another run is writing them.
         OSError: The file cannot be read or written.
     """
 
@@ -48,11 +55,14 @@ class EvaluationFile:
         force: bool,
     ) -> None:
         self.path = folder / RESULTS
-        self._labels = {sample.path: list(labels) for sample, labels in samples}
+        self._labels = {sample.file: list(labels) for sample, labels in samples}
+        self._paths = {sample.file: sample.path for sample, _ in samples}
         self._run = dict(run)
-        self._files: dict[str, FileIdentity] = {}
-        self._last: dict[str, int] = {}  # the number of the last line of each video
+        # By the name of each video: size and time of change, and the number of its last line.
+        self._files: dict[str, tuple[int | None, float | None]] = {}
+        self._last: dict[str, int] = {}
         self._failed: set[str] = set()
+        self.left_out: set[str] = set()
         self._count = 0
         self._make(folder, force=force)
         self._lines = LinesFile(self.path)
@@ -61,6 +71,7 @@ class EvaluationFile:
                 self._lines.clear()
             else:
                 self._lines.read(self._take, self._check_cut_off)
+                self._check_data()
             if not self._count:
                 self._add({"evaluation": 1, **self._run})
         except BaseException:
@@ -78,8 +89,10 @@ class EvaluationFile:
         with self.path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 record = json.loads(line)
-                if number == 1 or self._last[record["path"]] == number:
+                if number == 1:
                     yield record
+                elif self._last.get(record["file"]) == number:
+                    yield {**record, "path": self._paths[record["file"]]}
 
     def close(self) -> None:
         """Closes the file."""
@@ -92,9 +105,9 @@ class EvaluationFile:
             sample: The video.
             failed_too: False to do videos again whose line has an error.
         """
-        if not failed_too and sample.path in self._failed:
+        if not failed_too and sample.file in self._failed:
             return False
-        return self._files.get(sample.path) == FileIdentity.of(sample.path)
+        return self._files.get(sample.file) == FileIdentity.of(sample.path)[1:]
 
     def append(self, sample: Sample, file: FileIdentity, outcome: Mapping[str, Any]) -> None:
         """Adds the line of a video.
@@ -110,7 +123,7 @@ class EvaluationFile:
         record = {
             "file": sample.file,
             "path": sample.path,
-            "true_labels": self._labels[sample.path],
+            "true_labels": self._labels[sample.file],
             "size": file.size,
             "modified": file.modified,
             **outcome,
@@ -145,12 +158,15 @@ class EvaluationFile:
         self._count += 1
 
     def _remember(self, record: Mapping[str, Any]) -> None:
-        path = record["path"]
-        self._files[path] = FileIdentity(path, record["size"], record["modified"])
-        self._last[path] = self._count
-        self._failed.discard(path)
+        file = record["file"]
+        if file not in self._labels:
+            self.left_out.add(file)
+            return
+        self._files[file] = record["size"], record["modified"]
+        self._last[file] = self._count
+        self._failed.discard(file)
         if "error" in record:
-            self._failed.add(path)
+            self._failed.add(file)
 
     def _take(self, line: bytes, number: int) -> None:
         try:
@@ -176,13 +192,17 @@ class EvaluationFile:
                 difference = _difference(name, then, now)
                 raise InvalidOptionError(f"{self.path} was made with {difference}; {_REMEDY}")
 
-    def _check_sample(self, record: Mapping[str, Any]) -> None:
-        labels = self._labels.get(record["path"])
-        if labels is None:
+    def _check_data(self) -> None:
+        """Makes sure that most of the results are of videos that the dataset has."""
+        there, gone = len(self._last), len(self.left_out)
+        if gone > there:
             raise InvalidOptionError(
-                f"{self.path} has the result of {quoted(record['file'])}, which the data does not "
-                f"have any more; {_REMEDY}"
+                f"{self.path} has the results of {there + gone} videos, {gone} of which the data "
+                f"does not have, such as {quoted(min(self.left_out))}; {_REMEDY}"
             )
+
+    def _check_sample(self, record: Mapping[str, Any]) -> None:
+        labels = self._labels.get(record["file"], record["true_labels"])
         if labels != record["true_labels"]:
             raise InvalidOptionError(
                 f"{self.path}: {quoted(record['file'])} had the label "

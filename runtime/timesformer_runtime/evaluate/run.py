@@ -154,6 +154,12 @@ def run(plan: Plan, on_video: Progress = lambda _done, _all, _line: None) -> Eva
         for done, line in enumerate(_lines(plan, left, results), 1):
             on_video(done, len(left), line)
         results.check()
+        if results.left_out:
+            plan = _with_note(
+                plan,
+                f"{len(results.left_out)} of the results are of videos that the data does not have "
+                "any more, and do not count",
+            )
         metrics = _metrics(plan, results)
         with whole_file(plan.folder / METRICS) as file:
             file.write(json.dumps(finite(metrics), indent=1).encode())
@@ -189,6 +195,11 @@ def _lines(
             yield {"file": sample.file, "path": sample.path, **outcome}
     finally:
         outcomes.close()
+
+
+def _with_note(plan: Plan, note: str) -> Plan:
+    dataset = dataclasses.replace(plan.dataset, notes=(*plan.dataset.notes, note))
+    return dataclasses.replace(plan, dataset=dataset)
 
 
 def _metrics(plan: Plan, lines: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

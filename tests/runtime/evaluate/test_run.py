@@ -256,8 +256,6 @@ def test_failed_videos_are_tried_again_where_wanted(
         ({"dtypes": ["fp32"]}, "made with models"),
         ({"views": Views(channel_order="bgr")}, "made with channel order rgb, not bgr"),
         ({"function_to_apply": "sigmoid"}, "made with function"),
-        ({"data": "other.txt"}, "made with data"),
-        ({"labels": "names.txt"}, "made with labels"),
     ],
 )
 def test_results_of_another_run_are_kept(
@@ -266,14 +264,8 @@ def test_results_of_another_run_are_kept(
     output = tmp_path / "out"
     evaluate(model, data, output, **OPTIONS)
     kept = {file.name: file.read_bytes() for file in output.iterdir()}
-    shutil.copy(data, tmp_path / "other.txt")
-    (tmp_path / "names.txt").write_text("\n".join(LABELS))
-    arguments = {"data": data, **change}
-    for name in ("data", "labels"):
-        if name in change:
-            arguments[name] = tmp_path / change[name]
     with pytest.raises(InvalidOptionError, match=f"{message}.*`force=True`"):
-        evaluate(model, arguments.pop("data"), output, **arguments, **OPTIONS)
+        evaluate(model, data, output, **change, **OPTIONS)
     assert {file.name: file.read_bytes() for file in output.iterdir()} == kept
 
 
@@ -291,8 +283,8 @@ def test_results_of_other_data_are_kept(tmp_path: Path, model: Path, data: Path)
     output = tmp_path / "out"
     evaluate(model, data, output, **OPTIONS)
     whole = data.read_text().splitlines()
-    data.write_text("\n".join(whole[1:]))
-    with pytest.raises(InvalidOptionError, match=r"0.mp4.*not have any more"):
+    data.write_text("\n".join(whole[: VIDEOS // 2 - 1]))
+    with pytest.raises(InvalidOptionError, match=rf"{VIDEOS // 2 + 1} of which the data does not"):
         evaluate(model, data, output, **OPTIONS)
     path, _, label = whole[0].rpartition(" ")
     data.write_text("\n".join([f"{path} {(int(label) + 1) % 4}", *whole[1:]]))
@@ -514,3 +506,28 @@ def test_an_argument_of_a_wrong_type(change: dict[str, Any], message: str) -> No
 def test_parents_of_the_output_are_made(tmp_path: Path, model: Path, data: Path) -> None:
     evaluate(model, data, tmp_path / "a" / "b", **OPTIONS)
     assert (tmp_path / "a" / "b" / "report.html").exists()
+
+
+def test_results_of_videos_that_are_gone_do_not_count(
+    tmp_path: Path, model: Path, data: Path
+) -> None:
+    output = tmp_path / "out"
+    evaluate(model, data, output, **OPTIONS)
+    data.write_text("\n".join(data.read_text().splitlines()[1:]))
+    found = evaluate(model, data, output, **OPTIONS)
+    assert found.done_before == VIDEOS - 1
+    assert next(iter(found.metrics["evaluated"].values()))["top_1"]["of"] == VIDEOS - 1
+    assert "1 of the results are of videos" in found.metrics["run"]["Notes"]
+
+
+def test_a_moved_dataset_goes_on(tmp_path: Path, videos: Path, model: Path, data: Path) -> None:
+    output, moved = tmp_path / "out", tmp_path / "moved"
+    names = tmp_path / "names.txt"
+    names.write_text(data.read_text().replace(f"{videos}/", ""))
+    evaluate(model, names, output, root=videos, **OPTIONS)
+    shutil.copytree(videos, moved)  # with the times of change
+    names = names.rename(tmp_path / "renamed.txt")
+    found = evaluate(model, names, output, root=moved, **OPTIONS)
+    assert found.done_before == VIDEOS
+    os.utime(moved / "1.mp4", (1.0, 1.0))
+    assert evaluate(model, names, output, root=moved, **OPTIONS).done_before == VIDEOS - 1
