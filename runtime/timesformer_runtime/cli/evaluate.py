@@ -26,6 +26,7 @@ from timesformer_runtime.cli.output import (
 from timesformer_runtime.cli.paths import PathType
 from timesformer_runtime.cli.view_options import view_options
 from timesformer_runtime.errors import OutputError, printable
+from timesformer_runtime.whole_file import check_outside_model
 
 if TYPE_CHECKING:
     from timesformer_runtime.classifier import VideoClassifier
@@ -116,6 +117,8 @@ def evaluate(output: Path | None, diagnose: bool, **options: Any) -> None:
     check_output()
     if output is None and not diagnose:
         raise click.UsageError("give --output a folder for the results, or --diagnose")
+    if output is not None:
+        check_outside_model(output, options["model"])
     if diagnose:
         _check_diagnose(output, **options)
     loaded, plan = _plan(output=output or Path(), **options)
@@ -272,6 +275,11 @@ def _print(evaluation: Evaluation, count: int, seconds: float) -> None:
     done = count - earlier
     before = f", {earlier} {'was' if earlier == 1 else 'were'} done before" if earlier else ""
     say(f"{evaluation.folder}: {done} video{'' if done == 1 else 's'} in {seconds:.1f} s{before}")
+    if evaluation.left_out:
+        say(
+            f"{evaluation.folder}: not counted: {evaluation.left_out} of its results, of videos "
+            "that the data does not have any more"
+        )
     for row in aligned(table(evaluation.metrics)):
         echo(row)
     echo(printable(one_line(evaluation.sentence)))

@@ -14,8 +14,7 @@ from timesformer_runtime.video_files import FileIdentity
 
 RESULTS, METRICS, REPORT = "results.jsonl", "metrics.json", "report.html"
 _START = '{"evaluation": 1, '
-# A model has many names: fingerprints are compared. A dataset may be moved: names, sizes and labels
-# of its videos are compared.
+# A model has many names: fingerprints are compared. A dataset may move: its videos are compared.
 _NOT_COMPARED = frozenset({"evaluation", "model", "data", "root", "labels", "split"})
 _OPTIONS = {
     "method": "sampling",
@@ -63,6 +62,7 @@ class EvaluationFile:
         self._last: dict[str, int] = {}
         self._failed: set[str] = set()
         self.left_out: set[str] = set()
+        self._is_elsewhere = False
         self._count = 0
         self._make(folder, force=force)
         self._lines = LinesFile(self.path)
@@ -107,7 +107,7 @@ class EvaluationFile:
         """
         if not failed_too and sample.file in self._failed:
             return False
-        return self._files.get(sample.file) == FileIdentity.of(sample.path)[1:]
+        return self._is_same(sample.file)
 
     def append(self, sample: Sample, file: FileIdentity, outcome: Mapping[str, Any]) -> None:
         """Adds the line of a video.
@@ -186,6 +186,7 @@ class EvaluationFile:
         if record.pop("evaluation") != 1:
             raise self._not_ours(1)
         wanted = json.loads(json.dumps(self._run))
+        self._is_elsewhere = any(record.get(name) != wanted.get(name) for name in ("data", "root"))
         for name in sorted({*record, *wanted} - _NOT_COMPARED):
             then, now = record.get(name), wanted.get(name)
             if then != now:
@@ -193,13 +194,22 @@ class EvaluationFile:
                 raise InvalidOptionError(f"{self.path} was made with {difference}; {_REMEDY}")
 
     def _check_data(self) -> None:
-        """Makes sure that most of the results are of videos that the dataset has."""
-        there, gone = len(self._last), len(self.left_out)
-        if gone > there:
+        """Makes sure that most of the results are of videos that the dataset has.
+
+        Datasets often have files of equal names: those of another path must be equal files.
+        """
+        gone = set(self.left_out)
+        if self._is_elsewhere:
+            gone |= {file for file in self._last if not self._is_same(file)}
+        count = len(self._last) + len(self.left_out)
+        if 2 * len(gone) > count:
             raise InvalidOptionError(
-                f"{self.path} has the results of {there + gone} videos, {gone} of which the data "
-                f"does not have, such as {quoted(min(self.left_out))}; {_REMEDY}"
+                f"{self.path} has the results of {count} videos, {len(gone)} of which the data "
+                f"does not have, such as {quoted(min(gone))}; {_REMEDY}"
             )
+
+    def _is_same(self, file: str) -> bool:
+        return self._files.get(file) == FileIdentity.of(self._paths[file])[1:]
 
     def _check_sample(self, record: Mapping[str, Any]) -> None:
         labels = self._labels.get(record["file"], record["true_labels"])

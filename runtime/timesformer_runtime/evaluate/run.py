@@ -38,11 +38,13 @@ class Evaluation:
         folder: The folder with ``results.jsonl``, ``metrics.json`` and ``report.html``.
         metrics: The contents of ``metrics.json``.
         done_before: Number of videos that an earlier run had done.
+        left_out: Number of results of videos that the data does not have any more.
     """
 
     folder: Path
     metrics: dict[str, Any]
     done_before: int = 0
+    left_out: int = 0
 
     @property
     def sentence(self) -> str:
@@ -154,19 +156,14 @@ def run(plan: Plan, on_video: Progress = lambda _done, _all, _line: None) -> Eva
         for done, line in enumerate(_lines(plan, left, results), 1):
             on_video(done, len(left), line)
         results.check()
-        if results.left_out:
-            plan = _with_note(
-                plan,
-                f"{len(results.left_out)} of the results are of videos that the data does not have "
-                "any more, and do not count",
-            )
         metrics = _metrics(plan, results)
         with whole_file(plan.folder / METRICS) as file:
             file.write(json.dumps(finite(metrics), indent=1).encode())
         if plan.report:
             frames = frames_seen(plan.models[0].pipeline)
             write_report(plan.folder / REPORT, metrics, results, frames)
-    return Evaluation(plan.folder, metrics, len(plan.dataset.samples) - len(left))
+        left_out = len(results.left_out)
+    return Evaluation(plan.folder, metrics, len(plan.dataset.samples) - len(left), left_out)
 
 
 def _lines(
@@ -195,11 +192,6 @@ def _lines(
             yield {"file": sample.file, "path": sample.path, **outcome}
     finally:
         outcomes.close()
-
-
-def _with_note(plan: Plan, note: str) -> Plan:
-    dataset = dataclasses.replace(plan.dataset, notes=(*plan.dataset.notes, note))
-    return dataclasses.replace(plan, dataset=dataset)
 
 
 def _metrics(plan: Plan, lines: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -47,6 +47,24 @@ def evaluate(folder: Path, *arguments: object, **options: Any) -> Result:
     return timesformer(folder, "evaluate", *arguments, **options)
 
 
+def test_results_that_do_not_count_are_told(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "data", tmp_path / "data")
+    arguments = (folder / "shots", "data", "--output", "out", "--device", "cpu", "--dtype", "fp32")
+    assert evaluate(tmp_path, *arguments).returncode == 0
+    (tmp_path / "data" / "cut" / "broken.mp4").unlink()
+    done = evaluate(tmp_path, *arguments)
+    assert "out: not counted: 1 of its results" in done.stderr
+    assert done.stdout.splitlines()[-1].endswith("on 4 videos")
+
+
+def test_results_do_not_get_among_the_files_of_the_model(folder: Path) -> None:
+    before = sorted((folder / "shots").rglob("*"))
+    for output in ("shots", "shots/sub"):
+        done = evaluate(folder, "shots", "data", "--output", output, "--force", "--device", "cpu")
+        assert_bad_input(done, f"{output} lies in the folder of the model shots; write to another")
+    assert sorted((folder / "shots").rglob("*")) == before
+
+
 def test_table_sentence_and_files(folder: Path, tmp_path: Path) -> None:
     arguments = (
         "shots",

@@ -517,7 +517,7 @@ def test_results_of_videos_that_are_gone_do_not_count(
     found = evaluate(model, data, output, **OPTIONS)
     assert found.done_before == VIDEOS - 1
     assert next(iter(found.metrics["evaluated"].values()))["top_1"]["of"] == VIDEOS - 1
-    assert "1 of the results are of videos" in found.metrics["run"]["Notes"]
+    assert found.left_out == 1
 
 
 def test_a_moved_dataset_goes_on(tmp_path: Path, videos: Path, model: Path, data: Path) -> None:
@@ -531,3 +531,19 @@ def test_a_moved_dataset_goes_on(tmp_path: Path, videos: Path, model: Path, data
     assert found.done_before == VIDEOS
     os.utime(moved / "1.mp4", (1.0, 1.0))
     assert evaluate(model, names, output, root=moved, **OPTIONS).done_before == VIDEOS - 1
+
+
+def test_other_files_of_equal_names_are_other_data(
+    tmp_path: Path, videos: Path, model: Path, data: Path
+) -> None:
+    output, others = tmp_path / "out", tmp_path / "others"
+    names = tmp_path / "names.txt"
+    names.write_text(data.read_text().replace(f"{videos}/", ""))
+    evaluate(model, names, output, root=videos, **OPTIONS)
+    kept = (output / "metrics.json").read_bytes()
+    shutil.copytree(videos, others)
+    for number in range(VIDEOS // 2 + 1):
+        os.utime(others / f"{number}.mp4", (1.0, 1.0))
+    with pytest.raises(InvalidOptionError, match="of which the data does not have"):
+        evaluate(model, names, output, root=others, **OPTIONS)
+    assert (output / "metrics.json").read_bytes() == kept
