@@ -186,6 +186,13 @@ def write_video(path: Path, frames: npt.NDArray[np.uint8], fps: int = 10) -> Pat
     return path
 
 
+def write_videos(folder: Path) -> None:
+    """Writes the videos ``a.mp4`` and ``b.mkv``, and the text ``broken.mp4``."""
+    write_video(folder / "a.mp4", moving_frames(21))
+    write_video(folder / "b.mkv", 255 - moving_frames(9))
+    (folder / "broken.mp4").write_text("no video")
+
+
 def decode_all(path: Path) -> npt.NDArray[np.uint8]:
     """Decodes every frame of a file in order, with PyAV alone: uint8 [T, H, W, 3]."""
     with av.open(str(path)) as container:

@@ -81,9 +81,15 @@ def _edit_list_writer(form: str) -> tuple[Writer, Callable[[float], None] | None
         return {"table": _table, "csv": _csv, "json": _json}[form], None
     from timesformer_runtime.shots import exchange  # noqa: PLC0415
 
-    def otio(found: EditList, video: str | None) -> Iterator[str]:
+    def say_if_by_time(found: EditList, video: str | None) -> None:
         if exchange.counts_by_time(found):
-            _say_by_time(found, video)
+            say(
+                f"timesformer: {video or 'the video'}: its frames do not keep to the stated "
+                f"{found.rate:.5g} a second; the edit list counts them by their times at that rate"
+            )
+
+    def otio(found: EditList, video: str | None) -> Iterator[str]:
+        say_if_by_time(found, video)
         yield exchange.opentimelineio(found, video).rstrip()
 
     def edl(found: EditList, video: str | None) -> Iterator[str]:
@@ -93,18 +99,10 @@ def _edit_list_writer(form: str) -> tuple[Writer, Callable[[float], None] | None
                 f"timesformer: {events} shots are more than the {exchange.MOST_EVENTS} events that "
                 "CMX 3600 can number, and some programs read no more; --format otio has no limit"
             )
-        if exchange.counts_by_time(found):
-            _say_by_time(found, video)
+        say_if_by_time(found, video)
         yield exchange.edl(found, video).rstrip()
 
     return (otio, None) if form == "otio" else (edl, exchange.check_timecode_rate)
-
-
-def _say_by_time(found: EditList, video: str | None) -> None:
-    say(
-        f"timesformer: {video or 'the video'}: its frames do not keep to the stated "
-        f"{found.rate:.5g} a second; the edit list counts them by their times at that rate"
-    )
 
 
 def _json(found: EditList, video: str | None) -> Iterator[str]:

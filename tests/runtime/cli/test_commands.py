@@ -30,12 +30,12 @@ from tests.tiny_graphs import (
     TinyGraph,
     expected_logits,
     model_config,
-    moving_frames,
     own_metadata,
     preprocessor_config,
     write_exported_model,
     write_sidecars,
     write_video,
+    write_videos,
 )
 from tests.video_files import damage, read_clip
 
@@ -45,9 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An exported model ``shots``, videos ``a.mp4`` and ``b.mkv``, and the text ``broken.mp4``."""
     folder = tmp_path_factory.mktemp("cli")
     write_exported_model(folder / "shots")
-    write_video(folder / "a.mp4", moving_frames(21))
-    write_video(folder / "b.mkv", 255 - moving_frames(9))
-    (folder / "broken.mp4").write_text("no video")
+    write_videos(folder)
     featured = TinyGraph(metadata=own_metadata(), features=True)
     featured.save(folder / "featured.onnx")
     headless = TinyGraph(output="features", metadata=own_metadata(task="feature-extraction"))

@@ -14,7 +14,7 @@ from timesformer_runtime import VideoClassifier
 from timesformer_runtime.errors import OutputError
 
 from tests.command_line import Result, assert_bad_input, timesformer
-from tests.tiny_graphs import moving_frames, write_exported_model, write_video
+from tests.tiny_graphs import write_exported_model, write_videos
 
 pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra `parquet`)")
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -24,9 +24,7 @@ parquet = pytest.importorskip("pyarrow.parquet")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("table")
     write_exported_model(folder / "shots")
-    write_video(folder / "a.mp4", moving_frames(21))
-    write_video(folder / "b.mkv", 255 - moving_frames(9))
-    (folder / "broken.mp4").write_text("no video")
+    write_videos(folder)
     return folder
 
 

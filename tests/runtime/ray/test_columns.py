@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from timesformer_runtime import InvalidOptionError, VideoClassifier
 
-from tests.tiny_graphs import moving_frames, write_exported_model, write_video
+from tests.tiny_graphs import moving_frames, write_exported_model, write_videos
 
 pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra `parquet`)")
 
@@ -21,9 +21,7 @@ NEW = ["labels", "scores", "times", "problems", "error"]
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("columns")
     write_exported_model(folder / "model")
-    write_video(folder / "a.mp4", moving_frames(21))
-    write_video(folder / "b.mkv", 255 - moving_frames(9))
-    (folder / "broken.mp4").write_text("no video")
+    write_videos(folder)
     return folder
 
 

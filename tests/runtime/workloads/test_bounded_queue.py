@@ -88,6 +88,16 @@ def test_one_item_always_fits() -> None:
     assert list(queue) == [11, 12]
 
 
+def run_program(program: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+
+
 def test_an_interpreter_that_ends_waits_for_its_threads() -> None:
     """Nothing closes this queue: its producer runs on until the interpreter ends."""
     program = """
@@ -107,13 +117,7 @@ queue = BoundedQueue(1, drop=True)
 queue.fill(numbers(), "numbers")
 print(next(iter(queue)), flush=True)
 """
-    result = subprocess.run(
-        [sys.executable, "-c", program],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
+    result = run_program(program)
     assert (result.returncode, result.stdout.split()) == (0, ["0", "closed"]), result.stderr
 
 
@@ -136,13 +140,7 @@ atexit.register(killed.set)
 second.fill((item for item in first), "feeding")
 print(next(iter(second)), flush=True)
 """
-    result = subprocess.run(
-        [sys.executable, "-c", program],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
+    result = run_program(program)
     assert (result.returncode, result.stdout.split()) == (0, ["0"]), result.stderr
 
 
