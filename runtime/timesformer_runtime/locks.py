@@ -17,7 +17,8 @@ def try_lock(descriptor: int) -> bool:
     """Locks an open file or folder until it is closed.
 
     Returns:
-        False where another run has locked it. True also where there are no such locks.
+        False if another run has locked it, else True. On a system or a file system without locks,
+        always True.
     """
     if fcntl is None:
         return True

@@ -42,7 +42,7 @@ def check_paths(paths: Mapping[str, Any], *, optional: Iterable[str]) -> None:
 
 
 def check_others(dtypes: Any, split: Any, on_video: Any, options: Mapping[str, Any]) -> None:
-    """Checks the arguments that are no paths.
+    """Checks the types of the other arguments, and that none belongs into ``views``.
 
     Raises:
         InvalidOptionError: One has another type, or some belong into ``views``.

@@ -61,7 +61,7 @@ class Trial:
         return None if self.outcomes is None else sum(self.outcomes)
 
     def is_clearly_better(self, other: Trial) -> bool:
-        """True where this trial names so many more videos right that noise is no likely reason."""
+        """True if this trial names more videos right than noise explains: ``clearly_better``."""
         if self.outcomes is None or other.outcomes is None:
             return False
         return clearly_better(np.array(self.outcomes), np.array(other.outcomes))

@@ -17,7 +17,7 @@ FIX_LABELS = (
 _MOST_LABELS = 1000  # of an assignment, whose time grows with the cube
 _LEAST_SHARE = 0.1  # of the videos, and
 _LEAST_GAIN = 3  # videos, from which a gain is worth a change
-_DEVIATIONS = 3  # standard deviations of the gain from which noise is no likely reason
+_DEVIATIONS = 3  # a gain of fewer standard deviations may be noise
 _LEAST_EXPLAINED = 0.5  # share of the videos from which an order without a usual cause counts
 
 
@@ -39,10 +39,10 @@ class LabelOrder:
 def clearly_better(found: npt.NDArray[np.bool_], today: npt.NDArray[np.bool_]) -> bool:
     """Tells whether one trial names clearly more of the videos right than another.
 
-    The gain must be worth a change: three videos, and a tenth of all. And noise must be no likely
-    reason. Only videos that one of the two names right tell them apart. If they were equally good,
-    each would win as many of these, and the gain would have their number as its variance; it must
-    be three times its standard deviation.
+    The gain must be worth a change: three videos, and a tenth of all. And it must be more than
+    noise explains. Only videos that one of the two names right tell them apart. If they were
+    equally good, each would win as many of these, and the gain would have their number as its
+    variance; it must be three times its standard deviation.
 
     Args:
         found: For each video whether one trial names it right.

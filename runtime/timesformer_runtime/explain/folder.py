@@ -36,11 +36,10 @@ _OWN_FILE = re.compile(
 
 
 class ResultFolder:
-    """A folder of explanations; made if it is missing, and removed where nothing came into it.
+    """A folder of explanations, into which one run at a time writes.
 
-    So are the folders above it.
-
-    One run at a time writes into it.
+    The folder and those above it are made where they are missing, and removed again if nothing
+    comes into them.
 
     Args:
         path: The folder.

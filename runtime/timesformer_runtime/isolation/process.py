@@ -57,7 +57,7 @@ class AccidentError(Exception):
 
 
 class _UnwantedError(Exception):
-    """Carries the error of a check, which is no fault of the process, whatever its class."""
+    """Carries an error that a check raised, so that it does not count as the process's own."""
 
     def __init__(self, reason: Exception) -> None:
         super().__init__()

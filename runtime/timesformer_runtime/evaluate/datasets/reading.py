@@ -65,8 +65,8 @@ class DatasetOptions:
             )
         if self.labels_by is not None and self.labels is None:
             raise InvalidOptionError(
-                f"`labels_by` is {self.labels_by}, but there is no labels file; give one as "
-                "`labels`, or leave it out"
+                f"`labels_by` is {self.labels_by}, but there is no labels file: give the file as "
+                "`labels`, or leave out `labels_by`"
             )
 
     def to_dict(self) -> dict[str, Any]:

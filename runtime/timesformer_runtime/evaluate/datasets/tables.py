@@ -152,7 +152,7 @@ def _kinetics_entry(
 
 
 def _seconds(path: Path, row: Row, name: str) -> int | None:
-    """Reads a time of Kinetics' annotations; None where there are no whole seconds."""
+    """Reads a time of Kinetics' annotations, in seconds; None for a fraction, nan, or no time."""
     value = row[1].get(name)
     text = "" if value is None else str(value)
     number = number_of(text)
