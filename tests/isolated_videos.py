@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from timesformer_runtime import DecodeLimits, VideoClassifier
 
+from tests.patience import PATIENCE
 from tests.tiny_graphs import write_exported_model
 from tests.traps import Trap
 from tests.video_files import damage, moving_pictures, remux, write_video
 
-PATIENCE = 60.0  # seconds
 COUNT = 40  # frames
 WINDOW, STRIDE = 0.4, 0.2  # seconds
 

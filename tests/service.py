@@ -15,7 +15,8 @@ from pathlib import Path
 
 import httpx
 
-PATIENCE = 120.0  # seconds; machines that run tests can be busy
+from tests.patience import PATIENCE
+
 _TOKEN = "TIMESFORMER_SERVE_TOKEN"
 
 

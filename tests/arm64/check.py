@@ -158,7 +158,8 @@ def _check_suite(arm: Machine, cpu: str, short: bool) -> bool:
     for name, reason in suite.DESELECTED.items():
         click.echo(f"left out: {name}: {reason}")
     command = ["python3", "-m", "pytest", *suite.arguments(short=short)]
-    return arm.run(cpu, command, seconds=_SUITE_SECONDS, show=True).returncode == 0
+    done = arm.run(cpu, command, seconds=_SUITE_SECONDS, variables=suite.VARIABLES, show=True)
+    return done.returncode == 0
 
 
 def _stop(problem: str) -> NoReturn:

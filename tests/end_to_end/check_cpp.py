@@ -28,6 +28,7 @@ from timesformer_runtime import VideoClassifier, VideoDecoder
 from timesformer_runtime.model.agreement import Agreement
 
 from tests import debian_packages
+from tests.patience import PATIENCE
 
 REPOSITORY = Path(__file__).parents[2]
 _SAMPLES = Path(timesformer_runtime.__file__).parent / "sample_clips"
@@ -139,7 +140,7 @@ def _answer(
         input=piped,
         capture_output=True,
         check=True,
-        timeout=120,
+        timeout=PATIENCE,
     )
     rows = [line.split("\t") for line in done.stdout.decode().splitlines()]
     assert abs(sum(float(score) for score, _, _ in rows) - 1) < 1e-4

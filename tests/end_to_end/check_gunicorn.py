@@ -26,8 +26,9 @@ from pathlib import Path
 import click
 import timesformer_runtime
 
+from tests.patience import PATIENCE
+
 _CLIPS = sorted((Path(timesformer_runtime.__file__).parent / "sample_clips").glob("*.mp4"))
-_PATIENCE = 60.0  # seconds
 _WORKERS = 2
 
 # The service. The classifier answers once before gunicorn forks, so that its threads have begun.
@@ -98,7 +99,7 @@ def _server(
     try:
         yield f"http://127.0.0.1:{port}/"
         server.terminate()
-        if server.wait(_PATIENCE) != 0:
+        if server.wait(PATIENCE) != 0:
             raise click.ClickException(f"gunicorn ended with code {server.returncode}")
     finally:
         server.kill()
@@ -116,10 +117,10 @@ def _check_answers(address: str) -> int:
 
 def _answer(address: str, clip: Path) -> dict[str, object]:
     request = urllib.request.Request(address, data=clip.read_bytes())
-    end = time.monotonic() + _PATIENCE
+    end = time.monotonic() + PATIENCE
     while True:
         try:
-            with urllib.request.urlopen(request, timeout=_PATIENCE) as response:
+            with urllib.request.urlopen(request, timeout=PATIENCE) as response:
                 answer: dict[str, object] = json.load(response)
                 return answer
         except urllib.error.URLError:  # the server has not started yet

@@ -20,6 +20,7 @@ from timesformer_exporter.export import export
 from timesformer_exporter.options import ExportOptions
 from timesformer_runtime import VideoClassifier
 
+from tests.patience import PATIENCE
 from tests.tiny_graphs import TinyGraph, own_metadata
 from tests.tiny_models import ATTENTION_TYPES
 
@@ -42,7 +43,7 @@ def timesformer(*arguments: object) -> subprocess.CompletedProcess[str]:
         env=os.environ | {"PYTHONPATH": str(REPOSITORY / "runtime")},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
         check=False,
     )
 
@@ -151,7 +152,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
         env=os.environ | {"PYTHONPATH": str(REPOSITORY / "runtime")},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.stdout.strip() == "7", done.stderr

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from tests.patience import PATIENCE
 from tests.tiny_graphs import moving_frames, write_exported_model, write_video
 
 pytest.importorskip("ray", reason="Ray is not installed; `make check-ray` runs these tests")
@@ -25,7 +26,6 @@ if sys.platform != "linux":
     pytest.skip("the tests read /proc", allow_module_level=True)
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 300  # seconds; machines that run tests can be busy
 SLOW = (
     "--sampling",
     "dense",

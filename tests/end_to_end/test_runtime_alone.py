@@ -17,6 +17,7 @@ from timesformer_exporter.export import export
 from timesformer_exporter.options import ExportOptions
 from timesformer_runtime.input.preprocess import Preprocessing
 
+from tests.patience import PATIENCE
 from tests.tiny_models import ATTENTION_TYPES, tiny_config, write_checkpoint
 from tests.video_files import decode_plainly, moving_pictures, write_video
 
@@ -27,7 +28,7 @@ pytestmark = pytest.mark.skipif(not PYTHON, reason="TIMESFORMER_RUNTIME_PYTHON i
 def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
     assert PYTHON is not None
     return subprocess.run(
-        [PYTHON, *arguments], capture_output=True, text=True, timeout=120, check=False
+        [PYTHON, *arguments], capture_output=True, text=True, timeout=PATIENCE, check=False
     )
 
 

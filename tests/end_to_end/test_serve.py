@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE
+
 SERVER = Path(__file__).parents[2] / "examples" / "browser" / "serve.py"
 
 
@@ -27,7 +29,7 @@ def test_wrong_arguments(tmp_path: Path, arguments: list[str], message: str) -> 
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 2

@@ -15,6 +15,7 @@ import pytest
 from timesformer_exporter import ExportOptions, export
 from timesformer_runtime import VideoClassifier
 
+from tests.patience import PATIENCE
 from tests.service import served
 
 ROOT = Path(__file__).parents[2]
@@ -38,7 +39,7 @@ def test_tritonclient(tmp_path: Path) -> None:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=PATIENCE,
             check=False,
         )
     assert done.returncode == 0, done.stderr

@@ -15,6 +15,7 @@ from timesformer_exporter.cli import command
 from timesformer_runtime.cli.output import name_options
 from timesformer_runtime.input.preprocess import Preprocessing
 
+from tests.patience import PATIENCE
 from tests.tiny_models import tiny_config, write_checkpoint
 
 COMMAND = Path(sys.executable).with_name("timesformer-export")
@@ -27,7 +28,7 @@ def _run(folder: Path, *arguments: str, **environment: str) -> subprocess.Comple
         env=os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "100", "NO_COLOR": "1"} | environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
         check=False,
     )
 
@@ -191,7 +192,7 @@ def test_a_variant_that_is_too_far_off_says_what_to_do(tmp_path: Path) -> None:
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 1, done.stderr
@@ -217,7 +218,7 @@ def test_a_stopped_export_leaves_nothing_behind(tmp_path: Path) -> None:
                 break
         process.send_signal(stop)
         rest = process.stderr.read()
-        assert process.wait(timeout=60) == code
+        assert process.wait(timeout=PATIENCE) == code
         assert "Traceback" not in rest
         assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
@@ -234,7 +235,7 @@ def test_a_hangup_that_nohup_ignores_does_not_stop_an_export(tmp_path: Path) -> 
     assert process.stderr is not None
     process.stderr.readline()
     process.send_signal(signal.SIGHUP)
-    rest = process.communicate(timeout=300)[1]
+    rest = process.communicate(timeout=PATIENCE)[1]
     assert process.returncode == 0, rest
     assert (tmp_path / "model-onnx" / "onnx" / "model.onnx").is_file()
 
@@ -248,7 +249,7 @@ def _run_with(
         cwd=folder,
         env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
         capture_output=True,
-        timeout=300,
+        timeout=PATIENCE,
         check=False,
     )
 
@@ -293,7 +294,7 @@ def test_a_closed_pipe_is_not_a_failed_check(
     outputs: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, output: write}
     process = subprocess.Popen([str(COMMAND), *arguments], cwd=tmp_path, text=True, **outputs)
     os.close(write)
-    stderr = process.communicate(timeout=300)[1] or ""
+    stderr = process.communicate(timeout=PATIENCE)[1] or ""
     assert process.returncode == code, stderr
     assert "Traceback" not in stderr
     exported = (tmp_path / "model-onnx" / "onnx" / "model.onnx").is_file()

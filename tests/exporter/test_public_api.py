@@ -13,10 +13,16 @@ import timesformer_runtime
 from timesformer_exporter import errors
 from timesformer_runtime.errors import TimesformerError
 
+from tests.patience import PATIENCE
+
 
 def _run(program: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
     )
 
 

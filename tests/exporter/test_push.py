@@ -13,6 +13,7 @@ import pytest
 from timesformer_runtime.input.preprocess import Preprocessing
 
 from tests.hub_server import READER, TOKEN, HubServer, Repository
+from tests.patience import PATIENCE
 from tests.tiny_models import tiny_config, write_checkpoint
 
 # huggingface_hub reads its variables when it is imported, so it needs a process of its own.
@@ -69,7 +70,7 @@ def calls(
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=PATIENCE,
     )
     assert finished.stderr == ""
     results = [json.loads(line) for line in finished.stdout.splitlines()]
@@ -198,7 +199,7 @@ def _export(folder: Path, server: HubServer, *arguments: str) -> subprocess.Comp
         env=inherited | server.environment(folder / "home") | {"HF_TOKEN": TOKEN},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
         check=False,
     )
 

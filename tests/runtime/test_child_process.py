@@ -13,7 +13,7 @@ import pytest
 from timesformer_runtime.child_process import ChildProcess
 from timesformer_runtime.errors import ChildError, InvalidModelError
 
-PATIENCE = 120.0  # seconds; machines that run tests can be busy
+from tests.patience import PATIENCE
 
 
 def echoing(request: Any) -> Generator[Any, Any, None]:

@@ -19,9 +19,8 @@ from typing import Any
 import pytest
 from timesformer_runtime import ClosedError, Timeline, VideoClassifier
 
+from tests.patience import PATIENCE
 from tests.tiny_graphs import moving_frames, write_exported_model, write_video
-
-PATIENCE = 60.0  # seconds
 
 Results = Timeline | Generator[Any, None, None]
 # Iterators that read ahead in threads, each much longer than a test takes from it.

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from timesformer_runtime import VideoClassifier
 
+from tests.patience import PATIENCE
 from tests.tiny_graphs import moving_frames, write_exported_model, write_video
 
 # A package whose entry is None cannot be imported, as if it were not installed.
@@ -23,7 +24,7 @@ def _run(packages: tuple[str, ...], program: str, *arguments: str | Path) -> tup
         [sys.executable, "-c", f"{_HIDE.format(packages=packages)}\n{program}", *arguments],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
         check=False,
     )
     return done.returncode, done.stdout, done.stderr

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 
 from tests.checkpoint_samples import random_clips, random_model, tiny_config, to_facebook
 from tests.hub_server import TOKEN, HubServer, Repository
+from tests.patience import PATIENCE
 
 # huggingface_hub reads its variables when it is imported, so it needs a process of its own. All
 # loads share one process, because the import of torch takes a while.
@@ -69,7 +70,7 @@ def loads(
         capture_output=True,
         text=True,
         check=True,
-        timeout=300,
+        timeout=PATIENCE,
     )
     results = [json.loads(line) for line in finished.stdout.splitlines()]
     assert len(results) == len(calls)

@@ -22,6 +22,7 @@ from timesformer_exporter.model.timesformer import TimesformerForVideoClassifica
 from timesformer_exporter.options import ExportOptions
 from timesformer_runtime.input.preprocess import Preprocessing
 
+from tests.patience import PATIENCE
 from tests.tiny_models import ATTENTION_TYPES, random_model, tiny_config, write_checkpoint
 from tests.video_files import moving_pictures, write_video
 
@@ -216,7 +217,7 @@ def test_the_command_takes_what_a_shell_expands(tmp_path: Path) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0, done.stderr

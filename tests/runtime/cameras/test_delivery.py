@@ -24,9 +24,9 @@ from timesformer_runtime.cameras.webhook import Webhook
 from timesformer_runtime.errors import OutputError
 
 from tests.mqtt_broker import Broker
+from tests.patience import PATIENCE
 from tests.webhook_server import WebhookServer
 
-PATIENCE = 60.0  # seconds; machines that run tests can be busy
 NEVER = threading.Event()
 
 

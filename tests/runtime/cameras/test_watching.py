@@ -27,10 +27,10 @@ from timesformer_runtime.workloads.stream_sources import LiveSettings, SourceFra
 from timesformer_runtime.workloads.windows import WindowSettings
 
 from tests.live_sources import free_udp_url, sender
+from tests.patience import PATIENCE
 from tests.tiny_graphs import write_exported_model
 from tests.video_files import moving_pictures, write_video
 
-PATIENCE = 60.0  # seconds; machines that run tests can be busy
 RATE = 25
 WINDOWS = WindowSettings(0.4, 0.4)
 ALL = Ranking(top_k=None)

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from timesformer_runtime.cli.bench import _powers_of_two
 
-from tests.command_line import COMMAND, PATIENCE, Result, timesformer
+from tests.command_line import COMMAND, Result, timesformer
 from tests.hub_server import HubServer, Repository
+from tests.patience import PATIENCE
 from tests.tiny_graphs import TinyGraph, write_exported_model
 
 QUICK = ("--seconds", "0", "--threads", "1")

@@ -19,11 +19,11 @@ from timesformer_runtime import VideoClassifier
 from tests.command_line import COMMAND, Result, timesformer
 from tests.live_sources import free_udp_url, sender
 from tests.mqtt_broker import Broker
+from tests.patience import PATIENCE
 from tests.tiny_graphs import write_exported_model
 from tests.video_files import moving_pictures, write_video
 from tests.webhook_server import WebhookServer
 
-PATIENCE = 60.0  # seconds; machines that run tests can be busy
 SHORT = ["--window", "0.4s", "--stride", "0.4s"]
 ALWAYS = ["--events", "--enter", "0", "--leave", "0"]  # every label, from the first window on
 

@@ -21,8 +21,9 @@ from timesformer_runtime.input.preprocess import Preprocessing
 from timesformer_runtime.input.sampling import uniform
 from timesformer_runtime.model.golden import GENERATOR, golden_frames
 
-from tests.command_line import COMMAND, PATIENCE, Result, assert_bad_input, timesformer
+from tests.command_line import COMMAND, Result, assert_bad_input, timesformer
 from tests.hub_server import HubServer, Repository
+from tests.patience import PATIENCE
 from tests.tiny_graphs import (
     FRAMES,
     LABELS,

@@ -19,6 +19,8 @@ from timesformer_runtime.errors import ChildError, InvalidModelError
 from timesformer_runtime.model.inspection import inspect_model
 from timesformer_runtime.model.memory import Memory
 
+from tests.patience import PATIENCE
+
 OTHER = "OtherExecutionProvider"
 RIGHT = {"works": True, "is_wrong": False, "max_abs": 1e-7, "nodes": 60}
 
@@ -29,7 +31,7 @@ def test_json() -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=PATIENCE,
     )
     assert done.returncode in {0, 1}, done.stderr
     facts = json.loads(done.stdout)

@@ -18,7 +18,8 @@ from click.testing import CliRunner
 from timesformer_runtime import VideoClassifier, cli
 from timesformer_runtime.evaluate.loading import LoadedModels
 
-from tests.command_line import COMMAND, PATIENCE, Result, assert_bad_input, timesformer
+from tests.command_line import COMMAND, Result, assert_bad_input, timesformer
+from tests.patience import PATIENCE
 from tests.tiny_graphs import moving_frames, write_exported_model, write_video
 
 MANY = 120

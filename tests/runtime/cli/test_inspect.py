@@ -22,6 +22,7 @@ from timesformer_runtime.model.graph_facts import read_graph_facts
 from timesformer_runtime.model.inspection import inspect_model
 
 from tests.hub_server import HubServer, Repository
+from tests.patience import PATIENCE
 from tests.tiny_graphs import (
     FRAMES,
     LABELS,
@@ -258,7 +259,7 @@ def test_of_a_model_on_the_hub_one_variant_is_downloaded(tmp_path: Path) -> None
             capture_output=True,
             text=True,
             check=False,
-            timeout=300,
+            timeout=PATIENCE,
         )
         fetched = {line.rpartition("/")[2] for line in server.requests if "/resolve/" in line}
     assert done.returncode == 0, done.stderr

@@ -16,10 +16,9 @@ from timesformer_runtime.cli.stream import stream
 
 from tests.command_line import COMMAND, Result, timesformer
 from tests.live_sources import free_udp_url, sender
+from tests.patience import PATIENCE
 from tests.tiny_graphs import LABELS, write_exported_model
 from tests.video_files import moving_pictures, write_video
-
-PATIENCE = 60.0  # seconds; machines that run tests can be busy
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +102,7 @@ def test_ctrl_c_ends_the_command_at_once(folder: Path, stalled: bool) -> None:
         "--stride",
         "0.4s",
         "--timeout",
-        "200s",
+        f"{2 * PATIENCE}s",
     ]
     with sender(url) as source:
         process = subprocess.Popen(
@@ -119,7 +118,7 @@ def test_ctrl_c_ends_the_command_at_once(folder: Path, stalled: bool) -> None:
             source.send_signal(signal.SIGSTOP)
             time.sleep(1.0)
         process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=PATIENCE)  # the network has 200 s
+        output, errors = process.communicate(timeout=PATIENCE)  # the network has more
     assert process.returncode == 130, errors
     assert errors.splitlines()[-1] == "timesformer: interrupted"
     assert all(json.loads(line)["end"] > 0 for line in output.splitlines())

@@ -20,7 +20,8 @@ from timesformer_runtime.cli.segment_lines import SrtLines, VttLines, lines_of
 from timesformer_runtime.results import PartResult, Seconds
 
 from tests import command_line, video_files
-from tests.command_line import PATIENCE, Result, timesformer
+from tests.command_line import Result, timesformer
+from tests.patience import PATIENCE
 from tests.shot_graph import levels_of, textured, write_shot_model
 from tests.tiny_graphs import (
     TinyGraph,

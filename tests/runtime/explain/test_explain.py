@@ -39,7 +39,8 @@ from timesformer_runtime.video.limits import DecodeLimits
 from timesformer_runtime.workloads.windows import WindowSettings
 
 from tests.bright_model import COLUMNS, ROWS, frames_with_square, write_bright_model
-from tests.command_line import PATIENCE, assert_bad_input, timesformer
+from tests.command_line import assert_bad_input, timesformer
+from tests.patience import PATIENCE
 from tests.tiny_graphs import FRAMES, moving_frames, write_exported_model
 from tests.video_files import write_video
 

@@ -25,13 +25,13 @@ from timesformer_runtime.video.limits import interruptible
 from tests import traps
 from tests.isolated_videos import (
     COUNT,
-    PATIENCE,
     STRIDE,
     WINDOW,
     children,
     collect,
     load,
 )
+from tests.patience import PATIENCE
 from tests.traps import Trap
 from tests.video_files import write_video
 

@@ -25,7 +25,6 @@ from timesformer_runtime.isolation.process import _START
 from tests import traps
 from tests.isolated_videos import (
     COUNT,
-    PATIENCE,
     STRIDE,
     WINDOW,
     children,
@@ -33,6 +32,7 @@ from tests.isolated_videos import (
     load,
     settled,
 )
+from tests.patience import PATIENCE
 from tests.traps import Trap
 from tests.video_files import moving_pictures, write_video
 

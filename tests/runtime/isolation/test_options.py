@@ -23,6 +23,7 @@ from timesformer_runtime.video import VideoDecoder
 from tests.isolated_videos import (
     load,
 )
+from tests.patience import PATIENCE
 from tests.video_files import write_video
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="isolated needs Linux")
@@ -88,7 +89,7 @@ def command(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=PATIENCE,
     )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE
 from tests.tiny_graphs import TinyGraph, moving_frames, own_metadata, write_video
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows does not fork")
@@ -53,7 +54,7 @@ def run(code: str, graph: Path, threads: int, *arguments: str) -> str:
         start_new_session=True,
     )
     try:
-        output, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=PATIENCE)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)  # with its children
         raise

@@ -30,6 +30,7 @@ from timesformer_runtime import (
 from timesformer_runtime.model.golden import GENERATOR
 from timesformer_runtime.model.session import Session
 
+from tests.patience import PATIENCE
 from tests.tiny_graphs import (
     FRAMES,
     SIZE,
@@ -268,7 +269,7 @@ def test_the_command_ends_with_one_line(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=PATIENCE,
     )
     assert done.returncode == 2
     (_, line) = done.stderr.splitlines()
@@ -512,7 +513,7 @@ def test_labels_of_all_kinds(tmp_path: Path, command: list[str], label: str) -> 
         [sys.executable, "-m", "timesformer_runtime", name, model, video, *options],
         capture_output=True,
         check=False,
-        timeout=60,
+        timeout=PATIENCE,
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr

@@ -25,6 +25,7 @@ from timesformer_runtime.model import hub
 from timesformer_runtime.model.hub import looks_like_hub_id
 
 from tests.hub_server import TOKEN, HubServer, Repository
+from tests.patience import PATIENCE
 
 CLIENT = """
 import json, sys, time
@@ -75,7 +76,7 @@ def outcomes(server: HubServer, home: Path, *calls: Call, **variables: str) -> l
         capture_output=True,
         text=True,
         check=True,
-        timeout=120,
+        timeout=PATIENCE,
     )
     results = [tuple(json.loads(line)) for line in finished.stdout.splitlines()]
     assert len(results) == len(calls)
@@ -409,7 +410,7 @@ def test_without_a_network_it_fails_soon_and_quietly(server: HubServer, home: Pa
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
     pauses, message = json.loads(done.stdout)
     assert pauses < 5

@@ -17,7 +17,7 @@ from timesformer_runtime.serve.metrics import Metrics
 from timesformer_runtime.workloads.timeline import Timeline
 from timesformer_runtime.workloads.windows import WindowSettings
 
-from tests.service import PATIENCE
+from tests.patience import PATIENCE
 
 _LAST = 10
 

@@ -15,7 +15,8 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.service import PATIENCE, ServiceProcess, served
+from tests.patience import PATIENCE
+from tests.service import ServiceProcess, served
 from tests.tiny_graphs import moving_frames, write_video
 
 ACTIVE = "timesformer_requests_active"

@@ -18,7 +18,8 @@ from PIL import Image
 from timesformer_runtime import VideoClassifier, VideoDecoder, Views
 from timesformer_runtime.input.sampling import Sampling
 
-from tests.service import PATIENCE, ServiceProcess, served
+from tests.patience import PATIENCE
+from tests.service import ServiceProcess, served
 from tests.tiny_graphs import write_exported_model
 
 

@@ -23,6 +23,7 @@ from timesformer_runtime import (
 from timesformer_runtime.input.sampling import Sampling
 from timesformer_runtime.shots import find_shots, reading
 
+from tests.patience import PATIENCE
 from tests.shot_graph import levels_of, textured, write_shot_model
 from tests.tiny_graphs import write_exported_model, write_video
 
@@ -159,6 +160,6 @@ def test_ctrl_c_ends_a_search_in_a_silent_pipe(model: Path) -> None:
     assert "device" in process.stderr.readline()  # the model is loaded
     time.sleep(1)
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=60) == 130
+    assert process.wait(timeout=PATIENCE) == 130
     process.stdin.close()
     assert process.stderr.read().splitlines()[-1] == "timesformer: interrupted"

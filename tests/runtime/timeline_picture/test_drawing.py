@@ -31,6 +31,7 @@ from timesformer_runtime.timeline_picture import (
 )
 from timesformer_runtime.timeline_picture.drawing import COLOURS, clock
 
+from tests.patience import PATIENCE
 from tests.tiny_graphs import write_exported_model, write_video
 
 EVIL = '</script><script>alert(1)</script>"&<b>'
@@ -168,7 +169,7 @@ def test_the_page_tells_time_and_scores_under_the_pointer(tmp_path: Path) -> Non
         capture_output=True,
         text=True,
         check=True,
-        timeout=120,
+        timeout=PATIENCE,
     )
     (tip,) = re.findall(r'<div id="tip"[^>]*>(.*?)</div></div>', done.stdout, re.DOTALL)
     assert "<b>1:30:00.0</b>" in tip

@@ -20,6 +20,7 @@ from timesformer_runtime import InvalidOptionError, VideoClassifier
 from timesformer_runtime.errors import MissingOutputError, TimesformerError
 from timesformer_runtime.workloads.workers import shared_threads
 
+from tests.patience import PATIENCE
 from tests.tiny_graphs import (
     TinyGraph,
     moving_frames,
@@ -29,7 +30,6 @@ from tests.tiny_graphs import (
 )
 from tests.video_files import damage
 
-PATIENCE = 300  # seconds; machines that run tests can be busy
 MANY = 60
 BEFORE_GATES = 10  # videos that a run does until it waits
 

@@ -11,7 +11,7 @@ from collections.abc import Generator
 import pytest
 from timesformer_runtime.workloads.bounded_queue import BoundedQueue
 
-PATIENCE = 60.0  # seconds
+from tests.patience import PATIENCE
 
 
 def test_everything_arrives_in_order() -> None:

@@ -27,10 +27,10 @@ from timesformer_runtime.workloads.stream_windows import LiveWindows
 from timesformer_runtime.workloads.windows import WindowSettings
 
 from tests.live_sources import RATE, free_udp_url, live_source, port_of, sender
+from tests.patience import PATIENCE
 from tests.tiny_graphs import LABELS, write_exported_model
 from tests.video_files import decode_plainly, moving_pictures, write_video
 
-PATIENCE = 60.0  # seconds; machines that run tests can be busy
 SAMPLES = Path(timesformer_runtime.__file__).parent / "sample_clips"
 # Late start, interlaced, broken packets, varying rate, no usual timestamps, two sizes.
 CLIPS = (

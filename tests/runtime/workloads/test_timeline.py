@@ -39,13 +39,13 @@ from timesformer_runtime.video.playback import (
 )
 from timesformer_runtime.workloads.timeline import change_last
 
+from tests.patience import PATIENCE
 from tests.tiny_graphs import TinyGraph, own_metadata, write_exported_model
 from tests.video_files import RATE, damage, decode_plainly, moving_pictures, remux, write_video
 
 COUNT = 130
 WINDOW, STRIDE = 1.0, 0.4  # 25 and 10 frames
 SHORT = 0.2  # seconds: the labels of windows that short change, and by a clear margin
-PATIENCE = 60.0  # seconds
 
 
 @pytest.fixture(scope="module")
@@ -470,7 +470,7 @@ def command(
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=PATIENCE,
     )
 
 

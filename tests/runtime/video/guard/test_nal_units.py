@@ -14,6 +14,7 @@ from timesformer_runtime.input.sampling import FrameIndices
 from timesformer_runtime.video.guard import nal_units
 from timesformer_runtime.video.playback import play
 
+from tests.patience import PATIENCE
 from tests.runtime.video.guard.test_mp4_tables import box, with_child
 from tests.video_files import RATE, decode_plainly, moving_pictures, read_clip, write_video
 
@@ -154,7 +155,7 @@ def test_too_many_nal_units_are_refused_before_they_take_memory(tmp_path: Path) 
     paths = [write_bomb(tmp_path / name, codec, number) for name, codec, number in BOMBS]
     paths += [write_vvc_bomb(tmp_path / name, number) for name, number in VVC_BOMBS]
     command = [sys.executable, "-c", READ, *map(str, paths)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE)
     *lines, peak = done.stdout.splitlines()
     for path, line in zip(paths, lines, strict=True):
         if path.name == "vvc_later.mp4":  # the decoder refuses already the start of the file
@@ -194,7 +195,7 @@ def write_av1_bomb(path: Path, number: int) -> Path:
 def test_many_obus_of_av1_take_no_memory(tmp_path: Path) -> None:
     paths = [write_av1_bomb(tmp_path / name, number) for name, number in AV1_BOMBS]
     command = [sys.executable, "-c", READ, *map(str, paths)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE)
     *lines, peak = done.stdout.splitlines()
     assert lines == [f"{path} was read" for path in paths]
     assert int(peak) < MEGABYTES

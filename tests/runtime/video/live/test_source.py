@@ -27,9 +27,9 @@ from timesformer_runtime.video.live.address import live_address
 from timesformer_runtime.video.live.source import LiveFrame, LiveSource
 
 from tests.live_sources import PICTURES, RATE, free_udp_url, live_source, port_of, sender
+from tests.patience import PATIENCE
 from tests.video_files import to_rgb, write_video
 
-PATIENCE = 60.0  # seconds without a frame; machines that run tests can be busy
 SHORT = 2.0  # seconds without a frame, where that is what is tested
 
 
