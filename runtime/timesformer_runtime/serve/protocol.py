@@ -34,6 +34,7 @@ VIDEO = "video"
 
 _MOST_JSON = 16 << 20  # bytes; parsed numbers take several times as much memory
 _LONGEST_DIMENSION = 1 << 31
+_MOST_DIMENSIONS = 32  # of a tensor: the product of a million lengths would take minutes
 _LENGTH = 4  # bytes that state the length of an element of BYTES
 _BINARY_OUTPUT = "binary_data_output"
 _DATATYPES: Mapping[str, tuple[str, npt.DTypeLike]] = {
@@ -52,7 +53,10 @@ class _Strict(BaseModel):
 class _Input(_Strict):
     name: str
     datatype: str
-    shape: list[Annotated[int, Field(ge=1, lt=_LONGEST_DIMENSION)]]
+    shape: Annotated[
+        list[Annotated[int, Field(ge=1, lt=_LONGEST_DIMENSION)]],
+        Field(max_length=_MOST_DIMENSIONS),
+    ]
     parameters: dict[str, Any] = {}
     data: Any = None
 
@@ -280,7 +284,7 @@ def _wanted(request: _Request, model: LoadedModel) -> tuple[WantedOutput, ...]:
     usual = request.parameters.get(_BINARY_OUTPUT, False)
     main = [name for name in ("logits", "features") if name in model.outputs]
     asked = request.outputs or [_Output(name=name) for name in main or model.outputs]
-    wanted = []
+    wanted: dict[tuple[str, bool], WantedOutput] = {}
     for output in asked:
         if output.name not in model.outputs:
             raise InvalidOptionError(
@@ -295,8 +299,11 @@ def _wanted(request: _Request, model: LoadedModel) -> tuple[WantedOutput, ...]:
             )
         if classes and output.name != "logits":
             raise InvalidOptionError(f"`classification` is for logits, not for {output.name}")
-        wanted.append(WantedOutput(output.name, is_binary, classes))
-    return tuple(wanted)
+        form = output.name, classes > 0
+        if form in wanted:  # a short request could ask for more values than memory holds
+            raise InvalidOptionError(f"{output.name} is asked for twice in one form; ask once")
+        wanted[form] = WantedOutput(output.name, is_binary, classes)
+    return tuple(wanted.values())
 
 
 def described(name: str, model: LoadedModel) -> dict[str, Any]:

@@ -143,6 +143,11 @@ def test_a_video_with_options(
         ({"inputs": [tensor([-1, 1], data=[])]}, "shape"),
         ({"inputs": [tensor([1.5], data=[])]}, "shape"),
         ({"inputs": [tensor([10**30], data=[])]}, "shape"),
+        ({"inputs": [tensor([1] * 33, data=[])]}, "not valid at 'inputs.0.shape'"),
+        (
+            {"inputs": [video(b"", parameters={}, shape=[2**31 - 1] * 33, data="")]},
+            "not valid at 'inputs.0.shape'",
+        ),
         ({"inputs": [{**tensor([1]), "name": "pixels"}]}, "there is no input 'pixels'"),
         ({"inputs": [{**tensor([1]), "datatype": "INT64"}]}, "it must be FP32"),
         ({"inputs": [tensor([1], parameters={"binary_data_size": 2**31})]}, "bytes are left"),
@@ -211,6 +216,15 @@ def test_outputs_that_are_not_there(
     given = tensor(shape, data=np.zeros(shape).tolist())
     message = refusal(ask(client, {"inputs": [given], "outputs": [output]}))
     assert output["name"] in message
+
+
+def test_an_output_is_given_once_in_each_form(client: httpx.Client, shape: list[int]) -> None:
+    values, labels = {"name": "logits"}, {"name": "logits", "parameters": {"classification": 1}}
+    given = {"inputs": [tensor(shape, data=np.zeros(shape).tolist())]}
+    answer = ask(client, {**given, "outputs": [values, labels]})
+    assert [output["datatype"] for output in answer.json()["outputs"]] == ["FP32", "BYTES"]
+    for outputs in ([values, values], [labels, values, labels]):
+        assert "logits is asked for twice" in refusal(ask(client, {**given, "outputs": outputs}))
 
 
 def test_options_without_effect(client: httpx.Client, shape: list[int]) -> None:
