@@ -95,20 +95,26 @@ def run(
 
 
 class _ImpatientProtocol(H11Protocol):
-    """Closes connections on which no request begins: uvicorn would wait without end."""
+    """Closes connections on which no request begins, or whose client takes nothing of an answer.
+
+    uvicorn would wait without end: also a connection that is closed first sends what it holds.
+    """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._look(object())
+        self._look(object(), 0)
 
-    def _look(self, before: object) -> None:
-        if self.transport.is_closing():
+    def _look(self, cycle_before: object, unsent_before: int) -> None:
+        """Looks at the connection every few seconds, and compares with the look before."""
+        if self not in self.connections:  # it is lost
             return
+        unsent = self.transport.get_write_buffer_size()
         is_idle = self.cycle is None or self.cycle.response_complete
-        if is_idle and self.cycle is before:
-            self.transport.close()
+        is_over = self.transport.is_closing() or (is_idle and self.cycle is cycle_before)
+        if is_over and unsent == unsent_before:
+            self.transport.abort()  # drops what is unsent
         else:
-            self.loop.call_later(_HEAD_SECONDS, self._look, self.cycle)
+            self.loop.call_later(_HEAD_SECONDS, self._look, self.cycle, unsent)
 
 
 class _Server(uvicorn.Server):
