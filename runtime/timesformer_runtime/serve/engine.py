@@ -50,7 +50,8 @@ _CLEANERS = 2  # threads that end timelines and remove files
 class Place:
     """A request's place in the service.
 
-    Threads call ``check`` and ``clean``; the event loop calls the other methods.
+    Threads call ``check``, ``clean_later`` and ``clean``, in a job for which the place is held; the
+    event loop calls the other methods, and ``clean_later``, too.
 
     Attributes:
         is_gone: Set where the client has left: threads then stop at their next step.

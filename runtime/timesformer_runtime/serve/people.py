@@ -72,7 +72,7 @@ def people_routes(
         with service.engine.place() as place:
             upload = await receive_video(request, place, service)
             job = functools.partial(_classify, service, classifier, place, upload, **options)
-            with service.explained({str(upload.path): upload.name}, name):
+            with service.explained(upload.names, name):
                 result, pictures = await service.engine.work(request, place, job)
         service.engine.metrics.observe_all(result.seconds)
         return JSONResponse({"video": upload.name, **result.to_dict(), **pictures})
@@ -89,17 +89,15 @@ def people_routes(
         place = service.engine.take_place()
         try:
             upload = await receive_video(request, place, service)
-            names = {str(upload.path): upload.name}
-            with service.explained(names, name):
-                segments = _timeline(service, classifier, place, upload, **options)
-                job = functools.partial(_first, segments, upload)
+            job = functools.partial(_begin_timeline, service, classifier, place, upload, **options)
+            with service.explained(upload.names, name):
                 # A file that is not a video is an error with a status of its own.
-                first = await service.engine.work(request, place, job)
+                segments, first = await service.engine.work(request, place, job)
         except BaseException:
             place.is_gone.set()
             place.leave()
             raise
-        events = _events(service, place, segments, first, (names, name))
+        events = _events(service, place, segments, first, (upload.names, name))
         return _Events(place, events, service.settings.send_seconds)
 
     return router
@@ -136,8 +134,7 @@ def _classify(
     costs switches between threads.
     """
     try:
-        upload.store_end()
-        return _result(service, classifier, place, upload, **options)
+        return _result(service, classifier, place, str(upload.stored()), **options)
     finally:
         place.clean()
 
@@ -146,23 +143,23 @@ def _result(
     service: Service,
     classifier: VideoClassifier,
     place: Place,
-    upload: Upload,
+    video: str,
     **options: Any,
 ) -> tuple[VideoResult, dict[str, Any]]:
     engine = service.engine
     pipeline = engine.pipeline(classifier, options["views"], place, engine.limits)
     pipeline.check_outputs(["logits"])
-    reading = pipeline.read(str(upload.path))
+    reading = pipeline.read(video)
     place.check()
     answer = pipeline.predict(reading.frames, Ranking(options["top_k"]), spent=reading.seconds)
     result = reading.result(answer)
     if not options["pictures"]:
         return result, {}
     place.check()
-    return result, {"pictures": _pictures(service, upload, result)}
+    return result, {"pictures": _pictures(service, video, result)}
 
 
-def _pictures(service: Service, upload: Upload, result: VideoResult) -> list[dict[str, Any]]:
+def _pictures(service: Service, video: str, result: VideoResult) -> list[dict[str, Any]]:
     """Gives the first frames that the model saw as small pictures."""
     indices = list(dict.fromkeys(result.indices))[:_MOST_PICTURES]
     limits = service.engine.limits.in_reader_process()
@@ -173,33 +170,29 @@ def _pictures(service: Service, upload: Upload, result: VideoResult) -> list[dic
             "time": time,
             "jpeg": f"data:image/jpeg;base64,{base64.b64encode(data).decode()}",
         }
-        for index, time, data in service.engine.read(job, str(upload.path))
+        for index, time, data in service.engine.read(job, video)
     ]
 
 
-def _timeline(
+def _begin_timeline(
     service: Service,
     classifier: VideoClassifier,
     place: Place,
     upload: Upload,
     **options: Any,
-) -> Timeline:
+) -> tuple[Timeline, PartResult | None]:
+    """Gives a timeline and its first segment, in a worker thread."""
     engine = service.engine
     limits = dataclasses.replace(engine.limits, max_seconds=service.settings.timeline_seconds)
     segments = Timeline(
         engine.pipeline(classifier, options["views"], place, limits),
-        str(upload.path),
+        str(upload.stored()),
         WindowSettings(options["window"], options["stride"]),
         Ranking(options["top_k"]),
         merge=options["merge"],
     )
     place.clean_later(segments.close)
-    return segments
-
-
-def _first(segments: Timeline, upload: Upload) -> PartResult | None:
-    upload.store_end()
-    return next(segments, None)
+    return segments, next(segments, None)
 
 
 async def _events(

@@ -21,7 +21,7 @@ from timesformer_runtime.serve.engine import Place
 from timesformer_runtime.serve.protocol import InferRequest
 from timesformer_runtime.serve.query import OptionReader
 from timesformer_runtime.serve.service import Service
-from timesformer_runtime.serve.uploads import Upload, receive_body
+from timesformer_runtime.serve.uploads import receive_body
 
 with needs_extra("serve"):
     from fastapi import APIRouter, HTTPException, Request
@@ -70,11 +70,13 @@ def protocol_routes(service: Service, options: OptionReader) -> APIRouter:
         engine = service.engine
         with engine.place() as place:
             body = await receive_body(request, place, service)
-            video = body.path.with_suffix(".video")
+            video = service.new_path()
             place.clean_later(functools.partial(video.unlink, missing_ok=True))
-            job = functools.partial(
-                _infer, service, name, classifier, place, (body, length, video), options
-            )
+
+            def job() -> tuple[bytes, int | None, Seconds]:
+                asked = protocol.read_request(body.stored(), length, classifier.model, video)
+                return _infer(service, name, classifier, place, asked, options)
+
             with service.explained({str(video): protocol.VIDEO}, name):
                 content, json_length, seconds = await engine.work(request, place, job)
         engine.metrics.observe_all(seconds)
@@ -127,13 +129,10 @@ def _infer(
     name: str,
     classifier: VideoClassifier,
     place: Place,
-    files: tuple[Upload, int | None, Path],
+    request: InferRequest,
     options: OptionReader,
 ) -> tuple[bytes, int | None, Seconds]:
     """Answers a request, in a worker thread."""
-    body, json_length, video = files
-    body.store_end()
-    request = protocol.read_request(body.path, json_length, classifier.model, video)
     outputs = list(dict.fromkeys(output.name for output in request.outputs))
     views = Views()
     if request.video is None and request.options:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,6 +34,10 @@ class Service:
     engine: Engine
     settings: ServiceSettings
     folder: Path
+
+    def new_path(self) -> Path:
+        """Gives the path of a file that is not there yet, for a request."""
+        return self.folder / secrets.token_hex()
 
     @contextlib.contextmanager
     def explained(self, names: dict[str, str], model: str) -> Iterator[None]:
