@@ -21,7 +21,7 @@ from timesformer_runtime.serve.engine import Place
 from timesformer_runtime.serve.protocol import InferRequest
 from timesformer_runtime.serve.query import OptionReader
 from timesformer_runtime.serve.service import Service
-from timesformer_runtime.serve.uploads import receive_body
+from timesformer_runtime.serve.uploads import receive_body, storing
 
 with needs_extra("serve"):
     from fastapi import APIRouter, HTTPException, Request
@@ -74,7 +74,9 @@ def protocol_routes(service: Service, options: OptionReader) -> APIRouter:
             place.clean_later(functools.partial(video.unlink, missing_ok=True))
 
             def job() -> tuple[bytes, int | None, Seconds]:
-                asked = protocol.read_request(body.stored(), length, classifier.model, video)
+                path = body.stored()
+                with storing():
+                    asked = protocol.read_request(path, length, classifier.model, video)
                 return _infer(service, name, classifier, place, asked, options)
 
             with service.explained({str(video): protocol.VIDEO}, name):

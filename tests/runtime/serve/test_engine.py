@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import threading
 from pathlib import Path
 
+import click
+import httpx
 import pytest
 from starlette.requests import ClientDisconnect
 from timesformer_runtime import DecodeLimits, VideoClassifier
 from timesformer_runtime.input.views import Views
 from timesformer_runtime.results import Ranking
+from timesformer_runtime.serve import protocol
+from timesformer_runtime.serve.app import make_app
 from timesformer_runtime.serve.engine import Engine, Place
 from timesformer_runtime.serve.metrics import Metrics
+from timesformer_runtime.serve.query import OptionReader, Queries
+from timesformer_runtime.serve.service import Service
+from timesformer_runtime.serve.settings import ServiceSettings
 from timesformer_runtime.workloads.timeline import Timeline
 from timesformer_runtime.workloads.windows import WindowSettings
 
@@ -79,3 +87,31 @@ def test_a_place_is_held_while_a_thread_writes(folder: Path) -> None:
 
     with contextlib.closing(engine):
         asyncio.run(leave_early())
+
+
+def test_a_disk_that_is_full_of_a_request_has_no_room_for_its_video(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(protocol, "_write_video", full)
+    classifier = VideoClassifier.from_pretrained(folder / "shots", device="cpu", threads=1)
+    engine = Engine({"shots": classifier}, 1, DecodeLimits(), 0, Metrics())
+    options = OptionReader(click.Command("none", callback=dict))
+    app = make_app(
+        Service(engine, ServiceSettings(DecodeLimits()), tmp_path),
+        Queries(classify=options, timeline=options, infer=options),
+    )
+
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+            video = {"name": "video", "datatype": "BYTES", "shape": [1], "data": ["eA=="]}
+            return await client.post("/v2/models/shots/infer", json={"inputs": [video]})
+
+    with contextlib.closing(engine):
+        answer = asyncio.run(ask())
+    assert answer.status_code == 507
+    assert "No space left" in answer.json()["error"]
+    assert not list(tmp_path.iterdir())
