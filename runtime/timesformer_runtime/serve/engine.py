@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy.typing as npt
 
 from timesformer_runtime.classifier import VideoClassifier
-from timesformer_runtime.errors import ClosedError, InvalidOptionError
+from timesformer_runtime.errors import ClosedError, InvalidOptionError, quoted
 from timesformer_runtime.extras import needs_extra
 from timesformer_runtime.input.views import Views
 from timesformer_runtime.pipeline import Outputs, Pipeline, Video
@@ -290,7 +290,7 @@ class Engine:
                 raise HTTPException(400, f"`model` is missing; name one of {self._names()}")
             return next(iter(self.models.items()))
         if name not in self.models:
-            raise HTTPException(404, f"there is no model {name!r}; there is {self._names()}")
+            raise HTTPException(404, f"there is no model {quoted(name)}; there is {self._names()}")
         return name, self.models[name]
 
     def _names(self) -> str:

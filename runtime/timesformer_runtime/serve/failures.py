@@ -11,6 +11,7 @@ from timesformer_runtime.errors import (
     NotEnoughMemoryError,
     TimesformerError,
     VideoLimitError,
+    printable,
     reason_of,
 )
 
@@ -48,5 +49,5 @@ def line_of(error: Exception, names: dict[str, str]) -> str:
         return "the service failed; its log says why"
     line = " ".join(reason_of(error).split())
     for path in sorted(names, key=len, reverse=True):
-        line = line.replace(path, names[path])
+        line = line.replace(path, printable(names[path]))
     return line

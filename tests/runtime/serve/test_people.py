@@ -111,6 +111,7 @@ def test_a_wrong_option_is_one_line(
 
 
 def test_an_unknown_model_is_not_found(client: httpx.Client, folder: Path) -> None:
+    assert len(client.get(f"/v2/models/{'x' * 9000}").json()["error"]) < 1000
     for name in ("other", "../shots", str(folder / "shots")):
         answer = client.post("/v1/classify", params={"model": name}, content=b"x")
         assert answer.status_code == 404
@@ -148,6 +149,13 @@ def test_a_broken_video_is_the_clients_fault(
     assert message.startswith("my.mp4 ")
     assert "\n" not in message
     assert str(folder) not in message
+
+
+def test_a_name_that_does_not_print_is_escaped_in_messages(client: httpx.Client) -> None:
+    answer = client.post("/v1/classify", files={"video": ("\u202e\x1b[2J.mp4", b"no video")})
+    assert answer.status_code == 422
+    assert answer.json()["error"].startswith("\\u202e")
+    assert answer.json()["error"].isprintable()
 
 
 def test_models_and_health(client: httpx.Client, classifier: VideoClassifier) -> None:
