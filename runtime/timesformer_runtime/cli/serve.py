@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import time
 from pathlib import Path
@@ -22,7 +23,6 @@ from timesformer_runtime.cli.paths import PathType
 from timesformer_runtime.cli.view_options import view_options, window_options
 
 _TOKEN = "TIMESFORMER_SERVE_TOKEN"  # noqa: S105  # the name of a variable
-_LOOPBACK = ("127.", "::1", "localhost")
 
 
 @click.command()
@@ -122,7 +122,8 @@ def serve(  # noqa: PLR0913, PLR0917  # the options of the command, by name
         token=token,
     )
     with listen(host, port) as listening:
-        if token is None and not host.startswith(_LOOPBACK):
+        address, port = listening.getsockname()[:2]
+        if token is None and not ipaddress.ip_address(address).is_loopback:
             say(
                 f"timesformer: everybody who reaches {host} may use this service; give "
                 f"--token-file, or set {_TOKEN}"
@@ -134,10 +135,9 @@ def serve(  # noqa: PLR0913, PLR0917  # the options of the command, by name
 
         def ready() -> None:
             own = time.perf_counter() - start - loading
-            address = f"http://{_in_url(host)}:{listening.getsockname()[1]}"
             say(
-                f"timesformer: serving at {address} (ready after {loading:.2f} s of loading and "
-                f"{own:.2f} s of its own)"
+                f"timesformer: serving at http://{_in_url(host)}:{port} (ready after "
+                f"{loading:.2f} s of loading and {own:.2f} s of its own)"
             )
 
         run(

@@ -311,8 +311,9 @@ def test_an_open_service_says_so(folder: Path) -> None:
     model = (folder / "shots", "--device", "cpu", "--threads", "1")
     with served(*model, "--host", "0.0.0.0") as service:
         assert sum("everybody who reaches 0.0.0.0" in line for line in service.lines) == 1
-    with served(*model) as service:
-        assert not any("everybody" in line for line in service.lines)
+    for local in ((), ("--host", "2130706433")):  # another way to write 127.0.0.1
+        with served(*model, *local) as service:
+            assert not any("everybody" in line for line in service.lines)
 
 
 # --- The end -------------------------------------------------------------------------------------
