@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Protocol
 
 from timesformer_runtime.cameras.spool import Spool, Waiting
-from timesformer_runtime.errors import TimesformerError
 
 _FIRST_DELAY, _LONGEST_DELAY = 0.5, 60.0  # seconds between two attempts
 _MOST_DOUBLINGS = 7  # of the delay
@@ -61,7 +60,7 @@ class Delivery:
         self._receiver = receiver
         self._notify = notify
         self._stopped = threading.Event()
-        self._error: TimesformerError | None = None
+        self._error: Exception | None = None
         name = f"delivery: {receiver.name}"
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -71,6 +70,7 @@ class Delivery:
 
         Raises:
             OutputError: The spool cannot be used any more.
+            Exception: The receiver failed in another way than ``send`` may.
         """
         if self._error is not None:
             raise self._error
@@ -87,7 +87,7 @@ class Delivery:
             while (message := self._spool.next(self._receiver.name, self._stopped)) is not None:
                 if self._deliver(message):
                     self._spool.done(message.number)
-        except TimesformerError as error:
+        except Exception as error:  # raised by ``check``: nobody would see the end of a thread
             if not self._stopped.is_set():
                 self._error = error
 

@@ -225,6 +225,16 @@ def test_a_spool_that_breaks_is_told_to_the_caller(tmp_path: Path) -> None:
             delivery.check()
 
 
+def test_a_receiver_that_breaks_is_told_to_the_caller(tmp_path: Path) -> None:
+    with contextlib.closing(Spool(tmp_path / "spool", ["flaky"], 10)) as spool:
+        spool.put([message(0)])
+        with delivered(spool, Flaky(ZeroDivisionError("a fault")), []) as delivery:
+            delivery._thread.join(PATIENCE)
+            with pytest.raises(ZeroDivisionError, match="a fault"):
+                delivery.check()
+        assert spool.count("flaky") == 1
+
+
 # --- the webhook ---------------------------------------------------------------------------------
 
 
