@@ -26,7 +26,7 @@ from typing import Any
 
 from timesformer_runtime.cameras.environment import Environment
 from timesformer_runtime.cameras.events import EventRules
-from timesformer_runtime.cameras.receivers import MqttSettings, WebhookSettings
+from timesformer_runtime.cameras.receivers import MqttSettings, WebhookSettings, check_file_name
 from timesformer_runtime.cameras.settings import SourceSettings
 from timesformer_runtime.errors import InvalidOptionError, listed, named, quoted
 from timesformer_runtime.source_names import shown
@@ -95,8 +95,6 @@ def read_configuration(
         return _configuration(_parsed(data), defaults, environment)
     except OSError as error:
         reason = f"it cannot be read: {error.strerror or error}; give a TOML file with the sources"
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        reason = f"it is not TOML: {error}"
     except InvalidOptionError as error:
         # A file has keys and not options, which the command line would make of these words.
         reason = str(error).replace("`", "'")
@@ -106,7 +104,10 @@ def read_configuration(
 def _parsed(data: bytes) -> dict[str, Any]:
     if len(data) > _MOST_BYTES:
         raise InvalidOptionError(f"it has more than {_MOST_BYTES} bytes; give a smaller one")
-    return tomllib.loads(data.decode())
+    try:
+        return tomllib.loads(data.decode())
+    except (ValueError, RecursionError) as error:
+        raise InvalidOptionError(f"it is not TOML: {error}") from error
 
 
 def _configuration(
@@ -121,12 +122,12 @@ def _configuration(
     webhook = _table(data, "webhook")
     mqtt = _table(data, "mqtt")
     spool = data.get("spool")
-    if spool is not None and not (isinstance(spool, str) and spool):
-        raise InvalidOptionError(f"`spool` is {quoted(spool)}; it must be the name of a file")
+    if spool is not None:
+        check_file_name("spool", spool)
     found = Configuration(
         sources=sources,
-        webhook=webhook_of(webhook, environment) if webhook else None,
-        mqtt=mqtt_of(mqtt, environment) if mqtt else None,
+        webhook=webhook_of(webhook, environment) if "webhook" in data else None,
+        mqtt=mqtt_of(mqtt, environment) if "mqtt" in data else None,
         spool=None if spool is None else Path(spool),
         spool_events=data.get("spool_events", Configuration.spool_events),
     )

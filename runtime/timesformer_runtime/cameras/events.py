@@ -44,7 +44,7 @@ class EventRule:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if type(value) not in {int, float} or not math.isfinite(value):
+            if not _is_number(value):
                 raise InvalidOptionError(f"`{field.name}` is {quoted(value)}; it must be a number")
         for name in ("min_duration", "gap"):
             if getattr(self, name) < 0:
@@ -56,6 +56,13 @@ class EventRule:
                 f"`leave` is {self.leave:g} and `enter` is {self.enter:g}; `leave` must not be "
                 "above `enter`"
             )
+
+
+def _is_number(value: object) -> bool:
+    try:
+        return type(value) in {int, float} and math.isfinite(value)  # type: ignore[arg-type]
+    except OverflowError:  # an integer that is no float
+        return False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -11,6 +10,7 @@ from timesformer_runtime.errors import InvalidOptionError, named, quoted
 from timesformer_runtime.source_names import shown
 
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
+_LONGEST_TIMEOUT = 86_400  # seconds
 _LONGEST_TOPIC = 1000  # bytes; the name of a source follows, and 65,535 are MQTT's limit
 
 
@@ -33,10 +33,10 @@ class WebhookSettings:
 
     def __post_init__(self) -> None:
         _split(self.url, "webhook", ("http", "https"))
-        if not (type(self.timeout) in {int, float} and 0 < self.timeout < math.inf):
+        if not (type(self.timeout) in {int, float} and 0 < self.timeout <= _LONGEST_TIMEOUT):
             raise InvalidOptionError(
                 f"`timeout` of the webhook is {quoted(self.timeout)}; it must be a number of "
-                "seconds above 0"
+                f"seconds above 0, and at most {_LONGEST_TIMEOUT}"
             )
         for name, value in self.headers.items():
             if not (name and name.isascii() and name.replace("-", "").isalnum()):
@@ -88,8 +88,10 @@ class MqttSettings:
             raise InvalidOptionError(
                 f"the topic of MQTT is {quoted(topic)}; it must have at most {_LONGEST_TOPIC} bytes"
             )
-        if self.ca_file is not None and parts.scheme != "mqtts":
-            raise InvalidOptionError("`ca_file` is for mqtts; leave it out, or use mqtts")
+        if self.ca_file is not None:
+            check_file_name("ca_file", self.ca_file)
+            if parts.scheme != "mqtts":
+                raise InvalidOptionError("`ca_file` is for mqtts; leave it out, or use mqtts")
 
     @property
     def name(self) -> str:
@@ -130,12 +132,23 @@ class MqttSettings:
         return unquote(parts.username), None if parts.password is None else unquote(parts.password)
 
 
+def check_file_name(key: str, value: object) -> None:
+    """Makes sure that a value of the configuration can be the name of a file.
+
+    Raises:
+        InvalidOptionError: It cannot.
+    """
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise InvalidOptionError(f"`{key}` is {quoted(value)}; it must be the name of a file")
+
+
 def _split(url: str, name: str, schemes: tuple[str, ...]) -> SplitResult:
     """Splits a URL, and makes sure that it has a scheme of these and a host."""
     try:
         parts = urlsplit(url)
-        is_right = parts.scheme in schemes and bool(parts.hostname) and (parts.port or 1) > 0
-    except ValueError:  # such as a port that is not a number
+        is_right = parts.scheme in schemes and (parts.port or 1) > 0
+        is_right &= bool((parts.hostname or "").encode("idna"))
+    except ValueError:  # such as a port that is not a number, or a host with two dots in a row
         is_right = False
     if not is_right or not url.isprintable() or " " in url:
         raise InvalidOptionError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 import os
 import stat
 import threading
@@ -13,7 +12,7 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-from timesformer_runtime.errors import InvalidOptionError, InvalidVideoError
+from timesformer_runtime.errors import InvalidOptionError, InvalidVideoError, quoted
 from timesformer_runtime.pipeline import Pipeline
 from timesformer_runtime.source_names import shown
 from timesformer_runtime.video.limits import Watch
@@ -23,6 +22,7 @@ from timesformer_runtime.video.playback import play
 from timesformer_runtime.workloads.timeline import decoding_threads
 
 TIMEOUT = 10.0  # seconds; the default
+_LONGEST_TIMEOUT = 86_400  # seconds
 _ATTEMPTS = 10  # to connect again; the default
 _LIVE_ONLY = ("timeout", "reconnect", "rtsp_transport", "hardware")
 
@@ -57,16 +57,19 @@ class LiveSettings:
 
     def __post_init__(self) -> None:
         timeout, reconnect = self.timeout, self.reconnect
-        if timeout is not None and not (type(timeout) in {int, float} and 0 < timeout < math.inf):
+        if timeout is not None and not (
+            type(timeout) in {int, float} and 0 < timeout <= _LONGEST_TIMEOUT
+        ):
             raise InvalidOptionError(
-                f"`timeout` is {timeout!r}; it must be a number of seconds above 0"
+                f"`timeout` is {quoted(timeout)}; it must be a number of seconds above 0, and at "
+                f"most {_LONGEST_TIMEOUT}"
             )
         if reconnect is not None and (type(reconnect) is not int or reconnect < 0):
             raise InvalidOptionError(
-                f"`reconnect` is {reconnect!r}; it must be an integer of at least 0"
+                f"`reconnect` is {quoted(reconnect)}; it must be an integer of at least 0"
             )
         if not isinstance(self.drop, bool | None):
-            raise InvalidOptionError(f"`drop` is {self.drop!r}; it must be True or False")
+            raise InvalidOptionError(f"`drop` is {quoted(self.drop)}; it must be True or False")
 
 
 def is_live(source: str | os.PathLike[str], format: str | None) -> bool:  # noqa: A002

@@ -21,7 +21,7 @@ from typing import Generic, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from timesformer_runtime.errors import InvalidOptionError
+from timesformer_runtime.errors import InvalidOptionError, quoted
 
 ChooseFrames = Callable[[int, float], npt.NDArray[np.int64]]  # number of frames, frames a second
 GivenFrame = TypeVar("GivenFrame")  # a frame as the caller gives it
@@ -51,10 +51,12 @@ class WindowSettings:
     def __post_init__(self) -> None:
         for name, value in (("window", self.length), ("stride", self.stride)):
             if not isinstance(value, int | float) or isinstance(value, bool):
-                raise InvalidOptionError(f"`{name}` is {value!r}; it must be a number of seconds")
+                raise InvalidOptionError(
+                    f"`{name}` is {quoted(value)}; it must be a number of seconds"
+                )
             if not 1e-3 <= value <= 1e6:  # also false for NaN
                 raise InvalidOptionError(
-                    f"`{name}` is {value} seconds; it must be 0.001 to 1000000"
+                    f"`{name}` is {quoted(value)} seconds; it must be 0.001 to 1000000"
                 )
         if self.stride * _MOST_OVERLAP < self.length:
             raise InvalidOptionError(
