@@ -133,16 +133,23 @@ class Spool:
             )
 
     def _prepare(self) -> None:
+        self._check_format()
         self._database.execute("PRAGMA locking_mode = EXCLUSIVE")
         self._database.execute("PRAGMA journal_mode = WAL")
         self._database.execute("PRAGMA synchronous = FULL")
-        (version,) = self._database.execute("PRAGMA user_version").fetchone()
-        if version not in {0, _FORMAT}:
-            raise sqlite3.DatabaseError("another version of timesformer-onnx wrote it")
         with self._transaction():
             for statement in _TABLES.strip().split(";"):
                 self._database.execute(statement)
             self._database.execute(f"PRAGMA user_version = {_FORMAT}")
+
+    def _check_format(self) -> None:
+        """Makes sure that the file is a spool, or a new one, before anything changes it."""
+        (version,) = self._database.execute("PRAGMA user_version").fetchone()
+        (tables,) = self._database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if version == 0 and tables:
+            raise sqlite3.DatabaseError("it is the database of another program")
+        if version not in {0, _FORMAT}:
+            raise sqlite3.DatabaseError("another version of timesformer-onnx wrote it")
 
     def _put(self, message: Message) -> None:
         body = json.dumps(message)

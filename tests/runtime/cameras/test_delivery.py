@@ -139,6 +139,16 @@ def test_what_is_no_spool(tmp_path: Path) -> None:
     assert (tmp_path / "text").read_text().startswith("some text")
 
 
+def test_the_database_of_another_program_stays_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "theirs"
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE theirs (number INTEGER)")
+    before = path.read_bytes()
+    with pytest.raises(OutputError, match="database of another program; name a new file"):
+        Spool(path, ["a"], 10)
+    assert path.read_bytes() == before
+
+
 def test_a_spool_of_another_version(tmp_path: Path) -> None:
     with contextlib.closing(sqlite3.connect(tmp_path / "spool")) as database:
         database.execute("PRAGMA user_version = 99")
