@@ -80,10 +80,11 @@ class Sender:
         """Gives the receivers a few seconds for the last events; the rest stays in the spool."""
         if self._spool is None:
             return
-        self._spool.wait_until_empty(_LAST_SECONDS)
-        for delivery in self._deliveries:
-            delivery.close(_LAST_SECONDS)
-        self._spool.close()
+        with contextlib.ExitStack() as calls:  # each is called, even if the spool is broken
+            calls.callback(self._spool.close)
+            for delivery in self._deliveries:
+                calls.callback(delivery.close, _LAST_SECONDS)
+            self._spool.wait_until_empty(_LAST_SECONDS)
 
 
 @contextlib.contextmanager

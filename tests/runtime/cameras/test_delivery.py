@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from timesformer_runtime.cameras.configuration import Configuration
 from timesformer_runtime.cameras.delivery import Delivery, Receiver, RefusedError, UnreachableError
 from timesformer_runtime.cameras.mqtt import Mqtt
 from timesformer_runtime.cameras.receivers import MqttSettings, WebhookSettings
+from timesformer_runtime.cameras.sending import Sender
 from timesformer_runtime.cameras.spool import Spool, Waiting
 from timesformer_runtime.cameras.webhook import Webhook
 from timesformer_runtime.errors import OutputError
@@ -233,6 +235,21 @@ def test_a_spool_that_breaks_is_told_to_the_caller(tmp_path: Path) -> None:
         delivery._thread.join(PATIENCE)
         with pytest.raises(OutputError, match="spool cannot be used"):
             delivery.check()
+
+
+def test_a_spool_that_breaks_leaves_no_thread_and_no_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = threading.Event()
+    monkeypatch.setattr(Webhook, "close", lambda _: closed.set())
+    settings = WebhookSettings("http://127.0.0.1:9/")
+    sender = Sender(Configuration((), settings, spool=tmp_path / "spool"), lambda _: None)
+    assert sender._spool is not None
+    sender._spool.close()
+    with pytest.raises(OutputError, match="spool cannot be used"):
+        sender.close()
+    assert closed.is_set()
+    assert not [each for each in threading.enumerate() if each.name.startswith("delivery")]
 
 
 def test_a_receiver_that_breaks_is_told_to_the_caller(tmp_path: Path) -> None:
