@@ -104,6 +104,10 @@ class EventRules:
                     "70 %"
                 )
 
+    def gaps(self) -> set[float]:
+        """The gaps of all rules."""
+        return {rule.gap for rule in (self.usual, *self.own.values())}
+
     def rule(self, label: str) -> EventRule | None:
         """Gives the rule of a label; None where the label does not become events."""
         if self.labels is not None and label not in self.labels:
@@ -123,8 +127,9 @@ class EventChange:
         end: Seconds to its end; for a start, to the end of the newest window.
         score: The highest score so far.
         reason: Why the event ended: ``label`` (its score fell), ``lost`` (the source gave no
-            window), ``ended`` (the source ended), ``stopped`` (the program was stopped, or its
-            configuration changed) or ``restarted`` (the program had been killed). None for a start.
+            window for too long), ``ended`` (the source ended), ``stopped`` (the program was
+            stopped, or its configuration changed) or ``restarted`` (the program had been killed).
+            None for a start.
     """
 
     event: str
@@ -167,6 +172,7 @@ class EventTracker:
         self.rules = rules
         self._new_id = new_id
         self._open: dict[str, _OpenEvent] = {}
+        self._newest_end = 0.0  # of all windows, in seconds
 
     def window(
         self,
@@ -188,6 +194,7 @@ class EventTracker:
         Returns:
             What this window changes, ends before starts.
         """
+        self._newest_end = end
         ends: list[EventChange] = []
         if is_first_of_connection:
             for label, event in list(self._open.items()):
@@ -204,6 +211,19 @@ class EventTracker:
             else:
                 starts += self._go_on(label, rule, start, end, score)
         return ends + starts
+
+    def silence(self, seconds: float) -> list[EventChange]:
+        """Takes a time without windows; ends the events for which this pause is too long.
+
+        Args:
+            seconds: Seconds without a window so far.
+        """
+        ends: list[EventChange] = []
+        for label, event in list(self._open.items()):
+            rule = self.rules.rule(label)
+            if rule is None or self._newest_end + seconds - event.end >= rule.gap:
+                ends += self._close(label, "lost")
+        return ends
 
     def finish(self, reason: Reason) -> list[EventChange]:
         """Ends all events, at the end of the last window that showed them."""

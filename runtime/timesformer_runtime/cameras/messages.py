@@ -22,10 +22,12 @@ class Messages:
     def of(self, result: CameraResult) -> list[Message]:
         """Gives the starts and ends of events that a result brings."""
         source = result.source
-        if result.ended or result.result is None:
-            return self.finish([source.name], "ended" if result.ended else "lost")
+        if result.ended:
+            return self.finish([source.name], "ended")
         tracker = self._trackers.setdefault(source.name, EventTracker(source.rules))
         tracker.rules = source.rules
+        if result.result is None:
+            return self._messages(source.name, tracker.silence(result.silent or 0.0))
         self._origins[source.name] = result.origin
         window = result.result
         scores = {each["label"]: each["score"] for each in window.predictions}

@@ -80,13 +80,16 @@ class CameraResult(NamedTuple):
     Attributes:
         source: The source's settings.
         result: The result; its predictions are empty for a window without motion. None where the
-            source gives no window any more, or none for a long time.
+            source has ended, or is silent.
         motion: The window's motion, from 0 to 255; None where it was not measured.
         is_static: True for a window that the model did not see, because nothing moves in it.
         is_first_of_connection: True where the source was lost since its window before.
         origin: Seconds since the epoch at the source's first frame; None for a file.
         ended: True where the source has ended.
         error: Why it ended, or None where it ended by itself.
+        silent: Seconds for which a live source has given no window: told once for each gap of its
+            rules that has passed, but not before its timeout, a window and a stride have. None
+            otherwise.
     """
 
     source: SourceSettings
@@ -97,6 +100,7 @@ class CameraResult(NamedTuple):
     origin: float | None = None
     ended: bool = False
     error: str | None = None
+    silent: float | None = None
 
 
 class _MeasuredWindow(NamedTuple):
@@ -128,7 +132,8 @@ class _Camera:
         self._results = WindowResults(pipeline.input.num_frames)
         self.thread: threading.Thread | None = None
         self._connection = 0
-        self._last = time.monotonic()  # when a window was taken, or found missing
+        self._last = time.monotonic()  # when a window was taken
+        self._told = 0.0  # seconds of silence that were told since then
         timeout = TIMEOUT if live.timeout is None else live.timeout
         self._patience = timeout + settings.windows.length + settings.windows.stride
 
@@ -144,7 +149,7 @@ class _Camera:
 
     def result(self, measured: _MeasuredWindow, answer: Answer, *, is_static: bool) -> CameraResult:
         """Makes the result of a window."""
-        self._last = time.monotonic()
+        self._last, self._told = time.monotonic(), 0.0
         result = self._results.of(measured.window, answer)
         is_first, self._connection = result.reconnects != self._connection, result.reconnects
         arrived = time.time() - result.latency
@@ -157,12 +162,14 @@ class _Camera:
             arrived - measured.window.newest.seconds if self.is_live else None,
         )
 
-    def is_silent(self) -> bool:
-        """True once for each time that a live source gives no window for too long."""
-        if not self.is_live or time.monotonic() < self._last + self._patience:
-            return False
-        self._last = float("inf")
-        return True
+    def silence(self) -> float | None:
+        """Gives the seconds without a window, once after each time that may end an event."""
+        silent = time.monotonic() - self._last
+        limits = {max(self._patience, gap) for gap in self.settings.rules.gaps()}
+        if not self.is_live or not any(self._told < limit <= silent for limit in limits):
+            return None
+        self._told = silent
+        return silent
 
 
 class Cameras:
@@ -315,7 +322,8 @@ class Cameras:
             self._cameras.remove(camera)
             reason = None if error is None else _reason(error)
             return CameraResult(camera.settings, ended=True, error=reason)
-        return CameraResult(camera.settings) if camera.is_silent() else None
+        silent = camera.silence()
+        return None if silent is None else CameraResult(camera.settings, silent=silent)
 
     def _check(self, sources: Sequence[SourceSettings]) -> None:
         if not sources:

@@ -9,6 +9,11 @@ from typing import Any
 import pytest
 from timesformer_runtime import InvalidOptionError
 from timesformer_runtime.cameras.events import EventChange, EventRule, EventRules, EventTracker
+from timesformer_runtime.cameras.messages import Messages
+from timesformer_runtime.cameras.settings import SourceSettings
+from timesformer_runtime.cameras.watching import CameraResult
+from timesformer_runtime.results import Seconds
+from timesformer_runtime.workloads.stream import LiveResult
 
 
 def tracker(rules: EventRules | EventRule) -> EventTracker:
@@ -28,6 +33,25 @@ def changes(
             start = number * stride
             found += events.window(start, start + length, {"cut": score})
     return [(change.change, change.start, change.end, change.score) for change in found]
+
+
+def made_up_result(start: float, end: float, scores: dict[str, float]) -> LiveResult:
+    """The result of a window with these scores."""
+    return LiveResult(
+        start=start,
+        end=end,
+        predictions=tuple({"label": label, "score": score} for label, score in scores.items()),
+        indices=(),
+        times=(),
+        duplicates=0,
+        failed_packets=0,
+        problems=(),
+        seconds=Seconds(0.0, 0.0, 0.0),
+        latency=0.0,
+        dropped_frames=0,
+        skipped_windows=0,
+        reconnects=0,
+    )
 
 
 def test_an_event_begins_at_enter_and_goes_on_until_below_leave() -> None:
@@ -96,6 +120,20 @@ def test_a_loss_longer_than_the_gap_ends_the_event(gap: float, count: int) -> No
             ("e0:end", "lost"),
             ("e1:start", None),
         ]
+
+
+def test_a_silent_source_ends_events_once_the_gap_has_passed() -> None:
+    rules = EventRules(usual=EventRule(), own={"fade": EventRule(gap=30.0)})
+    source, messages = SourceSettings("a", "udp://host:1", rules=rules), Messages()
+    window = made_up_result(0.0, 4.0, {"cut": 0.9, "fade": 0.9})
+    assert len(messages.of(CameraResult(source, window))) == 2
+    (cut,) = messages.of(CameraResult(source, silent=12.0))
+    assert (cut["label"], cut["type"], cut["reason"], cut["end"]) == ("cut", "end", "lost", 4.0)
+    after = made_up_result(20.0, 24.0, {"fade": 0.9})
+    assert messages.of(CameraResult(source, after, is_first_of_connection=True)) == []
+    assert messages.of(CameraResult(source, silent=12.0)) == []
+    (fade,) = messages.of(CameraResult(source, silent=30.0))
+    assert (fade["label"], fade["reason"], fade["end"]) == ("fade", "lost", 24.0)
 
 
 def test_a_label_without_a_score_is_not_seen() -> None:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -19,6 +20,7 @@ from timesformer_runtime import (
     Views,
 )
 from timesformer_runtime.cameras import watching
+from timesformer_runtime.cameras.events import EventRule, EventRules
 from timesformer_runtime.cameras.settings import SourceSettings
 from timesformer_runtime.cameras.watching import CameraResult, Cameras, Counts, fairness
 from timesformer_runtime.results import Ranking
@@ -237,6 +239,22 @@ def test_a_source_that_is_not_there_yet(classifier: VideoClassifier, folder: Pat
     assert "connecting again until it answers" in told[0]
     assert first.origin is not None
     assert abs(first.origin - time.time()) < PATIENCE
+
+
+def test_a_silence_is_told_once_for_each_gap(
+    classifier: VideoClassifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr(watching, "time", SimpleNamespace(monotonic=lambda: clock[-1]))
+    rules = EventRules(own={"cut": EventRule(gap=30.0), "fade": EventRule(gap=1.0)})
+    source = camera("a", live=LiveSettings(timeout=5.0), rules=rules)
+    with Cameras(classifier, [source], ALL, print) as cameras:
+        (one,) = cameras._cameras
+        told = []
+        for seconds in (1.0, 5.0, 6.0, 29.0, 31.0, 90.0):  # the window and stride take 0.8
+            clock.append(1000.0 + seconds)
+            told.append(one.silence())
+    assert told == [None, None, 6.0, None, 31.0, None]
 
 
 def test_a_silent_source_is_told_once(classifier: VideoClassifier) -> None:
