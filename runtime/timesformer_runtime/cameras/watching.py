@@ -54,14 +54,14 @@ class Counts:
     failed_packets: int = 0
     reconnects: int = 0
 
-    def add(self, result: LiveResult, *, is_static: bool) -> None:
-        """Counts one more result."""
+    def add(self, result: LiveResult, reconnects: int, *, is_static: bool) -> None:
+        """Counts one more result, and the reconnections since the one before."""
         self.windows += not is_static
         self.static += is_static
         self.skipped += result.skipped_windows
         self.dropped_frames += result.dropped_frames
         self.failed_packets += result.failed_packets
-        self.reconnects = result.reconnects
+        self.reconnects += reconnects
 
 
 def fairness(counts: Iterable[Counts]) -> float:
@@ -115,10 +115,12 @@ class _Camera:
         self,
         pipeline: Pipeline,
         settings: SourceSettings,
+        counts: Counts,
         notify: Callable[[str], None],
         wake: Callable[[], None],
     ) -> None:
         check_source(settings.address)
+        self.counts = counts
         live = settings.live
         self.settings = settings
         self.is_live = is_live(settings.address, live.format)
@@ -148,17 +150,19 @@ class _Camera:
                 yield _MeasuredWindow(window, motion(window.window.values) if measures else None)
 
     def result(self, measured: _MeasuredWindow, answer: Answer, *, is_static: bool) -> CameraResult:
-        """Makes the result of a window."""
+        """Makes the result of a window, and counts it."""
         self._last, self._told = time.monotonic(), 0.0
         result = self._results.of(measured.window, answer)
-        is_first, self._connection = result.reconnects != self._connection, result.reconnects
+        reconnects = result.reconnects - self._connection
+        self._connection = result.reconnects
+        self.counts.add(result, reconnects, is_static=is_static)
         arrived = time.time() - result.latency
         return CameraResult(
             self.settings,
             result,
             measured.motion,
             is_static,
-            is_first,
+            reconnects > 0,
             arrived - measured.window.newest.seconds if self.is_live else None,
         )
 
@@ -235,7 +239,10 @@ class Cameras:
         for source in sources:
             camera = running.get(source.name)
             if camera is None or not camera.settings.reads_like(source):
-                begun.append(_Camera(self._classifier, source, self._notify, self._woken.set))
+                counts = self._counts.get(source.name, Counts())
+                begun.append(
+                    _Camera(self._classifier, source, counts, self._notify, self._woken.set)
+                )
             else:
                 kept.append((camera, source))
         for camera, source in kept:
@@ -246,8 +253,8 @@ class Cameras:
         for camera in gone:
             camera.ready.close()
         self._leaving = [*gone, *(camera for camera in self._leaving if _is_running(camera))]
-        for source in sources:
-            self._counts.setdefault(source.name, Counts())
+        for camera in begun:
+            self._counts[camera.settings.name] = camera.counts
         if self._reading:
             self._start(begun)
         return [camera.settings for camera in gone]
@@ -311,10 +318,7 @@ class Cameras:
         answer = _NOTHING
         if not is_static:
             answer = self._classifier.predict(measured.window.window.values, self._ranking)
-        given = camera.result(measured, answer, is_static=is_static)
-        if given.result is not None:
-            self._counts[camera.settings.name].add(given.result, is_static=is_static)
-        return given
+        return camera.result(measured, answer, is_static=is_static)
 
     def _without_window(self, camera: _Camera) -> CameraResult | None:
         ended, error = camera.ready.outcome()

@@ -221,8 +221,10 @@ def test_new_settings_keep_the_other_sources(classifier: VideoClassifier) -> Non
         assert all(each.source == changed for each in after)
         assert all(each.result and each.result.reconnects == 0 for each in after)
         assert before <= set(threading.enumerate())
+        cameras.counts()["b"].reconnects = 5
         assert cameras.update([two]) == [changed]
         assert next(results).source == two
+        assert cameras.counts()["b"].reconnects == 5  # of all its connections so far
 
 
 def test_a_source_that_is_not_there_yet(classifier: VideoClassifier, folder: Path) -> None:
