@@ -156,6 +156,9 @@ def test_the_lines_are_those_of_batch_and_a_later_run_continues(
     assert _run(folder, *videos, "--output", here).returncode == 2
     first = _run(folder, *videos[:2], "--output", there, "--ray=local")
     assert first.returncode == 0, first.stderr
+    again = _run(folder, *videos[:2], "--output", there, "--ray=local")
+    assert again.returncode == 0, again.stderr
+    assert "2 were done before" in again.stderr
     table = tmp_path / "there.parquet"
     second = _run(folder, *videos, "--output", there, "--parquet", table, "--ray=local")
     assert second.returncode == 2

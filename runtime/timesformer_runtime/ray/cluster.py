@@ -156,6 +156,7 @@ def _in_passes(
     left = dict(enumerate(videos))
     size = min(max(1, len(videos) // (cluster.actors * _BATCHES_FOR_EACH_ACTOR)), _MOST_IN_A_BATCH)
     fruitless = 0
+    failure: RayError | None = None  # of the newest pass
     while left and fruitless < _FRUITLESS_PASSES:
         before, failure = len(left), None
         try:
