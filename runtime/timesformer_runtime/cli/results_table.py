@@ -10,6 +10,7 @@ from typing import Any
 
 from timesformer_runtime.errors import InvalidOptionError
 from timesformer_runtime.extras import needs_extra
+from timesformer_runtime.ray.columns import result_types
 from timesformer_runtime.video_files import location
 from timesformer_runtime.whole_file import check_new_file, whole_file
 
@@ -19,16 +20,7 @@ with needs_extra("parquet"):
 
 _RUN = b"timesformer_run"  # the key of the metadata
 _ROWS = 10_000  # of a group, which is in memory
-_TEXT, _NUMBER = pyarrow.string(), pyarrow.float64()
-_COLUMNS = {
-    "video": _TEXT,
-    "path": _TEXT,
-    "labels": pyarrow.list_(_TEXT),
-    "scores": pyarrow.list_(_NUMBER),
-    "times": pyarrow.list_(_NUMBER),
-    "problems": pyarrow.list_(_TEXT),
-    "error": _TEXT,
-}
+_COLUMNS = {"video": pyarrow.string(), "path": pyarrow.string(), **result_types(pyarrow)}
 
 
 def check_table(path: Path, model: str) -> None:

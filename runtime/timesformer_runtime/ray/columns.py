@@ -127,15 +127,16 @@ class ClassifyVideos:
         labels = [[prediction["label"] for prediction in row] for row in predictions]
         scores = [[prediction["score"] for prediction in row] for row in predictions]
         problems = [[] if result is None else list(result.problems) for result in results]
+        values_of = {
+            "labels": labels,
+            "scores": scores,
+            "times": [_times(outcome) for outcome in outcomes],
+            "problems": problems,
+            "error": [error_of(outcome) for outcome in outcomes],
+        }
         arrow = _arrow()
-        # The types are stated: columns without any error or problem would have none.
-        text, number = arrow.string(), arrow.float64()
         return columns | {
-            "labels": arrow.array(labels, arrow.list_(text)),
-            "scores": arrow.array(scores, arrow.list_(number)),
-            "times": arrow.array([_times(outcome) for outcome in outcomes], arrow.list_(number)),
-            "problems": arrow.array(problems, arrow.list_(text)),
-            "error": arrow.array(map(error_of, outcomes), text),
+            name: arrow.array(values_of[name], kind) for name, kind in result_types(arrow).items()
         }
 
     def outcomes(self, values: Iterable[Any]) -> list[Outcome]:
@@ -160,6 +161,24 @@ class ClassifyVideos:
         ):
             found[places[id(outcome.video)].pop()] = outcome
         return [found[place] for place in range(len(videos))]
+
+
+def result_types(arrow: Any) -> dict[str, Any]:
+    """The columns of a result, in their order, with their types: also for a table of a batch.
+
+    The types are stated, because a column without any error or problem would have none.
+
+    Args:
+        arrow: The module ``pyarrow``, which not every user of this module has.
+    """
+    text, number = arrow.string(), arrow.float64()
+    return {
+        "labels": arrow.list_(text),
+        "scores": arrow.list_(number),
+        "times": arrow.list_(number),
+        "problems": arrow.list_(text),
+        "error": text,
+    }
 
 
 def error_of(outcome: Outcome) -> str | None:
