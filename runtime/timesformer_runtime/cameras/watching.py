@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import queue
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -176,6 +177,32 @@ class _Camera:
         return silent
 
 
+class _Bell:
+    """Wakes the thread that waits for it; other threads and signal handlers ring it.
+
+    ``threading.Event`` will not do: a handler may run while its own thread holds the event's lock,
+    and to set the event would then take for ever.
+    """
+
+    def __init__(self) -> None:
+        self._rings: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def ring(self) -> None:
+        """Ends a wait, or the next one."""
+        if self._rings.empty():
+            self._rings.put(None)
+
+    def forget(self) -> None:
+        """Forgets that it rang before."""
+        for _ in range(self._rings.qsize()):
+            self._rings.get_nowait()
+
+    def wait(self, seconds: float) -> None:
+        """Waits until it rings, for so long at most."""
+        with contextlib.suppress(queue.Empty):
+            self._rings.get(timeout=seconds)
+
+
 class Cameras:
     """Classifies the newest windows of many sources in turns.
 
@@ -207,7 +234,7 @@ class Cameras:
         self._classifier = classifier
         self._ranking = ranking
         self._notify = notify
-        self._woken = threading.Event()
+        self._woken = _Bell()
         self._cameras: list[_Camera] = []  # in the order of their turns
         self._leaving: list[_Camera] = []  # their threads end soon
         self._counts: dict[str, Counts] = {}
@@ -241,7 +268,7 @@ class Cameras:
             if camera is None or not camera.settings.reads_like(source):
                 counts = self._counts.get(source.name, Counts())
                 begun.append(
-                    _Camera(self._classifier, source, counts, self._notify, self._woken.set)
+                    _Camera(self._classifier, source, counts, self._notify, self._woken.ring)
                 )
             else:
                 kept.append((camera, source))
@@ -272,7 +299,7 @@ class Cameras:
         self._reading = True
         self._start(self._cameras)
         while self._cameras:
-            self._woken.clear()  # before looking, so that no window is overlooked
+            self._woken.forget()  # before looking, so that no window is overlooked
             found = False
             for camera in list(self._cameras):
                 if camera not in self._cameras:  # the caller took it out meanwhile
@@ -294,7 +321,7 @@ class Cameras:
 
     def wake(self) -> None:
         """Makes ``results`` give None at once, from any thread or signal handler."""
-        self._woken.set()
+        self._woken.ring()
 
     def stop(self) -> None:
         """Ends the reading of all sources, and does not wait: the network may be slow to answer."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 import threading
 import time
 from collections.abc import Generator, Iterator
@@ -225,6 +226,23 @@ def test_new_settings_keep_the_other_sources(classifier: VideoClassifier) -> Non
         assert cameras.update([two]) == [changed]
         assert next(results).source == two
         assert cameras.counts()["b"].reconnects == 5  # of all its connections so far
+
+
+def test_a_signal_handler_may_wake_it_at_any_moment(
+    classifier: VideoClassifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> Any:
+        cameras.wake()
+        return interrupt
+
+    with Cameras(classifier, [camera("a")], ALL, print) as cameras:
+        monkeypatch.setattr(cameras, "_start", lambda _: None)
+        before = sys.gettrace()
+        sys.settrace(interrupt)  # before each line, also of the library's code
+        try:
+            assert next(cameras.results()) is None
+        finally:
+            sys.settrace(before)
 
 
 def test_a_source_that_is_not_there_yet(classifier: VideoClassifier, folder: Path) -> None:
