@@ -14,9 +14,9 @@ from timesformer_runtime.classifier import VideoClassifier
 from timesformer_runtime.errors import TimesformerError
 from timesformer_runtime.extras import needs_extra
 from timesformer_runtime.results import PartResult, Ranking, VideoResult
-from timesformer_runtime.serve.engine import Place
 from timesformer_runtime.serve.failures import kind_of
 from timesformer_runtime.serve.pictures import read_pictures
+from timesformer_runtime.serve.place import Place
 from timesformer_runtime.serve.query import OptionReader
 from timesformer_runtime.serve.service import Service
 from timesformer_runtime.serve.uploads import Upload, receive_video

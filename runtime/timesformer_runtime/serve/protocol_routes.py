@@ -17,7 +17,7 @@ from timesformer_runtime.input.views import Views
 from timesformer_runtime.pipeline import Pipeline
 from timesformer_runtime.results import Seconds
 from timesformer_runtime.serve import protocol
-from timesformer_runtime.serve.engine import Place
+from timesformer_runtime.serve.place import Place
 from timesformer_runtime.serve.protocol import InferRequest
 from timesformer_runtime.serve.query import OptionReader
 from timesformer_runtime.serve.service import Service

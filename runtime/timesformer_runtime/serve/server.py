@@ -14,7 +14,7 @@ from timesformer_runtime.classifier import VideoClassifier
 from timesformer_runtime.errors import InvalidOptionError
 from timesformer_runtime.extras import needs_extra
 from timesformer_runtime.serve.app import make_app
-from timesformer_runtime.serve.engine import Engine, public_names
+from timesformer_runtime.serve.engine import Engine
 from timesformer_runtime.serve.metrics import Metrics
 from timesformer_runtime.serve.query import Queries
 from timesformer_runtime.serve.service import Service
@@ -76,7 +76,7 @@ def run(
         ready: Called once requests are answered.
     """
     sys.setswitchinterval(_SWITCH_SECONDS)
-    engine = Engine(public_names(models), cores, settings.limits, settings.queue, Metrics())
+    engine = Engine(_named(models), cores, settings.limits, settings.queue, Metrics())
     with tempfile.TemporaryDirectory(prefix="timesformer-serve-") as folder:
         service = Service(engine, settings, Path(folder))
         app = make_app(service, queries)
@@ -92,6 +92,25 @@ def run(
             timeout_graceful_shutdown=max(1, round(drain_seconds)),
         )
         _Server(config, ready).run([listening])
+
+
+def _named(models: list[VideoClassifier]) -> dict[str, VideoClassifier]:
+    """Names models by the last part of their path or Hub id.
+
+    Raises:
+        InvalidOptionError: Two models have one name.
+    """
+    named: dict[str, VideoClassifier] = {}
+    for classifier in models:
+        name = classifier.name.rstrip("/\\").replace("\\", "/").rpartition("/")[2]
+        name = name.removesuffix(".onnx")
+        if name in named:
+            raise InvalidOptionError(
+                f"two models have the name {name}: {named[name].name} and {classifier.name}; "
+                "rename a folder, or serve them by two commands"
+            )
+        named[name] = classifier
+    return named
 
 
 class _ImpatientProtocol(H11Protocol):

@@ -10,8 +10,8 @@ from typing import BinaryIO
 
 from timesformer_runtime.errors import named
 from timesformer_runtime.extras import needs_extra
-from timesformer_runtime.serve.engine import Place
 from timesformer_runtime.serve.form import Form
+from timesformer_runtime.serve.place import Place
 from timesformer_runtime.serve.service import Service
 
 with needs_extra("serve"):

@@ -17,8 +17,9 @@ from timesformer_runtime.input.views import Views
 from timesformer_runtime.results import Ranking
 from timesformer_runtime.serve import protocol
 from timesformer_runtime.serve.app import make_app
-from timesformer_runtime.serve.engine import Engine, Place
+from timesformer_runtime.serve.engine import Engine
 from timesformer_runtime.serve.metrics import Metrics
+from timesformer_runtime.serve.place import Place
 from timesformer_runtime.serve.query import OptionReader, Queries
 from timesformer_runtime.serve.service import Service
 from timesformer_runtime.serve.settings import ServiceSettings
