@@ -25,17 +25,18 @@ from pathlib import Path
 from typing import Any
 
 from timesformer_runtime.cameras.environment import Environment
-from timesformer_runtime.cameras.events import EventRules
+from timesformer_runtime.cameras.events import EventRule, EventRules
 from timesformer_runtime.cameras.receivers import MqttSettings, WebhookSettings, check_file_name
 from timesformer_runtime.cameras.settings import SourceSettings
 from timesformer_runtime.errors import InvalidOptionError, listed, named, quoted
 from timesformer_runtime.source_names import shown
 from timesformer_runtime.video.live.address import is_url
+from timesformer_runtime.workloads.stream_sources import LiveSettings
 from timesformer_runtime.workloads.windows import WindowSettings
 
 _MOST_BYTES = 1 << 20  # of the file
-_LIVE = ("timeout", "reconnect", "drop", "format", "rtsp_transport", "hardware")
-_RULE = ("enter", "leave", "min_duration", "gap")
+_LIVE = tuple(field.name for field in dataclasses.fields(LiveSettings))
+_RULE = tuple(field.name for field in dataclasses.fields(EventRule))
 _SOURCE = ("window", "stride", *_LIVE, "static_level", "labels", *_RULE, "label")
 _TOP = ("spool", "spool_events", "defaults", "source", "webhook", "mqtt")
 
