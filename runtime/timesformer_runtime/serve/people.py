@@ -14,7 +14,6 @@ from timesformer_runtime.classifier import VideoClassifier
 from timesformer_runtime.errors import TimesformerError
 from timesformer_runtime.extras import needs_extra
 from timesformer_runtime.results import PartResult, Ranking, VideoResult
-from timesformer_runtime.serve.failures import kind_of
 from timesformer_runtime.serve.pictures import read_pictures
 from timesformer_runtime.serve.place import Place
 from timesformer_runtime.serve.query import OptionReader
@@ -210,8 +209,8 @@ async def _events(
         try:
             segment = await service.engine.work_unwatched(place, lambda: next(segments, None))
         except (TimesformerError, MemoryError) as error:
-            service.engine.metrics.count_error(kind_of(error))
-            yield _event("error", {"error": service.line_of(error, *names)})
+            _, line = service.noted(error, *names)
+            yield _event("error", {"error": line})
             return
     yield _event("end", {"duration": segments.duration, "problems": list(segments.problems)})
 

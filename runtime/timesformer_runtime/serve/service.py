@@ -53,16 +53,25 @@ class Service:
         try:
             yield
         except (TimesformerError, MemoryError) as error:
-            self.engine.metrics.count_error(kind_of(error))
-            status = status_of(error)
-            line = self.line_of(error, names, model)
-            if status >= 500:
-                _log.error("%s", line)
+            status, line = self.noted(error, names, model)
             headers = {"Retry-After": "1"} if status == 503 else None
             raise HTTPException(status, line, headers) from error
 
-    def line_of(self, error: Exception, names: dict[str, str], model: str) -> str:
-        """An error on one line, without the server's own paths."""
+    def noted(self, error: Exception, names: dict[str, str], model: str) -> tuple[int, str]:
+        """Counts an error of the runtime, and logs it where it is not the client's fault.
+
+        Args:
+            error: The error.
+            names: As for ``explained``.
+            model: As for ``explained``.
+
+        Returns:
+            Its status, and the error on one line, without the server's own paths.
+        """
+        self.engine.metrics.count_error(kind_of(error))
         classifier = self.engine.models[model]
         own = {classifier.name: model, str(classifier.model.graph): model}
-        return line_of(error, {**own, **names})
+        status, line = status_of(error), line_of(error, {**own, **names})
+        if status >= 500:
+            _log.error("%s", line)
+        return status, line

@@ -13,6 +13,7 @@ import httpx
 import pytest
 from starlette.requests import ClientDisconnect
 from timesformer_runtime import DecodeLimits, VideoClassifier
+from timesformer_runtime.errors import InferenceTimeoutError, InvalidVideoError
 from timesformer_runtime.input.views import Views
 from timesformer_runtime.results import Ranking
 from timesformer_runtime.serve import protocol
@@ -116,3 +117,18 @@ def test_a_disk_that_is_full_of_a_request_has_no_room_for_its_video(
     assert answer.status_code == 507
     assert "No space left" in answer.json()["error"]
     assert not list(tmp_path.iterdir())
+
+
+def test_an_error_of_the_service_is_counted_and_logged(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    classifier = VideoClassifier.from_pretrained(folder / "shots", device="cpu", threads=1)
+    engine = Engine({"shots": classifier}, 1, DecodeLimits(), 0, Metrics())
+    service = Service(engine, ServiceSettings(DecodeLimits()), tmp_path)
+    with contextlib.closing(engine):
+        names = {"/uploads/1": "a.mp4"}
+        late, wrong = InferenceTimeoutError("/uploads/1: late"), InvalidVideoError("wrong")
+        assert service.noted(late, names, "shots") == (503, "a.mp4: late")
+        assert service.noted(wrong, names, "shots") == (422, "wrong")
+    assert caplog.messages == ["a.mp4: late"]
+    assert b'timesformer_errors_total{kind="InferenceTimeoutError"} 1.0' in engine.metrics.text()
