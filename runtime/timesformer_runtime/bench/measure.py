@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import itertools
 import os
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -248,47 +247,86 @@ def _measure_together(
 ) -> tuple[list[Measured], list[Failure]]:
     """Measures cases in turn, each in a process of its own, for about ``seconds`` in all."""
     start = time.perf_counter()
-    steps = itertools.count()
-    children: dict[Case, ChildProcess] = {}
-    measured: dict[Case, Measured] = {}
-    failures: list[Failure] = []
-
-    def step(verb: str, case: Case, total: int | None, action: Callable[[], None]) -> None:
-        progress(f"{verb} {case}", next(steps), total)
-        try:
-            action()
-        except TimesformerError as error:  # the other cases go on
-            children.pop(case, None)
-            measured.pop(case, None)
-            failures.append(Failure(case, str(error)))
-
     with contextlib.ExitStack() as stack:
-
-        def load(case: Case) -> None:
-            child = stack.enter_context(ChildProcess(_CHILD))
-            answer = child.ask(_loading(plan, case), _LONGEST_ANSWER)
-            runs = plan.runs_at_once(case)
-            measured[case] = Measured(case.variant.dtype, case.threads, runs, **answer)
-            children[case] = child
-
-        def run(case: Case, clip: int) -> None:
-            question = {"clip": clip, "seconds": _BURST, "runs": plan.runs_at_once(case)}
-            measured[case].add(children[case].ask(question, _LONGEST_ANSWER))
-
+        group = _Group(plan, progress, stack)
         for case in cases:
-            step("loading", case, None, functools.partial(load, case))
+            group.load(case)
         begin = time.perf_counter()
         total = None
         for number in range(MOST_ROUNDS):
             # Every second round goes the other way, so that no case is always after the same one.
-            for case in list(children)[:: 1 if number % 2 == 0 else -1]:
-                step("running", case, total, functools.partial(run, case, number))
+            for case in group.cases[:: 1 if number % 2 == 0 else -1]:
+                group.run(case, number, total)
             now = time.perf_counter()
             rounds = _rounds(number + 1, now - begin, seconds - (now - start))
             if number + 1 >= rounds:
                 break
-            total = len(cases) + rounds * len(children)
-    return list(measured.values()), failures
+            total = len(cases) + rounds * len(group.cases)
+    return list(group.measured.values()), group.failures
+
+
+class _Group:
+    """Cases that take turns. A case that fails is left out from then on; the others go on.
+
+    Args:
+        plan: How to measure.
+        progress: As for ``measure``.
+        processes: Ends the processes of the cases.
+
+    Attributes:
+        measured: The measurements of the cases that have not failed.
+        failures: The others.
+    """
+
+    def __init__(self, plan: Plan, progress: Progress, processes: contextlib.ExitStack) -> None:
+        self.measured: dict[Case, Measured] = {}
+        self.failures: list[Failure] = []
+        self._plan = plan
+        self._progress = progress
+        self._steps = itertools.count()
+        self._processes = processes
+        self._children: dict[Case, ChildProcess] = {}
+
+    @property
+    def cases(self) -> list[Case]:
+        """The cases that are loaded and have not failed."""
+        return list(self._children)
+
+    def load(self, case: Case) -> None:
+        """Starts the process of a case, which loads the variant."""
+        with self._step(f"loading {case}", case, None):
+            child = self._processes.enter_context(ChildProcess(_CHILD))
+            answer = child.ask(self._loading(case), _LONGEST_ANSWER)
+            runs = self._plan.runs_at_once(case)
+            self.measured[case] = Measured(case.variant.dtype, case.threads, runs, **answer)
+            self._children[case] = child
+
+    def run(self, case: Case, clip: int, total: int | None) -> None:
+        """Runs a case on a clip; ``total`` is the number of all steps, if it is known."""
+        with self._step(f"running {case}", case, total):
+            runs = self._plan.runs_at_once(case)
+            question = {"clip": clip, "seconds": _BURST, "runs": runs}
+            self.measured[case].add(self._children[case].ask(question, _LONGEST_ANSWER))
+
+    @contextlib.contextmanager
+    def _step(self, description: str, case: Case, total: int | None) -> Iterator[None]:
+        self._progress(description, next(self._steps), total)
+        try:
+            yield
+        except TimesformerError as error:
+            self._children.pop(case, None)
+            self.measured.pop(case, None)
+            self.failures.append(Failure(case, str(error)))
+
+    def _loading(self, case: Case) -> dict[str, Any]:
+        """Makes the first request to a process; see ``child.serve``."""
+        return {
+            "graph": str(case.variant.graph),
+            "files": [str(file) for file in case.variant.files],
+            "device": self._plan.device,
+            "threads": case.threads,
+            "session_options": dict(self._plan.session_options),
+        }
 
 
 def _rounds(done: int, seconds: float, left: float) -> int:
@@ -300,17 +338,6 @@ def _rounds(done: int, seconds: float, left: float) -> int:
         left: The time that is left for more.
     """
     return min(max(done + int(left / (seconds / done)), LEAST_ROUNDS), MOST_ROUNDS)
-
-
-def _loading(plan: Plan, case: Case) -> dict[str, Any]:
-    """Makes the first request to a process; see ``child.serve``."""
-    return {
-        "graph": str(case.variant.graph),
-        "files": [str(file) for file in case.variant.files],
-        "device": plan.device,
-        "threads": case.threads,
-        "session_options": dict(plan.session_options),
-    }
 
 
 def _compare_with_fp32(measured: Sequence[Measured]) -> None:
