@@ -15,7 +15,7 @@ import math
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,7 @@ from timesformer_runtime.model.loaded import LoadedModel
 from timesformer_runtime.model.session import TensorInfo
 
 with needs_extra("serve"):
-    from pydantic import BaseModel, ConfigDict, Field, ValidationError
+    from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError, model_validator
 
 VERSION = "1"  # of every model
 EXTENSIONS = ("binary_tensor_data", "classification")
@@ -34,7 +34,8 @@ VIDEO = "video"
 
 _MOST_JSON = 16 << 20  # bytes; parsed numbers take several times as much memory
 _LONGEST_DIMENSION = 1 << 31
-_MOST_DIMENSIONS = 32  # of a tensor: the product of a million lengths would take minutes
+_MOST_DIMENSIONS = 16  # of a tensor: the product of a million lengths would take minutes
+_MOST_TENSORS = 16  # inputs or outputs of a request
 _LENGTH = 4  # bytes that state the length of an element of BYTES
 _BINARY_OUTPUT = "binary_data_output"
 _DATATYPES: Mapping[str, tuple[str, npt.DTypeLike]] = {
@@ -47,7 +48,20 @@ Array = npt.NDArray[Any]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+    """A part of a request; other fields than its own are refused.
+
+    pydantic would describe each field that is too many, and each wrong element of a list, in more
+    memory than the request has by a hundred times. So the first one is the last.
+    """
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    @model_validator(mode="after")
+    def _has_no_other_fields(self) -> Self:
+        for name in self.model_extra or ():
+            known = ", ".join(type(self).model_fields)
+            raise ValueError(f"there is no field {quoted(name)}; there are {known}")
+        return self
 
 
 class _Input(_Strict):
@@ -56,6 +70,7 @@ class _Input(_Strict):
     shape: Annotated[
         list[Annotated[int, Field(ge=1, lt=_LONGEST_DIMENSION)]],
         Field(max_length=_MOST_DIMENSIONS),
+        FailFast(),
     ]
     parameters: dict[str, Any] = {}
     data: Any = None
@@ -69,8 +84,8 @@ class _Output(_Strict):
 class _Request(_Strict):
     id: str | None = None
     parameters: dict[str, Any] = {}
-    inputs: Annotated[list[_Input], Field(min_length=1)]
-    outputs: list[_Output] = []
+    inputs: Annotated[list[_Input], Field(min_length=1, max_length=_MOST_TENSORS), FailFast()]
+    outputs: Annotated[list[_Output], Field(max_length=_MOST_TENSORS), FailFast()] = []
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,8 +171,10 @@ def _parsed(text: bytes) -> _Request:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
+        is_own = first["type"] == "value_error"  # to which pydantic adds a prefix
+        reason = str(first["ctx"]["error"]) if is_own else first["msg"]
         raise InvalidOptionError(
-            f"the request is not valid{f' at {quoted(where)}' if where else ''}: {first['msg']}"
+            f"the request is not valid{f' at {quoted(where)}' if where else ''}: {reason}"
         ) from error
 
 
@@ -175,8 +192,8 @@ def _offsets(inputs: Sequence[_Input], start: int, size: int) -> list[int | None
             continue
         if type(length) is not int or not 0 <= length <= size - start:
             raise InvalidOptionError(
-                f"`binary_data_size` of {quoted(given.name)} is {quoted(length)}, but "
-                f"{size - start} bytes are left of the body"
+                f"`binary_data_size` of {quoted(given.name)} is {quoted(length)}; it must be a "
+                f"whole number of at most {size - start}, the bytes that are left of the body"
             )
         offsets.append(start)
         start += length
@@ -227,24 +244,30 @@ def _tensor(given: _Input, body: Path, offset: int | None, wanted: TensorInfo) -
             )
         values = np.fromfile(body, np.dtype(dtype).newbyteorder("<"), count, offset=offset)
     if not np.isfinite(values).all():
-        raise InvalidOptionError(f"{wanted.name} has values that are not finite numbers")
+        raise _not_finite(wanted.name)
     return values.astype(dtype, copy=False).reshape(given.shape)
 
 
 def _from_json(given: _Input, count: int, dtype: npt.DTypeLike) -> Array:
-    try:
-        values = np.asarray(given.data)
-    except ValueError as error:  # lists of several lengths
-        raise InvalidOptionError(f"the data of {given.name} are not a tensor") from error
-    if values.dtype.kind not in "iuf" or values.size != count:
+    # As objects: numpy would give every element of a list with texts the room of the longest one.
+    values = np.asarray(given.data, dtype=object)
+    if values.size != count or not set(map(type, values.flat)) <= {int, float}:
         raise InvalidOptionError(
             f"the data of {given.name} are not {count} numbers, as the shape {given.shape} says"
         )
+    try:
+        exact = values.ravel().astype(np.float64)
+    except OverflowError as error:
+        raise _not_finite(given.name) from error
     with np.errstate(over="ignore", invalid="ignore"):  # infinite values are refused
-        converted: Array = values.astype(dtype).ravel()
-    if np.dtype(dtype).kind == "u" and not np.array_equal(converted, values.ravel()):
+        converted: Array = exact.astype(dtype)
+    if np.dtype(dtype).kind == "u" and not np.array_equal(converted, exact):
         raise InvalidOptionError(f"the data of {given.name} are not whole numbers from 0 to 255")
     return converted
+
+
+def _not_finite(name: str) -> InvalidOptionError:
+    return InvalidOptionError(f"{name} has values that are not finite numbers")
 
 
 def _write_video(given: _Input, body: Path, offset: int | None, video: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ import httpx
 import numpy as np
 import pytest
 from onnx import TensorProto
-from timesformer_runtime import VideoClassifier
+from timesformer_runtime import InvalidOptionError, VideoClassifier
 from timesformer_runtime.input.sampling import Sampling
 from timesformer_runtime.input.views import Views
+from timesformer_runtime.serve import protocol
 
 from tests.service import served
 from tests.tiny_graphs import FRAMES, SIZE, TinyGraph, write_sidecars
@@ -150,9 +152,11 @@ def test_a_video_with_options(
         ),
         ({"inputs": [{**tensor([1]), "name": "pixels"}]}, "there is no input 'pixels'"),
         ({"inputs": [{**tensor([1]), "datatype": "INT64"}]}, "it must be FP32"),
-        ({"inputs": [tensor([1], parameters={"binary_data_size": 2**31})]}, "bytes are left"),
-        ({"inputs": [tensor([1], parameters={"binary_data_size": -4})]}, "bytes are left"),
-        ({"inputs": [tensor([1], parameters={"binary_data_size": "4"})]}, "bytes are left"),
+        ({"inputs": [tensor([1])], "input": 1}, "'input'"),
+        ({"inputs": [tensor([1], dat=[1])]}, "'dat'"),
+        ({"inputs": [tensor([1], parameters={"binary_data_size": 2**31})]}, "whole number"),
+        ({"inputs": [tensor([1], parameters={"binary_data_size": -4})]}, "whole number"),
+        ({"inputs": [tensor([1], parameters={"binary_data_size": "4"})]}, "whole number"),
         ({"inputs": [video(b"", parameters={}, data=["no base64!"])]}, "base64"),
         ({"inputs": [video(b"", parameters={}, data=None)]}, "base64"),
         ({"inputs": [video(b"", parameters={}, shape=[2], data=["", ""])]}, "one element"),
@@ -162,9 +166,46 @@ def test_requests_that_are_not_valid(client: httpx.Client, request_: object, wor
     assert words in refusal(ask(client, request_))
 
 
+MANY = 100_000
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {str(name): 1 for name in range(MANY)},
+        {"inputs": [0] * MANY},
+        {"inputs": [{str(name): 1 for name in range(MANY)}]},
+        {"inputs": [tensor([1])] * MANY},
+        {"inputs": [tensor([1] * MANY)]},
+        {"inputs": [tensor(["x"] * MANY)]},
+        {"inputs": [video(b"", parameters={}, shape=[2**31 - 1] * MANY)]},
+        {"inputs": [tensor([1])], "outputs": [0] * MANY},
+        {"inputs": [tensor([1])], "outputs": [{"name": "logits"}] * MANY},
+        {"inputs": [tensor([1, FRAMES, 3, SIZE, SIZE], data=["x" * 5000] + ["a"] * MANY)]},
+        {"inputs": [tensor([1, FRAMES, 3, SIZE, SIZE], data=[[]] * MANY)]},
+    ],
+    ids=lambda request: json.dumps(request)[:60],
+)
+def test_memory_for_a_request_is_in_proportion(
+    classifier: VideoClassifier, tmp_path: Path, request_: object
+) -> None:
+    text = json.dumps(request_).encode()
+    body = tmp_path / "body"
+    body.write_bytes(text)
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidOptionError) as refused:
+            protocol.read_request(body, None, classifier.model, tmp_path / "video")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(str(refused.value)) < 1000
+    assert peak < 32 * len(text)
+
+
 @pytest.mark.parametrize(
     "value",
-    ["NaN", "Infinity", "-Infinity", "1e999", "1e39", '"x"', "null", "[1, 2]", "9" * 999],
+    ["NaN", "Infinity", "-Infinity", "1e999", "1e39", '"x"', "null", "[1, 2]", "true", "9" * 999],
 )
 def test_values_that_are_not_finite_numbers(
     client: httpx.Client, shape: list[int], value: str
