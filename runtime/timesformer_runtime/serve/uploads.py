@@ -158,7 +158,10 @@ def storing() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise HTTPException(507, f"the body cannot be stored: {error.strerror}") from error
+        raise HTTPException(
+            507,
+            f"the body cannot be stored: {error.strerror}; send a smaller video, or try again later",
+        ) from error
 
 
 def _check_headers(request: Request, most: int) -> None:
