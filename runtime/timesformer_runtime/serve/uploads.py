@@ -160,7 +160,7 @@ def storing() -> Iterator[None]:
     except OSError as error:
         raise HTTPException(
             507,
-            f"the body cannot be stored: {error.strerror}; send a smaller video, or try again later",
+            f"the body cannot be stored: {error.strerror}; send a smaller video, or try later",
         ) from error
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -10,10 +12,14 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
 import pytest
+import uvicorn
+from timesformer_runtime.serve import server
+from uvicorn.server import ServerState
 
 from tests.patience import PATIENCE
 from tests.service import ServiceProcess, served
@@ -113,6 +119,62 @@ def test_a_huge_header(strict: ServiceProcess) -> None:
             connection.sendall(head("/v1/classify", "X: " + "y" * 1_000_000))
         with contextlib.suppress(ConnectionError):
             assert 400 <= status(connection) < 500
+
+
+BAD_CHUNK = b"5\r\nhello\r\nzzzz\r\n"
+
+
+def test_what_is_not_http(strict: ServiceProcess) -> None:
+    heads = [b"\x16\x03\x01" * 50, head("/v1/classify", "Transfer-Encoding: chunked") + BAD_CHUNK]
+    for sent in heads:
+        with strict.connect() as connection:
+            connection.sendall(sent)
+            answer = b"".join(iter(lambda: connection.recv(4096), b""))
+        answer_head, _, body = answer.partition(b"\r\n\r\n")
+        assert answer_head.startswith(b"HTTP/1.1 400")
+        assert "not valid HTTP" in json.loads(body)["error"]
+
+
+def test_what_is_not_http_after_the_answer(strict: ServiceProcess) -> None:
+    with strict.connect() as connection:
+        connection.sendall(head("/v1/classify?no_option=1", "Transfer-Encoding: chunked"))
+        assert status(connection) == 400
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(BAD_CHUNK)
+            while connection.recv(4096):
+                pass
+    assert not any("Traceback" in line for line in strict.lines)
+
+
+def test_an_upgrade_is_not_a_reason_for_advice(strict: ServiceProcess) -> None:
+    headers = {"Connection": "Upgrade", "Upgrade": "websocket"}
+    with strict.client() as client:
+        assert client.get("/v2/health/live", headers=headers).status_code == 200
+    assert not any("WebSocket" in line for line in strict.lines)
+
+
+def test_too_many_connections() -> None:
+    async def usual(_: object, _receive: object, _send: object) -> None:
+        raise AssertionError("this is not for the application")
+
+    sent: list[Any] = []
+
+    async def send(message: object) -> None:
+        sent.append(message)
+
+    async def ask() -> None:
+        config = uvicorn.Config(usual)
+        config.load()
+        state = ServerState()
+        protocol: Any = server._Protocol(config, state, {})
+        protocol.connections |= {object() for _ in range(server._MOST_CONNECTIONS + 1)}
+        await protocol.app({"type": "http"}, None, send)
+
+    asyncio.run(ask())
+    start, body = sent
+    assert start["status"] == 503
+    assert dict(start["headers"])[b"retry-after"] == b"1"
+    assert "connections" in json.loads(body["body"])["error"]
 
 
 def test_a_slow_client(strict: ServiceProcess) -> None:

@@ -36,7 +36,7 @@ def running(
 ) -> Iterator[uvicorn.Server]:
     monkeypatch.setattr(server, "_HEAD_SECONDS", 0.1)
     config = uvicorn.Config(
-        request.param, http=server._ImpatientProtocol, log_level="critical", lifespan="off"
+        request.param, http=server._Protocol, log_level="critical", lifespan="off"
     )
     running = uvicorn.Server(config)
     with server.listen("127.0.0.1", 0) as listening:
