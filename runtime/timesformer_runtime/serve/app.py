@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
+from http import HTTPStatus
 from importlib.metadata import version
 
-from timesformer_runtime.errors import TimesformerError
+from timesformer_runtime.errors import TimesformerError, quoted
 from timesformer_runtime.extras import needs_extra
 from timesformer_runtime.serve.failures import kind_of, line_of, status_of
 from timesformer_runtime.serve.metrics import Metrics
@@ -109,8 +110,11 @@ def _answer_errors(app: FastAPI, metrics: Metrics) -> None:
     """Makes every error an object with one line: ``{"error": "..."}``."""
 
     @app.exception_handler(StarletteHTTPException)
-    async def refused(_: Request, error: StarletteHTTPException) -> JSONResponse:
-        return JSONResponse({"error": str(error.detail)}, error.status_code, error.headers)
+    async def refused(request: Request, error: StarletteHTTPException) -> JSONResponse:
+        line = str(error.detail)
+        if line == HTTPStatus(error.status_code).phrase:  # Starlette's own: no route, no method
+            line = _why_no_route(request, (error.headers or {}).get("Allow"))
+        return JSONResponse({"error": line}, error.status_code, error.headers)
 
     @app.exception_handler(TimesformerError)
     async def explained(_: Request, error: TimesformerError) -> JSONResponse:
@@ -126,6 +130,12 @@ def _answer_errors(app: FastAPI, metrics: Metrics) -> None:
     async def failed(_: Request, error: Exception) -> JSONResponse:
         metrics.count_error(kind_of(error))
         return JSONResponse({"error": "the service failed; its log says why"}, 500)
+
+
+def _why_no_route(request: Request, allowed: str | None) -> str:
+    if allowed is None:
+        return f"there is nothing at {quoted(request.url.path)}; /docs describes all requests"
+    return f"{quoted(request.url.path)} does not take {quoted(request.method)}; it takes {allowed}"
 
 
 class _RequestCounter:

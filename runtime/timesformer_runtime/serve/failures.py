@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from timesformer_runtime.errors import (
     ClosedError,
     InferenceTimeoutError,
@@ -27,6 +29,9 @@ _STATUSES: tuple[tuple[type[Exception], int], ...] = (
     (ClosedError, 503),
 )
 
+# A client cannot raise the limits of the service.
+_ADVICE_FOR_OTHERS = re.compile(r",? or raise `max_\w+`")
+
 
 def status_of(error: Exception) -> int:
     """The HTTP status for an error of the runtime: 4xx where another request may succeed."""
@@ -47,7 +52,7 @@ def line_of(error: Exception, names: dict[str, str]) -> str:
     """
     if not isinstance(error, TimesformerError | MemoryError):
         return "the service failed; its log says why"
-    line = " ".join(reason_of(error).split())
+    line = _ADVICE_FOR_OTHERS.sub("", " ".join(reason_of(error).split()))
     for path in sorted(names, key=len, reverse=True):
         line = line.replace(path, printable(names[path]))
     return line

@@ -124,6 +124,8 @@ def _why_invalid(errors: Sequence[Any], names: Sequence[str]) -> str:
         return f"there is no option {quoted(name)}; {hint}"
     if first["type"] == "missing":
         return f"`{name}` is missing"
+    if first["type"] == "value_error":  # of `_converted`: it names the value, too
+        return f"`{name}`: {first['ctx']['error']}"
     reason = first["msg"][:1].lower() + first["msg"][1:]
     return f"`{name}` is {quoted(first.get('input'))}: {reason}"
 

@@ -166,7 +166,7 @@ def storing() -> Iterator[None]:
 
 def _check_headers(request: Request, most: int) -> None:
     encoding = request.headers.get("content-encoding", "identity")
-    if encoding != "identity":
+    if encoding.lower() != "identity":
         raise HTTPException(
             415, f"Content-Encoding is {named(encoding)}; send the bytes as they are"
         )

@@ -311,7 +311,9 @@ def test_other_methods(strict: ServiceProcess) -> None:
 def test_packed_bodies_are_refused(strict: ServiceProcess) -> None:
     with strict.client() as client:
         answer = client.post("/v1/classify", content=b"x", headers={"Content-Encoding": "gzip"})
-    assert answer.status_code == 415
+        assert answer.status_code == 415
+        answer = client.post("/v1/classify", content=b"x", headers={"Content-Encoding": "Identity"})
+        assert answer.status_code == 422
 
 
 def test_a_client_that_leaves_gives_its_place_back(strict: ServiceProcess, tmp_path: Path) -> None:

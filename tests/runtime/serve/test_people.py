@@ -110,12 +110,45 @@ def test_a_wrong_option_is_one_line(
     assert all(word in message for word in words), message
 
 
+def test_a_wrong_duration_is_named_once(client: httpx.Client) -> None:
+    answer = client.post("/v1/timeline", params={"window": "0s"}, content=b"x")
+    assert answer.status_code == 400
+    message = answer.json()["error"]
+    assert message.startswith("`window`: ")
+    assert message.count("'0s'") == 1
+
+
+def test_advice_is_what_a_client_can_do(folder: Path) -> None:
+    data = (folder / "short.mp4").read_bytes()
+    model = (folder / "shots", "--device", "cpu")
+    for limit in ("--max-pixels", "--max-packets", "--max-bytes"):
+        with served(*model, limit, "1") as service, service.client() as client:
+            for route in ("/v1/classify", "/v1/timeline"):
+                answer = client.post(route, content=data)
+                assert answer.status_code == 413, answer.text
+                assert "max_" not in answer.json()["error"]
+
+
 def test_an_unknown_model_is_not_found(client: httpx.Client, folder: Path) -> None:
-    assert len(client.get(f"/v2/models/{'x' * 9000}").json()["error"]) < 1000
-    for name in ("other", "../shots", str(folder / "shots")):
+    for name in ("other", "../shots", str(folder / "shots"), "x" * 10_000):
         answer = client.post("/v1/classify", params={"model": name}, content=b"x")
         assert answer.status_code == 404
         assert "there is shots" in answer.json()["error"]
+        assert len(answer.json()["error"]) < 500
+
+
+def test_what_is_not_there_is_named(client: httpx.Client) -> None:
+    for method, route, status, words in (
+        ("GET", "/v2/models", 404, ["/v2/models", "/docs"]),
+        ("GET", "/" + "x" * 10_000, 404, ["/docs"]),
+        ("GET", "/static/other.js", 404, ["/static/other.js", "/docs"]),
+        ("PUT", "/v1/classify", 405, ["/v1/classify", "PUT", "it takes POST"]),
+    ):
+        answer = client.request(method, route)
+        assert answer.status_code == status
+        message = answer.json()["error"]
+        assert all(word in message for word in words), message
+        assert len(message) < 500
 
 
 def test_the_timeline_is_that_of_the_command(
