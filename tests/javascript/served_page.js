@@ -93,7 +93,11 @@ test("all requests are described", async () => {
   await page.waitForSelector('code:has-text("/v1/classify")');
   assert.ok((await page.locator("section").count()) >= 8);
   assert.ok(await page.isVisible('code:has-text("frame_sampling_rate") >> nth=0'));
+  assert.equal(await page.locator('code:has-text("Bearer")').count(), 0);
   await shoot("docs");
+  await page.goto(`${CLOSED}/docs`);
+  await page.waitForSelector('code:has-text("/v1/classify")');
+  assert.ok((await page.locator('code:has-text("Bearer")').count()) >= 5);
 });
 
 test("a narrow screen", async () => {

@@ -8,6 +8,7 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from http import HTTPStatus
 from importlib.metadata import version
+from typing import Any
 
 from timesformer_runtime.errors import TimesformerError, quoted
 from timesformer_runtime.extras import needs_extra
@@ -30,6 +31,21 @@ with needs_extra("serve"):
 _GONE = 499  # as nginx: nobody reads this answer
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    "default": {
+        "description": "An error, on one line.",
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "properties": {"error": {"type": "string"}},
+                    "required": ["error"],
+                }
+            }
+        },
+    }
+}
+
 
 def make_app(service: Service, queries: Queries) -> FastAPI:
     """Makes the application.
@@ -51,6 +67,7 @@ def make_app(service: Service, queries: Queries) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,  # behind a proxy for HTTPS it would lead to HTTP
+        responses=_ERRORS,
     )
     token = service.settings.token
     access = [] if token is None else [Depends(_bearer_check(token))]
@@ -99,7 +116,12 @@ def _health_routes() -> APIRouter:
 def _metrics_route(metrics: Metrics) -> APIRouter:
     router = APIRouter(tags=["metrics"])
 
-    @router.get("/metrics", summary="Counters for Prometheus")
+    @router.get(
+        "/metrics",
+        summary="Counters for Prometheus",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    )
     async def read() -> Response:
         return Response(metrics.text(), media_type="text/plain; version=0.0.4")
 

@@ -79,7 +79,9 @@ def people_routes(
     @router.post(
         "/timeline",
         summary="Classify a long video, window after window",
-        description="Server-sent events while the video is read: `segment`, then `end` or `error`.",
+        description="Server-sent events while the video is read: segment, then end or error.",
+        response_class=StreamingResponse,
+        responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
         openapi_extra=_described_request(timeline_options),
     )
     async def timeline(request: Request) -> Response:

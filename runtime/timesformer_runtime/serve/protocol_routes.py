@@ -99,21 +99,25 @@ def protocol_routes(service: Service, options: OptionReader) -> APIRouter:
         router.post(
             f"{path}/infer",
             summary="Run a model on a tensor or a video",
-            openapi_extra=_BODY,
+            openapi_extra={"requestBody": {"required": True, **_REQUEST}},
+            response_class=Response,
+            responses={200: _ANSWER},
             include_in_schema=shown,
         )(infer)
     return router
 
 
-_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "description": "A request of the Open Inference Protocol: JSON, or JSON and binary data.",
-        "content": {
-            "application/json": {"schema": {"type": "object"}},
-            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
-        },
-    }
+_CONTENT: dict[str, Any] = {
+    "application/json": {"schema": {"type": "object"}},
+    "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+}
+_REQUEST: dict[str, Any] = {
+    "description": "A request of the Open Inference Protocol: JSON, or JSON and binary data.",
+    "content": _CONTENT,
+}
+_ANSWER: dict[str, Any] = {
+    "description": "An answer of the protocol: JSON, or JSON and binary data.",
+    "content": _CONTENT,
 }
 
 

@@ -133,6 +133,7 @@ def _why_invalid(errors: Sequence[Any], names: Sequence[str]) -> str:
 def _field(option: click.Option, default: Any) -> tuple[Any, Any]:
     """The type and default of an option, as pydantic takes them."""
     kind = option.type
+    shown: dict[str, Any] | None = None  # what differs in the description
     annotation: Any
     if option.is_flag:
         annotation = bool
@@ -145,10 +146,11 @@ def _field(option: click.Option, default: Any) -> tuple[Any, Any]:
     else:  # a duration, which is written as text
         schema = WithJsonSchema({"type": "string"})
         annotation = Annotated[Any, BeforeValidator(_converted(kind)), schema]
+        shown = {"default": f"{default:g}s"} if default is not None else None
     if default is None:
         annotation = annotation | None
     description = _OPTION.sub(lambda found: found[1].replace("-", "_"), option.help or "")
-    return annotation, Field(default, description=description)
+    return annotation, Field(default, description=description, json_schema_extra=shown)
 
 
 def _converted(kind: click.ParamType[Any]) -> Callable[[Any], Any]:

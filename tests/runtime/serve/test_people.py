@@ -311,6 +311,29 @@ def test_openapi_describes_the_options(client: httpx.Client) -> None:
     assert {"/v1/timeline", "/v2/models/{name}/infer", "/metrics"} <= paths.keys()
 
 
+def test_openapi_describes_the_answers(client: httpx.Client) -> None:
+    description = client.get("/openapi.json").json()
+    assert "HTTPValidationError" not in json.dumps(description)
+    kinds = {
+        "/v1/classify": {"application/json"},
+        "/v1/timeline": {"text/event-stream"},
+        "/v2/models/{name}/infer": {"application/json", "application/octet-stream"},
+    }
+    for path, expected in kinds.items():
+        answers = description["paths"][path]["post"]["responses"]
+        assert answers["200"]["content"].keys() == expected
+        error = answers["default"]["content"]["application/json"]["schema"]
+        assert error["required"] == ["error"]
+    assert description["paths"]["/metrics"]["get"]["responses"]["200"]["content"].keys() == {
+        "text/plain"
+    }
+    options = {
+        option["name"]: option["schema"]
+        for option in description["paths"]["/v1/timeline"]["post"]["parameters"]
+    }
+    assert (options["window"]["default"], options["stride"]["default"]) == ("4s", "2s")
+
+
 def test_the_description_comes_without_warnings(service: ServiceProcess) -> None:
     said = len(service.lines)
     with service.client() as client:

@@ -36,10 +36,13 @@ function parameterTable(parameters) {
   return scroll;
 }
 
-function request(method, path, { summary, description, parameters, requestBody }) {
+function request(method, path, { summary, description, parameters, requestBody, security }) {
   const section = make("section", "", make("h2", summary));
   section.className = "card";
   section.append(make("p", "", make("code", `${method.toUpperCase()} ${path}`)));
+  if (security) {
+    section.append(make("p", "Header: ", make("code", "Authorization: Bearer TOKEN")));
+  }
   if (description) section.append(make("p", description));
   if (requestBody) {
     const kinds = Object.keys(requestBody.content).join(", ");
