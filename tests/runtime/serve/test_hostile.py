@@ -18,7 +18,7 @@ import httpx
 import numpy as np
 import pytest
 import uvicorn
-from timesformer_runtime.serve import server
+from timesformer_runtime.serve import connections
 from uvicorn.server import ServerState
 
 from tests.patience import PATIENCE
@@ -166,8 +166,8 @@ def test_too_many_connections() -> None:
         config = uvicorn.Config(usual)
         config.load()
         state = ServerState()
-        protocol: Any = server._Protocol(config, state, {})
-        protocol.connections |= {object() for _ in range(server._MOST_CONNECTIONS + 1)}
+        protocol: Any = connections.ImpatientProtocol(config, state, {})
+        protocol.connections |= {object() for _ in range(connections._MOST_CONNECTIONS + 1)}
         await protocol.app({"type": "http"}, None, send)
 
     asyncio.run(ask())

@@ -12,7 +12,7 @@ import pytest
 import uvicorn
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
-from timesformer_runtime.serve import server
+from timesformer_runtime.serve import connections, server
 
 from tests.patience import PATIENCE
 
@@ -34,9 +34,9 @@ async def broken_off_answer(scope: Scope, receive: Receive, send: Send) -> None:
 def running(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[uvicorn.Server]:
-    monkeypatch.setattr(server, "_HEAD_SECONDS", 0.1)
+    monkeypatch.setattr(connections, "_HEAD_SECONDS", 0.1)
     config = uvicorn.Config(
-        request.param, http=server._Protocol, log_level="critical", lifespan="off"
+        request.param, http=connections.ImpatientProtocol, log_level="critical", lifespan="off"
     )
     running = uvicorn.Server(config)
     with server.listen("127.0.0.1", 0) as listening:
