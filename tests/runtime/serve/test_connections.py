@@ -36,7 +36,7 @@ def running(
 ) -> Iterator[uvicorn.Server]:
     monkeypatch.setattr(connections, "_HEAD_SECONDS", 0.1)
     config = uvicorn.Config(
-        request.param, http=connections.ImpatientProtocol, log_level="critical", lifespan="off"
+        request.param, http=connections.ImpatientProtocol, log_config=None, lifespan="off"
     )
     running = uvicorn.Server(config)
     with server.listen("127.0.0.1", 0) as listening:

@@ -163,7 +163,7 @@ def test_too_many_connections() -> None:
         sent.append(message)
 
     async def ask() -> None:
-        config = uvicorn.Config(usual)
+        config = uvicorn.Config(usual, log_config=None)
         config.load()
         state = ServerState()
         protocol: Any = connections.ImpatientProtocol(config, state, {})
