@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -168,6 +169,16 @@ def test_the_lines_are_those_of_batch_and_a_later_run_continues(
     assert parquet.read_table(table)["video"].to_pylist() == [
         line["video"] for line in _lines(there)
     ]
+
+
+def test_a_signal_ends_the_command_as_it_ends_batch(folder: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results.jsonl"
+    run = _start(folder, "clips", "--output", results, *SLOW, "--ray=local")
+    _wait_for(results, 1, run)
+    run.terminate()
+    _, err = run.communicate(timeout=PATIENCE)
+    assert run.returncode == -signal.SIGTERM
+    assert "SIGTERM" not in err  # Ray's own handler prints a stack
 
 
 def _without_seconds(path: Path) -> list[Record]:

@@ -13,6 +13,7 @@ import dataclasses
 import json
 import logging
 import os
+import signal
 import socket
 import sys
 import warnings
@@ -78,7 +79,7 @@ def connect(address: str, threads: int, *, gpu: bool = False) -> Cluster:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # of what its C++ prints on stderr
     _check_address(address or os.environ.get("RAY_ADDRESS", ""))
     try:
-        with _silent_stderr():
+        with _silent_stderr(), _usual_end():
             ray.init(
                 address or None,
                 log_to_driver=False,
@@ -228,6 +229,16 @@ def _silent_stderr() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
+
+
+@contextlib.contextmanager
+def _usual_end() -> Iterator[None]:
+    """Undoes what Ray does about SIGTERM: it prints a stack of C++, and may then abort."""
+    usual = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, usual)
 
 
 def _silence(name: str) -> None:
