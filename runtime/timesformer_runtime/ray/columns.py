@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from os import PathLike
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from timesformer_runtime.classifier import VideoClassifier
 from timesformer_runtime.errors import InvalidOptionError, reason_of
 from timesformer_runtime.extras import needs_extra
@@ -96,12 +98,13 @@ class ClassifyVideos:
         """Classifies the videos of a batch.
 
         Args:
-            batch: A mapping of columns, or a data frame of pandas; ``map_batches`` gives them for
-                the batch formats ``numpy`` (its default) and ``pandas``.
+            batch: A mapping of columns, a data frame of pandas or a table of Arrow, as
+                ``map_batches`` gives them for each of its batch formats.
 
         Returns:
-            The other columns as they are, and the column of the videos where it holds paths; and,
-            as arrays of Arrow with a value for each video,
+            The other columns as they are, except those of these names. The column of the videos
+            only with its paths: other values become None, and a column of bytes or arrays is left
+            out. And, as arrays of Arrow with a value for each video,
 
             - ``labels``: list of strings, best first; empty where there is an error,
             - ``scores``: list of floats, one for each label,
@@ -113,13 +116,19 @@ class ClassifyVideos:
         Raises:
             InvalidOptionError: The batch has no such column.
         """
+        arrow = _arrow()
+        if isinstance(batch, arrow.Table | arrow.RecordBatch):
+            batch = dict(zip(batch.column_names, batch.columns, strict=True))
         if self._column not in batch:
             raise InvalidOptionError(
                 f"`column` is {self._column!r}; the columns are {', '.join(map(str, batch))}"
             )
-        values = list(batch[self._column])
+        values = _values(batch[self._column])
         columns: Columns = {str(name): batch[name] for name in batch}
-        if not all(isinstance(value, str) for value in values):
+        paths = [value if isinstance(value, str) else None for value in values]
+        if None in paths:
+            columns[self._column] = arrow.array(paths, arrow.string())
+        if not any(paths) and any(value is not None for value in values):
             del columns[self._column]  # results would carry the videos along
         outcomes = self.outcomes(values)
         results = [outcome.result for outcome in outcomes]
@@ -134,7 +143,6 @@ class ClassifyVideos:
             "problems": problems,
             "error": [error_of(outcome) for outcome in outcomes],
         }
-        arrow = _arrow()
         return columns | {
             name: arrow.array(values_of[name], kind) for name, kind in result_types(arrow).items()
         }
@@ -194,6 +202,20 @@ def _arrow() -> Any:
     with needs_extra("ray"):
         import pyarrow  # noqa: PLC0415
     return pyarrow
+
+
+def _values(column: Any) -> list[Any]:
+    """Lists the values of a column, with None for those that are missing."""
+    if hasattr(column, "to_pylist"):  # of Arrow, whose own values are no strings and bytes
+        column = column.to_pylist()
+    return [None if _is_missing(value) else value for value in column]
+
+
+def _is_missing(value: Any) -> bool:
+    """True for what NumPy and pandas have in place of None: NaN and NA."""
+    if isinstance(value, float | np.floating):
+        return bool(np.isnan(value))
+    return type(value).__name__ == "NAType"
 
 
 def _unpickled(kind: type[ClassifyVideos], arguments: Mapping[str, Any]) -> ClassifyVideos:

@@ -75,6 +75,41 @@ def test_columns_have_types_without_a_value(folder: Path, classify: Any) -> None
     assert good["error"] == pyarrow.string()
 
 
+def test_rows_without_a_video_keep_the_paths_of_the_others(folder: Path, classify: Any) -> None:
+    """Ray Data gives None for such a row, and NaN where a batch has no other ones."""
+    path = str(folder / "a.mp4")
+    found = classify({"video": np.array([path, None, np.nan], object)})
+    assert found["video"].to_pylist() == [path, None, None]
+    assert found["error"].to_pylist()[0] is None
+    assert found["error"][1].as_py() == found["error"][2].as_py()
+    alone = classify({"video": np.array([np.nan], np.float32)})
+    assert alone["video"].type == found["video"].type == pyarrow.string()
+    assert alone["video"].to_pylist() == [None]
+    assert alone["error"] == found["error"][1:2]
+
+
+def test_paths_among_bytes_stay_without_the_bytes(folder: Path, classify: Any) -> None:
+    path = folder / "a.mp4"
+    found = classify({"video": [path.read_bytes(), str(path)]})
+    assert found["video"].to_pylist() == [None, str(path)]
+    assert found["labels"][0] == found["labels"][1]
+    assert "video" not in classify({"video": [path.read_bytes(), None]})
+
+
+def test_tables_of_arrow_are_batches_too(folder: Path, classify: Any) -> None:
+    path = folder / "a.mp4"
+    expected = classify({"video": [str(path)]})["scores"].to_pylist()
+    for value in (str(path), path.read_bytes()):
+        table = pyarrow.table({"video": [value, None], "number": [3, 4]})
+        for batch in (table, *table.to_batches()):
+            found = classify(batch)
+            assert found["scores"].to_pylist() == [*expected, []]
+            assert found["number"].to_pylist() == [3, 4]
+            assert ("video" in found) == isinstance(value, str)
+    with pytest.raises(InvalidOptionError, match=r"the columns are path$"):
+        classify(pyarrow.table({"path": ["a.mp4"]}))
+
+
 def test_a_pickle_is_the_configuration(folder: Path, classify: Any) -> None:
     packed = pickle.dumps(classify)
     assert len(packed) < 2000
