@@ -7,6 +7,7 @@ MODEL and FOLDER must be there under these paths on each machine, as on a shared
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pandas as pd
 from pyspark.sql import DataFrame, SparkSession
@@ -42,10 +43,11 @@ def main() -> None:
         .config("spark.sql.execution.arrow.maxRecordsPerBatch", 16)
         .getOrCreate()
     )
-    files = spark.read.format("binaryFile").option("pathGlobFilter", "*.mp4").load(folder)
-    paths = files.selectExpr("substring(path, 6) AS video")  # without "file:"
+    # Spark's own listing leaves out empty files, which need a row with an error, too.
+    paths = [(str(path),) for path in Path(folder).resolve().glob("*.mp4")]
+    videos = spark.createDataFrame(paths, "video string")
     parts = 2 * spark.sparkContext.defaultParallelism
-    classified(paths.repartition(parts), model).write.mode("overwrite").parquet(output)
+    classified(videos.repartition(parts), model).write.mode("overwrite").parquet(output)
     spark.stop()
 
 

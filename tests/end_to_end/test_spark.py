@@ -31,6 +31,7 @@ def test_the_table_has_the_labels_of_each_video(tmp_path: Path) -> None:
     for number in range(6):
         write_video(videos / f"{number}.mp4", moving_frames(9 + number))
     (videos / "broken.mp4").write_text("no video")
+    (videos / "broken, empty.mp4").touch()
     output = tmp_path / "labels.parquet"
     done = subprocess.run(
         [sys.executable, ROOT / "examples/spark/classify.py", model, videos, output],
@@ -44,8 +45,8 @@ def test_the_table_has_the_labels_of_each_video(tmp_path: Path) -> None:
     assert sorted(row["video"] for row in rows) == sorted(map(str, videos.iterdir()))
     classifier = VideoClassifier.from_pretrained(model, device="cpu", threads=1)
     for row in rows:
-        if row["video"].endswith("broken.mp4"):
-            assert "broken.mp4" in row["error"]
+        if "broken" in row["video"]:
+            assert row["video"] in row["error"]
             assert row["labels"] == []
         else:
             expected = classifier(row["video"])
