@@ -3,7 +3,7 @@
     from timesformer_runtime.ray import ClassifyVideos
 
     videos = ray.data.from_items([{"video": path} for path in paths])
-    videos.map_batches(ClassifyVideos, fn_constructor_args=["my-model"], batch_size=16)
+    videos.map_batches(ClassifyVideos, fn_constructor_args=["/data/my-model"], batch_size=16)
 
 The class itself does not need Ray: it also works in a pandas UDF of PySpark.
 """

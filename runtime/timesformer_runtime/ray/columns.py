@@ -30,9 +30,10 @@ class ClassifyVideos:
     (``num_cpus``). A pickled object holds only its arguments: unpickling loads the model again.
 
     Args:
-        model: As for ``VideoClassifier.from_pretrained``. A folder must exist on each machine.
-        column: The column of the videos. Each value is a path, the bytes of a file, or the frames
-            as an array, uint8, RGB, [T, H, W, 3].
+        model: As for ``VideoClassifier.from_pretrained``. A folder must exist on each machine, and
+            needs an absolute path: actors have another current folder.
+        column: The column of the videos. Each value is a path, absolute as that of the model, the
+            bytes of a file, or the frames as an array, uint8, RGB, [T, H, W, 3].
         top_k: How many labels; None gives all of them.
         function_to_apply: ``softmax``, ``sigmoid`` or ``none``; by default as the model says.
         threads: CPU threads of this object.
@@ -50,7 +51,7 @@ class ClassifyVideos:
     Example:
         >>> videos.map_batches(
         ...     ClassifyVideos,
-        ...     fn_constructor_args=["my-model"],
+        ...     fn_constructor_args=["/data/my-model"],
         ...     fn_constructor_kwargs={"top_k": 1},
         ...     compute=ray.data.ActorPoolStrategy(size=8),
         ...     num_cpus=1,
