@@ -31,6 +31,9 @@ from timesformer_runtime.ray.columns import ClassifyVideos, Columns, error_of
 from timesformer_runtime.source_names import shown
 from timesformer_runtime.workloads.batch import Outcome
 
+# Ray prints its logs of killed processes and machines on stdout, save those that this matches: all.
+os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "^")  # read when Ray is imported
+
 with needs_extra("ray"):
     import ray
     import ray.data
@@ -263,7 +266,7 @@ class _Records(ClassifyVideos):
             if self.classifier.fingerprint() != expected:
                 self._refusal = (
                     f"{self.classifier.name}: the model on {_host()} is not that of the machine "
-                    "that runs the command; copy it there, and name the `dtype`"
+                    "that runs the command; copy it there, and name its .onnx file as the model"
                 )
         except TimesformerError as error:
             self._refusal = f"on {_host()}: {error}"
