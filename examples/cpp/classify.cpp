@@ -56,11 +56,7 @@ Bytes read_clip(const std::string& path, int64_t frame_bytes, int64_t count) {
 std::string json_string(const std::string& json, size_t& at) {
   std::string text;
   for (++at; json.at(at) != '"'; ++at) {
-    if (json[at] != '\\') {
-      text += json[at];
-      continue;
-    }
-    if (json.at(++at) != 'u') {  // \" or \\, as a label has no line breaks
+    if (json[at] != '\\' || json.at(++at) != 'u') {  // also \" and \\; a label has no line breaks
       text += json[at];
       continue;
     }
@@ -84,9 +80,7 @@ std::string json_string(const std::string& json, size_t& at) {
 std::vector<std::string> read_labels(const std::string& config, size_t count) {
   std::vector<std::string> labels(count);
   for (size_t i = 0; i < count; ++i) labels[i] = "LABEL_" + std::to_string(i);
-  size_t at = config.find("\"id2label\"");
-  if (at == std::string::npos) return labels;
-  at = config.find('{', at) + 1;
+  size_t at = config.find('{', config.find("\"id2label\""));
   while ((at = config.find_first_of("\"}", at)) != std::string::npos && config[at] == '"') {
     const size_t index = std::stoul(json_string(config, at));
     at = config.find('"', at);
@@ -115,21 +109,27 @@ void run(const std::string& model, int64_t width, int64_t height, const std::str
   const Ort::Value tensor = Ort::Value::CreateTensor<uint8_t>(
       memory, reinterpret_cast<uint8_t*>(clip.data()), clip.size(), shape.data(), shape.size());
   const char *inputs[] = {input.get()}, *outputs[] = {"logits"};
+  if (session.GetOutputNameAllocated(0, allocator).get() != std::string(outputs[0]))
+    throw std::runtime_error(model + " has no logits; export it with --task video-classification");
   const auto answer = session.Run(Ort::RunOptions{}, inputs, &tensor, 1, outputs, 1);
   const size_t classes = answer[0].GetTensorTypeAndShapeInfo().GetElementCount();
   const float* logits = answer[0].GetTensorData<float>();
-
-  const auto metadata = session.GetModelMetadata();
-  const auto config = metadata.LookupCustomMetadataMapAllocated("config", allocator);
-  const auto labels = read_labels(config ? config.get() : "", classes);
+  const auto raw = session.GetModelMetadata().LookupCustomMetadataMapAllocated("config", allocator);
+  const std::string config = raw ? raw.get() : "";
+  const auto labels = read_labels(config, classes);
   std::vector<size_t> order(classes);
   std::iota(order.begin(), order.end(), size_t(0));
   std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return logits[a] > logits[b]; });
-  double sum = 0;  // softmax, with the largest logit subtracted, so that nothing overflows
-  for (size_t i = 0; i < classes; ++i) sum += std::exp(double(logits[i]) - logits[order[0]]);
-  for (size_t i = 0; i < std::min(classes, count); ++i)
-    std::printf("%.6f\t%.9g\t%s\n", std::exp(double(logits[order[i]]) - logits[order[0]]) / sum,
-                logits[order[i]], labels[order[i]].c_str());
+  const auto says = [&](const char* text) { return config.find(text) != std::string::npos; };
+  const bool is_number = says("\"problem_type\": \"regression\"");
+  const bool is_multi_label = says("\"problem_type\": \"multi_label_classification\"");
+  double sum = 0, largest = logits[order[0]];  // which is subtracted, so that nothing overflows
+  for (size_t i = 0; i < classes; ++i) sum += std::exp(logits[i] - largest);
+  for (size_t i = 0; i < std::min(classes, count); ++i) {
+    const double logit = logits[order[i]], power = std::exp(logit - largest);
+    const double score = is_multi_label ? 1 / (1 + std::exp(-logit)) : power / sum;
+    std::printf("%.6f\t%.9g\t%s\n", is_number ? logit : score, logit, labels[order[i]].c_str());
+  }
 }
 
 int main(int argc, char** argv) try {
@@ -139,9 +139,10 @@ int main(int argc, char** argv) try {
   if (!api) throw std::runtime_error("ONNX Runtime is older than its headers; install a newer one");
   Ort::InitApi(api);
   const int width = std::atoi(argv[2]), height = std::atoi(argv[3]);
-  if (width < 1 || height < 1 || width > 16384 || height > 16384)
-    throw std::runtime_error("width and height must be numbers from 1 to 16384");
-  run(argv[1], width, height, argv[4], argc == 6 ? std::atoi(argv[5]) : 5);
+  const int labels = argc == 6 ? std::atoi(argv[5]) : 5;
+  if (std::min({width, height, labels}) < 1 || std::max({width, height, labels}) > 16384)
+    throw std::runtime_error("width, height and labels must be numbers from 1 to 16384");
+  run(argv[1], width, height, argv[4], labels);
   if (std::fflush(stdout)) throw std::runtime_error("standard output cannot be written");
 } catch (const std::exception& error) {
   std::cerr << "classify: " << error.what() << '\n';

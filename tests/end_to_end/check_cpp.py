@@ -26,6 +26,8 @@ import timesformer_runtime
 from timesformer_exporter import ExportOptions, export
 from timesformer_runtime import VideoClassifier, VideoDecoder
 from timesformer_runtime.model.agreement import Agreement
+from timesformer_runtime.model.loaded import PROBLEM_TYPES
+from timesformer_runtime.results import Ranking, apply_function
 
 from tests import debian_packages
 from tests.patience import PATIENCE
@@ -123,7 +125,7 @@ def check(program: Path, model: Path, work: Path) -> float:
             answer = _answer(program, model, frames, str(raw))
             assert answer == _answer(program, model, frames, "-"), "a pipe gives another answer"
             assert next(iter(answer)) == clip.stem, f"{clip.name} is named {next(iter(answer))}"
-            found = np.array([answer[label] for label in labels], dtype=np.float32)
+            found = np.array([answer[label][1] for label in labels], dtype=np.float32)
             expected = classifier.logits(frames)
             cosines.append(Agreement(expected[None], found[None]).cosine)
     return min(cosines)
@@ -131,8 +133,12 @@ def check(program: Path, model: Path, work: Path) -> float:
 
 def _answer(
     program: Path, model: Path, frames: npt.NDArray[np.uint8], source: str
-) -> dict[str, float]:
-    """Runs the program on a file or, for ``-``, on a pipe; returns logits by label, best first."""
+) -> dict[str, tuple[float, float]]:
+    """Runs the program on a file or, for ``-``, on a pipe.
+
+    Returns:
+        For each label its score and its logit, best first.
+    """
     height, width = frames.shape[1:3]
     piped = frames.tobytes() if source == "-" else b""
     done = subprocess.run(
@@ -143,8 +149,7 @@ def _answer(
         timeout=PATIENCE,
     )
     rows = [line.split("\t") for line in done.stdout.decode().splitlines()]
-    assert abs(sum(float(score) for score, _, _ in rows) - 1) < 1e-4
-    return {label: float(logit) for _, logit, label in rows}
+    return {label: (float(score), float(logit)) for score, logit, label in rows}
 
 
 def check_labels(program: Path, model: Path, work: Path) -> None:
@@ -161,9 +166,33 @@ def check_labels(program: Path, model: Path, work: Path) -> None:
         assert _ODD_LABEL in _answer(program, odd, frames, "-")
 
 
-def check_refusals(program: Path, model: Path) -> None:
+def check_scores(program: Path, model: Path, work: Path) -> None:
+    """Makes sure that the program makes scores of logits as the model's configuration says."""
+    graph = onnx.load(model)
+    (entry,) = (entry for entry in graph.metadata_props if entry.key == "config")
+    config: dict[str, Any] = json.loads(entry.value)
+    frames = np.zeros((8, 64, 64, 3), dtype=np.uint8)
+    for problem_type in (None, *PROBLEM_TYPES):
+        entry.value = json.dumps(config | {"problem_type": problem_type})
+        onnx.save(graph, work / "other.onnx")
+        answer = _answer(program, work / "other.onnx", frames, "-")
+        scores, logits = np.array(list(answer.values())).T
+        expected = apply_function(Ranking().function_of(problem_type), logits)
+        np.testing.assert_allclose(scores, expected, atol=1e-6, err_msg=str(problem_type))
+
+
+def _features(model: Path, work: Path) -> Path:
+    """Writes a model without logits."""
+    graph = onnx.load(model)
+    graph.graph.output[0].name = graph.graph.node[-1].output[0] = "features"
+    onnx.save(graph, work / "features.onnx")
+    return work / "features.onnx"
+
+
+def check_refusals(program: Path, model: Path, work: Path) -> None:
     """Makes sure that bad input is one line and exit code 2."""
-    missing = model.parent / "missing"
+    missing, frame = work / "missing", work / "frame.rgb"
+    frame.write_bytes(bytes(8 * 8 * 3))
     wrong: list[list[str | Path]] = [
         [],
         [missing, "8", "8", "-"],
@@ -172,11 +201,15 @@ def check_refusals(program: Path, model: Path) -> None:
         [model, "8", "8", model.parent],
         [model, "7", "13", model],
         [model, "8", "8", "-"],
+        [model, "8", "8", frame, "0"],
+        [model, "8", "8", frame, "all"],
+        [_features(model, work), "8", "8", frame],
     ]
     for arguments in wrong:
         done = subprocess.run([program, *arguments], input=b"", capture_output=True, check=False)
         assert (done.returncode, done.stdout) == (2, b""), (arguments, done)
         assert done.stderr.count(b"\n") == 1, (arguments, done)
+    assert b"--task video-classification" in done.stderr, done
     with Path("/dev/full").open("wb") as full:
         frames = bytes(8 * 8 * 3)
         done = subprocess.run(
@@ -207,7 +240,8 @@ def main() -> None:
         models = sorted((export(options).folder / "onnx").glob("*.onnx"))
         cosines = {model.name: check(program, model, work) for model in models}
         check_labels(program, models[0], work)
-        check_refusals(program, models[0])
+        check_scores(program, models[0], work)
+        check_refusals(program, models[0], work)
     for name, cosine in cosines.items():
         print(f"{name}: the labels of all sample clips are right, cosine to Python {cosine:.6f}")
     if min(cosines.values()) < _MIN_COSINE:
