@@ -13,6 +13,7 @@ let timer;
 let waiting; // a file that was dropped while the model was being loaded
 let current; // the video: its name and, once it is known, its duration
 let colours = new Map(); // by label
+let isScored; // whether the answers are scores from 0 to 1
 
 const handlers = {
   progress({ text, share }) {
@@ -21,7 +22,8 @@ const handlers = {
     if (share === undefined) element("progress").removeAttribute("value");
     else element("progress").value = share;
   },
-  ready({ dtype, threads }) {
+  ready({ dtype, threads, scored }) {
+    isScored = scored;
     const onCpu = device.value === "wasm" ? `, ${threads} ${threads === 1 ? "thread" : "threads"}` : "";
     element("model").textContent = `Model: ${dtype}${onCpu}`;
     show("ready");
@@ -127,7 +129,8 @@ function prediction({ label, score }) {
   const bar = span("bar", "");
   bar.append(span("filled", ""));
   bar.firstChild.style.width = `${score * 100}%`;
-  item.append(span("label", label), bar, span("score", percent(score)));
+  if (!isScored) bar.style.visibility = "hidden";
+  item.append(span("label", label), bar, span("score", shown(score)));
   return item;
 }
 
@@ -137,7 +140,7 @@ function addWindow(start, end, { label, score }) {
   const colour = `colour-${colours.get(label)}`;
   const cell = span(colour, "");
   cell.role = "listitem";
-  cell.title = `${clock(start)} to ${clock(end)}: ${label}, ${percent(score)}`;
+  cell.title = `${clock(start)} to ${clock(end)}: ${label}, ${shown(score)}`;
   cell.setAttribute("aria-label", cell.title);
   // Windows overlap: a cell reaches to the start of the next window, the last one to the end.
   const before = element("strip").lastElementChild;
@@ -151,7 +154,7 @@ function addWindow(start, end, { label, score }) {
     element("legend").append(item);
   }
   const row = element("rows").insertRow();
-  for (const text of [clock(start), clock(end), label, percent(score)]) {
+  for (const text of [clock(start), clock(end), label, shown(score)]) {
     row.insertCell().textContent = text;
   }
 }
@@ -163,7 +166,8 @@ function span(name, text) {
   return made;
 }
 
-function percent(score) {
+function shown(score) {
+  if (!isScored) return score.toFixed(3);
   return `${(score * 100).toFixed(score > 0.995 ? 0 : 1)} %`;
 }
 

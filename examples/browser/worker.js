@@ -48,7 +48,8 @@ async function load(device) {
       );
     }
   }
-  tell("ready", { device, dtype: choice.dtype, threads: ort.env.wasm.numThreads });
+  const scored = web.function !== "none"; // else the answers are numbers of their own
+  tell("ready", { device, dtype: choice.dtype, threads: ort.env.wasm.numThreads, scored });
 }
 
 /** Chooses the file for a device: the first whose needs the device has. */

@@ -28,7 +28,7 @@ async function main() {
   const { model, file, options } = parse();
   const web = readWeb(model);
   const dtype = options.dtype ?? web.devices.wasm[0].dtype;
-  if (!web.files[dtype]) {
+  if (!Object.hasOwn(web.files, dtype)) {
     throw new InputError(`${model} has no ${dtype}, only ${Object.keys(web.files).join(", ")}`);
   }
   const [width, height] = options.size;
@@ -38,8 +38,17 @@ async function main() {
   const clip = read((count) => classifier.sample(count));
   const { predictions, logits } = await classifier.classify(clip, height, width, options["top-k"]);
   await classifier.close();
-  if (options.json) console.log(JSON.stringify({ predictions, logits: Array.from(logits) }));
-  else for (const { label, score } of predictions) console.log(`${score.toFixed(4)}  ${label}`);
+  const lines = predictions.map(({ label, score }) => `${score.toFixed(4)}  ${label}`);
+  const json = JSON.stringify({ predictions, logits: Array.from(logits) });
+  await print(options.json ? json : lines.join("\n"));
+}
+
+/** Prints a text. Unlike console.log, it fails where the text cannot be written. */
+function print(text) {
+  return new Promise((resolve, reject) => {
+    process.stdout.once("error", reject);
+    process.stdout.write(`${text}\n`, (error) => (error ? reject(error) : resolve()));
+  });
 }
 
 function parse() {

@@ -5,8 +5,8 @@
  * web.json holds labels and sampling. Give onnxruntime-node or onnxruntime-web as `ort`.
  */
 
-const FORMAT = "1";
 const MASK = (1n << 64n) - 1n;
+const KNOWN = { format: ["1"], sampling: ["uniform"], function: ["softmax", "sigmoid", "none"] };
 
 /** Bad input: a model, a number or frames that this module does not take. */
 export class InputError extends Error {}
@@ -31,18 +31,14 @@ export class VideoClassifier {
   }
 
   constructor(ort, web, session) {
-    this.ort = ort;
-    this.web = web;
-    this.session = session;
-    this.numFrames = web.frame_sampling.num_frames;
+    Object.assign(this, { ort, web, session, numFrames: web.frame_sampling.num_frames });
   }
 
   /**
    * Classifies one clip.
    *
    * @param {Uint8Array} frames RGB, [frames, height, width, 3], as many frames as the model takes.
-   * @param {number} height Height of a frame, in pixels.
-   * @param {number} width Width of a frame, in pixels.
+   * @param {number} height, width The size of a frame, in pixels.
    * @param {number} topK How many labels to return.
    * @returns {Promise<{predictions: {label: string, score: number}[], logits: Float32Array}>}
    *   The labels, best first; and the model's output.
@@ -52,7 +48,7 @@ export class VideoClassifier {
       throw new InputError(`the model's task is ${this.web.task}: it has no labels; call run()`);
     }
     const logits = await this.run(frames, height, width);
-    return { predictions: best(logits, this.web.labels, topK), logits };
+    return { predictions: best(logits, this.web.labels, topK, this.web.function), logits };
   }
 
   /** Returns the model's output for one clip: Float32Array, one value per label or feature. */
@@ -145,9 +141,15 @@ export function softmax(logits) {
   return powers.map((power) => power / sum);
 }
 
+/** Turns logits into scores, by the function that web.json names. */
+export function scores(logits, name = "softmax") {
+  if (name === "softmax") return softmax(logits);
+  return Array.from(logits, (logit) => (name === "sigmoid" ? 1 / (1 + Math.exp(-logit)) : logit));
+}
+
 /** Returns the `topK` labels with the highest scores, best first. */
-export function best(logits, labels, topK) {
-  return softmax(logits)
+export function best(logits, labels, topK, name) {
+  return scores(logits, name)
     .map((score, i) => ({ label: labels[i], score }))
     .sort((a, b) => b.score - a.score)
     .slice(0, topK);
@@ -165,12 +167,10 @@ export function goldenFrames(seed, [count, height, width, channels]) {
   const [squares, noise] = [0n, 1n].map((kind) => mix(mix(BigInt(seed)) + kind));
   const down = (state, ...path) => path.reduce((z, step) => mix(z + BigInt(step)), state);
   const byte = (state) => Number(state >> 56n);
-  let i = 0;
-  for (let t = 0; t < count; t++) {
+  for (let t = 0, i = 0; t < count; t++) {
     for (let y = 0; y < height; y++) {
       const row = down(noise, t, y);
-      let square = [];
-      for (let x = 0; x < width; x++) {
+      for (let x = 0, square; x < width; x++) {
         if (x % 16 === 0) {
           const state = down(squares, t >> 1, y >> 4, x >> 4);
           square = Array.from({ length: channels }, (_, c) => byte(down(state, c)));
@@ -191,10 +191,10 @@ function mix(z) {
 }
 
 export function checkWeb(web) {
-  if (web?.format !== FORMAT) {
-    throw new InputError(`web.json has the format ${web?.format}; this module reads ${FORMAT}`);
-  }
-  if (web.frame_sampling?.method !== "uniform") {
-    throw new InputError(`the sampling is ${web.frame_sampling?.method}; this module has uniform`);
+  const { format, frame_sampling: sampling, function: name } = web ?? {};
+  const found = { format, sampling: sampling?.method, function: name ?? "softmax" };
+  for (const [key, known] of Object.entries(KNOWN)) {
+    if (known.includes(found[key])) continue;
+    throw new InputError(`web.json has the ${key} ${found[key]}; this module has ${known.join(", ")}`);
   }
 }

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from timesformer_runtime.results import Ranking
+
 from timesformer_exporter.checkpoints import Checkpoint
 from timesformer_exporter.options import Dtype, ExportOptions, Variant
 
@@ -37,6 +39,7 @@ def web_description(
         "input": options.input,
         "output": golden["output"],
         "labels": None if config.id2label is None else list(config.id2label.values()),
+        "function": None if config.id2label is None else _function(config.problem_type),
         "frame_sampling": {"method": "uniform", "num_frames": config.num_frames},
         "preprocessor_config": dict(checkpoint.preprocessing),
         "files": {dtype: _file(folder, dtype) for dtype in options.dtypes},
@@ -50,6 +53,11 @@ def web_description(
         },
         "golden": dict(golden),
     }
+
+
+def _function(problem_type: str | None) -> str:
+    """Names the function that makes scores of logits, as the runtime does."""
+    return Ranking().function_of(problem_type)
 
 
 def _file(folder: Path, dtype: Dtype) -> dict[str, Any]:

@@ -48,13 +48,32 @@ def test_web_json_has_what_javascript_cannot_read(tmp_path: Path) -> None:
     assert web["devices"]["webgpu"] == [{"dtype": "fp16", "feature": "shader-f16"}]
 
 
+@pytest.mark.parametrize(
+    ("problem_type", "function"),
+    [
+        (None, "softmax"),
+        ("single_label_classification", "softmax"),
+        ("multi_label_classification", "sigmoid"),
+        ("regression", "none"),
+    ],
+)
+def test_web_json_names_what_makes_scores_of_logits(
+    problem_type: str | None, function: str, tmp_path: Path
+) -> None:
+    config = dataclasses.replace(tiny_config(), problem_type=problem_type)
+    write_checkpoint(tmp_path / "model", config, preprocessing=PREPROCESSING)
+    output = tmp_path / "exported"
+    web = _web(export(ExportOptions(tmp_path / "model", output=output, web=True, dtypes=("fp32",))))
+    assert web["function"] == function
+
+
 def test_web_json_lists_only_exported_files(tmp_path: Path) -> None:
     result = _export(tmp_path, web=True, dtypes=("fp32",), task="feature-extraction")
     web = _web(result)
     assert {*web["files"]} == {"fp32"}
     only = [{"dtype": "fp32", "feature": None}]
     assert web["devices"] == {"wasm": only, "webgpu": only}
-    assert (web["labels"], web["output"]) == (None, "features")
+    assert (web["labels"], web["function"], web["output"]) == (None, None, "features")
 
 
 def test_an_upload_and_the_next_export_take_web_json_along(tmp_path: Path) -> None:

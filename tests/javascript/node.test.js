@@ -7,7 +7,7 @@ import { createRequire } from "node:module";
 import { join } from "node:path";
 import { test } from "node:test";
 
-import { VideoClassifier, cosine, uniform, windows } from "../../examples/javascript/timesformer.js";
+import { VideoClassifier, cosine, scores, uniform, windows } from "../../examples/javascript/timesformer.js";
 
 const { WORK } = process.env;
 const MODEL = join(WORK, "model");
@@ -47,8 +47,23 @@ test("verify finds a machine that computes other numbers than PyTorch", async ()
 
 test("a web.json of another format is refused", async () => {
   const load = (values) => VideoClassifier.load(ort, { ...web, ...values }, "absent.onnx");
-  await assert.rejects(load({ format: "2" }), /format 2; this module reads 1/);
-  await assert.rejects(load({ frame_sampling: { method: "dense" } }), /sampling is dense/);
+  await assert.rejects(load({ format: "2" }), /format 2; this module has 1/);
+  await assert.rejects(load({ frame_sampling: { method: "dense" } }), /sampling dense/);
+  await assert.rejects(load({ function: "argmax" }), /function argmax; this module has softmax, /);
+});
+
+test("scores are made of logits as the model's problem_type says", async () => {
+  assert.equal(web.function, "softmax");
+  assert.deepEqual(scores([0, 0]), [0.5, 0.5]); // a web.json without a function
+  assert.deepEqual(scores([0, 1000], "softmax"), [0, 1]);
+  assert.deepEqual(scores([0, 1000, -1000], "sigmoid"), [0.5, 1, 0]);
+  assert.deepEqual(scores([0, 5], "none"), [0, 5]);
+  const path = join(MODEL, web.files.int8.path);
+  const classifier = await VideoClassifier.load(ort, { ...web, function: "sigmoid" }, path);
+  const { predictions, logits } = await classifier.classify(new Uint8Array(8 * 4 * 4 * 3), 4, 4, 9);
+  assert.ok(predictions.reduce((sum, { score }) => sum + score, 0) > 1.01);
+  assert.equal(predictions[0].score, 1 / (1 + Math.exp(-Math.max(...logits))));
+  await classifier.close();
 });
 
 test("the command reads a file and a pipe", () => {
@@ -72,6 +87,7 @@ test("the command refuses bad input in one line", () => {
     [[MODEL, "--size", "0x7", raw], /usage: /],
     [[MODEL, "--size", size, "--top-k", "0", raw], /--top-k is 0; it must be/],
     [[MODEL, "--size", size, "--dtype", "q8", raw], /has no q8, only fp32, int8, fp16/],
+    [[MODEL, "--size", size, "--dtype", "constructor", raw], /has no constructor, only/],
     [[MODEL, "--size", size, "--what", raw], /--what/],
     [[MODEL, "--size", size, `${raw}.none`], /no such file/],
     [[WORK, "--size", size, raw], /web\.json.*timesformer-export --web/],
@@ -80,6 +96,17 @@ test("the command refuses bad input in one line", () => {
     assert.equal(done.status, 2, options.join(" "));
     assert.match(done.stderr, message);
     assert.equal(done.stderr.trim().split("\n").length, 1, done.stderr);
+  }
+});
+
+test("the command fails where its answer cannot be written", () => {
+  const { raw, width, height } = expected.clips[0];
+  const stdio = ["ignore", openSync("/dev/full", "w"), "pipe"];
+  for (const more of [[], ["--json"]]) {
+    const options = [COMMAND, MODEL, "--size", `${width}x${height}`, ...more, raw];
+    const done = spawnSync("node", options, { encoding: "utf8", stdio });
+    assert.equal(done.status, 2);
+    assert.match(done.stderr, /^classify: ENOSPC.*\n$/);
   }
 });
 

@@ -140,6 +140,20 @@ test("damaged files end in a result or in one line, and the page goes on", async
   assert.equal((await drop(expected.clips[0].file)).end, "done");
 });
 
+test("answers that are no scores are shown as numbers", async () => {
+  const web = JSON.parse(readFileSync(join(WORK, "model/web.json"), "utf8"));
+  const numbers = (route) => route.fulfill({ json: { ...web, function: "none" } });
+  await context.route("**/web.json", numbers);
+  await open();
+  const { end, messages } = await drop(expected.clips[0].file);
+  assert.equal(end, "done");
+  const [best] = only(messages, "whole")[0].predictions;
+  assert.equal(await page.locator("#labels .score").first().textContent(), best.score.toFixed(3));
+  assert.ok(await page.locator("#labels .bar").first().isHidden());
+  await context.unroute("**/web.json", numbers);
+  await open();
+});
+
 test("a worker that hangs is ended, and the next video works", async () => {
   const hangs = (route) =>
     route.fulfill({
