@@ -8,14 +8,14 @@ import itertools
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
 from timesformer_runtime.child_process import ChildProcess
-from timesformer_runtime.errors import InvalidOptionError, TimesformerError
+from timesformer_runtime.errors import InvalidModelError, InvalidOptionError, TimesformerError
 from timesformer_runtime.model.agreement import incomparable
 from timesformer_runtime.model.gate import VariantFidelity
 from timesformer_runtime.model.gate import measure as compare
@@ -24,6 +24,7 @@ from timesformer_runtime.model.locate import ModelFiles
 from timesformer_runtime.model.memory import machine_memory
 
 LEAST_ROUNDS, MOST_ROUNDS = 5, 15
+CLIPS = 16  # for the agreement, however many rounds there are: the gate's limits are for so many
 MOST_SECONDS = 24 * 3600.0
 _CHILD = "timesformer_runtime.bench.child:serve"
 _BURST = 0.1  # seconds; a run that takes less is repeated
@@ -55,13 +56,16 @@ class Variant:
     def of(cls, files: ModelFiles) -> Self:
         """Finds all files of a variant, and their size.
 
-        Raises:
-            InvalidModelError: The graph is damaged, or names files outside of its folder.
+        A damaged graph names no other files; why it cannot run, its process says.
         """
         graph = Path(os.fsdecode(files.graph))
-        versions = source_of_file(graph, str(graph), maps=False).files
+        name = files.dtype or graph.name
+        try:
+            versions = source_of_file(graph, str(graph), maps=False).files
+        except InvalidModelError:
+            return cls(name, graph, (graph,), graph.stat().st_size)
         size = sum(version.size for version in versions)
-        return cls(files.dtype or graph.name, graph, tuple(file.path for file in versions), size)
+        return cls(name, graph, tuple(file.path for file in versions), size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +134,8 @@ class Measured:
         agreement: How the variant compares with fp32; None for fp32 itself, and where fp32 was not
             measured.
         incomparable: The reason why the output cannot be compared with fp32's; None where it can.
-        values: The output for each clip.
+        values: The output for each clip. Of the cases of a variant, that with the most threads
+            has ``CLIPS`` of them, and the others as many as rounds.
         output: The name of the output.
     """
 
@@ -247,70 +252,88 @@ def _measure_together(
 ) -> tuple[list[Measured], list[Failure]]:
     """Measures cases in turn, each in a process of its own, for about ``seconds`` in all."""
     start = time.perf_counter()
-    with contextlib.ExitStack() as stack:
-        group = _Group(plan, progress, stack)
+    with _Processes(plan, progress) as processes:
         for case in cases:
-            group.load(case)
+            processes.load(case)
         begin = time.perf_counter()
-        total = None
         for number in range(MOST_ROUNDS):
             # Every second round goes the other way, so that no case is always after the same one.
-            for case in group.cases[:: 1 if number % 2 == 0 else -1]:
-                group.run(case, number, total)
+            for case in processes.cases[:: 1 if number % 2 == 0 else -1]:
+                processes.run(case, number)
             now = time.perf_counter()
             rounds = _rounds(number + 1, now - begin, seconds - (now - start))
             if number + 1 >= rounds:
                 break
-            total = len(cases) + rounds * len(group.cases)
-    return list(group.measured.values()), group.failures
+            more = max(0, CLIPS - rounds) * len(_compared(plan, processes.cases))
+            processes.steps_in_all = len(cases) + rounds * len(processes.cases) + more
+        for case in _compared(plan, processes.cases):
+            for clip in range(len(processes.measured[case].values), CLIPS):
+                processes.compute(case, clip)
+        return [*processes.measured.values()], processes.failures
 
 
-class _Group:
-    """Cases that take turns. A case that fails is left out from then on; the others go on.
+class _Processes:
+    """The processes of cases; one that fails ends, and the others go on.
 
     Args:
         plan: How to measure.
-        progress: As for ``measure``.
-        processes: Ends the processes of the cases.
+        progress: Called before each step.
 
     Attributes:
         measured: The measurements of the cases that have not failed.
-        failures: The others.
+        failures: The other cases.
+        steps_in_all: How many steps there will be; None while that is not known.
     """
 
-    def __init__(self, plan: Plan, progress: Progress, processes: contextlib.ExitStack) -> None:
+    def __init__(self, plan: Plan, progress: Progress) -> None:
         self.measured: dict[Case, Measured] = {}
         self.failures: list[Failure] = []
+        self.steps_in_all: int | None = None
         self._plan = plan
         self._progress = progress
         self._steps = itertools.count()
-        self._processes = processes
         self._children: dict[Case, ChildProcess] = {}
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
 
     @property
     def cases(self) -> list[Case]:
-        """The cases that are loaded and have not failed."""
+        """The cases that have not failed."""
         return list(self._children)
 
     def load(self, case: Case) -> None:
         """Starts the process of a case, which loads the variant."""
-        with self._step(f"loading {case}", case, None):
-            child = self._processes.enter_context(ChildProcess(_CHILD))
-            answer = child.ask(self._loading(case), _LONGEST_ANSWER)
+        with self._step("loading", case):
+            child = self._stack.enter_context(ChildProcess(_CHILD))
+            answer = child.ask(_loading(self._plan, case), _LONGEST_ANSWER)
             runs = self._plan.runs_at_once(case)
             self.measured[case] = Measured(case.variant.dtype, case.threads, runs, **answer)
             self._children[case] = child
 
-    def run(self, case: Case, clip: int, total: int | None) -> None:
-        """Runs a case on a clip; ``total`` is the number of all steps, if it is known."""
-        with self._step(f"running {case}", case, total):
-            runs = self._plan.runs_at_once(case)
-            question = {"clip": clip, "seconds": _BURST, "runs": runs}
-            self.measured[case].add(self._children[case].ask(question, _LONGEST_ANSWER))
+    def run(self, case: Case, clip: int) -> None:
+        """Measures a case for one round."""
+        with self._step("running", case):
+            self.measured[case].add(self._ask(case, clip, _BURST, self._plan.runs_at_once(case)))
+
+    def compute(self, case: Case, clip: int) -> None:
+        """Adds the output for a clip, for the agreement alone; nothing where the case failed."""
+        if case in self._children:
+            with self._step("comparing", case):
+                self.measured[case].values.append(self._ask(case, clip, 0.0, 1)["values"])
+
+    def _ask(self, case: Case, clip: int, seconds: float, runs: int) -> dict[str, Any]:
+        question = {"clip": clip, "seconds": seconds, "runs": runs}
+        answer: dict[str, Any] = self._children[case].ask(question, _LONGEST_ANSWER)
+        return answer
 
     @contextlib.contextmanager
-    def _step(self, description: str, case: Case, total: int | None) -> Iterator[None]:
-        self._progress(description, next(self._steps), total)
+    def _step(self, verb: str, case: Case) -> Iterator[None]:
+        self._progress(f"{verb} {case}", next(self._steps), self.steps_in_all)
         try:
             yield
         except TimesformerError as error:
@@ -318,15 +341,16 @@ class _Group:
             self.measured.pop(case, None)
             self.failures.append(Failure(case, str(error)))
 
-    def _loading(self, case: Case) -> dict[str, Any]:
-        """Makes the first request to a process; see ``child.serve``."""
-        return {
-            "graph": str(case.variant.graph),
-            "files": [str(file) for file in case.variant.files],
-            "device": self._plan.device,
-            "threads": case.threads,
-            "session_options": dict(self._plan.session_options),
-        }
+
+def _compared(plan: Plan, cases: Iterable[Case]) -> list[Case]:
+    """Of each variant, gives the case with the most threads; nothing where fp32 is missing.
+
+    The number of threads changes the time of a clip and not the answer, so one case is enough.
+    """
+    dtypes = {variant.dtype for variant in plan.variants}
+    if "fp32" not in dtypes or len(dtypes) == 1:
+        return []
+    return [*{case.variant: case for case in sorted(cases, key=lambda case: case.threads)}.values()]
 
 
 def _rounds(done: int, seconds: float, left: float) -> int:
@@ -340,17 +364,30 @@ def _rounds(done: int, seconds: float, left: float) -> int:
     return min(max(done + int(left / (seconds / done)), LEAST_ROUNDS), MOST_ROUNDS)
 
 
+def _loading(plan: Plan, case: Case) -> dict[str, Any]:
+    """Makes the first request to a process; see ``child.serve``."""
+    return {
+        "graph": str(case.variant.graph),
+        "files": [str(file) for file in case.variant.files],
+        "device": plan.device,
+        "threads": case.threads,
+        "session_options": dict(plan.session_options),
+    }
+
+
 def _compare_with_fp32(measured: Sequence[Measured]) -> None:
     """Fills in the agreement of each variant with fp32, on the clips that both have seen."""
-    reference = next((one for one in measured if one.dtype == "fp32"), None)
-    if reference is None:
+    if all(one.dtype != "fp32" for one in measured):
         return
+    values: dict[str, list[list[float]]] = {}
+    for one in measured:
+        values[one.dtype] = max(values.get(one.dtype, []), one.values, key=len)
     for one in measured:
         if one.dtype == "fp32":
             continue
-        clips = min(len(one.values), len(reference.values))
+        clips = min(len(values["fp32"]), len(values[one.dtype]))
         expected, found = (
-            np.array(values[:clips], dtype=np.float32) for values in (reference.values, one.values)
+            np.array(values[dtype][:clips], dtype=np.float32) for dtype in ("fp32", one.dtype)
         )
         one.incomparable = incomparable(expected, found)
         if one.incomparable is None:

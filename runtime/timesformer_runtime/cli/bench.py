@@ -50,7 +50,8 @@ _BUSY = 1.3  # disturbance from which the command warns
     default=60.0,
     show_default=True,
     metavar="S",
-    help="About how long to measure. Slow models take longer: each variant runs at least 5 times.",
+    help="About how long to measure. Slow models take longer: each variant runs at least 5 times, "
+    "and 16 clips for the agreement.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object with all measurements.")
 @combined(session_option(), *hub_options(), device_option())

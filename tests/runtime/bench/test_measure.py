@@ -8,7 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from timesformer_runtime.bench import measure as module
-from timesformer_runtime.bench.measure import LEAST_ROUNDS, MOST_ROUNDS, Case, Plan, Variant
+from timesformer_runtime.bench.measure import (
+    CLIPS,
+    LEAST_ROUNDS,
+    MOST_ROUNDS,
+    Case,
+    Plan,
+    Variant,
+)
 from timesformer_runtime.errors import InvalidOptionError
 from timesformer_runtime.model.locate import find_model
 from timesformer_runtime.model.memory import Memory
@@ -52,7 +59,7 @@ def test_each_case_is_measured(shots: Path) -> None:
     assert fp32.agreement is None
     assert fp16.agreement is not None
     assert fp16.agreement.passed
-    assert fp16.agreement.clips == LEAST_ROUNDS
+    assert fp16.agreement.clips == CLIPS
     assert int8.agreement is not None
     assert not int8.agreement.passed
     assert [done for _, done, _ in steps] == [*range(len(steps))]
@@ -63,10 +70,23 @@ def test_the_clips_differ_and_the_values_are_the_models(shots: Path) -> None:
     plan = Plan([variant(shots, "fp32"), variant(shots, "int8")], threads=(1,), cores=1, seconds=0)
     (fp32, int8), _ = module.measure(plan, lambda *_: None)
     values = np.array(fp32.values)
-    assert len(np.unique(values.round(6), axis=0)) == LEAST_ROUNDS
+    assert len(np.unique(values.round(6), axis=0)) == CLIPS
     opposite = 2 * np.array([0.1, -0.2, 0.3, 0.0]) - values  # of the weights: the bias stays
     np.testing.assert_allclose(int8.values, opposite, atol=1e-5)
     assert class_weights().any()
+
+
+def test_the_agreement_does_not_depend_on_time_or_threads(shots: Path) -> None:
+    """The gate's limits are for that many clips: of few clips, one label is a large share."""
+    variants = [variant(shots, dtype) for dtype in ("fp32", "int8")]
+    found = []
+    for seconds, threads in ((0, (1,)), (0, (1, 2)), (3, (2,))):
+        measured, _ = module.measure(Plan(variants, threads, 2, seconds), lambda *_: None)
+        found += [one.agreement for one in measured if one.dtype == "int8"]
+    assert len(found) == 4
+    for one in found:
+        assert one is not None
+        assert (one.clips, one.top1) == (CLIPS, found[0].top1 if found[0] else None)
 
 
 def test_a_variant_that_fails_does_not_stop_the_others(shots: Path) -> None:
@@ -100,6 +120,17 @@ def test_all_at_once_only_where_the_memory_suffices(monkeypatch: pytest.MonkeyPa
 def test_a_time_that_is_not_allowed(seconds: float) -> None:
     with pytest.raises(InvalidOptionError, match=f"`seconds` is {seconds}; it must be a number"):
         Plan((), (1,), 1, seconds)
+
+
+@pytest.mark.parametrize("content", [b"", b"no model"])
+def test_the_files_of_a_damaged_variant_are_those_that_are_there(
+    content: bytes, tmp_path: Path
+) -> None:
+    folder = write_exported_model(tmp_path / "shots")
+    damaged = folder / "onnx" / "model_fp16.onnx"
+    damaged.write_bytes(content)
+    found = variant(folder, "fp16")
+    assert (found.files, found.size) == ((damaged,), len(content))
 
 
 def test_the_size_counts_weights_in_other_files(tmp_path: Path) -> None:

@@ -75,8 +75,9 @@ def test_one_file_of_any_name(folder: Path) -> None:
     assert done.stdout.splitlines()[1].startswith("mine.onnx ")
 
 
-def test_a_variant_that_cannot_run_does_not_stop_the_others(folder: Path) -> None:
-    (folder / "shots" / "onnx" / "model_int8.onnx").write_bytes(b"\x08\x08")
+@pytest.mark.parametrize("content", [b"", b"\x08\x08"])
+def test_a_variant_that_cannot_run_does_not_stop_the_others(content: bytes, folder: Path) -> None:
+    (folder / "shots" / "onnx" / "model_int8.onnx").write_bytes(content)
     done = bench(folder, "shots", "--seconds", "0", "--threads", "1", "--threads", "2")
     assert done.returncode == 2
     errors = [line for line in done.stderr.splitlines() if line.startswith("timesformer: ")]
