@@ -19,6 +19,10 @@ _ATTENTION = {
     "joint_space_time": "joint space-time attention",
     "space_only": "space-only attention",
 }
+_TARGETS = {
+    "onnxruntime": "onnxruntime: the fastest on ONNX Runtime's CPU provider",
+    "portable": "portable: for other execution providers",
+}
 
 
 @click.command()
@@ -61,6 +65,7 @@ def _facts(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "outputs", "; ".join(map(_tensor, found["outputs"][:10]))
     yield "variants", ", ".join(map(_variant, found["variants"]))
     yield "operators", _operators(found)
+    yield "target", _TARGETS.get(found["target"], _text(found["target"]))
     yield "made from", _source(found["source"] or {})
     yield "made with", _pairs(found["made_with"] or {})
     yield "producer", "" if found["made_with"] else _text(found["producer"])

@@ -79,6 +79,7 @@ def inspect_model(
         "model": model,
         "file": str(graph),
         "dtype": description.dtype if description else files.dtype,
+        "target": facts.metadata.get("target"),
         "int8_target": facts.metadata.get("int8_target"),
         "problem": problem,
         "task": facts.metadata.get("task"),

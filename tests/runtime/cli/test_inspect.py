@@ -132,6 +132,15 @@ def test_both_int8_files_have_names(shots: Path) -> None:
     assert "int8 (cosine 0.90000); int8_avx2 (cosine 0.90000)" in lines["checked"]
 
 
+@pytest.mark.parametrize("target", ["onnxruntime", "portable", "odd"])
+def test_what_the_graph_was_made_for(target: str, tmp_path: Path) -> None:
+    metadata = own_metadata(config=CONFIG) | {"target": target}
+    model = TinyGraph(metadata=metadata).save(tmp_path / "m.onnx")
+    lines = dict(line.split(maxsplit=1) for line in shown(model).splitlines())
+    assert lines["target"].startswith(target)
+    assert json.loads(shown(model, "--json"))["target"] == target
+
+
 def test_one_variant(shots: Path) -> None:
     assert json.loads(shown(shots, "--json", "--dtype", "fp32"))["file"].endswith("/model.onnx")
 
