@@ -27,7 +27,8 @@ _NAMED_OPTION = re.compile(r"`(\w+)(?:=([\w.-]+))?`")
 
 def echo(line: str, *, err: bool = False) -> None:
     """Prints one line in the terminal's encoding; for ASCII, ``click.echo`` would write UTF-8."""
-    print(line, file=sys.stderr if err else sys.stdout, flush=True)
+    # One write: between two of them another thread could print its own line.
+    print(f"{line}\n", end="", file=sys.stderr if err else sys.stdout, flush=True)
 
 
 def say(line: str) -> None:
