@@ -104,10 +104,6 @@ class EventRules:
                     "70 %"
                 )
 
-    def gaps(self) -> set[float]:
-        """The gaps of all rules."""
-        return {rule.gap for rule in (self.usual, *self.own.values())}
-
     def rule(self, label: str) -> EventRule | None:
         """Gives the rule of a label; None where the label does not become events."""
         if self.labels is not None and label not in self.labels:
@@ -221,7 +217,9 @@ class EventTracker:
         ends: list[EventChange] = []
         for label, event in list(self._open.items()):
             rule = self.rules.rule(label)
-            if rule is None or self._newest_end + seconds - event.end >= rule.gap:
+            if rule is None:
+                ends += self._close(label, "stopped")  # the label was taken out of the rules
+            elif self._newest_end + seconds - event.end > rule.gap + _ROUNDING:
                 ends += self._close(label, "lost")
         return ends
 

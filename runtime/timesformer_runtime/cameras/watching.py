@@ -88,9 +88,8 @@ class CameraResult(NamedTuple):
         origin: Seconds since the epoch at the source's first frame; None for a file.
         ended: True where the source has ended.
         error: Why it ended, or None where it ended by itself.
-        silent: Seconds for which a live source has given no window: told once for each gap of its
-            rules that has passed, but not before its timeout, a window and a stride have. None
-            otherwise.
+        silent: Seconds for which a live source has given no window: told each second, once its
+            timeout, a window and a stride have passed. None otherwise.
     """
 
     source: SourceSettings
@@ -135,10 +134,13 @@ class _Camera:
         self._results = WindowResults(pipeline.input.num_frames)
         self.thread: threading.Thread | None = None
         self._connection = 0
-        self._last = time.monotonic()  # when a window was taken
-        self._told = 0.0  # seconds of silence that were told since then
         timeout = TIMEOUT if live.timeout is None else live.timeout
         self._patience = timeout + settings.windows.length + settings.windows.stride
+        self._window_taken()
+
+    def _window_taken(self) -> None:
+        self._last = time.monotonic()
+        self._next_silence = self._last + self._patience
 
     def start(self) -> None:
         """Begins to read."""
@@ -152,7 +154,7 @@ class _Camera:
 
     def result(self, measured: _MeasuredWindow, answer: Answer, *, is_static: bool) -> CameraResult:
         """Makes the result of a window, and counts it."""
-        self._last, self._told = time.monotonic(), 0.0
+        self._window_taken()
         result = self._results.of(measured.window, answer)
         reconnects = result.reconnects - self._connection
         self._connection = result.reconnects
@@ -168,13 +170,12 @@ class _Camera:
         )
 
     def silence(self) -> float | None:
-        """Gives the seconds without a window, once after each time that may end an event."""
-        silent = time.monotonic() - self._last
-        limits = {max(self._patience, gap) for gap in self.settings.rules.gaps()}
-        if not self.is_live or not any(self._told < limit <= silent for limit in limits):
+        """Gives the seconds without a window, once a second while a live source is silent."""
+        now = time.monotonic()
+        if not self.is_live or now < self._next_silence:
             return None
-        self._told = silent
-        return silent
+        self._next_silence = now + _LONGEST_WAIT
+        return now - self._last
 
 
 class _Bell:

@@ -9,11 +9,6 @@ from typing import Any
 import pytest
 from timesformer_runtime import InvalidOptionError
 from timesformer_runtime.cameras.events import EventChange, EventRule, EventRules, EventTracker
-from timesformer_runtime.cameras.messages import Messages
-from timesformer_runtime.cameras.settings import SourceSettings
-from timesformer_runtime.cameras.watching import CameraResult
-from timesformer_runtime.results import Seconds
-from timesformer_runtime.workloads.stream import LiveResult
 
 
 def tracker(rules: EventRules | EventRule) -> EventTracker:
@@ -33,25 +28,6 @@ def changes(
             start = number * stride
             found += events.window(start, start + length, {"cut": score})
     return [(change.change, change.start, change.end, change.score) for change in found]
-
-
-def made_up_result(start: float, end: float, scores: dict[str, float]) -> LiveResult:
-    """The result of a window with these scores."""
-    return LiveResult(
-        start=start,
-        end=end,
-        predictions=tuple({"label": label, "score": score} for label, score in scores.items()),
-        indices=(),
-        times=(),
-        duplicates=0,
-        failed_packets=0,
-        problems=(),
-        seconds=Seconds(0.0, 0.0, 0.0),
-        latency=0.0,
-        dropped_frames=0,
-        skipped_windows=0,
-        reconnects=0,
-    )
 
 
 def test_an_event_begins_at_enter_and_goes_on_until_below_leave() -> None:
@@ -122,18 +98,30 @@ def test_a_loss_longer_than_the_gap_ends_the_event(gap: float, count: int) -> No
         ]
 
 
-def test_a_silent_source_ends_events_once_the_gap_has_passed() -> None:
-    rules = EventRules(usual=EventRule(), own={"fade": EventRule(gap=30.0)})
-    source, messages = SourceSettings("a", "udp://host:1", rules=rules), Messages()
-    window = made_up_result(0.0, 4.0, {"cut": 0.9, "fade": 0.9})
-    assert len(messages.of(CameraResult(source, window))) == 2
-    (cut,) = messages.of(CameraResult(source, silent=12.0))
-    assert (cut["label"], cut["type"], cut["reason"], cut["end"]) == ("cut", "end", "lost", 4.0)
-    after = made_up_result(20.0, 24.0, {"fade": 0.9})
-    assert messages.of(CameraResult(source, after, is_first_of_connection=True)) == []
-    assert messages.of(CameraResult(source, silent=12.0)) == []
-    (fade,) = messages.of(CameraResult(source, silent=30.0))
-    assert (fade["label"], fade["reason"], fade["end"]) == ("fade", "lost", 24.0)
+@pytest.mark.parametrize(("seconds", "count"), [(1.0, 0), (1.1, 1)])
+def test_a_silent_source_ends_events_after_their_gap(seconds: float, count: int) -> None:
+    """The pause of an event counts from the end of the last window that showed it."""
+    events = tracker(EventRules(usual=EventRule(gap=2.0), own={"fade": EventRule(gap=60.0)}))
+    events.window(0.0, 1.0, {"cut": 0.9, "fade": 0.9})
+    events.window(1.0, 2.0, {"cut": 0.1, "fade": 0.9})
+    found = events.silence(seconds)
+    assert [(each.id, each.end, each.reason) for each in found] == [("e0:end", 1.0, "lost")][:count]
+    assert events.silence(seconds) == []
+    again = events.window(50.0, 51.0, {"fade": 0.9}, is_first_of_connection=True)
+    assert [each for each in again if each.label == "fade"] == []
+
+
+@pytest.mark.parametrize(
+    ("rules", "reason"),
+    [(EventRules(("fade",)), "stopped"), (EventRules(usual=EventRule(gap=3.0)), "lost")],
+)
+def test_rules_may_change_while_a_source_is_silent(rules: EventRules, reason: str) -> None:
+    events = tracker(EventRules(usual=EventRule(gap=60.0)))
+    events.window(0.0, 1.0, {"cut": 0.9})
+    assert events.silence(5.0) == []
+    events.rules = rules
+    (change,) = events.silence(6.0)
+    assert (change.id, change.reason) == ("e0:end", reason)
 
 
 def test_a_label_without_a_score_is_not_seen() -> None:
