@@ -18,6 +18,7 @@ class Messages:
     def __init__(self) -> None:
         self._trackers: dict[str, EventTracker] = {}
         self._origins: dict[str, float | None] = {}  # as in the newest result
+        self._begun: dict[str, float] = {}  # the moments of starts that were told, by event
 
     def of(self, result: CameraResult) -> list[Message]:
         """Gives the starts and ends of events that a result brings."""
@@ -50,7 +51,38 @@ class Messages:
         ]
 
     def _messages(self, source: str, changes: Iterable[EventChange]) -> list[Message]:
-        return [_message(source, change, self._origins.get(source)) for change in changes]
+        return [self._message(source, change, self._origins.get(source)) for change in changes]
+
+    def _message(self, source: str, change: EventChange, origin: float | None) -> Message:
+        start, end = self._moments(change, origin)
+        return {
+            "id": change.id,
+            "type": change.change,
+            "event": change.event,
+            "source": source,
+            "label": change.label,
+            "score": round(change.score, 6),
+            "start": round(change.start, 3),
+            "end": round(change.end, 3),
+            "start_time": _time(start),
+            "end_time": _time(end),
+            "reason": change.reason,
+        }
+
+    def _moments(
+        self, change: EventChange, origin: float | None
+    ) -> tuple[float | None, float | None]:
+        """Gives the start and the end of an event as seconds since the epoch; None for a file.
+
+        The origin changes a little from window to window. The end has the start that was told, and
+        is not before it.
+        """
+        if origin is None:
+            return None, None
+        start = self._begun.pop(change.event, origin + change.start)
+        if change.change == "start":
+            self._begun[change.event] = start
+        return start, max(start, origin + change.end)
 
 
 def end_after_restart(start: Mapping[str, Any]) -> Message:
@@ -63,25 +95,11 @@ def end_after_restart(start: Mapping[str, Any]) -> Message:
     return {**start, "id": f"{start['event']}:end", "type": "end", "reason": reason}
 
 
-def _message(source: str, change: EventChange, origin: float | None) -> Message:
-    return {
-        "id": change.id,
-        "type": change.change,
-        "event": change.event,
-        "source": source,
-        "label": change.label,
-        "score": round(change.score, 6),
-        "start": round(change.start, 3),
-        "end": round(change.end, 3),
-        "start_time": _time(origin, change.start),
-        "end_time": _time(origin, change.end),
-        "reason": change.reason,
-    }
-
-
-def _time(origin: float | None, seconds: float) -> str | None:
-    """Writes a moment of a live source as UTC; None for a file, whose moments have no date."""
-    if origin is None:
+def _time(moment: float | None) -> str | None:
+    """Writes a moment as UTC."""
+    if moment is None:
         return None
-    moment = datetime.datetime.fromtimestamp(origin + seconds, datetime.UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    written = datetime.datetime.fromtimestamp(moment, datetime.UTC).isoformat(
+        timespec="milliseconds"
+    )
+    return written.replace("+00:00", "Z")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
+from typing import Any
 
+import pytest
 from timesformer_runtime.cameras.events import EventRule, EventRules
 from timesformer_runtime.cameras.messages import Messages
 from timesformer_runtime.cameras.settings import SourceSettings
@@ -43,6 +45,34 @@ def window(
         reconnects=0,
     )
     return CameraResult(camera, result, is_first_of_connection=is_first, origin=origin)
+
+
+def times(message: dict[str, Any]) -> tuple[str | None, str | None]:
+    return message["start_time"], message["end_time"]
+
+
+@pytest.mark.parametrize(
+    ("later", "end"),
+    [
+        (ORIGIN + 0.25, "2026-03-01T08:00:01.250Z"),
+        (ORIGIN - 5.0, "2026-03-01T08:00:00.000Z"),  # not before the start
+    ],
+)
+def test_an_event_keeps_its_start_time(later: float, end: str) -> None:
+    """The moment of the first frame is estimated again with each window: packets come late."""
+    messages, camera = Messages(), source(EventRule())
+    (begun,) = messages.of(window(camera, 0.0, {"cut": 0.9}))
+    assert times(begun) == ("2026-03-01T08:00:00.000Z", "2026-03-01T08:00:01.000Z")
+    (ended,) = messages.of(window(camera, 1.0, {"cut": 0.1}, later))
+    assert times(ended) == (begun["start_time"], end)
+
+
+def test_files_have_no_dates() -> None:
+    messages, camera = Messages(), source(EventRule())
+    (begun,) = messages.of(window(camera, 0.0, {"cut": 0.9}, None))
+    assert times(begun) == (None, None)
+    (ended,) = messages.finish(None, "stopped")
+    assert times(ended) == (None, None)
 
 
 def test_a_silent_source_ends_events_once_the_gap_has_passed() -> None:
