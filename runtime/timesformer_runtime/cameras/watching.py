@@ -124,7 +124,13 @@ class _Camera:
         live = settings.live
         self.settings = settings
         self.is_live = is_live(settings.address, live.format)
-        self._frames = source_frames(pipeline, settings.address, live, notify, endless=True)
+        self._frames = source_frames(
+            pipeline,
+            settings.address,
+            live,
+            lambda message: notify(_with_name(settings.name, message)),
+            endless=True,
+        )
         if not self.is_live:
             with locate_unchecked(settings.address):
                 pass  # a file that is not there is an error at once
@@ -374,6 +380,11 @@ class Cameras:
 
 def _is_running(camera: _Camera) -> bool:
     return camera.thread is not None and camera.thread.is_alive()
+
+
+def _with_name(name: str, message: str) -> str:
+    """Puts the source's name before a message about its address, which may be the name."""
+    return message if message.startswith(f"{name}: ") else f"{name}: {message}"
 
 
 def _reason(error: BaseException) -> str:

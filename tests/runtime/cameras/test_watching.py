@@ -275,6 +275,24 @@ def test_a_silence_is_told_once_a_second(
     assert told == [None, None, 6.0, None, 7.0, 90.0]
 
 
+def test_messages_name_the_source(classifier: VideoClassifier) -> None:
+    """Cameras of one recorder differ in what is hidden of their URLs."""
+    told: list[str] = []
+    quick = LiveSettings(timeout=1.0)
+    sources = [
+        camera("door", "udp://127.0.0.1:9?secret=1", live=quick),
+        camera("udp://127.0.0.1:9?***", "udp://127.0.0.1:9?secret=2", live=quick),
+    ]
+    with Cameras(classifier, sources, ALL, told.append) as cameras:
+        results = cameras.results()
+        while len(told) < 2:
+            next(results)
+    assert sorted(message.partition(" not there")[0] for message in told) == [
+        "door: udp://127.0.0.1:9?***:",
+        "udp://127.0.0.1:9?***:",
+    ]
+
+
 def test_a_silent_source_is_told_again_and_again(classifier: VideoClassifier) -> None:
     url = free_udp_url()
     source = camera("a", url, live=LiveSettings(timeout=0.5))
