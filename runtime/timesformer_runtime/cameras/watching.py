@@ -32,6 +32,7 @@ from timesformer_runtime.workloads.stream_sources import (
 from timesformer_runtime.workloads.stream_windows import LiveWindow, LiveWindows
 
 _NOTHING = Answer((), {}, 0.0, 0.0)
+_SHORT_WAIT = 0.05  # seconds between two looks whether another thread has ended
 _LONGEST_WAIT = 1.0  # seconds until the caller is asked whether to go on
 
 
@@ -109,7 +110,17 @@ class _MeasuredWindow(NamedTuple):
 
 
 class _Camera:
-    """One source: the thread that reads it, and the newest window that waits."""
+    """One source: the thread that reads it, and the newest window that waits.
+
+    Args:
+        pipeline: The model.
+        settings: The source.
+        counts: The source's counts so far.
+        notify: Called with one sentence, which names the source, by the thread.
+        wake: Called after each window.
+        before: Cameras whose threads must end before this source can be read: they may have its
+            port or its device.
+    """
 
     def __init__(
         self,
@@ -118,12 +129,14 @@ class _Camera:
         counts: Counts,
         notify: Callable[[str], None],
         wake: Callable[[], None],
+        before: Sequence[_Camera],
     ) -> None:
         check_source(settings.address)
         self.counts = counts
         live = settings.live
         self.settings = settings
         self.is_live = is_live(settings.address, live.format)
+        self._before = before
         self._frames = source_frames(
             pipeline,
             settings.address,
@@ -153,6 +166,10 @@ class _Camera:
         self.thread = self.ready.fill(self._read(), f"camera: {self.settings.name}")
 
     def _read(self) -> Generator[_MeasuredWindow, None, None]:
+        for camera in self._before:
+            while _is_running(camera) and not self.ready.closed.wait(_SHORT_WAIT):
+                pass
+        self._before = ()
         with contextlib.closing(self._frames.read(self.ready.closed)) as frames:
             for window in self._windows.of(frames):
                 measures = self.settings.static_level is not None
@@ -269,20 +286,18 @@ class Cameras:
         """
         self._check(sources)
         running = {camera.settings.name: camera for camera in self._cameras}
-        kept, begun = [], []
+        kept, new = [], []
         for source in sources:
             camera = running.get(source.name)
             if camera is None or not camera.settings.reads_like(source):
-                counts = self._counts.get(source.name, Counts())
-                begun.append(
-                    _Camera(self._classifier, source, counts, self._notify, self._woken.ring)
-                )
+                new.append(source)
             else:
                 kept.append((camera, source))
-        for camera, source in kept:
-            camera.settings = source
         going_on = [camera for camera, _ in kept]
         gone = [camera for camera in self._cameras if camera not in going_on]
+        begun = [self._camera(source, [*gone, *self._leaving]) for source in new]
+        for camera, source in kept:
+            camera.settings = source
         self._cameras = [camera for camera in self._cameras if camera in going_on] + begun
         for camera in gone:
             camera.ready.close()
@@ -336,6 +351,12 @@ class Cameras:
             camera.ready.close()
         self._leaving += self._cameras
         self._cameras = []
+
+    def _camera(self, source: SourceSettings, leaving: Sequence[_Camera]) -> _Camera:
+        """Makes a camera; if others that leave read its address, they end before it begins."""
+        before = [camera for camera in leaving if camera.settings.address == source.address]
+        counts = self._counts.get(source.name, Counts())
+        return _Camera(self._classifier, source, counts, self._notify, self._woken.ring, before)
 
     def _start(self, cameras: Iterable[_Camera]) -> None:
         for camera in cameras:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 import sys
 import threading
 import time
@@ -291,6 +292,28 @@ def test_messages_name_the_source(classifier: VideoClassifier) -> None:
         "door: udp://127.0.0.1:9?***:",
         "udp://127.0.0.1:9?***:",
     ]
+
+
+def test_a_source_that_is_read_in_another_way_gets_its_port(classifier: VideoClassifier) -> None:
+    """The port is free once the thread with the old settings has ended."""
+    url = free_udp_url()
+    told: list[str] = []
+    live = LiveSettings(reconnect=0)
+    with (
+        sender(url) as process,
+        Cameras(classifier, [camera("a", url)], ALL, told.append) as cameras,
+    ):
+        results = cameras.results()
+        next(each for each in results if each is not None and each.result)
+        process.send_signal(signal.SIGSTOP)
+        next(each for each in results if each is None)  # the thread of "a" waits for a packet
+        cameras.update([camera("b", url, live=live)])
+        after = next(results)
+        process.send_signal(signal.SIGCONT)
+        while after is None:
+            after = next(results)
+    assert (after.source.name, after.error) == ("b", None)
+    assert told == []
 
 
 def test_a_silent_source_is_told_again_and_again(classifier: VideoClassifier) -> None:
