@@ -35,6 +35,7 @@ from timesformer_runtime.workloads.stream_sources import LiveSettings
 from timesformer_runtime.workloads.windows import WindowSettings
 
 _MOST_BYTES = 1 << 20  # of the file
+_MOST_EVENTS = 1_000_000_000
 _LIVE = tuple(field.name for field in dataclasses.fields(LiveSettings))
 _RULE = tuple(field.name for field in dataclasses.fields(EventRule))
 _SOURCE = ("window", "stride", *_LIVE, "static_level", "labels", *_RULE, "label")
@@ -68,10 +69,10 @@ class Configuration:
             raise InvalidOptionError(
                 "`spool` has no effect without `webhook` or `mqtt`: leave it out, or give one"
             )
-        if type(self.spool_events) is not int or self.spool_events < 1:
+        if type(self.spool_events) is not int or not 1 <= self.spool_events <= _MOST_EVENTS:
             raise InvalidOptionError(
-                f"`spool_events` is {quoted(self.spool_events)}; it must be an integer of at "
-                "least 1"
+                f"`spool_events` is {quoted(self.spool_events)}; it must be an integer from 1 to "
+                f"{_MOST_EVENTS}"
             )
 
 

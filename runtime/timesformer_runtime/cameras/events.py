@@ -8,7 +8,6 @@ at ``leave`` or above. A pause of at most ``gap`` seconds belongs to the event. 
 from __future__ import annotations
 
 import dataclasses
-import math
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal, TypeAlias
@@ -19,6 +18,7 @@ Change: TypeAlias = Literal["start", "end"]
 Reason: TypeAlias = Literal["label", "lost", "ended", "stopped", "restarted"]
 
 _ROUNDING = 1e-6  # seconds
+_MOST = 1_000_000  # of all values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +44,12 @@ class EventRule:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if not _is_number(value):
-                raise InvalidOptionError(f"`{field.name}` is {quoted(value)}; it must be a number")
+            if type(value) not in {int, float} or not -_MOST <= value <= _MOST:  # also NaN
+                unit = " of seconds" if field.name in {"min_duration", "gap"} else ""
+                raise InvalidOptionError(
+                    f"`{field.name}` is {quoted(value)}; it must be a number{unit} of at most "
+                    f"{_MOST}"
+                )
         for name in ("min_duration", "gap"):
             if getattr(self, name) < 0:
                 raise InvalidOptionError(
@@ -56,13 +60,6 @@ class EventRule:
                 f"`leave` is {self.leave:g} and `enter` is {self.enter:g}; `leave` must not be "
                 "above `enter`"
             )
-
-
-def _is_number(value: object) -> bool:
-    try:
-        return type(value) in {int, float} and math.isfinite(value)  # type: ignore[arg-type]
-    except OverflowError:  # an integer that is no float
-        return False
 
 
 @dataclasses.dataclass(frozen=True)

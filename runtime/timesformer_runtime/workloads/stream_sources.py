@@ -69,7 +69,7 @@ class LiveSettings:
                 f"`reconnect` is {quoted(reconnect)}; it must be an integer of at least 0"
             )
         if not isinstance(self.drop, bool | None):
-            raise InvalidOptionError(f"`drop` is {quoted(self.drop)}; it must be True or False")
+            raise InvalidOptionError(f"`drop` is {quoted(self.drop)}; it must be true or false")
 
 
 def is_live(source: str | os.PathLike[str], format: str | None) -> bool:  # noqa: A002

@@ -142,6 +142,13 @@ SOURCE = '[source.a]\naddress = "udp://host:1"\n'
         ("[mqtt]\nurl = 'mqtt://h/a'\ntopic = 'b'", "both name a topic"),
         ("[mqtt]\nurl = 'mqtt://h'\ntopic = 5", "'topic' is 5"),
         ("[mqtt]\nurl = 'mqtt://h'\nca_file = 'x'", "'ca_file' is for mqtts"),
+        ("[mqtt]\nurl = 'mqtts://h'\nca_file = ''", "'ca_file' is ''; it must be the name"),
+        (SOURCE + "drop = 1", "source.a: 'drop' is 1; it must be true or false"),
+        (SOURCE + "gap = '4s'", "source.a: 'gap' is '4s'; it must be a number of seconds"),
+        (SOURCE + f"static_level = {10**400}", "source.a: 'static_level' is 1000"),
+        (f"spool_events = {10**400}", "'spool_events' is 1000"),
+        (f"[webhook]\nurl = 'http://h/'\ntimeout = {10**400}", "'timeout' of the webhook is 1000"),
+        (f"[mqtt]\nurl = 'mqtt://h'\ntopic = {10**400}", "'topic' is 1000"),
     ],
 )
 def test_a_wrong_file_is_one_sentence(tmp_path: Path, text: str, message: str) -> None:

@@ -336,6 +336,10 @@ def test_a_silent_source_is_told_again_and_again(classifier: VideoClassifier) ->
         ([camera("a", "x.mp4", live=LiveSettings(timeout=1.0))], "`timeout` is for live sources"),
         ([camera("a", "x.mp4", live=LiveSettings(hardware="cuda"))], "`hardware` is for live"),
         ([camera("a", live=LiveSettings(hardware="abacus"))], "`hardware` is 'abacus'"),
+        (
+            [camera("a", "rtsp://h/", live=LiveSettings(rtsp_transport=["tcp"]))],  # type: ignore[arg-type]
+            r"`rtsp_transport` is \['tcp'\]; it must be one of tcp, udp",
+        ),
     ],
 )
 def test_sources_are_checked(

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 
-from timesformer_runtime.errors import InvalidOptionError, InvalidVideoError
+from timesformer_runtime.errors import InvalidOptionError, InvalidVideoError, quoted
 from timesformer_runtime.source_names import shown
 from timesformer_runtime.video.pyav import av
 
@@ -125,9 +125,10 @@ def _check_format(name: str | None) -> None:
 
 def _transport(scheme: str, name: str | None) -> dict[str, str]:
     if scheme in {"rtsp", "rtsps"}:
-        if name not in {None, *RTSP_TRANSPORTS}:
+        if name is not None and name not in RTSP_TRANSPORTS:
             raise InvalidOptionError(
-                f"`rtsp_transport` is {name!r}; it must be one of {', '.join(RTSP_TRANSPORTS)}"
+                f"`rtsp_transport` is {quoted(name)}; it must be one of "
+                f"{', '.join(RTSP_TRANSPORTS)}"
             )
         return {"rtsp_transport": name or RTSP_TRANSPORTS[0]}
     if name is not None:
