@@ -116,10 +116,14 @@ def _configuration(
     data: Mapping[str, Any], defaults: SourceSettings, environment: Environment
 ) -> Configuration:
     _check_keys(data, _TOP, "the file")
-    usual = _with_values(defaults, _table(data, "defaults"), "defaults")
+    usual = _table(data, "defaults")
+    defaults = _with_values(defaults, usual, {}, "defaults")
     tables = _table(data, "source")
     sources = tuple(
-        _source(name, _table(tables, name, "source."), usual, environment) for name in tables
+        _source(
+            name, _table(tables, name, "source."), defaults, _table(usual, "label"), environment
+        )
+        for name in tables
     )
     webhook = _table(data, "webhook")
     mqtt = _table(data, "mqtt")
@@ -139,7 +143,11 @@ def _configuration(
 
 
 def _source(
-    name: str, table: Mapping[str, Any], defaults: SourceSettings, environment: Environment
+    name: str,
+    table: Mapping[str, Any],
+    defaults: SourceSettings,
+    labels: Mapping[str, Mapping[str, Any]],
+    environment: Environment,
 ) -> SourceSettings:
     values = dict(table)
     address = values.pop("address", None)
@@ -148,14 +156,26 @@ def _source(
             f"source.{named(name)}: `address` is missing or not a string; give a URL, a device or "
             "a file"
         )
-    found = _with_values(defaults, values, f"source.{named(name)}", "address")
+    found = _with_values(defaults, values, labels, f"source.{named(name)}", "address")
     return dataclasses.replace(found, name=name, address=environment.in_address(address))
 
 
 def _with_values(
-    defaults: SourceSettings, table: Mapping[str, Any], name: str, *others: str
+    defaults: SourceSettings,
+    table: Mapping[str, Any],
+    labels: Mapping[str, Mapping[str, Any]],
+    name: str,
+    *others: str,
 ) -> SourceSettings:
-    """Puts the values of a table in place of the defaults."""
+    """Puts the values of a table in place of the defaults.
+
+    Args:
+        defaults: The values that the table does not have.
+        table: The table.
+        labels: The values of single labels among the defaults.
+        name: The table's name, for errors.
+        others: More keys that the table may have.
+    """
     _check_keys(table, (*others, *_SOURCE), name)
     try:
         windows = WindowSettings(
@@ -166,21 +186,25 @@ def _with_values(
             defaults,
             windows=windows,
             live=dataclasses.replace(defaults.live, **_chosen(table, _LIVE)),
-            rules=_rules(defaults.rules, table),
+            rules=_rules(defaults.rules, table, labels),
             **_chosen(table, ("static_level",)),
         )
     except InvalidOptionError as error:
         raise InvalidOptionError(f"{name}: {error}") from error
 
 
-def _rules(defaults: EventRules, table: Mapping[str, Any]) -> EventRules:
+def _rules(
+    defaults: EventRules, table: Mapping[str, Any], usual_labels: Mapping[str, Mapping[str, Any]]
+) -> EventRules:
     usual = dataclasses.replace(defaults.usual, **_chosen(table, _RULE))
-    own = dict(defaults.own)
+    values = {label: dict(found) for label, found in usual_labels.items()}
     labels = _table(table, "label")
     for label in labels:
-        values = _table(labels, label, "label.")
-        _check_keys(values, _RULE, f"label.{named(label)}")
-        own[label] = dataclasses.replace(own.get(label, usual), **values)
+        found = _table(labels, label, "label.")
+        _check_keys(found, _RULE, f"label.{named(label)}")
+        values[label] = {**values.get(label, {}), **found}
+    # Of the source's usual rule: what no label says is as for its other labels.
+    own = {label: dataclasses.replace(usual, **found) for label, found in values.items()}
     given = table.get("labels", defaults.labels)
     if given is not None and not (
         isinstance(given, list | tuple) and given and all(isinstance(each, str) for each in given)

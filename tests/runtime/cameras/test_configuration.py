@@ -85,6 +85,28 @@ def test_a_whole_file(tmp_path: Path) -> None:
         assert "to ken" not in shown
 
 
+def test_a_label_has_the_nearest_value_of_each_key(tmp_path: Path) -> None:
+    """A label's own value, of the source and else of the defaults; then the usual ones."""
+    (door,) = read(
+        tmp_path,
+        """
+        [defaults]
+        enter = 0.7
+        leave = 0.2
+        [defaults.label.cut]
+        gap = 3.0
+        min_duration = 1.0
+        [source.door]
+        address = "udp://host:1"
+        enter = 0.9
+        [source.door.label.cut]
+        min_duration = 2.0
+        """,
+    ).sources
+    assert door.rules.rule("cut") == EventRule(enter=0.9, leave=0.2, gap=3.0, min_duration=2.0)
+    assert door.rules.rule("fade") == EventRule(enter=0.9, leave=0.2)
+
+
 SOURCE = '[source.a]\naddress = "udp://host:1"\n'
 
 
