@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from timesformer_runtime.cli.limit_options import duration
+from timesformer_runtime.cli.limit_options import duration, duration_or_zero
 from timesformer_runtime.cli.paths import PathType
 
 if TYPE_CHECKING:
@@ -139,15 +139,15 @@ def camera_options(function: Callable[..., Any]) -> Callable[..., Any]:
             ),
             click.option(
                 "--min-duration",
-                type=duration,
+                type=duration_or_zero,
                 metavar="TIME",
-                help="Leave out events that are shorter.",
+                help="Leave out events that are shorter.  [default: 0s]",
             ),
             click.option(
                 "--gap",
-                type=duration,
+                type=duration_or_zero,
                 metavar="TIME",
-                help="An event goes on after a pause of at most this length.  [default: none]",
+                help="An event goes on after a pause of at most this length.  [default: 0s]",
             ),
             click.option(
                 "--label",

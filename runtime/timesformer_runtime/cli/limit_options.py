@@ -42,8 +42,18 @@ def duration(value: str | float) -> float:
     Raises:
         click.BadParameter: The text is not a duration.
     """
+    seconds = duration_or_zero(value)
+    if seconds == 0:
+        raise click.BadParameter(
+            f"{value!r} is not a duration above 0; write it as 4s, 500ms, 1.5m or 1h"
+        )
+    return seconds
+
+
+def duration_or_zero(value: str | float) -> float:
+    """Reads a duration as ``duration`` does, and ``0s`` too; a ``type`` for click."""
     match = _DURATION.fullmatch(str(value).lower())
-    if match is None or match[2] not in _UNITS or float(match[1]) == 0:
+    if match is None or match[2] not in _UNITS:
         raise click.BadParameter(f"{value!r} is not a duration; write it as 4s, 500ms, 1.5m or 1h")
     return float(match[1]) * _UNITS[match[2]]
 

@@ -132,6 +132,15 @@ def test_events_of_a_file(folder: Path) -> None:
     assert (end["start"], end["end"], end["reason"]) == (0.0, 2.4, "ended")
 
 
+def test_the_defaults_that_the_guide_states_can_be_given(folder: Path) -> None:
+    given = ["--enter", "0.6", "--leave", "0.4", "--gap", "0s", "--min-duration", "0s"]
+    result = run(folder, "a.mp4", *SHORT, "--events", *given)
+    assert result.returncode == 0, result.stderr
+    refused = run(folder, "a.mp4", *SHORT, "--report", "0s")
+    assert refused.returncode == 2
+    assert "'0s' is not a duration above 0" in refused.stderr
+
+
 def test_windows_without_motion_are_reported(folder: Path, tmp_path: Path) -> None:
     still = write_video(tmp_path / "still.mp4", moving_pictures(1).repeat(30, axis=0))
     result = run(folder, still, *SHORT, "--skip-static", "--json")
