@@ -82,7 +82,9 @@ class _Handler(socketserver.StreamRequestHandler):
         user = texts.pop(0) if flags & _HAS_USER else None
         password = texts.pop(0) if flags & _HAS_PASSWORD else None
         self.server.logins.append((user, password))
-        self.wfile.write(b"\x20\x02\x00\x00")
+        self.wfile.write(bytes([0x20, 2, 0, self.server.refusal]))
+        if self.server.refusal:
+            self.server.refuse()
         return will
 
     def _publish(self, packet: bytes, flags: int) -> None:
@@ -112,6 +114,8 @@ class Broker(socketserver.ThreadingTCPServer):
         self.logins: list[tuple[str | None, str | None]] = []
         self.connections: set[Any] = set()
         self.confirms = True
+        self.refused = 0  # number of connections
+        self.refusal = 0  # the code with which it answers a client that connects; 0 takes it
         self.changed = threading.Condition()
 
     @property
@@ -123,6 +127,11 @@ class Broker(socketserver.ThreadingTCPServer):
             self.messages.append(message)
             if message.retained:
                 self.retained[message.topic] = message.body
+            self.changed.notify_all()
+
+    def refuse(self) -> None:
+        with self.changed:
+            self.refused += 1
             self.changed.notify_all()
 
     def start(self) -> None:

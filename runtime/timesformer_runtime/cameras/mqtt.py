@@ -47,6 +47,7 @@ class Mqtt:
         self._settings = settings
         self._state = f"{settings.prefix}/availability"
         self._reason = "no broker answers"
+        self._is_refused = False
         self._sent: tuple[int, int] | None = None  # numbers of the spool and of paho
         self._confirmed: set[int] = set()  # paho's numbers of messages
         self._changed = threading.Condition()
@@ -109,14 +110,16 @@ class Mqtt:
         self._client.loop_stop()
 
     def _connected(self, client: Any, _data: Any, _flags: Any, reason: Any, _: Any) -> None:
-        if reason.is_failure:
+        self._is_refused = reason.is_failure
+        if self._is_refused:
             self._reason = f"the broker refuses the connection: {reason}"
             return
         self._reason = "the broker does not confirm"
         client.publish(self._state, "online", _AT_LEAST_ONCE, retain=True)
 
     def _disconnected(self, _client: Any, _data: Any, _flags: Any, reason: Any, _: Any) -> None:
-        self._reason = f"no broker answers ({reason})"
+        if not self._is_refused:  # a refusal ends the connection too
+            self._reason = f"no broker answers ({reason})"
 
     def _published(self, _client: Any, _data: Any, number: int, _reason: Any, _: Any) -> None:
         with self._changed:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from timesformer_runtime.cameras import mqtt as mqtt_module
 from timesformer_runtime.cameras.configuration import Configuration
 from timesformer_runtime.cameras.delivery import Delivery, Receiver, RefusedError, UnreachableError
 from timesformer_runtime.cameras.mqtt import Mqtt
@@ -371,6 +372,19 @@ def ids_of(broker: Broker) -> list[str]:
     """Ids of the events that a broker got, in order."""
     events = [each for each in broker.messages if "availability" not in each.topic]
     return [json.loads(each.body)["id"] for each in events]
+
+
+def test_a_broker_that_refuses_the_login_is_not_away(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reason stays, though the client closes the connection after the refusal."""
+    broker.refusal = 5  # not authorized
+    monkeypatch.setattr(mqtt_module, "_PATIENCE", 0.0)
+    client = mqtt(broker)
+    until(broker.changed, lambda: broker.refused >= 2)
+    with pytest.raises(UnreachableError, match="the broker refuses the connection: "):
+        client.send(waiting(), NEVER)
+    client.close()
 
 
 def test_stopping_while_the_broker_is_silent(broker: Broker) -> None:
