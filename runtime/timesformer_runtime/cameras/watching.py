@@ -11,13 +11,13 @@ import dataclasses
 import queue
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from timesformer_runtime.cameras.motion import motion
 from timesformer_runtime.cameras.settings import SourceSettings
 from timesformer_runtime.classifier import VideoClassifier
-from timesformer_runtime.errors import InvalidOptionError, reason_of
+from timesformer_runtime.errors import InvalidOptionError, TimesformerError, reason_of
 from timesformer_runtime.pipeline import Pipeline
 from timesformer_runtime.results import Answer, Ranking
 from timesformer_runtime.video.source import locate_unchecked
@@ -356,7 +356,8 @@ class Cameras:
         """Makes a camera; if others that leave read its address, they end before it begins."""
         before = [camera for camera in leaving if camera.settings.address == source.address]
         counts = self._counts.get(source.name, Counts())
-        return _Camera(self._classifier, source, counts, self._notify, self._woken.ring, before)
+        with errors_of(source):
+            return _Camera(self._classifier, source, counts, self._notify, self._woken.ring, before)
 
     def _start(self, cameras: Iterable[_Camera]) -> None:
         for camera in cameras:
@@ -397,6 +398,15 @@ class Cameras:
                 "`static_level` is for the protocol huggingface: the frames of `protocol=facebook` "
                 "have no brightness; leave one of them out"
             )
+
+
+@contextlib.contextmanager
+def errors_of(source: SourceSettings) -> Iterator[None]:
+    """Puts the source's name before the errors that leave the block."""
+    try:
+        yield
+    except TimesformerError as error:
+        raise type(error)(_with_name(source.name, str(error))) from error
 
 
 def _is_running(camera: _Camera) -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from timesformer_runtime.cameras.messages import Message, Messages
 from timesformer_runtime.cameras.sending import Sender, sending
-from timesformer_runtime.cameras.watching import CameraResult, Cameras, fairness
+from timesformer_runtime.cameras.watching import CameraResult, Cameras, errors_of, fairness
 from timesformer_runtime.cli.output import (
     BAD_INPUT,
     INTERRUPTED,
@@ -89,7 +89,8 @@ def watch(
 def _check_rules(classifier: VideoClassifier, configuration: Configuration) -> None:
     function = Ranking().function_of(classifier.model.problem_type)
     for source in configuration.sources:
-        source.rules.check(classifier.labels, function)
+        with errors_of(source):
+            source.rules.check(classifier.labels, function)
 
 
 class _Printer:

@@ -349,6 +349,16 @@ def test_sources_are_checked(
         Cameras(classifier, sources, ALL, print)
 
 
+def test_an_error_names_the_source(classifier: VideoClassifier) -> None:
+    wrong = camera("yard", live=LiveSettings(format="none such"))
+    with pytest.raises(InvalidOptionError, match=r"^yard: `format` is 'none such'"):
+        Cameras(classifier, [camera("door"), wrong], ALL, print)
+    with pytest.raises(VideoNotFoundError, match=r"^none\.mp4: there is no such file"):
+        Cameras(classifier, [camera("none.mp4", "none.mp4")], ALL, print)
+    with pytest.raises(VideoNotFoundError, match=r"^yard: none\.mp4: there is no such file"):
+        Cameras(classifier, [camera("yard", "none.mp4")], ALL, print)
+
+
 def test_limits_and_views_that_do_not_go_with_it(folder: Path) -> None:
     isolated = VideoClassifier.from_pretrained(folder / "shots", limits=DecodeLimits(isolated=True))
     with isolated, pytest.raises(InvalidOptionError, match="`isolated`"):

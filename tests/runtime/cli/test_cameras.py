@@ -232,6 +232,16 @@ def test_sighup_reads_the_file_again(folder: Path, tmp_path: Path) -> None:
     assert command.errors[-1] == "timesformer: interrupted\n"
 
 
+def test_a_wrong_label_in_the_file_names_its_source(folder: Path, tmp_path: Path) -> None:
+    config = tmp_path / "cameras.toml"
+    config.write_text(
+        '[source.one]\naddress = "a.mp4"\n[source.two]\naddress = "b.mp4"\nlabels = ["jump"]\n'
+    )
+    result = run(folder, "--config", config, "--events")
+    assert result.returncode == 2
+    assert "timesformer: two: the model has no label 'jump'" in result.stderr
+
+
 def test_counts_are_printed_again_and_again(folder: Path) -> None:
     url = free_udp_url()
     with (
