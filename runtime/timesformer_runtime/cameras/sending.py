@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Sequence
 
 from timesformer_runtime.cameras.configuration import Configuration
@@ -80,10 +81,15 @@ class Sender:
         """Gives the receivers a few seconds for the last events; the rest stays in the spool."""
         if self._spool is None:
             return
+        deadline = time.monotonic() + _LAST_SECONDS
+
+        def close(delivery: Delivery) -> None:
+            delivery.close(max(0.0, deadline - time.monotonic()))
+
         with contextlib.ExitStack() as calls:  # each is called, even if the spool is broken
             calls.callback(self._spool.close)
             for delivery in self._deliveries:
-                calls.callback(delivery.close, _LAST_SECONDS)
+                calls.callback(close, delivery)
             self._spool.wait_until_empty(_LAST_SECONDS)
 
 

@@ -17,11 +17,11 @@ from typing import Any
 
 import pytest
 from timesformer_runtime.cameras import mqtt as mqtt_module
+from timesformer_runtime.cameras import sending
 from timesformer_runtime.cameras.configuration import Configuration
 from timesformer_runtime.cameras.delivery import Delivery, Receiver, RefusedError, UnreachableError
 from timesformer_runtime.cameras.mqtt import Mqtt
 from timesformer_runtime.cameras.receivers import MqttSettings, WebhookSettings
-from timesformer_runtime.cameras.sending import Sender
 from timesformer_runtime.cameras.spool import Spool, Waiting
 from timesformer_runtime.cameras.webhook import Webhook
 from timesformer_runtime.errors import OutputError
@@ -244,7 +244,7 @@ def test_a_spool_that_breaks_leaves_no_thread_and_no_connection(
     closed = threading.Event()
     monkeypatch.setattr(Webhook, "close", lambda _: closed.set())
     settings = WebhookSettings("http://127.0.0.1:9/")
-    sender = Sender(Configuration((), settings, spool=tmp_path / "spool"), lambda _: None)
+    sender = sending.Sender(Configuration((), settings, spool=tmp_path / "spool"), lambda _: None)
     assert sender._spool is not None
     sender._spool.close()
     with pytest.raises(OutputError, match="spool cannot be used"):
@@ -261,6 +261,30 @@ def test_a_receiver_that_breaks_is_told_to_the_caller(tmp_path: Path) -> None:
             with pytest.raises(ZeroDivisionError, match="a fault"):
                 delivery.check()
         assert spool.count("flaky") == 1
+
+
+def test_the_receivers_share_the_last_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waiting for an empty spool took is not waited for again."""
+    waited: list[float] = []
+
+    class Stuck:
+        def __init__(self, *_: object) -> None:
+            pass
+
+        def close(self, seconds: float) -> None:
+            waited.append(seconds)
+
+    monkeypatch.setattr(sending, "Delivery", Stuck)
+    monkeypatch.setattr(sending, "_LAST_SECONDS", 0.1)
+    sender = sending.Sender(
+        Configuration((), WebhookSettings("http://127.0.0.1:9/"), spool=tmp_path / "spool"),
+        lambda _: None,
+    )
+    sender.put([message(0)])
+    sender.close()
+    assert waited == [0.0]
 
 
 # --- the webhook ---------------------------------------------------------------------------------
