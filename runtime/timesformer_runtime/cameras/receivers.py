@@ -32,7 +32,11 @@ class WebhookSettings:
     timeout: float = 10.0
 
     def __post_init__(self) -> None:
-        _split(self.url, "webhook", ("http", "https"))
+        parts = _split(self.url, "webhook", ("http", "https"))
+        if not (parts.path + parts.query).isascii():
+            raise InvalidOptionError(
+                f"`webhook` is {self.name}; percent-encode its characters that are not ASCII"
+            )
         if not (type(self.timeout) in {int, float} and 0 < self.timeout <= _LONGEST_TIMEOUT):
             raise InvalidOptionError(
                 f"`timeout` of the webhook is {quoted(self.timeout)}; it must be a number of "

@@ -67,9 +67,11 @@ class Webhook:
         except urllib.error.HTTPError as error:
             error.close()
             status = error.code
-        except (OSError, http.client.HTTPException, ValueError) as error:
+        except (OSError, ValueError) as error:
             reason = getattr(error, "reason", error)
             raise UnreachableError(getattr(reason, "strerror", None) or str(reason)) from None
+        except http.client.HTTPException:  # its text is whatever the server sent
+            raise UnreachableError("its answer is not HTTP") from None
         if status in _REFUSALS:
             raise RefusedError(f"it answers {status}")
         if not 200 <= status < 300:

@@ -24,7 +24,7 @@ from timesformer_runtime.cameras.mqtt import Mqtt
 from timesformer_runtime.cameras.receivers import MqttSettings, WebhookSettings
 from timesformer_runtime.cameras.spool import Spool, Waiting
 from timesformer_runtime.cameras.webhook import Webhook
-from timesformer_runtime.errors import OutputError
+from timesformer_runtime.errors import InvalidOptionError, OutputError
 
 from tests.mqtt_broker import Broker
 from tests.patience import PATIENCE
@@ -333,6 +333,31 @@ def test_a_server_that_does_not_answer() -> None:
             Webhook(WebhookSettings(url, timeout=0.3)).send(waiting(), NEVER)
     with pytest.raises(UnreachableError, match=os.strerror(111)):
         Webhook(WebhookSettings(url, timeout=5.0)).send(waiting(), NEVER)
+
+
+@pytest.mark.parametrize("answer", [b"\x1b[31mhello\r\n\r\n", b"HTTP/1.1 20", b"x" * 70_000])
+def test_a_server_that_does_not_speak_http(answer: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/"
+        with pytest.raises(UnreachableError) as caught:
+            Webhook(WebhookSettings(url, timeout=PATIENCE)).send(waiting(), NEVER)
+        thread.join()
+    assert str(caught.value) == "its answer is not HTTP"
+
+
+def test_a_url_must_be_one_that_can_be_sent() -> None:
+    with pytest.raises(InvalidOptionError, match=r"`webhook` is http://.*percent-encode"):
+        WebhookSettings("http://host/\u00e4")
+    assert WebhookSettings("http://\u00e4.example/%C3%A4").name
 
 
 # --- the broker ----------------------------------------------------------------------------------
