@@ -24,7 +24,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from timesformer_runtime.cameras.environment import Environment
+from timesformer_runtime.cameras.environment import Environment, is_variable
 from timesformer_runtime.cameras.events import EventRule, EventRules
 from timesformer_runtime.cameras.receivers import MqttSettings, WebhookSettings, check_file_name
 from timesformer_runtime.cameras.settings import SourceSettings
@@ -280,7 +280,7 @@ def sources_of_arguments(
     for given in addresses:
         name, equals, rest = given.partition("=")
         address = given
-        if equals and is_url(rest) and not is_url(given):
+        if equals and (is_url(rest) or is_variable(rest)) and not is_url(given):
             address = rest
         else:
             name = shown(given)

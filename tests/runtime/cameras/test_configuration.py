@@ -214,7 +214,33 @@ def test_names_of_arguments() -> None:
 def test_values_that_were_filled_in_are_hidden() -> None:
     environment = Environment({"A": "p@ss word", "B": "xyz", "C": ""})
     assert environment.in_url("rtsp://u:${A}@h") == "rtsp://u:p%40ss%20word@h"
-    assert environment.in_text("${A} ${B} $B ${b-c}") == "p@ss word xyz $B ${b-c}"
+    assert environment.in_text("${A} ${B} $B") == "p@ss word xyz $B"
     assert environment.hide("wrong: p@ss word, p%40ss%20word") == "wrong: ***, ***"
     with pytest.raises(InvalidOptionError, match="variable C is empty"):
         environment.in_url("${C}")
+
+
+def test_short_values_are_hidden_where_they_stand_alone() -> None:
+    environment = Environment({"KEY": "a1", "ONE": "7"})
+    environment.in_url("rtsp://h/${KEY}/${ONE}")
+    assert environment.hide("rtsp://h/a1/7: no a1b in 17 s") == "rtsp://h/***/***: no a1b in 17 s"
+
+
+def test_a_variable_may_hold_a_whole_url() -> None:
+    url = "rtsp://me:p%40ss@host/live"
+    environment = Environment({"DOOR": url})
+    door, other = sources_of_arguments(("door=${DOOR}", "${DOOR}"), DEFAULTS, environment)
+    assert (door.name, door.address) == ("door", url)
+    assert (other.name, other.address) == ("${DOOR}", url)
+    assert environment.in_url("${DOOR}") == url
+    assert environment.hide(f"{url} is lost") == "*** is lost"
+
+
+@pytest.mark.parametrize("text", ["rtsp://u:${A B}@h/", "rtsp://u:${A@h/", "rtsp://u:${1A}@h/"])
+def test_what_is_not_the_name_of_a_variable(text: str) -> None:
+    environment = Environment({"A": "p@ss word"})
+    message = r"'\$\{' must begin the name of a variable, as in \$\{PASSWORD\}"
+    for fill in (environment.in_address, environment.in_url, environment.in_text):
+        with pytest.raises(InvalidOptionError, match=message) as caught:
+            fill(text)
+        assert "u:" not in str(caught.value)
