@@ -130,6 +130,8 @@ class Rows:
             yield self._row("start", "end", "label", "score", self._facts)
             self._has_header = True
         times = clock(part.start), clock(part.end)
+        if not part.predictions:  # not classified, because nothing moves in it
+            yield self._row(*times, "(static)", "", facts)
         for prediction in part.predictions:
             yield self._row(*times, prediction["label"], f"{prediction['score']:.4f}", facts)
             times, facts = ("", ""), ()

@@ -114,6 +114,13 @@ def test_lines_name_their_source(folder: Path) -> None:
     assert "least against most windows of a source: 0.50" in result.stderr
 
 
+def test_the_table_has_windows_without_motion(folder: Path) -> None:
+    result = run(folder, "a.mp4", *SHORT, "--skip-static", "--static-level", "255")
+    _, *rows = (line.split() for line in result.stdout.splitlines())
+    assert len(rows) == 6
+    assert all(row[2] == "(static)" for row in rows)
+
+
 def test_the_table_names_the_source(folder: Path) -> None:
     result = run(folder, "a.mp4", "b.mp4", *SHORT)
     header, *rows = (line.split() for line in result.stdout.splitlines())
