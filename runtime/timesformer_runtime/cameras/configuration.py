@@ -278,13 +278,17 @@ def sources_of_arguments(
     """
     found: list[SourceSettings] = []
     for given in addresses:
-        name, equals, rest = given.partition("=")
-        address = given
-        if equals and (is_url(rest) or is_variable(rest)) and not is_url(given):
-            address = rest
-        else:
-            name = shown(given)
+        name, address = name_and_address(given)
+        name = shown(given) if name is None else name
         found.append(
             dataclasses.replace(defaults, name=name, address=environment.in_address(address))
         )
     return tuple(found)
+
+
+def name_and_address(given: str) -> tuple[str | None, str]:
+    """Splits ``NAME=URL``; the name is None where there is none."""
+    name, equals, rest = given.partition("=")
+    if equals and (is_url(rest) or is_variable(rest)) and not is_url(given):
+        return name, rest
+    return None, given

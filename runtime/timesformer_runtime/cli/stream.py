@@ -102,6 +102,7 @@ def stream(
     the file again; --no-reconnect prevents this. A web server may redirect to any other host,
     also to one in your own network: name only web servers that you trust.
     """
+    from timesformer_runtime.cameras.configuration import name_and_address  # noqa: PLC0415
     from timesformer_runtime.cameras.environment import Environment  # noqa: PLC0415
 
     check_output()
@@ -118,7 +119,7 @@ def stream(
         raise click.UsageError("--top-k has no effect with --events, which looks at all labels")
     environment = Environment(os.environ)
     with environment.hidden_in_errors():
-        if len(sources) == 1 and not cameras.for_many:
+        if len(sources) == 1 and not cameras.for_many and name_and_address(sources[0])[0] is None:
             source = environment.in_address(sources[0])
             _check_limits(source, live["format"])
             live |= {"window": window, "stride": stride}

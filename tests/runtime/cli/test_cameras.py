@@ -114,6 +114,13 @@ def test_lines_name_their_source(folder: Path) -> None:
     assert "least against most windows of a source: 0.50" in result.stderr
 
 
+def test_a_single_source_may_have_a_name(folder: Path) -> None:
+    with sender(url := free_udp_url()), running(folder, f"door={url}", *SHORT, "--json") as command:
+        command.until(lambda: command.lines)
+        assert command.end(signal.SIGTERM) == 0
+    assert {line["source"] for line in command.lines} == {"door"}
+
+
 def test_the_table_has_windows_without_motion(folder: Path) -> None:
     result = run(folder, "a.mp4", *SHORT, "--skip-static", "--static-level", "255")
     _, *rows = (line.split() for line in result.stdout.splitlines())
