@@ -295,21 +295,22 @@ class Cameras:
                 kept.append((camera, source))
         going_on = [camera for camera, _ in kept]
         gone = [camera for camera in self._cameras if camera not in going_on]
-        begun = [self._camera(source, [*gone, *self._leaving]) for source in new]
+        counts = {source.name: self._counts.get(source.name, Counts()) for source in sources}
+        leaving = [*gone, *self._leaving]
+        begun = [self._camera(source, counts[source.name], leaving) for source in new]
         for camera, source in kept:
             camera.settings = source
         self._cameras = [camera for camera in self._cameras if camera in going_on] + begun
         for camera in gone:
             camera.ready.close()
         self._leaving = [*gone, *(camera for camera in self._leaving if _is_running(camera))]
-        for camera in begun:
-            self._counts[camera.settings.name] = camera.counts
+        self._counts = counts
         if self._reading:
             self._start(begun)
         return [camera.settings for camera in gone]
 
     def counts(self) -> dict[str, Counts]:
-        """Gives the counts of all sources so far, by name."""
+        """Gives the counts so far of each source of the newest settings, by name."""
         return self._counts
 
     def results(self) -> Generator[CameraResult | None, None, None]:
@@ -352,10 +353,11 @@ class Cameras:
         self._leaving += self._cameras
         self._cameras = []
 
-    def _camera(self, source: SourceSettings, leaving: Sequence[_Camera]) -> _Camera:
+    def _camera(
+        self, source: SourceSettings, counts: Counts, leaving: Sequence[_Camera]
+    ) -> _Camera:
         """Makes a camera; if others that leave read its address, they end before it begins."""
         before = [camera for camera in leaving if camera.settings.address == source.address]
-        counts = self._counts.get(source.name, Counts())
         with errors_of(source):
             return _Camera(self._classifier, source, counts, self._notify, self._woken.ring, before)
 

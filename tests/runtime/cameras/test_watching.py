@@ -222,10 +222,15 @@ def test_new_settings_keep_the_other_sources(classifier: VideoClassifier) -> Non
         assert all(each.source == changed for each in after)
         assert all(each.result and each.result.reconnects == 0 for each in after)
         assert before <= set(threading.enumerate())
-        cameras.counts()["b"].reconnects = 5
-        assert cameras.update([two]) == [changed]
+        assert set(cameras.counts()) == {"a"}
+        cameras.counts()["a"].reconnects = 5
+        again = camera("a", urls[0], live=LiveSettings(timeout=3.0))
+        assert cameras.update([again]) == [changed]
+        assert next(results).source == again
+        assert cameras.counts()["a"].reconnects == 5  # of all its connections so far
+        assert cameras.update([two]) == [again]
         assert next(results).source == two
-        assert cameras.counts()["b"].reconnects == 5  # of all its connections so far
+        assert set(cameras.counts()) == {"b"}
 
 
 def test_a_signal_handler_may_wake_it_at_any_moment(
