@@ -166,7 +166,9 @@ class _Printer:
             self._tell(f"{error}; the old configuration stays")
             return
         self._give(self._messages.finish([source.name for source in gone], "stopped"))
-        self._tell(f"the configuration was read again: {len(configuration.sources)} sources")
+        count = len(configuration.sources)
+        noun = "source" if count == 1 else "sources"
+        self._tell(f"the configuration was read again: {count} {noun}")
         if not self._sender.goes_on_with(configuration):
             self._tell("webhook, mqtt and spool change at the next start")
 
