@@ -261,6 +261,7 @@ class Cameras:
         self._woken = _Bell()
         self._cameras: list[_Camera] = []  # in the order of their turns
         self._leaving: list[_Camera] = []  # their threads end soon
+        self._ended: dict[str, SourceSettings] = {}  # of the newest settings, by name
         self._counts: dict[str, Counts] = {}
         self._reading = False
         self.update(sources)
@@ -274,10 +275,12 @@ class Cameras:
     def update(self, sources: Sequence[SourceSettings]) -> list[SourceSettings]:
         """Takes new settings; sources whose reading does not change go on without a break.
 
+        Such a source that has ended stays so: a file is not played twice.
+
         Where this raises an error, the settings stay as they were.
 
         Returns:
-            The sources that ended: those that are gone, and those that begin again.
+            The sources whose reading this ends: those that are gone, and those that begin again.
 
         Raises:
             InvalidOptionError: Two sources have one name, or an option does not apply to a source.
@@ -286,13 +289,15 @@ class Cameras:
         """
         self._check(sources)
         running = {camera.settings.name: camera for camera in self._cameras}
-        kept, new = [], []
+        kept, ended, new = [], [], []
         for source in sources:
-            camera = running.get(source.name)
-            if camera is None or not camera.settings.reads_like(source):
-                new.append(source)
-            else:
+            camera, before = running.get(source.name), self._ended.get(source.name)
+            if camera is not None and camera.settings.reads_like(source):
                 kept.append((camera, source))
+            elif before is not None and before.reads_like(source):
+                ended.append(source)
+            else:
+                new.append(source)
         going_on = [camera for camera, _ in kept]
         gone = [camera for camera in self._cameras if camera not in going_on]
         counts = {source.name: self._counts.get(source.name, Counts()) for source in sources}
@@ -304,6 +309,7 @@ class Cameras:
         for camera in gone:
             camera.ready.close()
         self._leaving = [*gone, *(camera for camera in self._leaving if _is_running(camera))]
+        self._ended = {source.name: source for source in ended}
         self._counts = counts
         if self._reading:
             self._start(begun)
@@ -382,6 +388,7 @@ class Cameras:
         ended, error = camera.ready.outcome()
         if ended and camera in self._cameras:
             self._cameras.remove(camera)
+            self._ended[camera.settings.name] = camera.settings
             reason = None if error is None else _reason(error)
             return CameraResult(camera.settings, ended=True, error=reason)
         silent = camera.silence()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import signal
 import sys
@@ -231,6 +232,31 @@ def test_new_settings_keep_the_other_sources(classifier: VideoClassifier) -> Non
         assert cameras.update([two]) == [again]
         assert next(results).source == two
         assert set(cameras.counts()) == {"b"}
+
+
+def test_a_source_that_has_ended_begins_again_only_if_it_changes(
+    classifier: VideoClassifier, folder: Path
+) -> None:
+    live, file = camera("a", free_udp_url()), camera("b", folder / "short.mp4")
+    with Cameras(classifier, [live, file], ALL, lambda _: None) as cameras:
+        results = (each for each in cameras.results() if each and each.source.name == "b")
+
+        def count_until_the_end() -> int:
+            return len(list(itertools.takewhile(lambda each: not each.ended, results)))
+
+        assert count_until_the_end() == 3
+        other_rules = dataclasses.replace(file, static_level=4.0)
+        for settings in (file, other_rules, file):
+            assert cameras.update([live, settings]) == []
+            assert [each.settings for each in cameras._cameras] == [live]
+        assert cameras.counts()["b"].windows == 3
+        longer = dataclasses.replace(file, windows=WindowSettings(1.2, 1.2))
+        assert cameras.update([live, longer]) == []
+        assert count_until_the_end() == 1
+        assert cameras.counts()["b"].windows == 4
+        cameras.update([live])
+        cameras.update([live, longer])
+        assert count_until_the_end() == 1
 
 
 def test_a_signal_handler_may_wake_it_at_any_moment(
