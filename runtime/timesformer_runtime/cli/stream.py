@@ -20,6 +20,7 @@ from timesformer_runtime.cli.output import (
     say,
 )
 from timesformer_runtime.cli.view_options import view_options, window_options
+from timesformer_runtime.errors import InvalidOptionError
 
 if TYPE_CHECKING:
     from timesformer_runtime.cameras.configuration import Configuration
@@ -140,6 +141,7 @@ def _stream_many(
     environment: Environment,
 ) -> None:
     """Prints the windows or the events of several sources."""
+    from timesformer_runtime.cameras.watching import errors_of  # noqa: PLC0415
     from timesformer_runtime.cli.cameras import Printing, watch  # noqa: PLC0415
     from timesformer_runtime.cli.signals import caught_signals  # noqa: PLC0415
 
@@ -147,12 +149,14 @@ def _stream_many(
         say(f"timesformer: {environment.hide(name_options(message, stream))}")
 
     def read() -> Configuration:
-        return cameras.configuration(sources, windows, live, environment)
+        configuration = cameras.configuration(sources, windows, live, environment)
+        for source in configuration.sources:
+            with errors_of(source):
+                _check_limits(source.address, source.live.format)
+        return configuration
 
     with caught_signals() as signals:
         configuration = read()
-        for source in configuration.sources:
-            _check_limits(source.address, source.live.format)
         if configuration.spool is not None and not cameras.events:
             raise click.UsageError(f"{cameras.config} names receivers of events: give --events too")
         printing = Printing(cameras.events, as_json, top_k, cameras.report)
@@ -172,8 +176,7 @@ def _check_limits(source: str | os.PathLike[str], form: str | None) -> None:
     given = click.get_current_context().params
     for name in _FILES_ONLY:
         if given[name] is not None and is_live(source, form):
-            option = "--" + name.replace("_", "-")
-            raise click.UsageError(f"{option} is for files; this source is live: leave it out")
+            raise InvalidOptionError(f"`{name}` is for files; this source is live: leave it out")
 
 
 def _stream_one(

@@ -9,12 +9,13 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from timesformer_runtime import VideoClassifier
+from timesformer_runtime import InvalidOptionError, VideoClassifier
+from timesformer_runtime.cli.stream import stream
 
 from tests.command_line import COMMAND, Result, timesformer
 from tests.live_sources import free_udp_url, sender
@@ -247,6 +248,25 @@ def test_sighup_reads_the_file_again(folder: Path, tmp_path: Path) -> None:
     assert mine == sorted(mine)
     assert len([x for x in command.errors if "is not TOML" in x]) == 1
     assert command.errors[-1] == "timesformer: interrupted\n"
+
+
+def test_sighup_checks_the_limits_of_new_sources(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "cameras.toml"
+    file = f'[source.one]\naddress = "{folder / "a.mp4"}"\n'
+    live = '[source.two]\naddress = "udp://127.0.0.1:9"\n'
+    config.write_text(file)
+
+    def watch(_: object, read: Callable[[], object], *__: object) -> None:
+        config.write_text(file + live)
+        message = "^two: `max_packets` is for files; this source is live"
+        with pytest.raises(InvalidOptionError, match=message):
+            read()
+
+    monkeypatch.setattr("timesformer_runtime.cli.cameras.watch", watch)
+    arguments = [str(folder / "shots"), "--config", str(config), "--max-packets", "5"]
+    stream.main(arguments, standalone_mode=False)
 
 
 def test_a_wrong_label_in_the_file_names_its_source(folder: Path, tmp_path: Path) -> None:
