@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
+import socket
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from email.message import Message as Headers
-from typing import IO
+from typing import IO, Any
 from urllib.parse import unquote, urlsplit
 
 from timesformer_runtime.cameras.delivery import RefusedError, UnreachableError
@@ -33,7 +36,6 @@ class Webhook:
 
     def __init__(self, settings: WebhookSettings) -> None:
         self._settings = settings
-        self._opener = urllib.request.build_opener(_NoRedirects())
         self._url, credentials = _without_credentials(settings.url)
         self._headers = {
             "Content-Type": "application/json",
@@ -54,28 +56,30 @@ class Webhook:
             UnreachableError: The server does not answer, or says to try again.
             RefusedError: The server does not want this message.
         """
-        del stopped  # the timeout ends the request
+        del stopped  # the deadline ends the request
         request = urllib.request.Request(  # noqa: S310  # the settings take http and https only
             self._url,
             message.body.encode(),
             {**self._headers, "Idempotency-Key": message.id},
             method="POST",
         )
-        try:
-            with self._opener.open(request, timeout=self._settings.timeout) as answer:
-                status = answer.status
-        except urllib.error.HTTPError as error:
-            error.close()
-            status = error.code
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "reason", error)
-            raise UnreachableError(getattr(reason, "strerror", None) or str(reason)) from None
-        except http.client.HTTPException:  # its text is whatever the server sent
-            raise UnreachableError("its answer is not HTTP") from None
+        status = self._status_of_answer(request)
         if status in _REFUSALS:
             raise RefusedError(f"it answers {status}")
         if not 200 <= status < 300:
             raise UnreachableError(f"it answers {status}")
+
+    def _status_of_answer(self, request: urllib.request.Request) -> int:
+        deadline = _Deadline(self._settings.timeout)
+        opener = urllib.request.build_opener(_NoRedirects(), _Connections(deadline))
+        try:
+            with deadline, opener.open(request, timeout=self._settings.timeout) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            error.close()
+            return error.code
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            raise UnreachableError(_reason(error, is_late=deadline.is_over)) from None
 
     def close(self) -> None:
         """Does nothing: each message has a connection of its own."""
@@ -92,6 +96,89 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         newurl: str,
     ) -> None:
         """Makes the redirect an ``HTTPError``."""
+
+
+class _Deadline:
+    """Ends the connections of a request that takes too long.
+
+    The timeout of a socket counts for each read: a server that sends its answer byte by byte would
+    never reach it.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.is_over = False
+        self._sockets: list[socket.socket] = []
+        self._timer = threading.Timer(seconds, self._end)
+        self._timer.daemon = True
+
+    def __enter__(self) -> None:
+        self._timer.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        self._timer.join()
+        for each in self._sockets:
+            each.close()
+
+    def watch(self, connected: socket.socket) -> None:
+        """Ends this connection too, at once where the time is over."""
+        # A copy, because TLS takes the socket itself away.
+        self._sockets.append(connected.dup())
+        if self.is_over:
+            self._end()
+
+    def _end(self) -> None:
+        self.is_over = True
+        for each in self._sockets:
+            with contextlib.suppress(OSError):  # the server was quicker
+                each.shutdown(socket.SHUT_RDWR)
+
+
+class _Connection(http.client.HTTPConnection):
+    deadline: _Deadline
+
+    def connect(self) -> None:
+        """Connects, and lets the deadline watch the connection."""
+        super().connect()
+        self.deadline.watch(self.sock)
+
+
+class _EncryptedConnection(http.client.HTTPSConnection, _Connection):
+    """With TLS; the deadline also watches its handshake, which follows ``_Connection.connect``."""
+
+
+class _Connections(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
+    """Makes connections that a deadline watches."""
+
+    def __init__(self, deadline: _Deadline) -> None:
+        super().__init__()
+        self._deadline = deadline
+
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        """Sends a request without encryption."""
+        return self.do_open(self._connection(_Connection), req)
+
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        """Sends a request with TLS."""
+        return self.do_open(self._connection(_EncryptedConnection), req)
+
+    def _connection(self, kind: type[_Connection]) -> Callable[..., http.client.HTTPConnection]:
+        def make(*arguments: Any, **options: Any) -> http.client.HTTPConnection:
+            connection = kind(*arguments, **options)
+            connection.deadline = self._deadline
+            return connection
+
+        return make
+
+
+def _reason(error: Exception, *, is_late: bool) -> str:
+    """Says why a server does not answer."""
+    if is_late:  # the error is that of a connection which was ended
+        return "timed out"
+    if isinstance(error, http.client.HTTPException):  # its text is whatever the server sent
+        return "its answer is not HTTP"
+    reason = getattr(error, "reason", error)
+    return getattr(reason, "strerror", None) or str(reason)
 
 
 def _without_credentials(url: str) -> tuple[str, dict[str, str]]:

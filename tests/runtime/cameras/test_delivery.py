@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -333,6 +334,37 @@ def test_a_server_that_does_not_answer() -> None:
             Webhook(WebhookSettings(url, timeout=0.3)).send(waiting(), NEVER)
     with pytest.raises(UnreachableError, match=os.strerror(111)):
         Webhook(WebhookSettings(url, timeout=5.0)).send(waiting(), NEVER)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "beginning", "answer"),
+    [
+        ("http", b"", "timed out"),
+        ("http", b"HTTP/1.1 503 No\r\nServer: ", "it answers 503"),
+        ("https", b"\x16\x03\x03\x40\x00", "timed out"),  # a long message of the handshake
+    ],
+)
+def test_a_server_that_answers_byte_by_byte(scheme: str, beginning: bytes, answer: str) -> None:
+    outlasted = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection, contextlib.suppress(OSError):  # the client ends the connection
+                connection.recv(1 << 16)
+                connection.sendall(beginning)
+                for _ in range(int(PATIENCE / 0.05)):
+                    connection.sendall(b"x")
+                    time.sleep(0.05)
+                outlasted.set()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        url = f"{scheme}://127.0.0.1:{server.getsockname()[1]}/"
+        with pytest.raises(UnreachableError, match=answer):
+            Webhook(WebhookSettings(url, timeout=0.5)).send(waiting(), NEVER)
+        thread.join()
+        assert not outlasted.is_set()
 
 
 @pytest.mark.parametrize("answer", [b"\x1b[31mhello\r\n\r\n", b"HTTP/1.1 20", b"x" * 70_000])
