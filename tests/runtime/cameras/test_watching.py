@@ -73,35 +73,63 @@ def watched(cameras: Cameras, count: int | None = None) -> list[CameraResult]:
         return list(itertools.islice(found, count))
 
 
-def made_up_frames(count: int, stopped: threading.Event) -> Generator[LiveFrame, None, None]:
-    """Frames of a live source, as fast as they are taken; after the last one, silence."""
-    picture = av.VideoFrame.from_ndarray(moving_pictures(1)[0], format="rgb24")
-    connection = Connection(0, RATE)
-    for number in range(count):
-        if stopped.is_set():
-            return
-        now = time.monotonic()
-        yield LiveFrame(picture, None, number / RATE, now, number, 0, 0.0, connection)
-    stopped.wait(PATIENCE)
+class MadeUpFrames:
+    """Live sources that give frames as fast as they are taken."""
+
+    def __init__(self) -> None:
+        self._left: list[int] = []  # frames, of each source that has begun
+        self._taken = threading.Condition()
+
+    def of(self, address: str) -> SourceFrames:
+        """A source with as many frames as its port says, and then silence; 9 is endless."""
+        port = int(address.rpartition(":")[2])
+        count = 10**9 if port == 9 else port
+        return SourceFrames(lambda stopped: self._frames(count, stopped), lambda _: None)
+
+    def wait(self, count: int) -> None:
+        """Waits until so many frames more are taken of each source, or all that it has."""
+        with self._taken:
+            wanted = [max(0, left - count) for left in self._left]
+            assert self._taken.wait_for(
+                lambda: all(left <= most for left, most in zip(self._left, wanted, strict=False)),
+                PATIENCE,
+            )
+
+    def _frames(self, count: int, stopped: threading.Event) -> Generator[LiveFrame, None, None]:
+        picture = av.VideoFrame.from_ndarray(moving_pictures(1)[0], format="rgb24")
+        connection = Connection(0, RATE)
+        with self._taken:
+            source = len(self._left)
+            self._left.append(count)
+        for number in range(count):
+            if stopped.is_set():
+                return
+            now = time.monotonic()
+            yield LiveFrame(picture, None, number / RATE, now, number, 0, 0.0, connection)
+            with self._taken:
+                self._left[source] -= 1
+                self._taken.notify_all()
+        stopped.wait(PATIENCE)
 
 
 @pytest.fixture
-def made_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Live sources give made-up frames: as many as their port says, for 9 endlessly many."""
-
-    def frames(_: object, address: str, *__: object, **___: object) -> SourceFrames:
-        port = int(address.rpartition(":")[2])
-        count = 10**9 if port == 9 else port
-        return SourceFrames(lambda stopped: made_up_frames(count, stopped), lambda _: None)
-
-    monkeypatch.setattr(watching, "source_frames", frames)
+def made_up(monkeypatch: pytest.MonkeyPatch) -> MadeUpFrames:
+    """Live sources give made-up frames."""
+    made_up = MadeUpFrames()
+    monkeypatch.setattr(
+        watching, "source_frames", lambda _, address, *__, **___: made_up.of(address)
+    )
+    return made_up
 
 
-def slow(monkeypatch: pytest.MonkeyPatch, classifier: VideoClassifier, seconds: float) -> None:
+def slow(
+    monkeypatch: pytest.MonkeyPatch, classifier: VideoClassifier, made_up: MadeUpFrames, frames: int
+) -> None:
+    """Makes the model take longer than each source needs to give so many frames."""
     predict = classifier.predict
 
     def slowly(*arguments: Any, **options: Any) -> Any:
-        time.sleep(seconds)
+        made_up.wait(frames)
         return predict(*arguments, **options)
 
     monkeypatch.setattr(classifier, "predict", slowly)
@@ -123,11 +151,10 @@ def test_several_files_give_the_windows_of_each(classifier: VideoClassifier, fol
     assert all(each.error is None and each.origin is None for each in found)
 
 
-@pytest.mark.usefixtures("made_up")
 def test_each_source_has_its_turn_in_every_round(
-    classifier: VideoClassifier, monkeypatch: pytest.MonkeyPatch
+    classifier: VideoClassifier, monkeypatch: pytest.MonkeyPatch, made_up: MadeUpFrames
 ) -> None:
-    slow(monkeypatch, classifier, 0.03)
+    slow(monkeypatch, classifier, made_up, 20)
     sources = [camera(name) for name in "abcd"]
     cameras = Cameras(classifier, sources, ALL, print)
     names = [each.source.name for each in watched(cameras, 60)][8:]
@@ -141,12 +168,11 @@ def test_each_source_has_its_turn_in_every_round(
     assert all(count.skipped > 0 and count.dropped_frames > 0 for count in counts.values())
 
 
-@pytest.mark.usefixtures("made_up")
 def test_a_window_that_waits_is_before_the_second_one_of_another_source(
-    classifier: VideoClassifier, monkeypatch: pytest.MonkeyPatch
+    classifier: VideoClassifier, monkeypatch: pytest.MonkeyPatch, made_up: MadeUpFrames
 ) -> None:
     """Sources b and c give one window each, when ``a`` has had some."""
-    slow(monkeypatch, classifier, 0.2)
+    slow(monkeypatch, classifier, made_up, 20)
     sources = [camera("a"), camera("b", "udp://h:11"), camera("c", "udp://h:11")]
     names = [each.source.name for each in watched(Cameras(classifier, sources, ALL, print), 8)]
     assert names.count("b") == names.count("c") == 1
@@ -155,11 +181,10 @@ def test_a_window_that_waits_is_before_the_second_one_of_another_source(
     assert first <= 2
 
 
-@pytest.mark.usefixtures("made_up")
 def test_what_is_classified_is_new(
-    classifier: VideoClassifier, monkeypatch: pytest.MonkeyPatch
+    classifier: VideoClassifier, monkeypatch: pytest.MonkeyPatch, made_up: MadeUpFrames
 ) -> None:
-    slow(monkeypatch, classifier, 0.1)
+    slow(monkeypatch, classifier, made_up, 60)
     results = watched(Cameras(classifier, [camera("a")], ALL, print), 5)
     (first, *_, last) = [each.result for each in results if each.result is not None]
     assert last.start > first.start + 10 * WINDOWS.stride
