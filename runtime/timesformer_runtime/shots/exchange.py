@@ -1,4 +1,7 @@
-"""Edit lists for editing programs: OpenTimelineIO, and EDL (CMX 3600). Needs ``evaluate``."""
+"""Edit lists for editing programs: OpenTimelineIO, and EDL (CMX 3600). Needs ``evaluate``.
+
+For Python 3.14 OpenTimelineIO has to be built from its source, so that extra leaves it out there.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from timesformer_runtime.errors import InvalidOptionError, printable
-from timesformer_runtime.extras import evaluate_extra
+from timesformer_runtime.errors import InvalidOptionError, MissingDependencyError, printable
 from timesformer_runtime.shots.edit_list import EditList, Shot, Transition
 
-with evaluate_extra():
+try:
     import opentimelineio as otio
 
     importlib.import_module("otio_cmx3600_adapter")  # opentimelineio loads it by name
+except ModuleNotFoundError as error:
+    raise MissingDependencyError(
+        f"{error.name} is not installed: run `pip install opentimelineio otio-cmx3600-adapter`"
+    ) from error
 
 MOST_EVENTS = 999  # that CMX 3600 can number
 
