@@ -24,8 +24,8 @@ def serve(request: dict[str, Any]) -> Generator[dict[str, Any], dict[str, Any], 
 
     Args:
         request: ``graph``, the path of the ``.onnx`` file; ``files``, the files to read before, so
-            that the time of a slow disk does not count; ``device``, ``threads`` and
-            ``session_options``, as for ``VideoClassifier.from_pretrained``.
+            that the time of a slow disk does not count; ``settings``, those of the session by name,
+            as for ``VideoClassifier.from_pretrained``.
 
     Yields:
         First ``load``, the seconds of loading; ``output``, the name of the output that is compared;
@@ -37,12 +37,7 @@ def serve(request: dict[str, Any]) -> Generator[dict[str, Any], dict[str, Any], 
             while opened.read(_CHUNK):
                 pass
     start = time.perf_counter()
-    classifier = VideoClassifier.from_pretrained(
-        Path(request["graph"]),
-        device=request["device"],
-        threads=request["threads"],
-        session_options=request["session_options"],
-    )
+    classifier = VideoClassifier.from_pretrained(Path(request["graph"]), **request["settings"])
     load = time.perf_counter() - start
     names = ("logits", "features", *classifier.outputs)
     output = next(name for name in names if name in classifier.outputs)

@@ -22,6 +22,7 @@ from timesformer_runtime.model.gate import measure as compare
 from timesformer_runtime.model.graph_file import source_of_file
 from timesformer_runtime.model.locate import ModelFiles
 from timesformer_runtime.model.memory import machine_memory
+from timesformer_runtime.model.settings import SessionSettings
 
 LEAST_ROUNDS, MOST_ROUNDS = 5, 15
 CLIPS = 16  # for the agreement, however many rounds there are: the gate's limits are for so many
@@ -77,8 +78,8 @@ class Plan:
         threads: The numbers of threads for one clip.
         cores: How many threads may run at once in all.
         seconds: How long the measurement may take, about.
-        device: ``cpu`` or ``cuda``.
-        session_options: Options of ONNX Runtime's sessions.
+        device: The name of the device, as of the classifier.
+        settings: The device or the providers, and options of the session, save the threads.
 
     Raises:
         InvalidOptionError: The time is not a number in its range.
@@ -89,7 +90,9 @@ class Plan:
     cores: int
     seconds: float
     device: str = "cpu"
-    session_options: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    settings: SessionSettings = dataclasses.field(
+        default_factory=lambda: SessionSettings(device="cpu")
+    )
 
     def __post_init__(self) -> None:
         if not 0 <= self.seconds <= MOST_SECONDS:
@@ -369,9 +372,7 @@ def _loading(plan: Plan, case: Case) -> dict[str, Any]:
     return {
         "graph": str(case.variant.graph),
         "files": [str(file) for file in case.variant.files],
-        "device": plan.device,
-        "threads": case.threads,
-        "session_options": dict(plan.session_options),
+        "settings": {**dataclasses.asdict(plan.settings), "threads": case.threads},
     }
 
 

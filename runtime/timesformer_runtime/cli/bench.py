@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import sys
@@ -14,9 +15,19 @@ from timesformer_runtime.cli.model_options import (
     combined,
     device_option,
     hub_options,
+    options_of_providers,
+    provider_options,
     session_option,
 )
-from timesformer_runtime.cli.output import BAD_INPUT, check_output, echo, fail, one_line, say
+from timesformer_runtime.cli.output import (
+    BAD_INPUT,
+    check_output,
+    echo,
+    fail,
+    name_options,
+    one_line,
+    say,
+)
 from timesformer_runtime.errors import printable
 
 if TYPE_CHECKING:
@@ -54,7 +65,7 @@ _BUSY = 1.3  # disturbance from which the command warns
     "and 16 clips for the agreement.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object with all measurements.")
-@combined(session_option(), *hub_options(), device_option())
+@combined(session_option(), *hub_options(), *provider_options(), device_option())
 def bench(as_json: bool, **options: Any) -> None:
     """Measure MODEL's variants here, and say which one to use with how many threads.
 
@@ -88,7 +99,8 @@ def bench(as_json: bool, **options: Any) -> None:
 
         measured, failures = measure(plan, show)
     for dtype, reason in dict.fromkeys((f.case.variant.dtype, f.reason) for f in failures):
-        say(f"timesformer: {printable(dtype)}: {one_line(reason)}")
+        line = name_options(one_line(reason), click.get_current_context().command)
+        say(f"timesformer: {printable(dtype)}: {line}")
     if not measured:
         fail("no variant could be measured", BAD_INPUT)
     if any(one.wide_products for one in measured):
@@ -115,10 +127,9 @@ def _plan(  # the options of the command, by name
     dtypes: tuple[str, ...],
     threads: tuple[int, ...],
     seconds: float,
-    device: str,
     revision: str | None,
     local_files_only: bool,
-    session_options: dict[str, str],
+    **session: Any,
 ) -> Plan:
     """Finds the variants to measure, and downloads them where the model is on the Hub."""
     from timesformer_runtime.bench.measure import Plan, Variant  # noqa: PLC0415
@@ -127,8 +138,14 @@ def _plan(  # the options of the command, by name
     from timesformer_runtime.model.locate import find_model, list_dtypes  # noqa: PLC0415
     from timesformer_runtime.model.settings import SessionSettings  # noqa: PLC0415
 
-    settings = SessionSettings(device=device, session_options=session_options)
+    session["provider_options"] = options_of_providers(
+        session["providers"], session["provider_options"]
+    )
+    session["providers"] = session["providers"] or None
+    settings = SessionSettings(**session)
     name = choose_device(settings).name
+    if settings.providers is None:
+        settings = dataclasses.replace(settings, device=name)
     listed = list_dtypes(model, revision=revision, local_files_only=local_files_only)
     wanted: list[str | None] = [*dict.fromkeys(dtypes or listed)]
     find = functools.partial(
@@ -137,7 +154,7 @@ def _plan(  # the options of the command, by name
     variants = [Variant.of(find(dtype=dtype)) for dtype in wanted or [None]]
     cores = granted_threads()
     counts = sorted(set(threads)) or (_powers_of_two(cores) if name == "cpu" else [cores])
-    return Plan(variants, counts, cores, seconds, name, session_options)
+    return Plan(variants, counts, cores, seconds, name, settings)
 
 
 def _powers_of_two(cores: int) -> list[int]:

@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import onnxruntime
 import pytest
 from timesformer_runtime.cli.bench import _powers_of_two
 
@@ -68,6 +69,24 @@ def test_chosen_variants(folder: Path) -> None:
     assert "fp32 was not measured" in found["recommendation"]["sentence"]
 
 
+def test_a_provider_with_its_options(folder: Path) -> None:
+    done = bench(folder, "shots", *QUICK, "--dtype", "fp32", "--provider", "cpu", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["device"] == "cpu"
+
+
+def test_what_a_provider_refuses_is_told_with_the_commands_options(folder: Path) -> None:
+    if "AzureExecutionProvider" not in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime has no provider that leaves all nodes to the CPU")
+    arguments = ("shots", *QUICK, "--dtype", "fp32", "--provider", "azure")
+    done = bench(folder, *arguments)
+    assert done.returncode == 2
+    assert "accept these nodes with --allow-cpu-nodes" in done.stderr
+    done = bench(folder, *arguments, "--allow-cpu-nodes", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["device"] == "azure"
+
+
 def test_one_file_of_any_name(folder: Path) -> None:
     (folder / "shots" / "onnx" / "model.onnx").rename(folder / "shots" / "mine.onnx")
     done = bench(folder, "shots/mine.onnx", *QUICK)
@@ -98,6 +117,8 @@ def test_a_variant_that_cannot_run_does_not_stop_the_others(content: bytes, fold
         (["shots", "--seconds", "-1"], "--seconds is -1.0; it must be a number from 0 to"),
         (["shots", "--seconds", "nan"], "--seconds is nan; it must be a number from 0 to"),
         (["shots", "--session-option", "x"], "'x' is not KEY=VALUE"),
+        (["shots", "--provider", "cpu", "--device", "cpu"], "contradict each other"),
+        (["shots", "--provider-option", "a=b"], "name a provider with --provider"),
         (["shots", "--revision", "main"], "shots is not a Hub id: leave --revision out"),
         (["shots/config.json"], "a model file must end in .onnx"),
     ],
