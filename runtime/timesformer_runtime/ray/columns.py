@@ -129,7 +129,8 @@ class ClassifyVideos:
         paths = [value if isinstance(value, str) else None for value in values]
         if None in paths:
             columns[self._column] = arrow.array(paths, arrow.string())
-        if not any(paths) and any(value is not None for value in values):
+        has_paths = any(path is not None for path in paths)
+        if not has_paths and any(value is not None for value in values):
             del columns[self._column]  # results would carry the videos along
         outcomes = self.outcomes(values)
         results = [outcome.result for outcome in outcomes]

@@ -96,6 +96,12 @@ def test_paths_among_bytes_stay_without_the_bytes(folder: Path, classify: Any) -
     assert "video" not in classify({"video": [path.read_bytes(), None]})
 
 
+def test_an_empty_path_is_a_path(classify: Any) -> None:
+    found = classify({"video": [""]})
+    assert found["video"] == [""]
+    assert "is empty" in found["error"][0].as_py()
+
+
 def test_tables_of_arrow_are_batches_too(folder: Path, classify: Any) -> None:
     path = folder / "a.mp4"
     expected = classify({"video": [str(path)]})["scores"].to_pylist()
