@@ -133,8 +133,10 @@ class Spool:
             )
 
     def _prepare(self) -> None:
-        self._check_format()
+        # Before anything is read: SQLite then needs no memory that processes share, which disks of
+        # other computers do not give.
         self._database.execute("PRAGMA locking_mode = EXCLUSIVE")
+        self._check_format()
         self._database.execute("PRAGMA journal_mode = WAL")
         self._database.execute("PRAGMA synchronous = FULL")
         with self._transaction():

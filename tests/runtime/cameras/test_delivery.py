@@ -153,6 +153,13 @@ def test_the_database_of_another_program_stays_as_it_is(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
+def test_an_old_spool_needs_no_memory_that_processes_share(tmp_path: Path) -> None:
+    """SQLite's file for it cannot be on the disks of other computers."""
+    for _ in range(2):
+        with contextlib.closing(Spool(tmp_path / "spool", ["a"], 10)):
+            assert not (tmp_path / "spool-shm").exists()
+
+
 def test_a_spool_of_another_version(tmp_path: Path) -> None:
     with contextlib.closing(sqlite3.connect(tmp_path / "spool")) as database:
         database.execute("PRAGMA user_version = 99")
