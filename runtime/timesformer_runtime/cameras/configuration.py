@@ -204,13 +204,20 @@ def _rules(
         _check_keys(found, _RULE, f"label.{named(label)}")
         values[label] = {**values.get(label, {}), **found}
     # Of the source's usual rule: what no label says is as for its other labels.
-    own = {label: dataclasses.replace(usual, **found) for label, found in values.items()}
+    own = {label: _rule(usual, label, found) for label, found in values.items()}
     given = table.get("labels", defaults.labels)
     if given is not None and not (
         isinstance(given, list | tuple) and given and all(isinstance(each, str) for each in given)
     ):
         raise InvalidOptionError(f"`labels` is {quoted(given)}; it must be a list of labels")
     return EventRules(None if given is None else tuple(given), usual, own)
+
+
+def _rule(usual: EventRule, label: str, values: Mapping[str, Any]) -> EventRule:
+    try:
+        return dataclasses.replace(usual, **values)
+    except InvalidOptionError as error:
+        raise InvalidOptionError(f"label.{named(label)}: {error}") from error
 
 
 def webhook_of(table: Mapping[str, Any], environment: Environment) -> WebhookSettings:

@@ -132,6 +132,11 @@ SOURCE = '[source.a]\naddress = "udp://host:1"\n'
         (SOURCE + f"window = {10**400}", "source.a: 'window' is 10.{1,300} seconds; it must be"),
         (SOURCE + f"enter = 1{'0' * 5000}", "cameras.toml: it is not TOML"),
         (SOURCE + "enter = 0.1", "source.a: 'leave' is 0.4 and 'enter' is 0.1"),
+        (SOURCE + "label.cut = {enter = 0.1}", "source.a: label.cut: 'leave' is 0.4 and"),
+        (
+            "[defaults.label.cut]\nleave = 0.5\n" + SOURCE + "enter = 0.45\nleave = 0.3",
+            "source.a: label.cut: 'leave' is 0.5 and 'enter' is 0.45",
+        ),
         (SOURCE + "labels = 'cut'", "source.a: 'labels' is 'cut'; it must be a list"),
         (SOURCE + "labels = []", "source.a: 'labels' is .*; it must be a list"),
         (SOURCE + "static_level = 300", "source.a: 'static_level' is 300"),
