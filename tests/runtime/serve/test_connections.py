@@ -31,29 +31,34 @@ async def broken_off_answer(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @pytest.fixture
-def running(
+def connection(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[uvicorn.Server]:
+) -> Iterator[tuple[socket.socket, uvicorn.Server]]:
+    """A client's connection with a request, and the server, which begins after the request."""
     monkeypatch.setattr(connections, "_HEAD_SECONDS", 0.1)
     config = uvicorn.Config(
         request.param, http=connections.ImpatientProtocol, log_config=None, lifespan="off"
     )
     running = uvicorn.Server(config)
-    with server.listen("127.0.0.1", 0) as listening:
-        running.config.port = listening.getsockname()[1]
+    with (
+        server.listen("127.0.0.1", 0) as listening,
+        socket.create_connection(listening.getsockname(), PATIENCE) as client,
+    ):
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         thread = threading.Thread(target=lambda: asyncio.run(running.serve([listening])))
         thread.start()
-        yield running
+        yield client, running
         running.should_exit = running.force_exit = True
         thread.join(PATIENCE)
 
 
-@pytest.mark.parametrize("running", [large_answer, broken_off_answer], indirect=True)
-def test_a_client_that_takes_no_answer_loses_its_connection(running: uvicorn.Server) -> None:
-    with socket.create_connection(("127.0.0.1", running.config.port), PATIENCE) as connection:
-        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert connection.recv(12) == b"HTTP/1.1 200"
-        end = time.monotonic() + PATIENCE
-        while running.server_state.connections:
-            assert time.monotonic() < end
-            time.sleep(0.05)
+@pytest.mark.parametrize("connection", [large_answer, broken_off_answer], indirect=True)
+def test_a_client_that_takes_no_answer_loses_its_connection(
+    connection: tuple[socket.socket, uvicorn.Server],
+) -> None:
+    client, running = connection
+    assert client.recv(12) == b"HTTP/1.1 200"
+    end = time.monotonic() + PATIENCE
+    while running.server_state.connections:
+        assert time.monotonic() < end
+        time.sleep(0.05)
