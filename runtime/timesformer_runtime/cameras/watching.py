@@ -363,7 +363,8 @@ class Cameras:
         self, source: SourceSettings, counts: Counts, leaving: Sequence[_Camera]
     ) -> _Camera:
         """Makes a camera; if others that leave read its address, they end before it begins."""
-        before = [camera for camera in leaving if camera.settings.address == source.address]
+        place = _without_options(source)
+        before = [camera for camera in leaving if _without_options(camera.settings) == place]
         with errors_of(source):
             return _Camera(self._classifier, source, counts, self._notify, self._woken.ring, before)
 
@@ -420,6 +421,11 @@ def errors_of(source: SourceSettings) -> Iterator[None]:
 
 def _is_running(camera: _Camera) -> bool:
     return camera.thread is not None and camera.thread.is_alive()
+
+
+def _without_options(source: SourceSettings) -> str:
+    """The address without the options of a URL, which do not choose another port."""
+    return str(source.address).partition("?")[0]
 
 
 def _with_name(name: str, message: str) -> str:

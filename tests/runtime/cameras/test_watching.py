@@ -350,7 +350,10 @@ def test_messages_name_the_source(classifier: VideoClassifier) -> None:
     ]
 
 
-def test_a_source_that_is_read_in_another_way_gets_its_port(classifier: VideoClassifier) -> None:
+@pytest.mark.parametrize("options", ["", "?fifo_size=100000"])
+def test_a_source_that_is_read_in_another_way_gets_its_port(
+    options: str, classifier: VideoClassifier
+) -> None:
     """The port is free once the thread with the old settings has ended."""
     url = free_udp_url()
     told: list[str] = []
@@ -363,7 +366,7 @@ def test_a_source_that_is_read_in_another_way_gets_its_port(classifier: VideoCla
         next(each for each in results if each is not None and each.result)
         process.send_signal(signal.SIGSTOP)
         next(each for each in results if each is None)  # the thread of "a" waits for a packet
-        cameras.update([camera("b", url, live=live)])
+        cameras.update([camera("b", url + options, live=live)])
         after = next(results)
         process.send_signal(signal.SIGCONT)
         while after is None:
