@@ -50,7 +50,8 @@ _FACTS = ("latency", "dropped", "damaged")
     type=click.IntRange(min=0),
     metavar="N",
     help="How many times in a row to try to connect to a lost source again, "
-    "after 0.5, 1, 2, ... up to 30 seconds.  [default: 10; for several sources: without end]",
+    "after 0.5, 1, 2, ... up to 30 seconds.  [default: 10; without end for several sources or one "
+    "with a name, and with --events, --config, --skip-static or --report]",
 )
 @click.option("--no-reconnect", is_flag=True, help="Stop when the source ends or is lost.")
 @click.option(
