@@ -14,6 +14,7 @@ from timesformer_runtime.errors import InvalidModelError, ModelNotFoundError, li
 from timesformer_runtime.input.preprocessor_files import PREPROCESSOR_FILES
 from timesformer_runtime.json_object import read_json_object
 from timesformer_runtime.model import hub
+from timesformer_runtime.model.locate import path_exists
 from timesformer_runtime.source_names import shown
 
 from timesformer_exporter.errors import (
@@ -75,7 +76,7 @@ def find_files(model: str | Path, revision: str | None, local_files_only: bool) 
     """
     try:
         path = Path(model).expanduser()
-        exists = path.exists()
+        exists = path_exists(path)
         names = _names(path) if path.is_dir() else []
         is_folder = exists and not path.is_file()
     except (OSError, RuntimeError) as error:

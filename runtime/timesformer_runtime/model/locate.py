@@ -177,9 +177,22 @@ def list_dtypes(
     return tuple(_variants(names, "cpu"))
 
 
+def path_exists(path: Path) -> bool:
+    """Says if there is a file or folder; ``Path.exists`` hides why from Python 3.14 on.
+
+    Raises:
+        OSError: The path cannot be accessed, for example for lack of permission.
+    """
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return False
+    return True
+
+
 def _exists(path: Path) -> bool:
     try:
-        return path.exists()
+        return path_exists(path)
     except OSError as error:
         raise ModelNotFoundError(
             f"{shown(str(path))}: cannot be accessed ({error.strerror}); check its name and "

@@ -324,8 +324,10 @@ def test_the_folder_above_counts_only_for_a_folder_called_onnx(tmp_path: Path) -
     refusal(tmp_path / "downloads" / "model.onnx", InvalidModelError)
 
 
-def test_a_name_that_is_too_long(tmp_path: Path) -> None:
-    assert "cannot be accessed" in refusal(tmp_path / ("x" * 300), ModelNotFoundError)
+def test_a_path_that_cannot_be_accessed(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    for name in ("x" * 300, "loop"):
+        assert "cannot be accessed" in refusal(tmp_path / name, ModelNotFoundError)
 
 
 def test_a_model_of_another_type() -> None:
