@@ -8,9 +8,9 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from timesformer_runtime.errors import InvalidOptionError, named, quoted
 from timesformer_runtime.source_names import shown
+from timesformer_runtime.workloads.stream_sources import check_timeout
 
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
-_LONGEST_TIMEOUT = 86_400  # seconds
 _LONGEST_TOPIC = 1000  # bytes; the name of a source follows, and 65,535 are MQTT's limit
 
 
@@ -37,11 +37,7 @@ class WebhookSettings:
             raise InvalidOptionError(
                 f"`webhook` is {self.name}; percent-encode its characters that are not ASCII"
             )
-        if not (type(self.timeout) in {int, float} and 0 < self.timeout <= _LONGEST_TIMEOUT):
-            raise InvalidOptionError(
-                f"`timeout` of the webhook is {quoted(self.timeout)}; it must be a number of "
-                f"seconds above 0, and at most {_LONGEST_TIMEOUT}"
-            )
+        check_timeout("`timeout` of the webhook", self.timeout)
         for name, value in self.headers.items():
             if not (name and name.isascii() and name.replace("-", "").isalnum()):
                 raise InvalidOptionError(f"the webhook's header {named(name)} is not a name")

@@ -56,20 +56,32 @@ class LiveSettings:
     hardware: str | None = None
 
     def __post_init__(self) -> None:
-        timeout, reconnect = self.timeout, self.reconnect
-        if timeout is not None and not (
-            type(timeout) in {int, float} and 0 < timeout <= _LONGEST_TIMEOUT
-        ):
-            raise InvalidOptionError(
-                f"`timeout` is {quoted(timeout)}; it must be a number of seconds above 0, and at "
-                f"most {_LONGEST_TIMEOUT}"
-            )
+        reconnect = self.reconnect
+        if self.timeout is not None:
+            check_timeout("`timeout`", self.timeout)
         if reconnect is not None and (type(reconnect) is not int or reconnect < 0):
             raise InvalidOptionError(
                 f"`reconnect` is {quoted(reconnect)}; it must be an integer of at least 0"
             )
         if not isinstance(self.drop, bool | None):
             raise InvalidOptionError(f"`drop` is {quoted(self.drop)}; it must be true or false")
+
+
+def check_timeout(name: str, seconds: float) -> None:
+    """Checks a time limit of the network.
+
+    Args:
+        name: The option, for the error.
+        seconds: Its value.
+
+    Raises:
+        InvalidOptionError: It is not a number above 0, or is longer than a day.
+    """
+    if not (type(seconds) in {int, float} and 0 < seconds <= _LONGEST_TIMEOUT):
+        raise InvalidOptionError(
+            f"{name} is {quoted(seconds)}; it must be a number of seconds above 0, and at most "
+            f"{_LONGEST_TIMEOUT}"
+        )
 
 
 def is_live(source: str | os.PathLike[str], format: str | None) -> bool:  # noqa: A002
