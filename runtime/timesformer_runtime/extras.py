@@ -18,11 +18,25 @@ def needs_extra(extra: str) -> Iterator[None]:
     Raises:
         MissingDependencyError: One of them is not installed; the message has the pip command.
     """
+    with needs_installed(f'"timesformer-onnx[{extra}]"'):
+        yield
+
+
+@contextmanager
+def needs_installed(packages: str) -> Iterator[None]:
+    """Surrounds imports of libraries, as ``needs_extra`` does.
+
+    Args:
+        packages: What pip has to install, as on its command line.
+
+    Raises:
+        MissingDependencyError: One of them is not installed; the message has the pip command.
+    """
     try:
         yield
     except ModuleNotFoundError as error:
         raise MissingDependencyError(
-            f'{error.name} is not installed: run `pip install "timesformer-onnx[{extra}]"`'
+            f"{error.name} is not installed: run `pip install {packages}`"
         ) from error
 
 

@@ -12,17 +12,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from timesformer_runtime.errors import InvalidOptionError, MissingDependencyError, printable
+from timesformer_runtime.errors import InvalidOptionError, printable
+from timesformer_runtime.extras import needs_installed
 from timesformer_runtime.shots.edit_list import EditList, Shot, Transition
 
-try:
+with needs_installed("opentimelineio otio-cmx3600-adapter"):
     import opentimelineio as otio
 
     importlib.import_module("otio_cmx3600_adapter")  # opentimelineio loads it by name
-except ModuleNotFoundError as error:
-    raise MissingDependencyError(
-        f"{error.name} is not installed: run `pip install opentimelineio otio-cmx3600-adapter`"
-    ) from error
 
 MOST_EVENTS = 999  # that CMX 3600 can number
 
