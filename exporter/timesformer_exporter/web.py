@@ -39,7 +39,10 @@ def web_description(
         "input": options.input,
         "output": golden["output"],
         "labels": None if config.id2label is None else list(config.id2label.values()),
-        "function": None if config.id2label is None else _function(config.problem_type),
+        # That which makes scores of logits, as in the runtime.
+        "function": (
+            None if config.id2label is None else Ranking().function_of(config.problem_type)
+        ),
         "frame_sampling": {"method": "uniform", "num_frames": config.num_frames},
         "preprocessor_config": dict(checkpoint.preprocessing),
         "files": {dtype: _file(folder, dtype) for dtype in options.dtypes},
@@ -53,11 +56,6 @@ def web_description(
         },
         "golden": dict(golden),
     }
-
-
-def _function(problem_type: str | None) -> str:
-    """Names the function that makes scores of logits, as the runtime does."""
-    return Ranking().function_of(problem_type)
 
 
 def _file(folder: Path, dtype: Dtype) -> dict[str, Any]:
