@@ -346,7 +346,7 @@ class _Processes:
 
 
 def _compared(plan: Plan, cases: Iterable[Case]) -> list[Case]:
-    """Of each variant, gives the case with the most threads; nothing where fp32 is missing.
+    """Lists one case of each variant, the one with the most threads; none if fp32 is missing.
 
     The number of threads changes the time of a clip and not the answer, so one case is enough.
     """

@@ -208,7 +208,7 @@ def _arrow() -> Any:
 
 def _values(column: Any) -> list[Any]:
     """Lists the values of a column, with None for those that are missing."""
-    if hasattr(column, "to_pylist"):  # of Arrow, whose own values are no strings and bytes
+    if hasattr(column, "to_pylist"):  # a column of Arrow holds Arrow's objects
         column = column.to_pylist()
     return [None if _is_missing(value) else value for value in column]
 

@@ -274,7 +274,7 @@ def test_a_receiver_that_breaks_is_told_to_the_caller(tmp_path: Path) -> None:
 def test_the_receivers_share_the_last_seconds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What waiting for an empty spool took is not waited for again."""
+    """The time that the sender waits for an empty spool is taken from the receivers' time."""
     waited: list[float] = []
 
     class Stuck:
