@@ -83,6 +83,7 @@ def bench(as_json: bool, **options: Any) -> None:
     from timesformer_runtime.bench.measure import measure  # noqa: PLC0415
     from timesformer_runtime.bench.verdict import disturbance, verdict  # noqa: PLC0415
     from timesformer_runtime.cli.progress import ProgressBar  # noqa: PLC0415
+    from timesformer_runtime.model.locate import INT8_OF_7_BITS  # noqa: PLC0415
 
     check_output()
     plan = _plan(**options)
@@ -105,6 +106,8 @@ def bench(as_json: bool, **options: Any) -> None:
         fail("no variant could be measured", BAD_INPUT)
     if any(one.wide_products for one in measured):
         say("int8 runs in 16-bit products here, because 8-bit ones overflow on this CPU")
+    if any(variant.graph.name == INT8_OF_7_BITS for variant in plan.variants):
+        say(f"int8 is {INT8_OF_7_BITS}: weights of 7 bits (for CPUs where those of 8 overflow)")
     if disturbance(measured) > _BUSY:
         say(
             f"the machine is busy with other work: a typical run took {disturbance(measured):.1f} "

@@ -69,6 +69,14 @@ def test_chosen_variants(folder: Path) -> None:
     assert "fp32 was not measured" in found["recommendation"]["sentence"]
 
 
+def test_the_int8_file_of_7_bits_is_named(folder: Path) -> None:
+    graphs = folder / "shots" / "onnx"
+    (graphs / "model_int8.onnx").rename(graphs / "model_int8_avx2.onnx")
+    done = bench(folder, "shots", *QUICK, "--dtype", "int8")
+    assert done.returncode == 0, done.stderr
+    assert "int8 is model_int8_avx2.onnx: weights of 7 bits" in done.stderr
+
+
 def test_a_provider_with_its_options(folder: Path) -> None:
     done = bench(folder, "shots", *QUICK, "--dtype", "fp32", "--provider", "cpu", "--json")
     assert done.returncode == 0, done.stderr
