@@ -379,7 +379,8 @@ class VideoClassifier(Pipeline):
         """Classifies many videos: some are decoded while the model is busy with others.
 
         Args:
-            videos: The videos. An iterator is read only a few videos ahead of the workers.
+            videos: The videos, as a list or another iterable. An iterator is read only a few videos
+                ahead of the workers.
             top_k: As in a call.
             function_to_apply: As in a call.
             workers: How many videos are worked on at a time; by default one more than there are

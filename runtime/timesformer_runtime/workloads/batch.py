@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from typing import TYPE_CHECKING, TypeVar
 
+import numpy as np
+
 from timesformer_runtime.errors import (
     ClosedError,
     InvalidModelError,
+    InvalidOptionError,
     NotEnoughMemoryError,
     reason_of,
 )
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Results = tuple[VideoResult, ...]  # of one video, one for each model
 
+_AXES = 4  # of a video as an array: frames, rows, columns, channels
 _RUNS_ON_A_GPU = 2  # at once: while one run waits for data, the GPU works for the other
 
 
@@ -48,6 +53,7 @@ def classify_all(
     pipeline: Pipeline, videos: Iterable[Video], ranking: Ranking, workers: int | None
 ) -> Generator[Outcome, None, None]:
     """Classifies many videos; see ``VideoClassifier.batch``."""
+    _check_several(videos)
 
     def outcome(video: Video, found: Results | Exception) -> Outcome:
         if isinstance(found, Exception):
@@ -144,6 +150,22 @@ class _Runs:
                     raise
                 answer = Answer((), {}, 0.0, 0.0)
             yield reading.result(answer)
+
+
+def _check_several(videos: object) -> None:
+    """Makes sure that videos are not one video: a path would be taken letter by letter."""
+    is_one = isinstance(videos, str | bytes | os.PathLike) or hasattr(videos, "read")
+    is_array = isinstance(videos, np.ndarray) and videos.ndim == _AXES
+    try:
+        iter(videos)  # type: ignore[call-overload]  # a TypeError is handled
+        is_iterable = True
+    except TypeError:
+        is_iterable = False
+    if is_one or is_array or not is_iterable:
+        raise InvalidOptionError(
+            f"`videos` is one {type(videos).__name__}; it must be a list of videos, or another "
+            "iterable of them: give [video]"
+        )
 
 
 def _with_readers(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import re
@@ -189,6 +190,10 @@ def test_wrong_arguments_are_told_before_any_work(
             classifier.batch([], workers=workers)  # type: ignore[arg-type]
     with pytest.raises(InvalidOptionError, match="`top_k` is 0"):
         classifier.batch([], top_k=0)
+    for videos in ("a.mp4", b"a.mp4", Path("a.mp4"), io.BytesIO(), moving_frames(4), 5, None):
+        name = type(videos).__name__
+        with pytest.raises(InvalidOptionError, match=f"`videos` is one {name}; it must be a list"):
+            classifier.batch(videos)  # type: ignore[arg-type]
     headless = TinyGraph(output="features", metadata=own_metadata(task="feature-extraction"))
     headless.save(folder / "headless.onnx")
     with pytest.raises(MissingOutputError, match="it has no output 'logits'"):
