@@ -127,7 +127,7 @@ class VideoClassifier(Pipeline):
             providers=providers,
             provider_options=provider_options,
             allow_cpu_nodes=allow_cpu_nodes,
-            session_options=dict(session_options or {}),
+            session_options={} if session_options is None else session_options,
         )
         # Any other type reaches ``find_model``, whose error says what is accepted.
         source = Path(os.fsdecode(model)) if isinstance(model, PathLike) else model

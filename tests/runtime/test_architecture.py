@@ -24,7 +24,7 @@ LAYERS = (
     ("video",),
     ("resample", "results", "json_object", "child_process", "pictures"),
     ("extras", "lines_file", "video_files", "whole_file"),
-    ("locks",),
+    ("locks", "option_checks"),
     ("errors", "forks", "watchdog"),
     ("source_names",),
 )

@@ -23,6 +23,7 @@ from timesformer_runtime.input.preprocessor_files import (
 from timesformer_runtime.json_object import read_json_object
 from timesformer_runtime.model import cpu, hub
 from timesformer_runtime.model.graph_file import linked_paths
+from timesformer_runtime.option_checks import check_flag
 from timesformer_runtime.source_names import shown
 
 # The file name of each variant, as on the Hub and in transformers.js, in onnx/ or at the root.
@@ -117,6 +118,7 @@ def find_model(
         raise InvalidOptionError(
             f"model is a {type(model).__name__}; give a path, a Hub id or an .onnx file's bytes"
         )
+    check_flag("local_files_only", local_files_only)
     if not isinstance(model, Path) and not model:
         raise ModelNotFoundError(
             "the model is empty; give the folder of an exported model, an .onnx file or a Hub id"

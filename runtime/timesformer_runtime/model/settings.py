@@ -7,13 +7,13 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from timesformer_runtime.errors import InvalidOptionError
+from timesformer_runtime.errors import InvalidOptionError, quoted
+from timesformer_runtime.option_checks import check_flag, check_threads
 
 DEVICES = ("auto", "cpu", "cuda", "cuda:N")
 _DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,3})?")
 
 _CONFIG_PREFIXES = ("session.", "optimization.", "ep.", "mlas.", "memory.")
-_MAX_THREADS = 1024
 
 # Attributes of ONNX Runtime's SessionOptions; all other keys are configuration entries.
 SWITCHES = ("enable_cpu_mem_arena", "enable_mem_pattern")
@@ -69,12 +69,18 @@ class SessionSettings:
     def __post_init__(self) -> None:
         check_device(self.device)
         if self.threads is not None:
-            _check_threads(self.threads)
+            check_threads(self.threads)
         self._check_providers()
+        check_flag("allow_cpu_nodes", self.allow_cpu_nodes)
         if self.allow_cpu_nodes and self.providers is None and self.device in ("auto", "cpu"):
             raise InvalidOptionError(
                 f"`allow_cpu_nodes` is for another device than {self.device!r}: name one with "
                 "`device` or `providers`"
+            )
+        if not isinstance(self.session_options, Mapping):
+            raise InvalidOptionError(
+                f"`session_options` is {quoted(self.session_options)}; it must be a mapping of "
+                "names to strings"
             )
         for key, value in self.session_options.items():
             _check_session_option(key, value)
@@ -88,21 +94,28 @@ class SessionSettings:
             raise InvalidOptionError(
                 f"`device={self.device}` and `providers` contradict each other: give one of them"
             )
-        if (
-            isinstance(self.providers, str)
-            or not self.providers
-            or not all(isinstance(name, str) for name in self.providers)
-        ):
+        if not self.providers or not _is_list_of(str, self.providers):
             raise InvalidOptionError(
-                f"`providers` is {self.providers!r}; it must be a list of names, "
+                f"`providers` is {quoted(self.providers)}; it must be a list of names, "
                 "such as 'CPUExecutionProvider'"
             )
         options = self.provider_options
-        if options is not None and len(options) != len(self.providers):
+        if options is None:
+            return
+        if not _is_list_of(Mapping, options):
+            raise InvalidOptionError(
+                f"`provider_options` is {quoted(options)}; it must be a list with one mapping for "
+                "each of `providers`"
+            )
+        if len(options) != len(self.providers):
             raise InvalidOptionError(
                 f"`provider_options` has {len(options)} entries for {len(self.providers)} "
                 "`providers`; give one mapping for each"
             )
+
+
+def _is_list_of(kind: type, values: object) -> bool:
+    return isinstance(values, list | tuple) and all(isinstance(value, kind) for value in values)
 
 
 def check_device(device: object) -> None:
@@ -138,11 +151,4 @@ def _check_spelling(key: str) -> None:
     if meant:
         raise InvalidOptionError(
             f"`session_options` has {key!r}, which ONNX Runtime ignores; {meant[0]!r} is meant"
-        )
-
-
-def _check_threads(threads: object) -> None:
-    if type(threads) is not int or not 1 <= threads <= _MAX_THREADS:  # True is an int, too
-        raise InvalidOptionError(
-            f"`threads` is {threads!r}; it must be an integer from 1 to {_MAX_THREADS}"
         )

@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from typing import Self
 
 from timesformer_runtime.errors import InvalidOptionError, NotEnoughMemoryError, VideoLimitError
+from timesformer_runtime.option_checks import check_flag
 
 _USUAL_TIME = 600.0  # seconds
 _USUAL_PROCESS_BYTES = 1 << 31
@@ -73,8 +74,7 @@ class DecodeLimits:
         self._check_isolated()
 
     def _check_isolated(self) -> None:
-        if type(self.isolated) is not bool:
-            raise InvalidOptionError(f"`isolated` is {self.isolated!r}; it must be True or False")
+        check_flag("isolated", self.isolated)
         if self.isolated and sys.platform != "linux":
             raise InvalidOptionError(
                 "`isolated` is True; it needs Linux, which limits the memory of a process, and "

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from timesformer_runtime.input.model_input import ModelInput
+from timesformer_runtime.option_checks import check_flag
 from timesformer_runtime.pipeline import Pipeline
 from timesformer_runtime.reading import Timed
 from timesformer_runtime.results import PartResult, Ranking, Seconds, count_duplicates
@@ -66,7 +67,7 @@ class Timeline(Iterator[Segment]):
         workers: How many windows the model works on at a time, on a CPU.
 
     Raises:
-        InvalidOptionError: ``workers`` is not valid.
+        InvalidOptionError: ``merge`` or ``workers`` is not valid.
         MissingOutputError: The model has no logits.
     """
 
@@ -81,6 +82,7 @@ class Timeline(Iterator[Segment]):
         workers: int = 1,
     ) -> None:
         pipeline.check_outputs(["logits"])
+        check_flag("merge", merge)
         check_workers(workers)
         # The threads hold the reader, which is an object apart: they must not keep this one alive.
         self._reading = WindowReader(pipeline, video, settings, workers)

@@ -458,6 +458,8 @@ def test_a_hub_id_with_weights_only(tmp_path: Path, hub_cache: Path) -> None:
     write_sidecars(tmp_path / "files")
     (tmp_path / "files" / "pytorch_model.bin").write_bytes(b"weights")
     cache_repository(hub_cache, "facebook/timesformer", tmp_path / "files")
+    message = refusal("facebook/timesformer", InvalidOptionError, local_files_only="no")
+    assert message == "`local_files_only` is 'no'; it must be True or False"
     message = refusal("facebook/timesformer", ModelNotFoundError, local_files_only=True)
     assert "export it first: timesformer-export --model facebook/timesformer" in message
 

@@ -247,6 +247,8 @@ def test_errors(folder: Path, tmp_path: Path, classifier: VideoClassifier) -> No
         classifier.timeline(folder / "long.mp4", window=0)
     with pytest.raises(InvalidOptionError, match="`workers` is 0; it must be"):
         classifier.timeline(folder / "long.mp4", workers=0)
+    with pytest.raises(InvalidOptionError, match="`merge` is 'no'; it must be True or False"):
+        classifier.timeline(folder / "long.mp4", merge="no")  # type: ignore[arg-type]
     with pytest.raises(InvalidOptionError, match="`top_k` is 0"):
         classifier.timeline(folder / "long.mp4", top_k=0)
     headless = VideoClassifier.from_pretrained(folder / "headless.onnx", device="cpu")
