@@ -283,7 +283,8 @@ class VideoClassifier(Pipeline):
         Raises:
             VideoNotFoundError: There is no such file.
             InvalidVideoError: The video cannot be decoded, or the array does not hold frames.
-            InvalidOptionError: ``top_k`` or ``function_to_apply`` is not valid.
+            InvalidOptionError: ``top_k``, ``function_to_apply`` or ``outputs`` is not valid, or an
+                output cannot be averaged over several views.
             MissingOutputError: The model does not have one of the outputs.
             InferenceTimeoutError: The model takes longer than the limits allow.
         """

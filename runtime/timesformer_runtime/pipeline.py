@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeAlias
 
@@ -20,6 +20,7 @@ from timesformer_runtime.errors import (
     explained_memory_errors,
     listed,
     named,
+    quoted,
 )
 from timesformer_runtime.input.model_input import ModelInput
 from timesformer_runtime.input.views import Views
@@ -112,9 +113,11 @@ class Pipeline:
             ClosedError: This object is closed.
             MissingOutputError: The model does not have an output; the message has the command that
                 exports it.
-            InvalidOptionError: There are several views, and an output cannot be averaged over them.
+            InvalidOptionError: The outputs are not a list of names; or there are several views, and
+                an output cannot be averaged over them.
         """
         self.check_open()
+        _check_names(outputs)
         for output in outputs:
             if output not in self.model.outputs:
                 raise MissingOutputError(self._without_output(output))
@@ -343,6 +346,15 @@ class Pipeline:
             return "CHECKPOINT"
         is_hub_id = "/" in name or source.get("revision")
         return name if is_hub_id else f"FOLDER/{name}"
+
+
+def _check_names(outputs: object) -> None:
+    names = outputs if isinstance(outputs, Collection) and not isinstance(outputs, str) else ()
+    if not len(names) or not all(isinstance(name, str) for name in names):
+        raise InvalidOptionError(
+            f"`outputs` is {quoted(outputs)}; it must be a list of at least one name, such as "
+            "['logits']"
+        )
 
 
 def _export_option(output: str) -> str:

@@ -371,6 +371,12 @@ def test_other_missing_outputs(classifier: VideoClassifier, output: str, option:
         classifier.classify(moving_frames(4), outputs=[output])
 
 
+@pytest.mark.parametrize("outputs", ["logits", [], (), [5], [["logits"]], 5, None])
+def test_outputs_that_are_no_list_of_names(classifier: VideoClassifier, outputs: Any) -> None:
+    with pytest.raises(InvalidOptionError, match=r"`outputs` is .*; it must be a list of at least"):
+        classifier.classify(moving_frames(4), outputs=outputs)
+
+
 def test_a_model_without_a_head() -> None:
     graph = TinyGraph(output="features", metadata=own_metadata(task="feature-extraction"))
     classifier = VideoClassifier.from_pretrained(graph.proto().SerializeToString(), device="cpu")
