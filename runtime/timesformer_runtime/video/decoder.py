@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import operator
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from timesformer_runtime.errors import ClosedError, InvalidOptionError
+from timesformer_runtime.errors import ClosedError, InvalidOptionError, quoted
 from timesformer_runtime.forks import call_in_forks, keep_forever
+from timesformer_runtime.option_checks import check_flag, check_threads
 from timesformer_runtime.video.container import OpenVideo, open_video
 from timesformer_runtime.video.decoding import (
     CACHE_PIXELS,
@@ -56,7 +58,7 @@ class DecodedFrames:
         """Stacks the frames into one array, uint8 [T, H, W, 3].
 
         Raises:
-            InvalidVideoError: The frames have several sizes.
+            InvalidVideoError: There are no frames, or they have several sizes.
         """
         return stack_frames(self.pixels)
 
@@ -96,7 +98,7 @@ class VideoDecoder:
         VideoNotFoundError: There is no such file.
         InvalidVideoError: The source is a URL or a folder, or cannot be opened as a video.
         VideoLimitError: Reading would cost more than the limits allow.
-        InvalidOptionError: ``threads`` is smaller than 1.
+        InvalidOptionError: An argument is not valid.
 
     Example:
         >>> with VideoDecoder("clip.mp4") as video:
@@ -115,8 +117,8 @@ class VideoDecoder:
         scale_to: Callable[[int, int], Size] | None = None,
         square_pixels: bool = False,
     ) -> None:
-        if threads < 1:
-            raise InvalidOptionError(f"`threads` is {threads}; it must be at least 1")
+        check_threads(threads)
+        check_flag("square_pixels", square_pixels)
         self._threads = threads
         self._rendering = Rendering(convert, scale_to, square_pixels)
         with contextlib.ExitStack() as stack:
@@ -211,10 +213,11 @@ class VideoDecoder:
 
         Raises:
             ClosedError: The decoder is closed.
-            InvalidOptionError: There is no frame with such an index.
+            InvalidOptionError: There is no frame with such an index, or an index is not an integer.
             InvalidVideoError: The file does not decode, or FFmpeg does not convert its colours.
             VideoLimitError: Reading costs more than a limit allows.
         """
+        indices = _checked(indices)
         frames = self.frames_if_there(indices)
         if frames is None:
             count = len(self)
@@ -236,7 +239,7 @@ class VideoDecoder:
             VideoLimitError: As for ``frames``.
         """
         self._opened()
-        indices = tuple(int(index) for index in indices)
+        indices = _checked(indices)
         decoded = self._decode_selected(indices)
         if decoded is None:
             decoded = self._decode_whole(indices)
@@ -319,3 +322,16 @@ class VideoDecoder:
         for index in sorted(missing):
             collector.add(index, decoded.cached.pop(index))
         return True
+
+
+def _checked(indices: Indices) -> tuple[int, ...]:
+    """Reads indices of frames; refuses a mask, fractions and texts, which ``int`` would take."""
+    try:
+        given = tuple(indices)
+        if not any(isinstance(index, bool | np.bool_) for index in given):
+            return tuple(operator.index(index) for index in given)
+    except TypeError:
+        pass
+    raise InvalidOptionError(
+        f"`indices` is {quoted(indices)}; it must be a list of integers, such as [0, 8, 16]"
+    )

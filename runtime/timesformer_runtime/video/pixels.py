@@ -129,8 +129,10 @@ def stack_frames(frames: Sequence[ConvertedFrame]) -> npt.NDArray[np.uint8]:
     """Stacks frames [H, W, 3] into one array [T, H, W, 3].
 
     Raises:
-        InvalidVideoError: The frames have several sizes.
+        InvalidVideoError: There are no frames, or they have several sizes.
     """
+    if not frames:
+        raise InvalidVideoError("there are no frames; choose at least one")
     sizes = sorted({frame.shape[:2] for frame in frames})
     if len(sizes) > 1:
         raise InvalidVideoError(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from timesformer_runtime.errors import InvalidOptionError
+from timesformer_runtime.option_checks import check_threads
 from timesformer_runtime.video.container import OpenVideo, open_video
 from timesformer_runtime.video.decoding import (
     Decoded,
@@ -229,10 +229,9 @@ def play(
         VideoNotFoundError: There is no such file.
         InvalidVideoError: The source is a URL or a folder, or cannot be opened as a video.
         VideoLimitError: Reading would cost more than the limits allow.
-        InvalidOptionError: ``threads`` is smaller than 1.
+        InvalidOptionError: ``threads`` is not valid.
     """
-    if threads < 1:
-        raise InvalidOptionError(f"`threads` is {threads}; it must be at least 1")
+    check_threads(threads)
     with locate(source, limits) as video_file:
         index = None
         if with_times and video_file.size() <= _QUICK_BYTES:

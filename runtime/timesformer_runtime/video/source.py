@@ -18,6 +18,7 @@ from timesformer_runtime.errors import (
     InvalidVideoError,
     TimesformerError,
     VideoNotFoundError,
+    quoted,
     unreadable,
 )
 from timesformer_runtime.source_names import shown
@@ -52,8 +53,11 @@ def locate(source: Source, limits: DecodeLimits | None = None) -> Iterator[Video
             device, or empty; or it cannot be read or copied.
         VideoLimitError: Copying takes too long, or there are too many bytes to copy; or the file
             announces far more packets than the limit.
-        InvalidOptionError: The limits have ``isolated``, which needs a ``VideoClassifier``.
+        InvalidOptionError: The limits are no limits, or have ``isolated``, which needs a
+            ``VideoClassifier``.
     """
+    if not isinstance(limits, DecodeLimits | None):
+        raise InvalidOptionError(f"`limits` is {quoted(limits)}; it must be a DecodeLimits")
     if limits is not None and limits.isolated:
         raise InvalidOptionError(
             "`isolated` is True; only a VideoClassifier reads videos in another process: leave it "

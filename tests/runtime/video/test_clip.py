@@ -650,7 +650,12 @@ def test_several_threads_may_read_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("choice", "options", "message"),
     [
-        (exactly(0), {"threads": 0}, "`threads` is 0"),
+        (exactly(0), {"threads": 0}, "`threads` is 0; it must be an integer from 1 to 1024"),
+        (exactly(0), {"threads": 1.5}, "`threads` is 1.5; it must be an integer"),
+        (exactly(0), {"threads": "2"}, "`threads` is '2'; it must be an integer"),
+        (exactly(0), {"threads": 100_000}, "`threads` is 100000; it must be an integer"),
+        (exactly(0), {"limits": 5}, "`limits` is 5; it must be a DecodeLimits"),
+        (exactly(0), {"square_pixels": "no"}, "`square_pixels` is 'no'; it must be True or False"),
         (exactly(40), {}, "frame 40 was chosen; a video of 40 frames has 0 to 39"),
         (exactly(-1), {}, "frame -1 was chosen"),
     ],
@@ -661,6 +666,36 @@ def test_invalid_options(
     path = write_video(tmp_path / "video.mp4", FRAMES, options=B_FRAMES)
     with pytest.raises(InvalidOptionError, match=message):
         read_clip(path, choice, **options)
+
+
+@pytest.mark.parametrize(
+    "indices",
+    [
+        *([1.7], ["1"], "01", [True, False], [None], [float("nan")], 5, None),
+        *(np.array([1.5]), np.array([True, False]), np.array(3), np.array([[1, 2]])),
+    ],
+    ids=repr,
+)
+def test_indices_that_are_no_integers(indices: Any, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "video.mp4", FRAMES[:3])
+    with (
+        VideoDecoder(path) as video,
+        pytest.raises(InvalidOptionError, match=r"`indices` is .*; it must be a list of integers"),
+    ):
+        video.frames(indices)
+
+
+def test_indices_of_any_kind_and_none_at_all(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "video.mp4", FRAMES[:3])
+    with VideoDecoder(path) as video:
+        for indices in (range(3), np.arange(3, dtype=np.uint8), iter([0, 1, 2])):
+            assert video.frames(indices).indices == (0, 1, 2)  # type: ignore[arg-type]
+        with pytest.raises(InvalidOptionError, match="frame 3 was chosen"):
+            video.frames(iter([3]))  # type: ignore[arg-type]
+        frames = video.frames([])
+        assert (frames.pixels, frames.indices, frames.times) == ((), (), ())
+        with pytest.raises(InvalidVideoError, match="there are no frames; choose at least one"):
+            frames.array()
 
 
 # Frames in memory
