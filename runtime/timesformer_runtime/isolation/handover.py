@@ -28,8 +28,8 @@ class HandedVideo:
     Attributes:
         name: The video's name, for messages.
         path: The path as the user gave it; None where the parent sends a descriptor.
-        folder: The working directory, to which the path may be relative; None if the directory no
-            longer exists.
+        folder: The working directory, to which the path is relative; None for an absolute path, and
+            if the directory no longer exists.
     """
 
     name: str
@@ -90,8 +90,10 @@ def handed_over(source: Source, limits: DecodeLimits) -> Iterator[Handover]:
     with locate_unchecked(source, limits) as video_file, contextlib.ExitStack() as stack:
         name, watch = video_file.name, video_file.watch
         if isinstance(source, str | os.PathLike) and isinstance(video_file.target, str):
-            video = HandedVideo(name, os.fsdecode(source), _working_directory())
-            yield Handover(video, None, watch)
+            path = os.fsdecode(source)
+            # A user may run programs in a folder that the user may not enter.
+            folder = None if Path(path).is_absolute() else _working_directory()
+            yield Handover(HandedVideo(name, path, folder), None, watch)
         else:
             descriptor = _descriptor(source, video_file, stack)
             yield Handover(HandedVideo(name), descriptor, watch)
@@ -100,7 +102,7 @@ def handed_over(source: Source, limits: DecodeLimits) -> Iterator[Handover]:
 def _working_directory() -> str | None:
     try:
         return str(Path.cwd())
-    except OSError:  # the directory no longer exists, so the path must be an absolute one
+    except OSError:  # the directory no longer exists, and so does the file
         return None
 
 

@@ -28,6 +28,7 @@ from timesformer_runtime import (
 )
 from timesformer_runtime.input.sampling import Sampling
 from timesformer_runtime.input.views import Views
+from timesformer_runtime.isolation import handover
 from timesformer_runtime.reading import Reading
 
 from tests import traps
@@ -162,6 +163,14 @@ def test_relative_paths_lead_from_where_this_process_is(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InvalidVideoError, match=r"^plain\.mp4 cannot be opened as a video"):
         isolated.read("plain.mp4")
+
+
+def test_a_working_directory_that_cannot_be_entered(
+    folder: Path, isolated: VideoClassifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a service changes its user, but not its folder."""
+    monkeypatch.setattr(handover, "_working_directory", lambda: str(folder / "closed"))
+    assert isolated.read(folder / "plain.mp4").count == COUNT
 
 
 def test_nothing_is_imported_from_a_folder_of_videos(
