@@ -24,6 +24,7 @@ _NAME, _TYPE = 1, 2  # of an input or output
 _TENSOR_TYPE, _ELEMENT_TYPE, _SHAPE = 1, 1, 2
 _DIMENSION, _SIZE, _SIZE_NAME = 1, 1, 2
 _KEY, _VALUE = 1, 2
+_NEGATIVE = 1 << 63  # a negative int64 is read as this number or a larger one
 
 # ONNX Runtime's names of TensorProto.DataType.
 _TYPES = {
@@ -70,7 +71,7 @@ def read_graph_facts(path: Path) -> GraphFacts:
             return _facts(data)
     except OSError as error:
         raise InvalidModelError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, IndexError, LookupError) as error:
+    except (ValueError, LookupError) as error:
         raise InvalidModelError(
             f"{path}: it is not an ONNX model, or damaged ({error}); give a complete file, or "
             "export it again"
@@ -137,7 +138,8 @@ def _descend(reader: MessageReader, message: Field, first: int, second: int) -> 
 
 def _size(reader: MessageReader, dimension: Field) -> int | str | None:
     if any(field.number == _SIZE for field in reader.fields(dimension)):
-        return _integer(reader, dimension, _SIZE)
+        size = _integer(reader, dimension, _SIZE)
+        return None if size >= _NEGATIVE else size  # some tools write -1 for an open size
     return _text(reader, dimension, _SIZE_NAME) or None
 
 

@@ -209,6 +209,14 @@ def test_the_facts_are_those_of_a_session(shots: Path) -> None:
     assert facts.metadata == session.get_modelmeta().custom_metadata_map
 
 
+def test_an_axis_of_size_minus_one_is_open(tmp_path: Path) -> None:
+    """Some tools write an open size like this; ONNX Runtime takes it for open, too."""
+    graph = TinyGraph(shape=(-1, FRAMES, 3, SIZE, SIZE), metadata=own_metadata())
+    found = inspect_model(str(graph.save(tmp_path / "m.onnx")))
+    assert found["inputs"][0]["shape"] == [None, FRAMES, 3, SIZE, SIZE]
+    assert found["problem"] is None
+
+
 def test_texts_of_strangers_do_not_reach_the_terminal(tmp_path: Path) -> None:
     strange = "\x1b[31m" + "x" * 5000
     config = {"attention_type": strange, "hidden_size": [strange] * 50, "id2label": {"0": strange}}
