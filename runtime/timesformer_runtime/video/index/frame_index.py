@@ -9,6 +9,7 @@ start. With an index, damage inside a packet that no wanted frame needs goes unn
 from __future__ import annotations
 
 import dataclasses
+import functools
 from array import array
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -61,10 +62,15 @@ class FrameIndex:
         """The display timestamp of the first frame."""
         return int(self.pts[0])
 
+    @functools.cached_property
+    def _frame_of_packet(self) -> Numbers:
+        """Maps the number of a packet to the index of its frame, int64 [N]."""
+        return np.argsort(self.packet_of_frame)
+
     def keyframe_for(self, packet: int) -> int:
         """Finds the last keyframe from which a packet decodes; both are numbers of packets."""
         candidates = self.keyframes[: np.searchsorted(self.keyframes, packet, side="right")]
-        frame_of_packet = np.argsort(self.packet_of_frame)
+        frame_of_packet = self._frame_of_packet
         # A frame that is shown before the keyframe may depend on frames before the keyframe.
         earlier = candidates[frame_of_packet[candidates] <= frame_of_packet[packet]]
         return int(earlier[-1])

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import numpy.typing as npt
@@ -92,6 +93,19 @@ def test_decoding_starts_at_a_keyframe_from_which_the_frame_decodes(tmp_path: Pa
         p for p in range(40) if index.keyframe_for(p) != max(e for e in index.keyframes if e <= p)
     ]
     assert leading
+
+
+def test_packets_are_sorted_once_for_all_frames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a film of two hours a sort takes longer than the decoding of a frame."""
+    index = index_of(write_video(tmp_path / "video.mp4", FRAMES, options=GOPS_OF_10))
+    assert index is not None
+    sort = Mock(wraps=np.argsort)
+    monkeypatch.setattr(np, "argsort", sort)
+    for packet in range(40):
+        index.keyframe_for(packet)
+    assert sort.call_count == 1
 
 
 def test_interlaced_frames_are_not_skipped(tmp_path: Path) -> None:
