@@ -60,9 +60,13 @@ class Ranking:
             logits: float32 [classes].
             labels: The names of the classes.
             problem_type: As in Hugging Face's configuration.
+
+        Returns:
+            The best ``top_k`` labels, those of the highest logits first.
         """
         scores = apply_function(self.function_of(problem_type), logits.astype(np.float64))
-        order = np.argsort(-scores, kind="stable")[: self.top_k]
+        # By logits: the scores of very sure models may be equal, all of them 1.
+        order = np.argsort(-logits, kind="stable")[: self.top_k]
         return tuple({"label": labels[index], "score": float(scores[index])} for index in order)
 
     def function_of(self, problem_type: str | None) -> str:

@@ -265,6 +265,13 @@ def test_scores_do_not_overflow() -> None:
             assert ranked[0]["label"] == "a"
 
 
+@pytest.mark.parametrize("function", ["softmax", "sigmoid", "none"])
+def test_labels_are_ranked_also_where_scores_are_rounded_to_the_same(function: str) -> None:
+    logits = np.array([40, -2000, 60, -1000, 900], dtype=np.float32)
+    ranked = Ranking(None, function).predictions(logits, ["c", "e", "b", "d", "a"])
+    assert [p["label"] for p in ranked] == ["a", "b", "c", "d", "e"]
+
+
 def test_equal_scores_keep_the_order_of_the_labels() -> None:
     logits = np.array([0.25, 0.5, 0.25], dtype=np.float32)
     ranked = Ranking(function_to_apply="none").predictions(logits, ["a", "b", "c"])
