@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import os
@@ -65,7 +66,7 @@ class VideoClassifier(Pipeline):
             InvalidOptionError: The model cannot take such views.
         """
         super().__init__(model, views, arguments.get("limits") or DecodeLimits())
-        self._arguments = dict(arguments)
+        self._arguments = copy.deepcopy(dict(arguments))  # the caller may change its own
 
     @classmethod
     def from_pretrained(  # noqa: PLR0913  # the conventional arguments of such loaders
@@ -208,7 +209,7 @@ class VideoClassifier(Pipeline):
     @property
     def arguments(self) -> Mapping[str, Any]:
         """The arguments of ``from_pretrained`` that load this model again."""
-        return dict(self._arguments)
+        return copy.deepcopy(self._arguments)
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -472,6 +472,15 @@ def test_pickles_by_its_configuration(
     assert copy(video) == classifier(video)
 
 
+def test_pickles_with_the_options_with_which_it_was_loaded() -> None:
+    options = {"enable_cpu_mem_arena": "0"}
+    classifier = load(session_options=options)
+    options.clear()
+    classifier.arguments["session_options"].clear()
+    copy = pickle.loads(pickle.dumps(classifier))
+    assert copy.arguments["session_options"] == {"enable_cpu_mem_arena": "0"}
+
+
 def test_pickles_with_bytes(classifier: VideoClassifier) -> None:
     copy = pickle.loads(pickle.dumps(classifier))
     frames = moving_frames(FRAMES)
