@@ -148,7 +148,8 @@ class Session:
         Args:
             outputs: Names in the graph.
             feeds: Arrays by the names of the graph's inputs.
-            seconds: How long the run may take; a single operation is not interrupted.
+            seconds: How long the run may take; a single operation is not interrupted. Less than 0
+                where earlier steps took more time than there was.
 
         Raises:
             ClosedError: The session is closed.
@@ -174,7 +175,7 @@ class Session:
         """Makes the error for a failed run; ``stopped_after`` is None unless the time was over."""
         if stopped_after is not None:
             return InferenceTimeoutError(
-                f"{self._name}: one run of the model is not done after {stopped_after:.3g} "
+                f"{self._name}: one run of the model is not done after {max(stopped_after, 0):.3g} "
                 "seconds; allow more with `max_seconds`, or do not trust a model whose run never "
                 "ends"
             )

@@ -296,6 +296,13 @@ def test_time_is_counted_over_all_runs_of_a_video(monkeypatch: pytest.MonkeyPatc
     assert 50 > given[0] >= given[1] + 0.05 >= given[2] + 0.1
 
 
+def test_the_time_is_over_before_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DecodeLimits, "run_timer", lambda *_: lambda: -0.25)
+    classifier = load(endless(), limits=ONE_SECOND)
+    message = refusal(lambda: classifier(FRAMES_OF_A_VIDEO), InferenceTimeoutError)
+    assert "one run of the model is not done after 0 seconds" in message
+
+
 def test_a_graph_that_is_never_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     """ONNX Runtime is told to stop; functions that double keep this one busy for a minute."""
     monkeypatch.setattr("timesformer_runtime.model.session._LOAD_SECONDS", 0.3)
