@@ -19,7 +19,7 @@ from timesformer_runtime.input.model_input import ModelInput
 from timesformer_runtime.input.sampling import uniform
 from timesformer_runtime.input.views import Views
 from timesformer_runtime.model.golden import golden_frame, judge, judge_rollout
-from timesformer_runtime.model.loaded import Golden, LoadedModel, load_model
+from timesformer_runtime.model.loaded import Golden, LoadedModel, load_model, output_length
 from timesformer_runtime.model.settings import SessionSettings
 from timesformer_runtime.pipeline import Pipeline, Video
 from timesformer_runtime.results import GoldenCheck, Prediction, Ranking, VideoResult
@@ -542,18 +542,13 @@ class VideoClassifier(Pipeline):
             return self._value(videos, output)
         rows = [self._value(video, output) for video in videos]
         if not rows:
-            return np.empty((0, _length(self.model, output)), dtype=np.float32)
+            session = self.model.session
+            length = output_length(session, self.model.outputs[output]) or 0
+            return np.empty((0, length), dtype=np.float32)
         return np.stack(rows)
 
     def _value(self, video: Video, output: str) -> npt.NDArray[np.float32]:
         return self.classify(video, outputs=[output]).outputs[output]
-
-
-def _length(model: LoadedModel, output: str) -> int:
-    """Gives the last dimension of an output; 0 where the graph leaves it open."""
-    name = model.outputs[output]
-    shape = next(node.shape for node in model.session.outputs if node.name == name)
-    return shape[-1] if isinstance(shape[-1], int) else 0
 
 
 def _load_again(cls: type[VideoClassifier], arguments: dict[str, Any]) -> VideoClassifier:

@@ -426,7 +426,7 @@ def _read_outputs(graph: Graph) -> Mapping[str, str]:
         if name not in _MAIN_OUTPUTS:
             outputs = {"logits": name}  # other exporters name the only output as they like
     for answer in _MAIN_OUTPUTS:
-        length = _length(graph, outputs[answer]) if answer in outputs else None
+        length = output_length(graph, outputs[answer]) if answer in outputs else None
         if length is not None and not 1 <= length <= MOST_CLASSES:
             raise InvalidModelError(
                 f"its {answer} have {length} values; it must be 1 to {MOST_CLASSES}"
@@ -434,8 +434,13 @@ def _read_outputs(graph: Graph) -> Mapping[str, str]:
     return outputs
 
 
-def _length(graph: Graph, output: str) -> int | None:
-    """Gives the last dimension of an output; None where the graph leaves it open."""
+def output_length(graph: Graph, output: str) -> int | None:
+    """Gives the last dimension of an output; None where the graph leaves it open.
+
+    Args:
+        graph: A session, or what its file states.
+        output: The name of the output in the graph.
+    """
     shape = next(node.shape for node in graph.outputs if node.name == output)
     return shape[-1] if shape and isinstance(shape[-1], int) else None
 
@@ -445,7 +450,7 @@ def _read_labels(
 ) -> tuple[str, ...] | None:
     if "logits" not in outputs:
         return None
-    classes = _length(graph, outputs["logits"])
+    classes = output_length(graph, outputs["logits"])
     labels = class_names(config)
     if labels is None:
         return None if classes is None else tuple(f"LABEL_{i}" for i in range(classes))
