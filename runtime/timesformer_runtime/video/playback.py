@@ -20,7 +20,7 @@ from timesformer_runtime.video.decoding import (
     frame_rate,
 )
 from timesformer_runtime.video.file import VideoFile
-from timesformer_runtime.video.index.frame_index import Extent, FrameIndex, scan
+from timesformer_runtime.video.index.frame_index import ExtentMeter, FrameIndex, scan
 from timesformer_runtime.video.integrity import frame_problems, judge, read_stated_metadata
 from timesformer_runtime.video.limits import DecodeLimits
 from timesformer_runtime.video.pixels import ConvertedFrame, Rendering
@@ -84,9 +84,7 @@ class Playback:
         self.duration = self._stated.seconds
         self._decoded = Decoded()
         self._clock = FrameClock(self.rate)
-        self._packets = 0  # read so far
-        self._first: int | None = None  # the lowest timestamp so far
-        self._end: int | None = None  # the highest end of a packet so far
+        self._meter = ExtentMeter()
 
     def check(self, held: int) -> None:
         """Checks the time, and the memory that rendered frames take.
@@ -165,11 +163,7 @@ class Playback:
 
     def problems(self) -> tuple[str, ...]:
         """Lists the problems of the file, after its last frame; empty for an intact file."""
-        time_base = self._video.stream.time_base
-        extent = Extent(self._packets, None, None)
-        if time_base is not None and self._first is not None and self._end is not None:
-            first, end = self._first * time_base, self._end * time_base
-            extent = Extent(self._packets, float(first), float(end))
+        extent = self._meter.extent(self._video.stream)
         return judge(self._video_file, self._stated, extent, self._decoded).problems
 
     def _chosen_packets(self, wanted: frozenset[int]) -> Iterator[Packet]:
@@ -190,12 +184,7 @@ class Playback:
     def _watched_packets(self) -> Iterator[Packet]:
         """Gives all packets, and notes how far the stream extends."""
         for packet in self._video.packets():
-            self._packets += 1
-            time = packet.dts if packet.pts is None else packet.pts
-            if time is not None:
-                end = time + (packet.duration or 0)
-                self._first = time if self._first is None else min(self._first, time)
-                self._end = end if self._end is None else max(self._end, end)
+            self._meter.add(packet)
             yield packet
 
     def _timestamp(self, frame: av.VideoFrame) -> float | None:

@@ -95,6 +95,35 @@ class Extent(NamedTuple):
     end: float | None
 
 
+class ExtentMeter:
+    """Finds out, packet by packet, how much of a stream is in its file.
+
+    Attributes:
+        packets: Number of packets so far.
+    """
+
+    def __init__(self) -> None:
+        self.packets = 0
+        self._first: int | None = None  # the lowest timestamp so far
+        self._end: int | None = None  # the highest end of a packet so far
+
+    def add(self, packet: Packet) -> None:
+        """Counts a packet."""
+        self.packets += 1
+        time = packet.dts if packet.pts is None else packet.pts
+        if time is not None:
+            end = time + (packet.duration or 0)
+            self._first = time if self._first is None else min(self._first, time)
+            self._end = end if self._end is None else max(self._end, end)
+
+    def extent(self, stream: VideoStream) -> Extent:
+        """The extent of the packets so far, which are those of ``stream``."""
+        time_base = stream.time_base
+        if time_base is None or self._first is None or self._end is None:
+            return Extent(self.packets, None, None)
+        return Extent(self.packets, float(self._first * time_base), float(self._end * time_base))
+
+
 @dataclasses.dataclass(frozen=True)
 class Scan:
     """Facts about a stream that its packets tell without being decoded.
@@ -117,46 +146,34 @@ class Scan:
 def scan(video: OpenVideo) -> Scan:
     """Reads all packets of a stream, from the container's offset to its end."""
     builder = _builder(video.container, video.stream)
-    count = without_frame = size = 0
+    meter = ExtentMeter()
+    without_frame = size = 0
     cached: list[Packet] | None = []
-    first = end = None
     seems_intact = True
     try:
         for packet in video.packets():
-            seems_intact &= not packet.is_corrupt and (count > 0 or packet.is_keyframe)
-            count += 1
+            seems_intact &= not packet.is_corrupt and (meter.packets > 0 or packet.is_keyframe)
+            meter.add(packet)
             without_frame += packet.is_discard
             size += packet.size
             if cached is not None:
                 cached.append(packet)
                 cached = cached if size <= _CACHE_BYTES else None
-            time = packet.dts if packet.pts is None else packet.pts
-            if time is not None:
-                packet_end = time + (packet.duration or 0)
-                first = time if first is None else min(first, time)
-                end = packet_end if end is None else max(end, packet_end)
             if builder is not None and not builder.add(packet):
                 seems_intact = False
                 without_frame += not packet.is_discard
     except av.FFmpegError:  # the file ends badly; decoding will show how much of it is there
         builder, seems_intact, cached = None, False, None
     index = None
-    if builder is not None and builder.is_complete and count > _MIN_PACKETS:
+    if builder is not None and builder.is_complete and meter.packets > _MIN_PACKETS:
         index = builder.finish(video.stream.codec_context)
     return Scan(
-        expected_frames=max(count - without_frame, 0),
+        expected_frames=max(meter.packets - without_frame, 0),
         index=index,
-        extent=_extent(video.stream, count, first, end),
+        extent=meter.extent(video.stream),
         seems_intact=seems_intact,
         cached_packets=tuple(cached or ()) or None,
     )
-
-
-def _extent(stream: VideoStream, packets: int, first: int | None, end: int | None) -> Extent:
-    time_base = stream.time_base
-    if time_base is None or first is None or end is None:
-        return Extent(packets, None, None)
-    return Extent(packets, float(first * time_base), float(end * time_base))
 
 
 class _IndexBuilder:
