@@ -67,13 +67,14 @@ class Sampling:
         if self.short not in SHORT_POLICIES:
             raise _invalid("short", self.short, f"one of {', '.join(SHORT_POLICIES)}")
         if self.rate is not None:
-            _check_number("frame_sampling_rate", self.rate, _HIGHEST_RATE)
+            rate = _checked("frame_sampling_rate", self.rate, _HIGHEST_RATE)
+            object.__setattr__(self, "rate", rate)
             if self.method not in _WITH_RATE:
                 raise InvalidOptionError(
                     f"`frame_sampling_rate` has no effect on {self.method} sampling; leave it out, "
                     f"or choose `sampling` {_either(_WITH_RATE)}"
                 )
-        _check_number("clips", self.clips, _MOST_CLIPS)
+        object.__setattr__(self, "clips", _checked("clips", self.clips, _MOST_CLIPS))
         if self.clips > 1 and self.method not in _WITH_CLIPS:
             raise InvalidOptionError(
                 f"{self.method} sampling takes one clip of a video, not {self.clips}; choose "
@@ -113,8 +114,7 @@ class Sampling:
             InvalidOptionError: A number is not valid, or the rate was left open.
             InvalidVideoError: The video is too short, and ``short`` is ``error``.
         """
-        _check_number("count", count)
-        _check_number("num_frames", num_frames)
+        count, num_frames = _checked("count", count), _checked("num_frames", num_frames)
         if not 0 < fps < float("inf"):
             raise _invalid("fps", fps, "a number above 0")
         sampling = self.resolved(num_frames)
@@ -149,8 +149,7 @@ def uniform(count: int, num_frames: int) -> FrameIndices:
     Raises:
         InvalidOptionError: A number is smaller than 1.
     """
-    _check_number("count", count)
-    _check_number("num_frames", num_frames)
+    count, num_frames = _checked("count", count), _checked("num_frames", num_frames)
     return np.linspace(0, count - 1, num_frames).astype(np.int64)
 
 
@@ -232,13 +231,15 @@ def _torch_linspace(start: float, stop: float, number: int) -> npt.NDArray[np.fl
     return np.where(np.arange(number) < number // 2, from_first, from_last)
 
 
-def _check_number(name: str, value: int, most: int | None = None) -> None:
+def _checked(name: str, value: int, most: int | None = None) -> int:
+    """Checks a number; makes an integer of Python of one of NumPy, which may overflow."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise _invalid(name, value, "an integer of at least 1")
     if value < 1:
         raise InvalidOptionError(f"`{name}` is {value}; it must be at least 1")
     if most is not None and value > most:
         raise InvalidOptionError(f"`{name}` is {value}; it must be at most {most}")
+    return int(value)
 
 
 def _invalid(name: str, value: object, limit: str) -> InvalidOptionError:

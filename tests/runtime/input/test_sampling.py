@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -332,6 +333,15 @@ def test_options_that_are_not_valid(options: dict[str, Any], message: str) -> No
 def test_a_rate_of_frames_that_is_not_valid(fps: float) -> None:
     with pytest.raises(InvalidOptionError, match="`fps` is"):
         Sampling("facebook", 32).indices(100, 8, fps)
+
+
+def test_small_integers_of_numpy_do_not_overflow() -> None:
+    small = Sampling("center", rate=np.int8(100))  # type: ignore[arg-type]
+    assert small == Sampling("center", rate=100)
+    assert json.loads(json.dumps(small.to_dict())) == small.to_dict()
+    expected = Sampling("center", rate=100).indices(250, 8)
+    found = small.indices(np.uint8(250), np.uint8(8))  # type: ignore[arg-type]
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_to_dict_makes_it_again() -> None:
