@@ -255,7 +255,7 @@ class VideoClassifier(Pipeline):
             InvalidVideoError: The video cannot be decoded, or the array does not hold frames.
             InvalidOptionError: ``top_k`` or ``function_to_apply`` is not valid.
             MissingOutputError: The model has no logits.
-            InferenceTimeoutError: The model takes longer than the limits allow.
+            TimesformerError: As for ``classify``.
         """
         if isinstance(videos, list | tuple):
             return [self._predictions(video, top_k, function_to_apply) for video in videos]
@@ -284,10 +284,18 @@ class VideoClassifier(Pipeline):
         Raises:
             VideoNotFoundError: There is no such file.
             InvalidVideoError: The video cannot be decoded, or the array does not hold frames.
+            VideoLimitError: Reading the video costs more than the limits allow; this is an
+                ``InvalidVideoError``, too.
             InvalidOptionError: ``top_k``, ``function_to_apply`` or ``outputs`` is not valid, or an
                 output cannot be averaged over several views.
             MissingOutputError: The model does not have one of the outputs.
             InferenceTimeoutError: The model takes longer than the limits allow.
+            InvalidModelError: The model fails on the CPU, or its answer is not finite or not that
+                for one clip.
+            DeviceError: The model fails on another device.
+            MissingDependencyError: The video is a file, and PyAV is not installed.
+            NotEnoughMemoryError: The video or the model's answer does not fit into memory.
+            ClosedError: The classifier is closed.
         """
         ranking = Ranking(top_k, function_to_apply)
         self.check_outputs(outputs)
@@ -454,8 +462,12 @@ class VideoClassifier(Pipeline):
     def logits(self, videos: Video | Videos) -> npt.NDArray[np.float32]:
         """The model's logits, before any function is applied.
 
+        Args:
+            videos: A video, or a list of videos.
+
         Returns:
-            float32 [classes], for a list of videos [n, classes].
+            float32 [classes], for a list of videos [n, classes]. The logits of several views are
+            averaged; protocol facebook sums them.
 
         Raises:
             TimesformerError: As in a call.
@@ -463,10 +475,13 @@ class VideoClassifier(Pipeline):
         return self._values(videos, "logits")
 
     def features(self, videos: Video | Videos) -> npt.NDArray[np.float32]:
-        """The clip's feature, the CLS row after the last layer.
+        """The video's features: the CLS row after the last layer.
+
+        Args:
+            videos: A video, or a list of videos.
 
         Returns:
-            float32 [hidden], for a list of videos [n, hidden].
+            float32 [hidden], for a list of videos [n, hidden]; the average of several views.
 
         Raises:
             MissingOutputError: The model has no features; the message has the command that
@@ -499,7 +514,8 @@ class VideoClassifier(Pipeline):
         attention rollout, where the model has it.
 
         Raises:
-            InvalidModelError: The file has no golden check.
+            InvalidModelError: The file has no golden check, or the model fails on it.
+            ClosedError: The classifier is closed.
         """
         golden = self.model.golden
         if golden is None:

@@ -199,6 +199,7 @@ class VideoDecoder:
 
         Raises:
             ClosedError: The decoder is closed, and its file was a copy of a pipe.
+            InvalidVideoError: The file cannot be read any more.
         """
         if getattr(self._video_file.target, "closed", False):
             self._opened()
