@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
 from timesformer_runtime.errors import InvalidVideoError, unreadable
@@ -35,12 +36,23 @@ class OpenVideo(NamedTuple):
         stream: The best video stream, with its decoder open.
         watch: Enforces the limits for reading the file.
         file: The file object from which the container reads.
+        container_ratio: The sample aspect ratio that the container states in place of the codec's;
+            None where it states none.
     """
 
     container: InputContainer
     stream: VideoStream
     watch: Watch
     file: GuardedFile
+    container_ratio: Fraction | None
+
+    @property
+    def sample_aspect_ratio(self) -> Fraction | None:
+        """Width of a pixel divided by its height; None where nothing states it.
+
+        The codec's own may change from one frame to the next.
+        """
+        return self.container_ratio or self.stream.codec_context.sample_aspect_ratio
 
     @property
     def has_display_times(self) -> bool:
@@ -87,7 +99,7 @@ def open_video(video_file: VideoFile, *, threads: int = 1) -> Iterator[OpenVideo
     watch = video_file.watch
     with open_streams(video_file) as (container, file):
         stream = open_decoder(container, video_file.name, watch, threads=threads)
-        yield OpenVideo(container, stream, watch, file)
+        yield OpenVideo(container, stream, watch, file, container_ratio(stream))
 
 
 @contextlib.contextmanager
@@ -171,6 +183,21 @@ def open_decoder(
     except av.FFmpegError as error:
         raise _does_not_decode(name) from error
     return stream
+
+
+def container_ratio(stream: VideoStream) -> Fraction | None:
+    """Reads the sample aspect ratio that the container states in place of the codec's.
+
+    A player follows the container. VP9 and AV1 know no other than square pixels.
+
+    Args:
+        stream: The stream, of which no packet is decoded so far.
+
+    Returns:
+        None where the container states none, or that of the codec.
+    """
+    stated = stream.sample_aspect_ratio  # FFmpeg gives that of the codec where there is no other
+    return None if stated == stream.codec_context.sample_aspect_ratio else stated
 
 
 def _with_margins(pixels: int) -> int:

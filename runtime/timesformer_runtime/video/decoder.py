@@ -317,9 +317,7 @@ class VideoDecoder:
         missing = wanted & set(range(decoded.count)) - decoded.frames.keys()
         if not missing <= decoded.cached.keys():
             return False
-        collector = FrameCollector(
-            self._opened().stream, self._video_file.watch, self._rendering, decoded
-        )
+        collector = FrameCollector(self._opened(), self._rendering, decoded)
         for index in sorted(missing):
             collector.add(index, decoded.cached.pop(index))
         return True

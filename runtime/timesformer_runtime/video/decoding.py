@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from timesformer_runtime.errors import InvalidVideoError
 from timesformer_runtime.video.container import OpenVideo, VideoStream
-from timesformer_runtime.video.limits import Watch
 from timesformer_runtime.video.pixels import ConvertedFrame, Rendering
 from timesformer_runtime.video.pyav import av
 
@@ -68,17 +67,13 @@ class FrameCollector:
     """Renders wanted frames and stores them in a ``Decoded``.
 
     Args:
-        stream: The video's stream.
-        watch: Limits the memory of all stored frames together, and the time.
+        video: The open file; its limits count for the memory of all stored frames together.
         rendering: Makes an array of a decoded frame.
         decoded: Receives the rendered frames.
     """
 
-    def __init__(
-        self, stream: VideoStream, watch: Watch, rendering: Rendering, decoded: Decoded
-    ) -> None:
-        self._stream = stream
-        self._watch = watch
+    def __init__(self, video: OpenVideo, rendering: Rendering, decoded: Decoded) -> None:
+        self._video = video
         self._rendering = rendering
         self._decoded = decoded
         self._bytes = sum(frame.pixels.nbytes for frame in decoded.frames.values())
@@ -90,11 +85,11 @@ class FrameCollector:
             VideoLimitError: The stored frames take too much memory, or the time is over.
             InvalidVideoError: FFmpeg does not convert the frame's colours to RGB.
         """
-        pixels = self._rendering(frame, self._stream.codec_context.sample_aspect_ratio)
+        pixels = self._rendering(frame, self._video.sample_aspect_ratio)
         self._bytes += pixels.nbytes
-        self._watch.check_bytes(self._bytes)
-        self._watch.check_time()
-        seconds = frame_seconds(self._stream, index, frame.pts, self._decoded.start)
+        self._video.watch.check_bytes(self._bytes)
+        self._video.watch.check_time()
+        seconds = frame_seconds(self._video.stream, index, frame.pts, self._decoded.start)
         self._decoded.frames[index] = RenderedFrame(pixels, seconds)
         self._decoded.interlaced |= frame.interlaced_frame
 
@@ -121,7 +116,7 @@ def decode_all(
             any offset.
     """
     decoded = Decoded()
-    collector = FrameCollector(video.stream, video.watch, rendering or Rendering(), decoded)
+    collector = FrameCollector(video, rendering or Rendering(), decoded)
     cache = _FrameCache(decoded.cached) if caches_others else None
     for frame in decode_in_order(video, decoded, packets):
         if decoded.count == 0 and video.has_display_times:

@@ -110,11 +110,10 @@ class Playback:
             InvalidVideoError: Nothing decodes, or more packets fail than frames come out.
             VideoLimitError: Reading costs more than a limit allows.
         """
-        stream, decoded = self._video.stream, self._decoded
+        decoded = self._decoded
         for frame in decode_in_order(self._video, decoded, self._watched_packets()):
             seconds = self._clock.seconds(self._timestamp(frame))
-            aspect_ratio = stream.codec_context.sample_aspect_ratio
-            yield PlayedFrame(decoded.count, seconds, frame, aspect_ratio)
+            yield PlayedFrame(decoded.count, seconds, frame, self._video.sample_aspect_ratio)
         check_decoded(self.name, decoded)
 
     def times(self) -> list[float] | None:
@@ -137,7 +136,6 @@ class Playback:
             VideoLimitError: Reading costs more than a limit allows.
         """
         times, left = self.times() or [], sorted(wanted, reverse=True)
-        stream = self._video.stream
         packets = self._chosen_packets(frozenset(wanted))
         for frame in decode_in_order(self._video, self._decoded, packets):
             index = self._index_of(frame.pts)
@@ -146,8 +144,7 @@ class Playback:
             if left and index >= left[-1]:
                 if index != left.pop():
                     raise IndexMismatchError
-                aspect_ratio = stream.codec_context.sample_aspect_ratio
-                yield PlayedFrame(index, times[index], frame, aspect_ratio)
+                yield PlayedFrame(index, times[index], frame, self._video.sample_aspect_ratio)
         if left or self.failed_packets:
             raise IndexMismatchError
 

@@ -39,7 +39,7 @@ def decode_selected(
         that the index lists.
     """
     decoded = Decoded(count=len(index.pts), start=index.start)
-    collector = FrameCollector(video.stream, video.watch, rendering or Rendering(), decoded)
+    collector = FrameCollector(video, rendering or Rendering(), decoded)
     for packet_range in _packet_ranges(index, wanted):
         try:
             packets = _packets_of(packet_range, video, index, cached_packets)

@@ -1,6 +1,7 @@
 """Tests how a decoded frame becomes an array: scaled, with square pixels, upright."""
 
 import os
+import threading
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,8 +13,12 @@ from PIL import Image
 from timesformer_runtime.errors import InvalidVideoError, VideoLimitError
 from timesformer_runtime.input.sampling import FrameIndices
 from timesformer_runtime.video import DecodeLimits
+from timesformer_runtime.video.live.address import live_address
+from timesformer_runtime.video.live.source import LiveSource
 from timesformer_runtime.video.pixels import Rendering, RgbFrame, Size
+from timesformer_runtime.video.playback import play
 
+from tests.patience import PATIENCE
 from tests.video_files import RATE, decode_plainly, read_clip, write_video
 
 CLIPS = Path(os.environ.get("TIMESFORMER_TEST_CLIPS", ""))
@@ -41,9 +46,10 @@ def by_pillow(frame: RgbFrame, size: Size) -> npt.NDArray[np.int64]:
     return np.asarray(image).astype(np.int64)
 
 
-def write_with_shape(path: Path, shape: Fraction) -> Path:
+def write_with_shape(path: Path, shape: Fraction, codec: str = "libx264") -> Path:
     with av.open(str(path), "w") as output:
-        stream = output.add_stream("libx264", rate=RATE)
+        stream = output.add_stream(codec, rate=RATE)
+        assert isinstance(stream, av.VideoStream)
         stream.height, stream.width, stream.pix_fmt = 270, 360, "yuv420p"
         stream.codec_context.sample_aspect_ratio = shape
         for pixels in textured_frames():
@@ -96,6 +102,19 @@ def test_square_pixels(shape: Fraction, tmp_path: Path) -> None:
         difference = scaled.frames[number].astype(np.int64) - by_pillow(whole, half)
         assert scaled.frames[number].shape == (*half, 3)
         assert np.abs(difference).mean() < 0.3
+
+
+def test_the_shape_of_pixels_that_only_the_container_states(tmp_path: Path) -> None:
+    """VP9 itself does not say how wide a pixel is."""
+    path = write_with_shape(tmp_path / "shape.mp4", Fraction(2), "libvpx-vp9")
+    clip = read_clip(path, every, square_pixels=True)
+    assert {frame.shape for frame in clip.frames} == {(270, 720, 3)}
+    with play(path) as video:
+        assert {frame.sample_aspect_ratio for frame in video.frames()} == {2}
+    live = LiveSource(
+        live_address(path, format="mp4"), timeout=PATIENCE, reconnect=0, notify=lambda _: None
+    )
+    assert {frame.sample_aspect_ratio for frame in live.frames(threading.Event())} == {2}
 
 
 @pytest.mark.parametrize("shape", [None, Fraction(1), Fraction(0), Fraction(1, 10_000)])

@@ -20,6 +20,7 @@ from timesformer_runtime.source_names import hide_secrets
 from timesformer_runtime.video.container import (
     MAX_PIXELS,
     VideoStream,
+    container_ratio,
     open_decoder,
 )
 from timesformer_runtime.video.decoding import frame_rate
@@ -186,11 +187,11 @@ class LiveSource:
             connection = Connection(self._connections, frame_rate(stream))
             self._connections += 1
             self._clock.restart()
-            aspect_ratio = stream.codec_context.sample_aspect_ratio
+            ratio = container_ratio(stream)
             for frame, arrived in self._decoded_frames(container, stream, stopped):
                 yield LiveFrame(
                     av_frame=frame,
-                    sample_aspect_ratio=aspect_ratio,
+                    sample_aspect_ratio=ratio or stream.codec_context.sample_aspect_ratio,
                     seconds=self._clock.seconds(_timestamp(frame, stream), arrived),
                     arrived=arrived,
                     number=self._count,
