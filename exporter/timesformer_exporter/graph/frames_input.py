@@ -70,13 +70,10 @@ class FramesInput(nn.Module):
 
     def _center_crop(self, images: Tensor) -> Tensor:
         """Crops at floor((size - crop) / 2), which is negative where zeros are padded."""
-        size = self.preprocessing.size
+        size = self.preprocessing.size if self.preprocessing.do_resize else 1
+        shortest = (size, size) if isinstance(size, int) else size
         height, width = self.preprocessing.crop_size
-        if isinstance(size, int):
-            shortest = (size, size) if self.preprocessing.do_resize else (1, 1)
-        else:
-            shortest = size
-        # A resized frame is at least ``shortest`` large, so static padding is enough for any frame.
+        # No frame is smaller than ``shortest`` here, so static padding is enough for any frame.
         pad_y = max(0, (height - shortest[0] + 1) // 2)
         pad_x = max(0, (width - shortest[1] + 1) // 2)
         if pad_y or pad_x:

@@ -102,6 +102,7 @@ PREPROCESSINGS: dict[str, dict[str, Any]] = {
     "crop larger than resize": {"size": 27, "crop_size": (32, 32)},
     "fixed size": {"size": (32, 32), "do_center_crop": False},
     "no resize": {"do_resize": False, "crop_size": (32, 32)},
+    "no resize to a fixed size": {"do_resize": False, "size": (32, 32), "crop_size": (32, 32)},
     "no rescale": {"size": 32, "crop_size": (32, 32), "do_rescale": False},
     "no normalise": {"size": 32, "crop_size": (32, 32), "do_normalize": False},
     "offset": {"size": 32, "crop_size": (32, 32), "rescale_factor": 1 / 127.5, "offset": True},
