@@ -223,12 +223,21 @@ def _shards(path: Path) -> tuple[Mapping[str, str], list[str]]:
     index = read_json(path).get("weight_map")
     if not isinstance(index, dict) or not index:
         raise InvalidCheckpointError(f"{path} has no weight_map from tensors to shards")
-    shards = sorted({str(shard) for shard in index.values()})
-    for shard in shards:
-        is_a_name = PurePosixPath(shard).name == shard and shard not in {"", ".", ".."}
-        if not is_a_name or "\\" in shard or not shard.isprintable():
+    for shard in index.values():
+        if not _is_name(shard):
             raise InvalidCheckpointError(
                 f"{path} names the shard {quoted(shard)}; shards must lie in the folder of the "
                 "index"
             )
-    return index, shards
+    return index, sorted(set(index.values()))
+
+
+def _is_name(shard: object) -> bool:
+    """True for the name of a file, without a folder."""
+    return (
+        isinstance(shard, str)
+        and PurePosixPath(shard).name == shard
+        and shard not in {"", ".", ".."}
+        and "\\" not in shard
+        and shard.isprintable()
+    )

@@ -266,7 +266,7 @@ def test_a_size_settles_what_the_preprocessing_leaves_open(tmp_path: Path) -> No
 # Shards
 
 
-def write_shards(folder: Path, **index: str) -> Path:
+def write_shards(folder: Path, **index: Any) -> Path:
     state = tiny_state()
     names = list(state)
     shards = {
@@ -305,10 +305,12 @@ def test_an_index_that_names_absent_tensors(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "shard", ["../secret.bin", "/etc/passwd", "a/b.bin", "..", "", "..\\x.bin", "C:\\x.bin"]
+    "shard",
+    ["../secret.bin", "/etc/passwd", "a/b.bin", "..", "", "..\\x.bin", "C:\\x.bin", 5, ["x.bin"]],
 )
-def test_an_index_that_points_elsewhere(tmp_path: Path, shard: str) -> None:
+def test_an_index_that_points_elsewhere(tmp_path: Path, shard: Any) -> None:
     write_shards(tmp_path, more=shard)
+    (tmp_path / "5").touch()
     said = refusal(InvalidCheckpointError, tmp_path)
     assert f"names the shard {shard!r}" in said
 
