@@ -80,7 +80,7 @@ class Adapter:
                 merged[target] = self._add(target, weights.get(target), tensor, factor_b)
             elif not kind and (target in weights or target.startswith(_HEAD)):
                 merged[target] = tensor  # trained as a whole
-            elif kind != "B.weight":
+            elif kind != "B.weight" or name.replace(".lora_B.", ".lora_A.") not in factors:
                 raise _not_plain(self.name, f"has a tensor {name[:200]}")
         return merged
 

@@ -188,6 +188,7 @@ def test_what_is_not_plain_lora_is_refused_with_the_remedy(
     "tensors",
     [
         {f"{QKV}.lora_A.weight": torch.zeros(4, 32)},
+        {f"{QKV}.lora_B.weight": torch.zeros(96, 4)},
         factors(QKV, (4, 31), (96, 4)),
         factors(QKV, (4, 32), (96, 5)),
         factors(QKV, (0, 32), (96, 0)),
