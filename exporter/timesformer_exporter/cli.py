@@ -6,6 +6,7 @@ import contextlib
 import errno
 import io
 import os
+import re
 import signal
 import sys
 import time
@@ -29,7 +30,7 @@ from timesformer_runtime.cli.output import (
     say,
 )
 from timesformer_runtime.cli.paths import PathType
-from timesformer_runtime.errors import TimesformerError, printable
+from timesformer_runtime.errors import TimesformerError, printable, quoted
 
 from timesformer_exporter.options import (
     DEFAULT_OPSET,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:  # the import needs torch
 _NAME = "timesformer-export"
 _STARTED = time.perf_counter()  # before torch is imported: the user waits for that, too
 _OPTION_OF_PATHS = "--calibration-videos"
+_SIZE = re.compile(r"([1-9]\d{0,8})(?:[xX]([1-9]\d{0,8}))?", re.ASCII)
 
 
 class _ImageSize(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on only
@@ -62,11 +64,11 @@ class _ImageSize(click.ParamType):  # type: ignore[type-arg]  # generic from cli
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> int | tuple[int, int]:
-        parts = str(value).lower().split("x")
-        if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
-            self.fail(f"{value!r} is not a size in pixels; give 224 or 224x320", param, ctx)
-        sizes = [int(part) for part in parts]
-        return sizes[0] if len(sizes) == 1 else (sizes[0], sizes[1])
+        found = _SIZE.fullmatch(str(value))
+        if found is None:
+            self.fail(f"{quoted(value)} is not a size in pixels; give 224 or 224x320", param, ctx)
+        height, width = found.groups()
+        return int(height) if width is None else (int(height), int(width))
 
 
 class _Command(click.Command):

@@ -74,6 +74,7 @@ def test_an_export_shows_its_proof_its_files_and_the_next_command(tmp_path: Path
         (["--model", "x", "--input", "video"], "'--input'"),
         (["--model", "x", "--image-size", "224x"], "'224x' is not a size in pixels; give 224"),
         (["--model", "x", "--image-size", "1x2x3"], "'1x2x3' is not a size in pixels"),
+        (["--model", "x", "--image-size", "0x8"], "'0x8' is not a size in pixels"),
         (["--model", "x", "--num-frames", "0"], "'--num-frames'"),
         (["--model", "x", "--atol", "-1"], "'--atol'"),
         (["--modle", "x"], "--modle"),
@@ -337,3 +338,6 @@ def test_sizes_beyond_reason(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "num_frames is 10000000000; it must be an integer from 1 to 1000000" in done.stderr
     assert "Traceback" not in done.stderr
+    done = _run(tmp_path, "--model", "model", "--image-size", "9" * 5000)
+    assert done.returncode == 2, done.stderr
+    assert "is not a size in pixels; give 224 or 224x320" in done.stderr
