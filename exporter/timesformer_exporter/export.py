@@ -42,6 +42,7 @@ from timesformer_exporter.graph.trace import (
     ATTENTION_OPSET,
     GraphOutputs,
     TracedModel,
+    fits_into_one_file,
     save_graph,
     trace,
 )
@@ -155,6 +156,7 @@ def export(
     if options.push_to_hub is not None:
         check_push(options.push_to_hub, private=options.private)
     checkpoint = _load(options, steps)
+    _check_size(checkpoint, options)
     labelled = _labelled_videos(checkpoint, options, tell)
     with (
         _explained_memory_errors(
@@ -207,6 +209,16 @@ def _load(options: ExportOptions, steps: _Steps) -> Checkpoint:
             image_size=options.image_size,
             attention_heads=options.attention_heads,
             weights=options.weights,
+        )
+
+
+def _check_size(checkpoint: Checkpoint, options: ExportOptions) -> None:
+    """Refuses variants of a model beyond protobuf's 2 GiB: the quantizers cannot serialise it."""
+    size = sum(tensor.nbytes for tensor in checkpoint.state_dict.values())
+    if options.dtypes != ("fp32",) and not fits_into_one_file(size):
+        raise InvalidOptionError(
+            f"{checkpoint.source.model}: its weights take {size / 1e9:.1f} GB in float32, and "
+            "int8, fp16 and q4 can be made of less than 2 GB only; give `dtypes=fp32` alone"
         )
 
 

@@ -178,6 +178,21 @@ def test_weights_over_two_gigabytes_go_beside_the_graph(
     assert result.files["onnx/model.onnx.data"] > 100_000 > result.files["onnx/model.onnx"]
 
 
+def test_variants_of_weights_over_two_gigabytes_are_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trace_module, "_LARGEST_SINGLE_FILE", 1000)
+    said = r"model: its weights take 0\.0 GB .*; give `dtypes=fp32` alone"
+    told: list[str] = []
+    write_checkpoint(tmp_path / "model", tiny_config("space_only"), preprocessing=PREPROCESSING)
+    for dtypes in (("int8",), ("fp32", "q4"), ("fp16",)):
+        options = ExportOptions(str(tmp_path / "model"), tmp_path / "exported", dtypes=dtypes)
+        with pytest.raises(InvalidOptionError, match=said):
+            export(options, told.append)
+    assert {line.split()[0] for line in told} == {"Loading"}
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
 class _SlightlyWrong(InferenceForm):
     def __init__(
         self, model: TimesformerForVideoClassification, *arguments: Any, **options: Any

@@ -155,6 +155,11 @@ def trace(
     return program
 
 
+def fits_into_one_file(size: int) -> bool:
+    """True where a graph whose weights take ``size`` bytes can be a single protobuf message."""
+    return size <= _LARGEST_SINGLE_FILE
+
+
 def save_graph(graph: onnx_ir.Model, path: Path) -> None:
     """Writes a graph into one file; weights beyond protobuf's 2 GiB go into a file beside it.
 
@@ -166,7 +171,7 @@ def save_graph(graph: onnx_ir.Model, path: Path) -> None:
         for value in graph.graph.initializers.values()
         if value.const_value is not None
     )
-    external = f"{path.name}.data" if size > _LARGEST_SINGLE_FILE else None
+    external = None if fits_into_one_file(size) else f"{path.name}.data"
     with writing(path):
         onnx_ir.save(graph, path, external_data=external)
 
