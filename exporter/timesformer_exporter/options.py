@@ -180,6 +180,11 @@ class ExportOptions:
 
     def _fill_in(self) -> None:
         """Sets the fields that were left out, and gives the others their types."""
+        for name in ("dtypes", "calibration_videos"):
+            if isinstance(given := getattr(self, name), str | Path):
+                raise InvalidOptionError(
+                    f"`{name}` is {str(given)!r}; give a tuple, such as ({str(given)!r},)"
+                )
         for name in ("output", "labels", "evaluate", "evaluate_root"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, Path(getattr(self, name)))
@@ -194,7 +199,7 @@ class ExportOptions:
 
     def _check_dtypes(self) -> None:
         for dtype in self.dtypes:
-            _check_choice("dtype", dtype, get_args(Dtype))
+            _check_choice("dtypes", dtype, get_args(Dtype))
         for name, given in (
             ("`gate=False`", not self.gate),
             ("`calibration_videos`", bool(self.calibration_videos)),

@@ -352,6 +352,12 @@ def test_an_existing_output_stops_before_any_work(tmp_path: Path) -> None:
         ({"target": "portable", "input": "frames"}, "use `input=pixel_values`"),
         ({"target": "portable", "web": True}, "leave `web` out, and use `input=pixel_values`"),
         ({"dtypes": ("int8", "int8")}, "`dtypes` is .* each only once"),
+        ({"dtypes": ("int4",)}, "`dtypes` is 'int4'; it must be one of fp32, int8, fp16, q4"),
+        ({"dtypes": "int8"}, r"`dtypes` is 'int8'; give a tuple, such as \('int8',\)"),
+        (
+            {"dtypes": ("int8",), "calibration_videos": Path("clips")},
+            r"`calibration_videos` is 'clips'; give a tuple, such as \('clips',\)",
+        ),
         ({"target": "portable", "dtypes": ("fp32", "q4")}, "leave q4 out of `dtypes`"),
         ({"atol": float("nan")}, "`atol` is nan; it must be a number of at least 0"),
         ({"model": ""}, "model is empty"),

@@ -103,7 +103,7 @@ def match_embeddings(
         elif given.num_frames is None:
             raise InvalidOptionError(
                 f"{source} says num_frames {config.num_frames}, but the time embeddings are for "
-                f"{frames}; say with the option num_frames which is meant: {frames} as they are, "
+                f"{frames}; say with `num_frames` which is meant: {frames} as they are, "
                 f"or {config.num_frames} to resize them"
             )
         config = dataclasses.replace(config, num_frames=frames)

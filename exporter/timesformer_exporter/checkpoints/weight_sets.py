@@ -153,7 +153,7 @@ def choose(sets: list[WeightSet], wanted: str | None, name: str) -> tuple[Weight
         return chosen, [only] if average else []
     taken, other = (_described(found) for found in (chosen, *(s for s in sets if s is not chosen)))
     left = WEIGHTS[not average]
-    return chosen, [f"The {taken} were exported; weights={left!r} exports the {other}."]
+    return chosen, [f"The {taken} were exported; `weights={left}` exports the {other}."]
 
 
 def _described(found: WeightSet) -> str:

@@ -600,7 +600,7 @@ def test_frames_of_the_configuration_and_of_the_embeddings(
     with pytest.raises(InvalidOptionError) as caught:
         load_checkpoint(folder)
     assert "config.json says num_frames 6, but the time embeddings are for 4" in str(caught.value)
-    assert "option num_frames" in str(caught.value)
+    assert "say with `num_frames` which is meant" in str(caught.value)
     assert load_checkpoint(folder, num_frames=4).config == config
     assert load_checkpoint(folder, num_frames=6).config.num_frames == 6
     del values["num_frames"]  # the default would be 8

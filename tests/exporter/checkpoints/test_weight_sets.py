@@ -107,10 +107,10 @@ def test_the_default_is_the_model_and_the_choice_is_said(tmp_path: Path, kind: s
     raw, average = f"raw weights ({raw})", f"averaged (EMA) weights ({average})"
     if kind in RAW_FIRST:
         assert is_of(checkpoint, RAW)
-        assert f"The {raw} were exported; weights='ema' exports the {average}." in said
+        assert f"The {raw} were exported; `weights=ema` exports the {average}." in said
     else:
         assert is_of(checkpoint, AVERAGE)
-        assert f"The {average} were exported; weights='raw' exports the {raw}." in said
+        assert f"The {average} were exported; `weights=raw` exports the {raw}." in said
 
 
 @pytest.mark.parametrize("kind", [*RAW_FIRST, *AVERAGE_FIRST])
@@ -182,7 +182,7 @@ def test_an_export_says_and_reports_which_weights_it_has(tmp_path: Path) -> None
     result = export(ExportOptions(str(path), tmp_path / "out", attention_heads=2, weights="ema"))
     assert result.passed
     report = json.loads((tmp_path / "out" / "export_report.json").read_text())
-    said = "The averaged (EMA) weights (model_ema) were exported; weights='raw' exports the raw "
+    said = "The averaged (EMA) weights (model_ema) were exported; `weights=raw` exports the raw "
     for notes in (result.notes, report["notes"]):
         assert [note for note in notes if note.startswith(said)]
     assert report["options"]["weights"] == "ema"
