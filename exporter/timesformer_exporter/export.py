@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -188,7 +189,10 @@ def _check_paths(options: ExportOptions, tell: Callable[[str], None]) -> None:
         check_output(path, force=force)
     target = options.folder.resolve()
     for name, given in (("`model`", Path(options.model)), ("`labels`", options.labels)):
-        if given is not None and given.exists() and given.resolve().is_relative_to(target):
+        # Not Path.exists, which raises an error for a name that is too long.
+        if given is None or not os.path.exists(given):  # noqa: PTH110
+            continue
+        if given.resolve().is_relative_to(target):
             raise InvalidOptionError(
                 f"`output` {options.folder} would replace {name} {given}; give another `output`"
             )

@@ -331,6 +331,8 @@ def _write_error(path: Path, error: OSError, elsewhere: str) -> OutputWriteError
         remedy = f"make room on that disk, or {elsewhere} on another disk"
     elif error.errno == errno.EFBIG:
         remedy = "raise the limit on the size of files (ulimit -f)"
+    elif error.errno == errno.ENAMETOOLONG:
+        remedy = "give a shorter name"
     return OutputWriteError(path, error.strerror or str(error), remedy)
 
 

@@ -6,6 +6,7 @@ This module does not import torch, so that the command refuses a wrong option at
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
@@ -339,7 +340,11 @@ class ExportOptions:
         if self.output is not None:
             return self.output
         path = Path(self.model)
-        name = path.stem if path.is_file() else path.resolve().name if path.is_dir() else path.name
+        # Not the methods of Path, which raise an error for a name that is too long.
+        if os.path.isfile(path):  # noqa: PTH113
+            name = path.stem
+        else:
+            name = path.resolve().name if os.path.isdir(path) else path.name  # noqa: PTH112
         return Path(f"{name}-onnx")
 
 

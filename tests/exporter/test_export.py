@@ -20,6 +20,7 @@ import onnxruntime
 import pytest
 import torch
 from timesformer_exporter import (
+    CheckpointNotFoundError,
     ExportOptions,
     ExportResult,
     InvalidOptionError,
@@ -333,6 +334,19 @@ def test_the_output_never_replaces_what_it_is_made_from(inner: str, tmp_path: Pa
     with pytest.raises(expected):
         export(options)
     assert model.is_dir()
+
+
+def test_names_that_are_too_long(tmp_path: Path) -> None:
+    long = "x" * 300
+    with pytest.raises(CheckpointNotFoundError, match="x cannot be read"):
+        export(ExportOptions(long, output=tmp_path / "exported"))
+    assert ExportOptions(long).folder == Path(f"{long}-onnx")
+    with pytest.raises(InvalidOptionError, match=r"`labels` x+ cannot be read"):
+        _export(tmp_path, tiny_config("space_only"), labels=Path(long))
+    options = ExportOptions(str(tmp_path / "model"), output=tmp_path / long)
+    with pytest.raises(OutputWriteError, match="; give a shorter name"):
+        export(options)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_an_existing_output_stops_before_any_work(tmp_path: Path) -> None:
