@@ -514,12 +514,14 @@ def _renamed(
 
 
 def _height_width(image_size: int | tuple[int, int] | None) -> tuple[int, int] | None:
-    size = (image_size, image_size) if isinstance(image_size, int) else image_size
-    if size is not None and not 1 <= min(size) <= max(size) <= _MAX_SIDE:
+    if image_size is None:
+        return None
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if not 1 <= min(height, width) <= max(height, width) <= _MAX_SIDE:
         raise InvalidOptionError(
-            f"`image_size` is {size[0]}x{size[1]}; both sides must be from 1 to {_MAX_SIDE} pixels"
+            f"`image_size` is {height}x{width}; both sides must be from 1 to {_MAX_SIDE} pixels"
         )
-    return size
+    return height, width
 
 
 def _contradictions(config: TimesformerConfig, settings: FacebookSettings) -> list[str]:

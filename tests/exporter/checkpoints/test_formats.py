@@ -617,6 +617,7 @@ def test_size_of_the_configuration_and_of_the_embeddings(tmp_path: Path) -> None
     (folder / "config.json").write_text(json.dumps(values | {"image_size": 48}))
     assert load_checkpoint(folder, image_size=32).config == config
     assert load_checkpoint(folder, image_size=48).config.image_size == (48, 48)
+    assert load_checkpoint(folder, image_size=[32, 32]).config == config  # type: ignore[arg-type]
     del values["image_size"]  # the default would be 224
     (folder / "config.json").write_text(json.dumps(values))
     checkpoint = load_checkpoint(folder)
