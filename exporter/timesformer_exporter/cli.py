@@ -44,6 +44,7 @@ from timesformer_exporter.options import (
     RolloutHeads,
     Target,
     Task,
+    Weights,
 )
 from timesformer_exporter.summary import failure, summary
 
@@ -136,7 +137,7 @@ class _Command(click.Command):
 )
 @click.option(
     "--weights",
-    type=click.Choice(["raw", "ema"]),
+    type=click.Choice(get_args(Weights)),
     help="For checkpoints that hold both: the raw weights, or their average over training steps.  "
     "[default: those that the trainer saved as the model]",
 )

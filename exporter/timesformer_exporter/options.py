@@ -158,10 +158,10 @@ class ExportOptions:
             )
         if not str(self.model):
             raise InvalidOptionError("model is empty; give a Hub id, a folder or a checkpoint file")
-        _check_choice("task", self.task, get_args(Task))
-        _check_choice("input", self.input, get_args(Input))
+        check_choice("task", self.task, get_args(Task))
+        check_choice("input", self.input, get_args(Input))
         if self.weights is not None:
-            _check_choice("weights", self.weights, get_args(Weights))
+            check_choice("weights", self.weights, get_args(Weights))
         if self.web and self.input != "frames":
             raise InvalidOptionError(
                 f"`web` needs `input=frames`, not `input={self.input}`: preprocessing is in the "
@@ -200,7 +200,7 @@ class ExportOptions:
 
     def _check_dtypes(self) -> None:
         for dtype in self.dtypes:
-            _check_choice("dtypes", dtype, get_args(Dtype))
+            check_choice("dtypes", dtype, get_args(Dtype))
         for name, given in (
             ("`gate=False`", not self.gate),
             ("`calibration_videos`", bool(self.calibration_videos)),
@@ -216,7 +216,7 @@ class ExportOptions:
             )
 
     def _check_target(self) -> None:
-        _check_choice("target", self.target, get_args(Target))
+        check_choice("target", self.target, get_args(Target))
         if self.target == "onnxruntime":
             return
         if self.operator_set not in PORTABLE_OPSETS:
@@ -249,7 +249,7 @@ class ExportOptions:
                     f"`explain` cannot go with `{name}`, whose graph is another one; export twice"
                 )
         if self.rollout_heads is not None:
-            _check_choice("rollout_heads", self.rollout_heads, get_args(RolloutHeads))
+            check_choice("rollout_heads", self.rollout_heads, get_args(RolloutHeads))
         residual = self.rollout_residual
         if residual is not None and not (
             isinstance(residual, int | float)
@@ -271,7 +271,7 @@ class ExportOptions:
                 )
             object.__setattr__(self, "int8_target", targets if len(targets) > 1 else targets[0])
         for target in targets:
-            _check_choice("int8_target", target, get_args(Int8Target))
+            check_choice("int8_target", target, get_args(Int8Target))
 
     def _check_push(self) -> None:
         if self.push_to_hub is None:
@@ -348,6 +348,7 @@ class ExportOptions:
         return Path(f"{name}-onnx")
 
 
-def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Raises an InvalidOptionError where an option's value is none of the choices."""
     if value not in choices:
         raise InvalidOptionError(f"`{name}` is {value!r}; it must be one of {', '.join(choices)}")

@@ -14,8 +14,8 @@ from timesformer_exporter.errors import InvalidCheckpointError, InvalidOptionErr
 from timesformer_exporter.model.config import TimesformerConfig
 
 _PROJECTION = "timesformer.embeddings.patch_embeddings.projection.weight"
-_POSITIONS = "timesformer.embeddings.position_embeddings"
-_TIMES = "timesformer.embeddings.time_embeddings"
+POSITIONS = "timesformer.embeddings.position_embeddings"
+TIMES = "timesformer.embeddings.time_embeddings"
 _LAYER = "timesformer.encoder.layer."
 _HEAD_SIZE = 64  # features of one attention head in every published TimeSformer
 
@@ -116,7 +116,7 @@ def match_embeddings(
 
 def _embedded_frames(tensors: Mapping[str, Tensor], config: TimesformerConfig) -> int | None:
     """The number of time embeddings, where it differs from the configuration's; else None."""
-    shape: Sequence[int] = tensors[_TIMES].shape if _TIMES in tensors else ()
+    shape: Sequence[int] = tensors[TIMES].shape if TIMES in tensors else ()
     differs = len(shape) == 3 and 0 < shape[1] != config.num_frames
     return shape[1] if differs else None
 
@@ -126,7 +126,7 @@ def _embedded_size(tensors: Mapping[str, Tensor], config: TimesformerConfig) -> 
 
     None where the configuration has as many patches, or where they do not form a square.
     """
-    shape: Sequence[int] = tensors[_POSITIONS].shape if _POSITIONS in tensors else ()
+    shape: Sequence[int] = tensors[POSITIONS].shape if POSITIONS in tensors else ()
     patches = shape[1] - 1 if len(shape) == 3 else 0
     side = math.isqrt(max(patches, 0))
     differs = 0 < side * side == patches != config.num_patches
@@ -148,12 +148,12 @@ def _layers(tensors: Mapping[str, Tensor], name: str) -> int:
 def _attention_type(tensors: Mapping[str, Tensor]) -> str:
     if any(".temporal_" in key for key in tensors):
         return "divided_space_time"
-    return "joint_space_time" if _TIMES in tensors else "space_only"
+    return "joint_space_time" if TIMES in tensors else "space_only"
 
 
 def _frames(tensors: Mapping[str, Tensor], frames: int | None, name: str) -> int:
-    if _TIMES in tensors:
-        return _shaped(tensors, _TIMES, 3, name)[1]
+    if TIMES in tensors:
+        return _shaped(tensors, TIMES, 3, name)[1]
     if frames is None:
         raise InvalidOptionError(
             f"{name} has space-only attention, whose tensors do not tell the number of frames; "
@@ -174,7 +174,7 @@ def _image_size(
     are position embeddings. Otherwise the grid is assumed to be square, and the embeddings are
     resized to the option later.
     """
-    patches = _shaped(tensors, _POSITIONS, 3, name)[1] - 1
+    patches = _shaped(tensors, POSITIONS, 3, name)[1] - 1
     side = math.isqrt(patches)
     if image_hw and (image_hw[0] // patch[0]) * (image_hw[1] // patch[1]) == patches:
         rows, columns = image_hw[0] // patch[0], image_hw[1] // patch[1]

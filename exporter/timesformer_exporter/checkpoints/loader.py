@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from timesformer_runtime.errors import InvalidModelError
 from timesformer_runtime.input.preprocess import Preprocessing
@@ -15,6 +15,8 @@ from torch import Tensor
 
 from timesformer_exporter.checkpoints.adapters import Adapter, read_adapter
 from timesformer_exporter.checkpoints.architecture import (
+    POSITIONS,
+    TIMES,
     GivenOptions,
     infer_config,
     match_embeddings,
@@ -44,7 +46,7 @@ from timesformer_exporter.checkpoints.tensor_check import (
     to_float32,
 )
 from timesformer_exporter.checkpoints.tensor_files import TensorFile, read_tensor_file
-from timesformer_exporter.checkpoints.weight_sets import WEIGHTS, WeightSet, choose, split_by_model
+from timesformer_exporter.checkpoints.weight_sets import WeightSet, choose, split_by_model
 from timesformer_exporter.errors import (
     CheckpointNotFoundError,
     InvalidCheckpointError,
@@ -54,11 +56,8 @@ from timesformer_exporter.errors import (
 from timesformer_exporter.model.config import TimesformerConfig
 from timesformer_exporter.model.embedding_resize import resize_positions, resize_times
 from timesformer_exporter.model.timesformer import TimesformerForVideoClassification
+from timesformer_exporter.options import Task, Weights, check_choice
 
-TASKS = ("video-classification", "feature-extraction")
-
-_POSITIONS = "timesformer.embeddings.position_embeddings"
-_TIMES = "timesformer.embeddings.time_embeddings"
 _HEAD = "classifier."
 _PUBLISHED_HIDDEN_SIZE = 768  # with 12 heads
 _MAX_SIDE = 8192  # pixels, as in the runtime's preprocessing
@@ -137,15 +136,12 @@ def load_checkpoint(  # noqa: PLR0913 (one for each option)
         timesformer_runtime.errors.TimesformerError: The Hub refused or broke off, or
             huggingface_hub is not installed.
     """
-    if task not in TASKS:
-        raise InvalidOptionError(f"`task` is {task!r}; it must be one of {', '.join(TASKS)}")
+    check_choice("task", task, get_args(Task))
+    if weights is not None:
+        check_choice("weights", weights, get_args(Weights))
     given = GivenOptions(num_frames, _height_width(image_size), attention_heads)
     if num_frames is not None and num_frames < 1:
         raise InvalidOptionError(f"`num_frames` is {num_frames}; it must be at least 1")
-    if weights not in (None, *WEIGHTS):
-        raise InvalidOptionError(
-            f"`weights` is {weights!r}; it must be one of {', '.join(WEIGHTS)}"
-        )
     files = find_files(model, revision, local_files_only)
     base = _find_base(files, local_files_only)
     return _Loader(files, base, given, task, labels, weights).load()
@@ -414,16 +410,16 @@ class _Loader:
         if frames is not None and frames != config.num_frames:
             note = f"Clips of {frames} frames were asked for instead of {config.num_frames}"
             config = dataclasses.replace(config, num_frames=frames)
-            if _TIMES in tensors:
-                tensors = {**tensors, _TIMES: resize_times(tensors[_TIMES], frames)}
+            if TIMES in tensors:
+                tensors = {**tensors, TIMES: resize_times(tensors[TIMES], frames)}
                 note += ": the time embeddings were resized"
             self.notes.append(f"{note}.")
         if size is not None and size != config.image_hw:
             resized = dataclasses.replace(config, image_size=size)
             note = "Frames of {}x{} were asked for instead of {}x{}".format(*size, *config.image_hw)
             if resized.grid != config.grid:
-                positions = resize_positions(tensors[_POSITIONS], config.grid, resized.grid)
-                tensors = {**tensors, _POSITIONS: positions}
+                positions = resize_positions(tensors[POSITIONS], config.grid, resized.grid)
+                tensors = {**tensors, POSITIONS: positions}
                 note += ": the position embeddings were resized"
             config = resized
             self.notes.append(f"{note}.")

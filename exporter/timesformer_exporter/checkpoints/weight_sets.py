@@ -13,8 +13,6 @@ from timesformer_exporter.checkpoints.inert_pickle import SavedObject, StoredTen
 from timesformer_exporter.checkpoints.saved_module import module_tensors
 from timesformer_exporter.errors import InvalidCheckpointError, InvalidOptionError
 
-WEIGHTS = ("raw", "ema")
-
 # The keys under which trainers keep the model's state dict, in the order in which they are tried.
 MODEL_KEYS = ("model_state", "state_dict", "model_state_dict", "model", "module")
 
@@ -152,7 +150,7 @@ def choose(sets: list[WeightSet], wanted: str | None, name: str) -> tuple[Weight
         )
         return chosen, [only] if average else []
     taken, other = (_described(found) for found in (chosen, *(s for s in sets if s is not chosen)))
-    left = WEIGHTS[not average]
+    left = "raw" if average else "ema"
     return chosen, [f"The {taken} were exported; `weights={left}` exports the {other}."]
 
 
