@@ -61,7 +61,7 @@ def infer_config(
         image_size=image_hw[0] if image_hw[0] == image_hw[1] else image_hw,
         patch_size=patch_height if patch_height == patch_width else (patch_height, patch_width),
         num_channels=channels,
-        num_frames=_frames(tensors, given.num_frames, name),
+        num_frames=_frames(tensors, attention_type, given.num_frames, name),
         hidden_size=hidden,
         num_hidden_layers=layers,
         num_attention_heads=heads,
@@ -151,8 +151,10 @@ def _attention_type(tensors: Mapping[str, Tensor]) -> str:
     return "joint_space_time" if TIMES in tensors else "space_only"
 
 
-def _frames(tensors: Mapping[str, Tensor], frames: int | None, name: str) -> int:
-    if TIMES in tensors:
+def _frames(
+    tensors: Mapping[str, Tensor], attention_type: str, frames: int | None, name: str
+) -> int:
+    if attention_type != "space_only":
         return _shaped(tensors, TIMES, 3, name)[1]
     if frames is None:
         raise InvalidOptionError(

@@ -264,7 +264,7 @@ class _Loader:
         file: TensorFile,
     ) -> TimesformerConfig:
         head = tensors.get(f"{_HEAD}weight")
-        classes = 0 if head is None else len(head)
+        classes = 0 if head is None else head.shape[:1].numel()  # len fails without an axis
         generic = {index: f"LABEL_{index}" for index in range(classes)} or None
         if names.format == "huggingface" and (self.files.config or file.config):
             config = self._read_config(self.files.config, file.config, tensors)

@@ -389,11 +389,18 @@ def test_a_layer_in_the_middle_is_missing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["patch_embed.proj.weight", "pos_embed", "blocks.0.mlp.fc1.weight"]
+    "name",
+    [
+        "patch_embed.proj.weight",
+        "pos_embed",
+        "time_embed",
+        "blocks.0.mlp.fc1.weight",
+        "head.weight",
+    ],
 )
 def test_a_tensor_that_the_architecture_is_told_by(tmp_path: Path, name: str) -> None:
     state = to_facebook(tiny_state())
-    for broken in (None, torch.zeros(3), torch.zeros(0, 3, 16, 16)):
+    for broken in (None, torch.zeros(()), torch.zeros(3), torch.zeros(0, 3, 16, 16)):
         state.pop(name, None)
         if broken is not None:
             state[name] = broken
