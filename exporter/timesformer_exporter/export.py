@@ -290,6 +290,7 @@ def _write_files(
     config = checkpoint.config
     preprocessing = Preprocessing.from_dict(checkpoint.preprocessing)
     model = build_model(checkpoint, options.task)
+    checkpoint.state_dict.clear()  # the model has copies; this frees as much memory again
     outputs = _graph_outputs(options)
     multiply_adds = count_multiply_adds(
         config, options.task, rewritten=outputs.only_the_task, rollout=outputs.rollout

@@ -8,6 +8,7 @@ import importlib
 import json
 import os
 import shutil
+import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from importlib.metadata import version
@@ -29,6 +30,7 @@ from timesformer_exporter import (
     OutputWriteError,
     export,
 )
+from timesformer_exporter.checkpoints import Checkpoint
 from timesformer_exporter.folder import staging_folder
 from timesformer_exporter.graph import trace as trace_module
 from timesformer_exporter.model.config import TimesformerConfig
@@ -264,6 +266,30 @@ def test_too_little_memory_says_for_what(
     with pytest.raises(NotEnoughMemoryError, match=f"there is not enough memory for {said}"):
         _export(tmp_path, tiny_config("space_only"))
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_the_tensors_of_the_checkpoint_are_not_kept_beside_the_models_copies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tensors: list[weakref.ref[torch.Tensor]] = []
+    alive: list[int] = []
+    load, trace = EXPORT_MODULE.load_checkpoint, EXPORT_MODULE.trace
+
+    def loaded(*arguments: Any, **options: Any) -> Checkpoint:
+        checkpoint: Checkpoint = load(*arguments, **options)
+        tensors.extend(map(weakref.ref, checkpoint.state_dict.values()))
+        return checkpoint
+
+    def traced(*arguments: Any, **options: Any) -> torch.onnx.ONNXProgram:
+        alive.append(sum(tensor() is not None for tensor in tensors))
+        program: torch.onnx.ONNXProgram = trace(*arguments, **options)
+        return program
+
+    monkeypatch.setattr(EXPORT_MODULE, "load_checkpoint", loaded)
+    monkeypatch.setattr(EXPORT_MODULE, "trace", traced)
+    assert _export(tmp_path, tiny_config("space_only")).passed
+    assert tensors
+    assert alive == [0]
 
 
 def test_what_a_killed_export_left_goes_and_what_a_living_one_writes_stays(tmp_path: Path) -> None:
