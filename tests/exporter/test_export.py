@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from timesformer_exporter import (
     OutputExistsError,
     OutputWriteError,
     export,
+    model_writer,
 )
 from timesformer_exporter.checkpoints import Checkpoint
 from timesformer_exporter.folder import staging_folder
@@ -210,7 +212,7 @@ def test_a_wrong_graph_is_rejected_and_the_old_one_left_alone(
 ) -> None:
     good = _export(tmp_path, tiny_config("space_only"))
     before = (good.folder / "onnx" / "model.onnx").read_bytes()
-    monkeypatch.setattr(EXPORT_MODULE, "InferenceForm", _SlightlyWrong)
+    monkeypatch.setattr(model_writer, "InferenceForm", _SlightlyWrong)
     for _ in range(2):  # a second rejection replaces the first
         rejected = _export(tmp_path, tiny_config("space_only"), force=True)
         assert not rejected.passed
@@ -228,7 +230,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device", "model.onnx")
 
-    monkeypatch.setattr(EXPORT_MODULE, "write_json", full)
+    monkeypatch.setattr(model_writer, "write_json", full)
     with pytest.raises(OSError, match="No space left"):
         _export(tmp_path, tiny_config("space_only"))
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
@@ -248,21 +250,30 @@ def test_a_full_disk_is_named(
 
 
 @pytest.mark.parametrize(
-    ("step", "said"),
+    ("module", "step", "said"),
     [
-        ("load_checkpoint", "the weights of .*model; check that its files are whole"),
-        ("trace", "the model; give a smaller `num_frames` or `image_size`, or fewer outputs"),
+        (
+            EXPORT_MODULE,
+            "load_checkpoint",
+            "the weights of .*model; check that its files are whole",
+        ),
+        (
+            model_writer,
+            "trace",
+            "the model; give a smaller `num_frames` or `image_size`, or fewer outputs",
+        ),
     ],
 )
 @pytest.mark.parametrize("greedy", [lambda: bytearray(1 << 60), lambda: torch.empty(1 << 60)])
 def test_too_little_memory_says_for_what(
+    module: ModuleType,
     step: str,
     said: str,
     greedy: Callable[[], object],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(EXPORT_MODULE, step, lambda *_arguments, **_options: greedy())
+    monkeypatch.setattr(module, step, lambda *_arguments, **_options: greedy())
     with pytest.raises(NotEnoughMemoryError, match=f"there is not enough memory for {said}"):
         _export(tmp_path, tiny_config("space_only"))
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
@@ -273,7 +284,7 @@ def test_the_tensors_of_the_checkpoint_are_not_kept_beside_the_models_copies(
 ) -> None:
     tensors: list[weakref.ref[torch.Tensor]] = []
     alive: list[int] = []
-    load, trace = EXPORT_MODULE.load_checkpoint, EXPORT_MODULE.trace
+    load = EXPORT_MODULE.load_checkpoint
 
     def loaded(*arguments: Any, **options: Any) -> Checkpoint:
         checkpoint: Checkpoint = load(*arguments, **options)
@@ -282,11 +293,11 @@ def test_the_tensors_of_the_checkpoint_are_not_kept_beside_the_models_copies(
 
     def traced(*arguments: Any, **options: Any) -> torch.onnx.ONNXProgram:
         alive.append(sum(tensor() is not None for tensor in tensors))
-        program: torch.onnx.ONNXProgram = trace(*arguments, **options)
+        program: torch.onnx.ONNXProgram = trace_module.trace(*arguments, **options)
         return program
 
     monkeypatch.setattr(EXPORT_MODULE, "load_checkpoint", loaded)
-    monkeypatch.setattr(EXPORT_MODULE, "trace", traced)
+    monkeypatch.setattr(model_writer, "trace", traced)
     assert _export(tmp_path, tiny_config("space_only")).passed
     assert tensors
     assert alive == [0]

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import importlib
 import json
 from pathlib import Path
 from typing import Any
 
 import onnxruntime
 import pytest
-from timesformer_exporter import ExportOptions, ExportResult, InvalidOptionError, export
+from timesformer_exporter import (
+    ExportOptions,
+    ExportResult,
+    InvalidOptionError,
+    export,
+    model_writer,
+)
 from timesformer_exporter.cli import command
+from timesformer_exporter.proof.checks import check_graph
 from timesformer_runtime.input.preprocess import Preprocessing
 
 from tests.tiny_models import tiny_config, write_checkpoint
 
-EXPORT_MODULE = importlib.import_module("timesformer_exporter.export")
 PREPROCESSING = Preprocessing(size=32, crop_size=(32, 32)).to_dict()
 
 
@@ -88,15 +93,13 @@ def test_an_upload_and_the_next_export_take_web_json_along(tmp_path: Path) -> No
 
 
 def test_a_rejected_export_has_no_web_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    check = EXPORT_MODULE.check_graph
-
     def failing(*arguments: Any) -> Any:
-        fidelity = check(*arguments)
+        fidelity = check_graph(*arguments)
         first, *others = fidelity.comparisons
         wrong = dataclasses.replace(first, max_abs=first.limit + 1)
         return dataclasses.replace(fidelity, comparisons=(wrong, *others))
 
-    monkeypatch.setattr(EXPORT_MODULE, "check_graph", failing)
+    monkeypatch.setattr(model_writer, "check_graph", failing)
     result = _export(tmp_path, web=True, dtypes=("fp32",))
     assert not result.passed
     assert "web.json" not in result.files

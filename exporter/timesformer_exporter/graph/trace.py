@@ -58,6 +58,11 @@ class GraphOutputs:
         """True without the hidden states and attentions of all layers."""
         return not (self.hidden_states or self.attentions)
 
+    @property
+    def main(self) -> str:
+        """The name of the task's main output."""
+        return "logits" if self.task == "video-classification" else "features"
+
     def for_the_gate(self) -> GraphOutputs:
         """The outputs that the gate compares: those of the task, and rollout."""
         return GraphOutputs(self.task, rollout=self.rollout)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import json
 import logging
 from collections import Counter
@@ -13,12 +12,14 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from timesformer_exporter import model_writer
 from timesformer_exporter.errors import InvalidOptionError, UnquantizedWeightError
 from timesformer_exporter.export import ExportResult, export
 from timesformer_exporter.graph import flash_attention, quantize
 from timesformer_exporter.graph.integer_products import IntegerProducts
 from timesformer_exporter.model.config import TimesformerConfig
 from timesformer_exporter.options import ExportOptions, Variant
+from timesformer_exporter.proof.checks import check_variant
 from timesformer_exporter.summary import failure
 from timesformer_runtime import VideoClassifier
 from timesformer_runtime.input.preprocess import Preprocessing
@@ -27,7 +28,6 @@ from timesformer_runtime.model.gate import THRESHOLDS, Threshold, VariantFidelit
 
 from tests.tiny_models import tiny_config, write_checkpoint
 
-export_module = importlib.import_module("timesformer_exporter.export")  # not the function
 ALL = ("fp32", "int8", "fp16", "q4")
 # Matrices of a layer: queries, keys, values, output, twice the MLP; divided: a second attention.
 MATRICES = {"divided_space_time": 10, "joint_space_time": 6, "space_only": 6}
@@ -221,13 +221,12 @@ def test_files_for_both_kinds_of_processors(
 
 def test_each_int8_file_must_pass_the_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second file misses a limit that the first one reaches."""
-    original = export_module.check_variant
 
     def check(path: Path, variant: Variant, *arguments: Any) -> VariantFidelity:
-        measured: VariantFidelity = original(path, variant, *arguments)
+        measured: VariantFidelity = check_variant(path, variant, *arguments)
         return dataclasses.replace(measured, cosine=0.5 if variant.name != "int8" else 1.0)
 
-    monkeypatch.setattr(export_module, "check_variant", check)
+    monkeypatch.setattr(model_writer, "check_variant", check)
     options: dict[str, Any] = {"dtypes": ("int8",), "int8_target": ("vnni", "avx2")}
     result = _export(tmp_path, tiny_config("space_only"), **options)
     assert not result.passed

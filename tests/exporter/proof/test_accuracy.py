@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import shutil
 from pathlib import Path
@@ -13,7 +12,13 @@ import onnx
 import pytest
 import torch
 from onnx import numpy_helper
-from timesformer_exporter import ExportOptions, ExportResult, InvalidOptionError, export
+from timesformer_exporter import (
+    ExportOptions,
+    ExportResult,
+    InvalidOptionError,
+    export,
+    model_writer,
+)
 from timesformer_exporter.summary import failure
 from timesformer_runtime.errors import TimesformerError
 from timesformer_runtime.input.preprocess import Preprocessing
@@ -23,7 +28,6 @@ from tests.tiny_graphs import decode_all, write_video
 from tests.tiny_models import random_model, tiny_config, write_checkpoint
 from tests.video_files import moving_pictures
 
-EXPORT_MODULE = importlib.import_module("timesformer_exporter.export")
 PREPROCESSING = Preprocessing(size=32, crop_size=(32, 32)).to_dict()
 CONFIG = tiny_config()
 COUNT, WRONG = 8, 2
@@ -100,7 +104,7 @@ def test_a_large_loss_rejects_the_export(
 ) -> None:
     labels = [int(line.split()[1]) for line in data.read_text().splitlines()[:COUNT]]
     always = min(range(6), key=labels.count)
-    monkeypatch.setattr(EXPORT_MODULE, "write_variant", answer_always(always))
+    monkeypatch.setattr(model_writer, "write_variant", answer_always(always))
     options: dict[str, Any] = {"dtypes": ("fp32", "int8"), "gate": False}
     result = run_export(tmp_path, data, **options, max_accuracy_loss=5)
     assert not result.passed
