@@ -15,12 +15,15 @@ SHORT = (
     "tests/runtime/video/test_pixels.py",
 )
 
-_ACCIDENTS = "tests/runtime/isolation/test_accidents.py"
+_ISOLATION = "tests/runtime/isolation"
 _NO_LIMIT = "qemu-user does not limit a program's memory (RLIMIT_AS)"
 # Tests that emulation forbids, each with the reason. A name stands for all that begin with it.
 DESELECTED = {
-    f"{_ACCIDENTS}::test_an_accident_is_an_error_of_its_video[Bomb": _NO_LIMIT,
-    f"{_ACCIDENTS}::test_a_lack_of_memory_is_not_called_damage": _NO_LIMIT,
+    f"{_ISOLATION}/test_accidents.py::test_an_accident_is_an_error_of_its_video[Bomb": _NO_LIMIT,
+    f"{_ISOLATION}/test_accidents.py::test_a_lack_of_memory_is_not_called_damage": _NO_LIMIT,
+    f"{_ISOLATION}/test_options.py::test_batch_goes_on_behind_a_video_that_takes_too_much": (
+        _NO_LIMIT
+    ),
     "tests/runtime/cli/test_commands.py::test_a_features_file_that_does_not_fit": (
         "qemu-user crashes where files may have no bytes (ulimit -f 0)"
     ),
