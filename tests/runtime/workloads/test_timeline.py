@@ -177,20 +177,23 @@ def test_several_windows_at_once_come_in_order(
 ) -> None:
     expected = list(classifier.timeline(folder / "long.mp4", WINDOW, STRIDE))
     predict, calls, running = VideoClassifier.predict, itertools.count(), []
-    most = 0
+    at_once: list[int] = []
+    together = threading.Barrier(3)
 
     def uneven(*arguments: Any, **options: Any) -> Any:
-        nonlocal most
         running.append(1)
-        most = max(most, len(running))
-        time.sleep(0.1 if next(calls) % 3 == 0 else 0.0)  # later ones overtake it
+        at_once.append(len(running))
+        call = next(calls)
+        if call < together.parties:
+            together.wait(PATIENCE)
+        time.sleep(0.1 if call % 3 == 0 else 0.0)  # later ones overtake it
         answer = predict(*arguments, **options)
         running.pop()
         return answer
 
     monkeypatch.setattr(VideoClassifier, "predict", uneven)
     found = list(classifier.timeline(folder / "long.mp4", WINDOW, STRIDE, workers=3))
-    assert most == 3
+    assert max(at_once) == 3
     for segment, other in zip(found, expected, strict=True):
         assert dataclasses.replace(segment, seconds=other.seconds) == other
 
