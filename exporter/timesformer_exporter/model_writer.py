@@ -59,7 +59,7 @@ _VIDEOS_A_TITLE = 50  # after so many labelled videos the progress is told
 
 @dataclasses.dataclass(frozen=True)
 class Written:
-    """What the written files are, and how they compare with PyTorch.
+    """Facts about the written files, and their comparison with PyTorch.
 
     Attributes:
         proof: The numbers of the fidelity check, of the gate and of the labelled videos.

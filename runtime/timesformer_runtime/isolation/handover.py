@@ -102,7 +102,7 @@ def handed_over(source: Source, limits: DecodeLimits) -> Iterator[Handover]:
 def _working_directory() -> str | None:
     try:
         return str(Path.cwd())
-    except OSError:  # the directory no longer exists, and so does the file
+    except OSError:  # it no longer exists, so a relative path leads nowhere
         return None
 
 

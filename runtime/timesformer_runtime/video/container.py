@@ -196,7 +196,7 @@ def container_ratio(stream: VideoStream) -> Fraction | None:
     Returns:
         None where the container states none, or that of the codec.
     """
-    stated = stream.sample_aspect_ratio  # FFmpeg gives that of the codec where there is no other
+    stated = stream.sample_aspect_ratio  # FFmpeg falls back to the codec's ratio
     return None if stated == stream.codec_context.sample_aspect_ratio else stated
 
 

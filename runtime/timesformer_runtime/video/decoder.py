@@ -236,6 +236,7 @@ class VideoDecoder:
 
         Raises:
             ClosedError: The decoder is closed.
+            InvalidOptionError: An index is not an integer.
             InvalidVideoError: As for ``frames``.
             VideoLimitError: As for ``frames``.
         """

@@ -53,8 +53,8 @@ def locate(source: Source, limits: DecodeLimits | None = None) -> Iterator[Video
             device, or empty; or it cannot be read or copied.
         VideoLimitError: Copying takes too long, or there are too many bytes to copy; or the file
             announces far more packets than the limit.
-        InvalidOptionError: The limits are no limits, or have ``isolated``, which needs a
-            ``VideoClassifier``.
+        InvalidOptionError: ``limits`` is not a ``DecodeLimits``, or sets ``isolated``, which
+            needs a ``VideoClassifier``.
     """
     if not isinstance(limits, DecodeLimits | None):
         raise InvalidOptionError(f"`limits` is {quoted(limits)}; it must be a DecodeLimits")
