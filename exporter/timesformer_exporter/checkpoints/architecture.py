@@ -93,7 +93,7 @@ def match_embeddings(
         The configuration, and one sentence for each field that the file leaves out.
 
     Raises:
-        InvalidOptionError: The file contradicts the time embeddings, and no option decides.
+        InvalidOptionError: The file contradicts the embeddings, and no option decides.
     """
     notes = []
     frames, size = _embedded_frames(tensors, config), _embedded_size(tensors, config)
@@ -102,16 +102,27 @@ def match_embeddings(
             notes.append(f"{source} has no num_frames: the embeddings' {frames} was taken.")
         elif given.num_frames is None:
             raise InvalidOptionError(
-                f"{source} says num_frames {config.num_frames}, but the time embeddings are for "
-                f"{frames}; say with `num_frames` which is meant: {frames} as they are, "
-                f"or {config.num_frames} to resize them"
+                _contradiction("num_frames", config.num_frames, "time", frames, source)
             )
         config = dataclasses.replace(config, num_frames=frames)
-    if size is not None and ("image_size" not in stated or given.image_hw is not None):
+    if size is not None:
         if "image_size" not in stated:
             notes.append(f"{source} has no image_size: the embeddings' {size} was taken.")
+        elif given.image_hw is None:
+            height, width = config.image_hw
+            says = height if height == width else f"{height}x{width}"
+            raise InvalidOptionError(_contradiction("image_size", says, "position", size, source))
         config = dataclasses.replace(config, image_size=size)
     return config, notes
+
+
+def _contradiction(
+    option: str, stated: int | str, embeddings: str, embedded: int, source: str
+) -> str:
+    return (
+        f"{source} says {option} {stated}, but the {embeddings} embeddings are for {embedded}; say "
+        f"with `{option}` which is meant: {embedded} as they are, or {stated} to resize them"
+    )
 
 
 def _embedded_frames(tensors: Mapping[str, Tensor], config: TimesformerConfig) -> int | None:

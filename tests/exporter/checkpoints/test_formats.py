@@ -615,6 +615,10 @@ def test_size_of_the_configuration_and_of_the_embeddings(tmp_path: Path) -> None
     folder = write_folder(tmp_path, config, random_model(config).state_dict())
     values = config.to_dict()
     (folder / "config.json").write_text(json.dumps(values | {"image_size": 48}))
+    with pytest.raises(InvalidOptionError) as caught:
+        load_checkpoint(folder)
+    assert "image_size 48, but the position embeddings are for 32" in str(caught.value)
+    assert "say with `image_size` which is meant" in str(caught.value)
     assert load_checkpoint(folder, image_size=32).config == config
     assert load_checkpoint(folder, image_size=48).config.image_size == (48, 48)
     assert load_checkpoint(folder, image_size=[32, 32]).config == config  # type: ignore[arg-type]
