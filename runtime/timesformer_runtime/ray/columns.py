@@ -13,6 +13,7 @@ import numpy as np
 from timesformer_runtime.classifier import VideoClassifier
 from timesformer_runtime.errors import InvalidOptionError, reason_of
 from timesformer_runtime.extras import needs_extra
+from timesformer_runtime.option_checks import check_threads
 from timesformer_runtime.pipeline import Video
 from timesformer_runtime.results import Ranking
 from timesformer_runtime.source_names import hide_secrets
@@ -70,10 +71,7 @@ class ClassifyVideos:
         workers: int | None = None,
         **options: Any,
     ) -> None:
-        if type(threads) is not int or threads < 1:
-            raise InvalidOptionError(
-                f"`threads` is {threads!r}; it must be an integer of at least 1"
-            )
+        check_threads(threads)
         _arrow()  # an error comes before the model is loaded
         self._column = column
         self._ranking = Ranking(top_k, function_to_apply)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from timesformer_runtime.errors import InvalidOptionError
+from timesformer_runtime.errors import InvalidOptionError, quoted
 from timesformer_runtime.forks import call_in_forks
 
 T = TypeVar("T")
@@ -145,5 +145,5 @@ def check_workers(workers: object) -> None:
     """
     if type(workers) is not int or not 1 <= workers <= _MOST_WORKERS:
         raise InvalidOptionError(
-            f"`workers` is {workers!r}; it must be an integer from 1 to {_MOST_WORKERS}"
+            f"`workers` is {quoted(workers)}; it must be an integer from 1 to {_MOST_WORKERS}"
         )

@@ -130,6 +130,8 @@ def test_threads_are_shared_out(folder: Path) -> None:
     assert ClassifyVideos(folder / "model", device="cpu", threads=2).classifier.threads == 1
     with pytest.raises(InvalidOptionError, match=r"`threads` is 0"):
         ClassifyVideos(folder / "model", threads=0)
+    with pytest.raises(InvalidOptionError, match=r"`threads` is 1025"):
+        ClassifyVideos(folder / "model", threads=1025)
 
 
 def test_a_missing_column_is_named(classify: Any) -> None:
