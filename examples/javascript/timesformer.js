@@ -118,12 +118,13 @@ export function windows(duration, rate, numFrames, { length = 4, stride = 2 } = 
       throw new InputError(`${name} is ${value}; it must be a number above 0`);
     }
   }
-  const all = Math.max(1, Math.round(duration * rate));
-  const positions = Math.min(all, Math.max(1, Math.round(length * rate)));
+  const all = Math.max(1, rounded(duration * rate));
+  const positions = Math.min(all, Math.max(1, rounded(length * rate)));
   const chosen = uniform(positions, numFrames);
   const found = [];
-  for (let start = 0, reached = 0; reached < all; start += stride) {
-    const first = Math.round(start * rate);
+  for (let number = 0, reached = 0; reached < all; number++) {
+    const start = number * stride;
+    const first = rounded(start * rate);
     // A last window of which the video shows less than half is left out.
     if (first > 0 && all - first < positions / 2) break;
     reached = first + positions;
@@ -131,6 +132,11 @@ export function windows(duration, rate, numFrames, { length = 4, stride = 2 } = 
     found.push({ start, end: Math.min(start + length, duration), times });
   }
   return found;
+}
+
+/** Rounds as Python does: a half to the even number. */
+function rounded(value) {
+  return Math.abs(value % 1) === 0.5 ? 2 * Math.round(value / 2) : Math.round(value);
 }
 
 /** Turns logits into probabilities. */

@@ -137,3 +137,13 @@ test("windows end where the video ends", () => {
   assert.deepEqual(windows(9, 25, 8).map(({ start }) => start), [0, 2, 4, 6]);
   assert.throws(() => windows(9, 0, 8), /rate is 0/);
 });
+
+test("windows have the frames of Python's, also where one starts between two frames", () => {
+  const firsts = (duration, rate, settings) =>
+    windows(duration, rate, 8, settings).map(({ times }) => Math.floor(times[0] * rate));
+  // SlidingWindows(WindowSettings(1, 0.5), 25, ...): 12.5 and 37.5 are rounded to even numbers.
+  assert.deepEqual(firsts(3, 25, { length: 1, stride: 0.5 }), [0, 12, 25, 38, 50]);
+  // Eight times 0.1 is 0.8; the sum of eight strides is less.
+  const starts = windows(4, 25, 8, { length: 1, stride: 0.1 }).map(({ start }) => start);
+  assert.deepEqual(starts, Array.from({ length: starts.length }, (_, i) => i * 0.1));
+});
