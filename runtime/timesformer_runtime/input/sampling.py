@@ -124,7 +124,7 @@ class Sampling:
         if self.short == "error" and count < needed:
             raise InvalidVideoError(
                 f"the video has {count} frames, and {self.method} sampling needs {needed}; choose "
-                "another sampling, or short repeat_last or wrap"
+                "another `sampling`, or `short=repeat_last` or `short=wrap`"
             )
         return np.minimum(_formula(sampling, count, num_frames, fps), count - 1)
 

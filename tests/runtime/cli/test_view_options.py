@@ -87,6 +87,7 @@ def test_classify_sees_what_was_asked_for(
         ("--sampling random", "'--sampling'"),
         ("--crops 2", "'--crops'"),
         ("--short error --sampling pipeline --frame-sampling-rate 9", "21 frames, and pipeline"),
+        ("--short error --sampling pipeline --frame-sampling-rate 9", "or --short repeat_last or"),
     ],
 )
 def test_what_cannot_be_had_is_one_clear_line(

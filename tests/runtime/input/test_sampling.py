@@ -277,7 +277,7 @@ def test_error_refuses_a_short_video(method: str, rate: int | None, needed: int)
         sampling.indices(needed - 1, 8)
     message = str(caught.value)
     assert f"has {needed - 1} frames, and {method} sampling needs {needed}" in message
-    assert "repeat_last or wrap" in message
+    assert "another `sampling`, or `short=repeat_last` or `short=wrap`" in message
 
 
 @pytest.mark.parametrize("method", METHODS)
