@@ -119,6 +119,12 @@ def test_the_command_says_that_a_file_needs_pyav(model: Path, video: Path) -> No
     assert "Traceback" not in errors
 
 
+def test_inspect_needs_neither_pyav_nor_rich(model: Path) -> None:
+    code, answer, _ = _run(("av", "rich"), _COMMAND, "inspect", model)
+    assert code == 0
+    assert answer
+
+
 @pytest.mark.parametrize("package", ["click", "rich"])
 def test_the_command_says_that_it_needs_click_and_rich(
     model: Path, video: Path, package: str
