@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib.util
 import json
 import re
@@ -18,6 +19,7 @@ import timesformer_exporter
 import timesformer_runtime
 from timesformer_exporter.cli import command as export_command
 from timesformer_runtime.cli import command as runtime_command
+from timesformer_runtime.model.gate import THRESHOLDS
 
 from tests.benchmarks import markdown
 from tests.docs.snippets import PAGES, ROOT
@@ -73,6 +75,19 @@ def test_messages_in_troubleshooting_are_those_of_the_code() -> None:
     code = "\n".join(_texts(ROOT / "runtime")) + "\n".join(_texts(ROOT / "exporter"))
     assert len(sought) > 20
     assert [words for words in sought if words not in code] == []
+
+
+def test_the_limits_of_the_gate_are_those_of_the_code() -> None:
+    page = (ROOT / "docs" / "reference" / "file-formats.md").read_text(encoding="utf-8")
+    _, _, table = page.partition("| key | what it measures | limit |")
+    head, _, *rows = table.partition("\n\n")[0].splitlines()
+    columns = [cell.strip() for cell in head.strip("| ").split("|")]
+    said: dict[str, dict[str, float]] = {column: {} for column in columns}
+    for row in rows:
+        name, *_, limits = row.strip("| ").split("|", 3)
+        for column, limit in zip(columns, limits.split("|"), strict=True):
+            said[column][name.strip("` ").removeprefix("decided_")] = float(limit)
+    assert said == {dtype: dataclasses.asdict(limits) for dtype, limits in THRESHOLDS.items()}
 
 
 def _texts(folder: Path) -> Iterator[str]:
