@@ -23,9 +23,9 @@ export class VideoClassifier {
   static async load(ort, web, model, options = {}) {
     checkWeb(web);
     const session = await ort.InferenceSession.create(model, {
-      // On x86 without VNNI, 8-bit products overflow without this switch. Elsewhere it is ignored.
-      extra: { session: { x64quantprecision: "1" } },
       ...options,
+      // On x86 without VNNI, 8-bit products overflow without this switch. Elsewhere it is ignored.
+      extra: { ...options.extra, session: { x64quantprecision: "1", ...options.extra?.session } },
     });
     return new VideoClassifier(ort, web, session);
   }

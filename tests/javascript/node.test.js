@@ -45,6 +45,18 @@ test("verify finds a machine that computes other numbers than PyTorch", async ()
   await classifier.close();
 });
 
+test("options of the session keep 8-bit products from overflowing", async () => {
+  const given = [];
+  const create = (_, options) => given.push(options);
+  const fake = { InferenceSession: { create } };
+  await VideoClassifier.load(fake, web, "m.onnx", { extra: { session: { set_denormal_as_zero: "1" } } });
+  await VideoClassifier.load(fake, web, "m.onnx", { extra: { session: { x64quantprecision: "0" } } });
+  assert.deepEqual(given, [
+    { extra: { session: { x64quantprecision: "1", set_denormal_as_zero: "1" } } },
+    { extra: { session: { x64quantprecision: "0" } } },
+  ]);
+});
+
 test("a web.json of another format is refused", async () => {
   const load = (values) => VideoClassifier.load(ort, { ...web, ...values }, "absent.onnx");
   await assert.rejects(load({ format: "2" }), /format 2; this module has 1/);
