@@ -130,11 +130,13 @@ def time_bar(
 
 def clock(seconds: float) -> str:
     """Writes a time: ``3.20 s``, ``1:03.2``, ``1:02:03``."""
-    if seconds < 60:
+    if round(seconds, 2) < 60:
         return f"{seconds:.2f} s"
-    minutes, rest = divmod(round(seconds, 1), 60)
-    hours, minutes = divmod(int(minutes), 60)
-    return f"{hours}:{minutes:02}:{rest:02.0f}" if hours else f"{minutes}:{rest:04.1f}"
+    tenths = round(10 * seconds)
+    if tenths < 36_000:
+        return f"{tenths // 600}:{tenths % 600 / 10:04.1f}"
+    minutes, rest = divmod(round(seconds), 60)  # rounded first, so that no minute has 60 seconds
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
 def labelled(picture: Rgb, text: str) -> Rgb:
