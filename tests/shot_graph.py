@@ -16,13 +16,18 @@ from onnx import TensorProto, helper, numpy_helper
 
 LABELS = ("none", "cut", "dissolve")
 FRAMES, SIZE = 8, 16
-_SURE = 100.0  # times a change of the normalised level, as a logit
+_SURE = 100.0
 
 
-def write_shot_model(folder: Path) -> Path:
-    """Writes a folder in the Hub's layout."""
+def write_shot_model(folder: Path, sure: float = _SURE) -> Path:
+    """Writes a folder in the Hub's layout.
+
+    Args:
+        folder: The folder.
+        sure: The logit of a change of the normalised level by 1.
+    """
     (folder / "onnx").mkdir(parents=True)
-    onnx.save(_graph(), folder / "onnx" / "model.onnx")
+    onnx.save(_graph(sure), folder / "onnx" / "model.onnx")
     labels = {str(index): label for index, label in enumerate(LABELS)}
     config = {"model_type": "timesformer", "num_frames": FRAMES, "id2label": labels}
     preprocessor = {
@@ -64,15 +69,15 @@ def textured(levels: npt.NDArray[np.float64], side: int = 32) -> npt.NDArray[np.
     return np.repeat(grey[..., None], 3, axis=3)
 
 
-def _graph() -> onnx.ModelProto:
+def _graph(sure: float) -> onnx.ModelProto:
     constants = {
         "space": np.array([2, 3, 4], np.int64),
         "zero": np.array([0], np.int64),
         "one": np.array([1], np.int64),
         "seven": np.array([FRAMES - 1], np.int64),
         "eight": np.array([FRAMES], np.int64),
-        "sure": np.array(_SURE, np.float32),
-        "still": np.array([[0.06 * _SURE]], np.float32),
+        "sure": np.array(sure, np.float32),
+        "still": np.array([[0.06 * sure]], np.float32),
         "most": np.array(0.75, np.float32),  # of the sum: a larger single step is a cut
     }
     nodes = [

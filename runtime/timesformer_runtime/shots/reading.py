@@ -243,7 +243,8 @@ class _Finder:
 
         def run(clip: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
             chosen = [frames[index] for index in clip.tolist()]
-            return self._pipeline.predict(chosen, Ranking(top_k=1)).outputs["logits"]
+            answer = self._pipeline.predict(chosen, Ranking(top_k=1))
+            return self._pipeline.mean_logits(answer.outputs["logits"])
 
         answers = [self._pool.start(run, clip) for clip in clips]
         logits = np.stack([answer.result() for answer in answers]).astype(np.float64)

@@ -98,6 +98,19 @@ def test_a_long_video_is_searched_in_parts(
         assert len(found.times) == len(levels)
 
 
+def test_summed_views_are_no_surer_than_one(tmp_path: Path) -> None:
+    model = write_shot_model(tmp_path / "model", sure=10.0)
+    levels, _ = levels_of([(60, 60), (70, 180)], dissolve=16)
+    video = write_video(tmp_path / "film.mp4", textured(levels), RATE)
+    scores = []
+    for crops in (1, 3):
+        views = Views(Sampling("uniform"), crops, protocol="facebook")
+        classifier = VideoClassifier.from_pretrained(model, device="cpu", threads=1, views=views)
+        (found,) = find_shots(classifier, video).transitions
+        scores.append(1 - found.score)
+    assert scores[1] == pytest.approx(scores[0], rel=0.5)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reader processes need Linux")
 def test_another_process_may_read(model: Path, tmp_path: Path) -> None:
     levels, starts = levels_of([(40, 60), (40, 180)])
