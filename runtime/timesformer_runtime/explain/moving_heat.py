@@ -32,7 +32,7 @@ class MovingHeat:
     def __init__(self, views: Sequence[ViewHeat], scale: HeatScale, geometry: Geometry) -> None:
         self._views = views
         self._scale = scale
-        spans = [(view.times[0], view.times[-1]) for view in views]
+        spans = [(min(view.times), max(view.times)) for view in views]
         self._starts, self._ends = np.array(spans).T
         self._geometry = geometry
 
@@ -75,7 +75,8 @@ class MovingHeat:
 
     def _heat_of(self, view: ViewHeat, seconds: float) -> Shares:
         """The heat of a view between the two frames around a time."""
-        shares, times = view.shares, view.times
+        order = np.argsort(view.times, kind="stable")  # a clip may wrap around a short video
+        shares, times = view.shares[order], np.array(view.times)[order]
         after = int(np.searchsorted(times, seconds))
         if after in (0, len(times)):
             return self._scale.heat(shares[min(after, len(times) - 1)])

@@ -129,6 +129,30 @@ def test_heat_moves_evenly_from_frame_to_frame(model: Path) -> None:
     assert red(1.5) == red(3.0)
 
 
+def test_a_clip_that_wraps_around_a_short_video_has_its_heat_at_its_times(model: Path) -> None:
+    shares = np.arange(4, dtype=np.float32)[:, None, None] * np.ones((4, ROWS, COLUMNS), np.float32)
+    in_order = _view(shares, (0.0, 1.0, 2.0, 3.0))
+    wrapped = _view(np.roll(shares, 2, axis=0), (2.0, 3.0, 0.0, 1.0))
+    grey = np.full((24, 24, 3), 90, np.uint8)
+    expected, found = (
+        [heat.over(grey, seconds, (24, 24)) for seconds in (0.0, 0.5, 1.0, 1.7, 2.0, 3.0)]
+        for heat in (
+            MovingHeat([view], HeatScale(0.0, 3.0), Geometry(_classifier(model)))
+            for view in (in_order, wrapped)
+        )
+    )
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_wrapped_clip_counts_in_all_of_its_time(model: Path) -> None:
+    cold = _view(np.zeros((2, ROWS, COLUMNS), np.float32), (2.5, 3.5))
+    hot = _view(np.ones((2, ROWS, COLUMNS), np.float32), (2.0, 0.0))
+    heat = MovingHeat([cold, hot], HeatScale(0.0, 1.0), Geometry(_classifier(model)))
+    grey = np.full((24, 24, 3), 90, np.uint8)
+    reds = [int(heat.over(grey, s, (24, 24))[12, 12, 0]) for s in (0.0, 1.0, 2.0, 3.0)]
+    assert reds[0] == reds[1] == reds[2] > reds[3]
+
+
 def test_a_clip_counts_only_in_its_own_time(model: Path) -> None:
     cold = np.zeros((2, ROWS, COLUMNS), np.float32)
     hot = np.ones((2, ROWS, COLUMNS), np.float32)
