@@ -53,7 +53,7 @@ class ResultFolder:
     def __init__(self, path: Path, *, force: bool) -> None:
         self.path = path
         self._force = force
-        self._given: set[str] = set()
+        self._given = {PAGE}  # names that are taken, in small letters
         if path.exists() and not path.is_dir():
             raise InvalidOptionError(f"{path} is not a folder; give another one")
         self._made = [folder for folder in (path, *path.parents) if not folder.exists()]

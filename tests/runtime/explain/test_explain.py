@@ -279,6 +279,17 @@ def test_the_page_keeps_earlier_videos_and_equal_names_get_numbers(
     assert all(f"{name}/overlay.mp4" in text for name in ("a", "a-2", "b"))
 
 
+def test_a_video_with_the_name_of_the_page(
+    folder: Path, classifier: VideoClassifier, tmp_path: Path
+) -> None:
+    video = tmp_path / "Index.html.mp4"
+    shutil.copy(folder / "a.mp4", video)
+    out = tmp_path / "out"
+    (one,) = explain(classifier, [video], out)
+    assert one.folder == out / "Index.html-2"
+    assert "Index.html-2/overlay.mp4" in (out / "index.html").read_text(encoding="utf-8")
+
+
 def test_a_failure_in_the_middle_leaves_nothing(
     folder: Path, classifier: VideoClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
