@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Generator, Iterable
 from typing import Any
@@ -149,11 +150,10 @@ class _NewestWindows:
     def results(self, ranking: Ranking) -> Generator[LiveResult, None, None]:
         """Gives the results; reads nothing before the first one is asked for."""
         frames, ready = self._frames, self._ready
-        threads = [
-            frames.fill(self._read(frames.closed), "stream: reading"),
-            ready.fill(self._windows.of(frames), "stream: preparing"),
-        ]
+        threads: list[threading.Thread] = []
         try:
+            threads.append(frames.fill(self._read(frames.closed), "stream: reading"))
+            threads.append(ready.fill(self._windows.of(frames), "stream: preparing"))
             yield from results_of(self._pipeline, ready, ranking)
         except KeyboardInterrupt:
             threads.clear()  # do not wait for the network: the threads end within the timeout

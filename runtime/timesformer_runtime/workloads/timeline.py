@@ -170,13 +170,14 @@ def classified_windows(reading: WindowReader) -> Generator[ClassifiedWindow, Non
     """Runs the model on each window, in order; a thread reads ahead."""
     runs = reading.workers if reading.pipeline.model.session.device.name == "cpu" else 1
     windows: BoundedQueue[ReadWindow] = BoundedQueue(_WINDOWS_AHEAD, drop=False)
-    reader = windows.fill(reading.windows(), "timeline: reading")
     pool = Workers(runs, "timeline: model")
     answers: BoundedQueue[Future[ClassifiedWindow]] = BoundedQueue(runs, drop=False)
     started = _started_runs(iter(windows), reading.pipeline, pool, threading.Semaphore(runs))
-    feeder = answers.fill(started, "timeline: feeding")
+    threads: list[threading.Thread] = []
     waits_for_jobs = True
     try:
+        threads.append(windows.fill(reading.windows(), "timeline: reading"))
+        threads.append(answers.fill(started, "timeline: feeding"))
         for answer in answers:
             yield answer.result()
     except CancelledError:
@@ -191,9 +192,8 @@ def classified_windows(reading: WindowReader) -> Generator[ClassifiedWindow, Non
         answers.close()
         reading.stop()
         pool.close(wait=waits_for_jobs)
-        if waits_for_jobs:
-            feeder.join()
-            reader.join()
+        for thread in threads if waits_for_jobs else ():
+            thread.join()
 
 
 def _started_runs(

@@ -239,6 +239,28 @@ def test_a_forgotten_timeline_leaves_no_thread(folder: Path, classifier: VideoCl
     assert threading.active_count() == before
 
 
+def test_a_thread_that_cannot_start_leaves_no_other(
+    folder: Path, classifier: VideoClassifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = threading.active_count()
+    start = threading.Thread.start
+
+    def start_most(thread: threading.Thread) -> None:
+        if thread.name in ("timeline: feeding", "stream: preparing"):
+            raise RuntimeError("no more threads")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_most)
+    video = folder / "long.mp4"
+    for results in (
+        classifier.timeline(video, 0.2, 0.04),
+        classifier.stream(video, window=0.2, stride=0.04, drop=True),
+    ):
+        with pytest.raises(RuntimeError, match="no more threads"):
+            next(results)
+        assert threading.active_count() == before
+
+
 def test_errors(folder: Path, tmp_path: Path, classifier: VideoClassifier) -> None:
     before = threading.active_count()
     with pytest.raises(VideoNotFoundError, match=r"no.mp4: there is no such file"):
