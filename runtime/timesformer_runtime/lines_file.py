@@ -66,7 +66,10 @@ class LinesFile:
                 leaves the file as it is.
             check_cut_off: Called with a last line that has no line end, and its number, for an
                 error if the line is not the beginning of one that a run writes.
-            longest: Bytes of the longest line; a longer one counts as cut off there.
+            longest: Bytes of the longest line.
+
+        Raises:
+            InvalidOptionError: A line is longer; the file stays as it is.
         """
         length = number = 0
         with os.fdopen(os.dup(self._file), "rb") as file:
@@ -75,6 +78,7 @@ class LinesFile:
                 number += 1
                 if not line.endswith(b"\n"):
                     check_cut_off(line, number)
+                    self._check_length(line, number, longest)
                     break
                 take(line, number)
                 length += len(line)
@@ -137,6 +141,14 @@ class LinesFile:
             raise OutputError(
                 f"{self.path}: another program changed the file: it has {written.st_size} bytes, "
                 f"not the {self._length} that were written; {remedy}"
+            )
+
+    def _check_length(self, line: bytes, number: int, longest: int) -> None:
+        """Refuses a line that is too long to be read: whole lines may follow it."""
+        if len(line) >= longest:
+            raise InvalidOptionError(
+                f"{self.path}: line {number} is longer than {longest} bytes, the most that is "
+                "read; give another output"
             )
 
     def _check_kind(self) -> None:

@@ -146,6 +146,19 @@ def test_a_file_without_a_line_end_is_not_read_in_whole(
     assert len(path.read_bytes()) == (1 << 20) + 15
 
 
+def test_a_line_that_is_too_long_does_not_cost_those_after_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ResultsFile(path, RUN) as results:
+        results.append("a.mp4", {"labels": "x" * 2000})
+        results.append("b.mp4", {})
+    before = path.read_bytes()
+    monkeypatch.setattr(results_file, "_LONGEST_LINE", 1 << 10)
+    with pytest.raises(InvalidOptionError, match=r"longer than 1024 bytes.*give another"):
+        ResultsFile(path, RUN)
+    assert path.read_bytes() == before
+
+
 def test_a_last_line_that_lacks_only_its_end_is_written_again(path: Path) -> None:
     path.write_bytes(OWN)
     with ResultsFile(path, RUN) as results:
