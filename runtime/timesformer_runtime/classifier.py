@@ -340,7 +340,8 @@ class VideoClassifier(Pipeline):
                 seconds, 1, 2, ... up to 30; by default 10. With 0 the stream ends where the
                 source does.
             drop: True skips windows that the model is too slow for, and classifies the newest
-                one. By default True for live sources, and False for files.
+                one. By default True for live sources, and False for files. With True a file
+                gives complete windows alone: none if it is shorter than ``window``.
             format: FFmpeg's name of a device or format, such as ``v4l2``, ``hls`` or ``mjpeg``.
             rtsp_transport: ``tcp`` (the default) or ``udp``.
             hardware: FFmpeg's name of the hardware that decodes a live source, such as ``cuda`` or
