@@ -18,6 +18,7 @@ from typing import Any
 
 from timesformer_runtime.pipeline import Pipeline
 from timesformer_runtime.results import Answer, PartResult, Ranking, Seconds, count_duplicates
+from timesformer_runtime.source_names import shown
 from timesformer_runtime.video.live.source import LiveFrame
 from timesformer_runtime.workloads.bounded_queue import BoundedQueue
 from timesformer_runtime.workloads.shared_generator import SharedGenerator
@@ -96,7 +97,27 @@ def _results(
     frames = source_frames(pipeline, source, settings, notify)
     drop = settings.drop is not False
     newest = _NewestWindows(pipeline, windows, frames, drop=drop)
-    return newest.results(ranking)
+    name, length = shown(os.fsdecode(source)), windows.length
+    return _told_if_empty(
+        newest.results(ranking),
+        lambda: notify(
+            f"{name}: ended before a window of {length:g} seconds was complete; give a shorter "
+            "`window`"
+        ),
+    )
+
+
+def _told_if_empty(
+    results: Generator[LiveResult, None, None], tell: Callable[[], None]
+) -> Generator[LiveResult, None, None]:
+    """Gives results, and calls ``tell`` at the end where there were none."""
+    empty = True
+    with contextlib.closing(results):
+        for result in results:
+            empty = False
+            yield result
+    if empty:
+        tell()
 
 
 def _replay(

@@ -172,6 +172,17 @@ def test_a_file_may_be_watched_like_a_live_source(
     assert sum(result.dropped_frames for result in shown) >= 50
 
 
+def test_a_source_without_a_complete_window_is_told(
+    classifier: VideoClassifier, folder: Path
+) -> None:
+    told: list[str] = []
+    results = classifier.stream(folder / "clip.mp4", window=60.0, drop=True, notify=told.append)
+    assert list(results) == []
+    (message,) = told
+    assert "clip.mp4: ended before a window of 60 seconds was complete" in message
+    assert "give a shorter `window`" in message
+
+
 def frames_of(numbers: Iterable[int]) -> Iterator[LiveFrame]:
     """Frames with these numbers: 25 a second, each of which took 1000 seconds to decode."""
     connection = Connection(0, RATE)
