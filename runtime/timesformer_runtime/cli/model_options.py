@@ -194,7 +194,9 @@ def options_of_providers(
     if not options:
         return None
     if not providers:
-        raise click.BadParameter("name a provider with --provider too", param_hint=_OF_PROVIDER)
+        raise click.BadParameter(
+            f"{options[0]!r} needs a provider; name it with --provider", param_hint=_OF_PROVIDER
+        )
     from timesformer_runtime.model.device import short_name  # noqa: PLC0415
 
     names = [short_name(name) for name in providers]

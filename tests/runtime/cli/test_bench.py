@@ -126,7 +126,7 @@ def test_a_variant_that_cannot_run_does_not_stop_the_others(content: bytes, fold
         (["shots", "--seconds", "nan"], "--seconds is nan; it must be a number from 0 to"),
         (["shots", "--session-option", "x"], "'x' is not KEY=VALUE"),
         (["shots", "--provider", "cpu", "--device", "cpu"], "contradict each other"),
-        (["shots", "--provider-option", "a=b"], "name a provider with --provider"),
+        (["shots", "--provider-option", "a=b"], "'a=b' needs a provider; name it with --provider"),
         (["shots", "--revision", "main"], "shots is not a Hub id: leave --revision out"),
         (["shots/config.json"], "a model file must end in .onnx"),
     ],

@@ -326,7 +326,7 @@ def test_cuda_that_cannot_be_had(folder: Path) -> None:
         ("--provider tpu", "provider 'tpu' is not in ONNX Runtime"),
         ("--provider cpu --provider CPUExecutionProvider", "--provider has CPUExecutionProvider, "),
         ("--provider cpu --allow-cpu-nodes", "--allow-cpu-nodes is for another device than 'cpu'"),
-        ("--provider-option a=1", "name a provider with --provider too"),
+        ("--provider-option a=1", "'a=1' needs a provider; name it with --provider"),
         (
             "--provider cpu --provider-option a=b",
             "--provider-option has 'a' for 'cpu', which has no",
