@@ -1,7 +1,7 @@
 /** The page: takes a video, gives it to the worker, and shows the worker's answers. */
 
 // Seconds without any sign of life after which the worker counts as hanging; ?patience=N.
-const PATIENCE = Number(new URLSearchParams(location.search).get("patience") ?? 60);
+const PATIENCE = Number(new URLSearchParams(location.search).get("patience")) || 60;
 const LOAD_PATIENCE = 300; // a large model takes long to prepare on a slow device
 const COLOURS = 8; // of style.css
 
