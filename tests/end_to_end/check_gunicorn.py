@@ -22,13 +22,15 @@ import venv
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 import timesformer_runtime
 
 from tests.patience import PATIENCE
 
-_CLIPS = sorted((Path(timesformer_runtime.__file__).parent / "sample_clips").glob("*.mp4"))
+_PACKAGE = Path(timesformer_runtime.__file__).parent
+_CLIPS = sorted((_PACKAGE / "sample_clips").glob("*.mp4"))
 _WORKERS = 2
 
 # The service. The classifier answers once before gunicorn forks, so that its threads have begun.
@@ -60,23 +62,29 @@ def main(model: Path) -> None:
         (folder / "service.py").write_text(_SERVICE)
         for worker_class in ("sync", "gthread"):
             for threads in (1, 2):
-                with _server(folder, python, model.absolute(), worker_class, threads) as address:
-                    workers = _check_answers(address)
+                with _server(folder, python, model.absolute(), worker_class, threads) as server:
+                    workers = _check_answers(server)
                 click.echo(
                     f"{worker_class} workers, {threads} threads for a clip: all labels are right, "
                     f"from {workers} workers"
                 )
 
 
+class _Server(NamedTuple):
+    address: str
+    process: subprocess.Popen[bytes]
+
+
 @contextlib.contextmanager
 def _server(
     folder: Path, python: Path, model: Path, worker_class: str, threads: int
-) -> Iterator[str]:
-    """Runs the server while the context lasts; yields its address."""
+) -> Iterator[_Server]:
+    """Runs the server while the context lasts."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    packages = [*sys.path, sysconfig.get_paths()["purelib"]]
+    # Where the package is installed for development, only its own environment finds it.
+    packages = [str(_PACKAGE.parent), *sys.path, sysconfig.get_paths()["purelib"]]
     variables = {
         "MODEL": str(model),
         "THREADS": str(threads),
@@ -84,6 +92,7 @@ def _server(
         "PYTHONPATH": os.pathsep.join(filter(None, packages)),
     }
     options = ["--preload", "--workers", str(_WORKERS), "--worker-class", worker_class]
+    options.append("--log-level=warning")
     command: list[str | Path] = [
         python,
         "-m",
@@ -93,11 +102,9 @@ def _server(
         f"127.0.0.1:{port}",
         "service:app",
     ]
-    server = subprocess.Popen(
-        command, cwd=folder, env={**os.environ, **variables}, stderr=subprocess.DEVNULL
-    )
+    server = subprocess.Popen(command, cwd=folder, env={**os.environ, **variables})
     try:
-        yield f"http://127.0.0.1:{port}/"
+        yield _Server(f"http://127.0.0.1:{port}/", server)
         server.terminate()
         if server.wait(PATIENCE) != 0:
             raise click.ClickException(f"gunicorn ended with code {server.returncode}")
@@ -105,18 +112,18 @@ def _server(
         server.kill()
 
 
-def _check_answers(address: str) -> int:
+def _check_answers(server: _Server) -> int:
     """Sends all clips, several at a time; returns how many workers answered."""
     with ThreadPoolExecutor(2 * _WORKERS) as pool:
-        answers = list(pool.map(lambda clip: _answer(address, clip), _CLIPS * 3))
+        answers = list(pool.map(lambda clip: _answer(server, clip), _CLIPS * 3))
     for clip, answer in zip(_CLIPS * 3, answers, strict=True):
         if answer["label"] != clip.stem:
             raise click.ClickException(f"{clip.name} is named {answer['label']}")
     return len({answer["worker"] for answer in answers})
 
 
-def _answer(address: str, clip: Path) -> dict[str, object]:
-    request = urllib.request.Request(address, data=clip.read_bytes())
+def _answer(server: _Server, clip: Path) -> dict[str, object]:
+    request = urllib.request.Request(server.address, data=clip.read_bytes())
     end = time.monotonic() + PATIENCE
     while True:
         try:
@@ -124,7 +131,7 @@ def _answer(address: str, clip: Path) -> dict[str, object]:
                 answer: dict[str, object] = json.load(response)
                 return answer
         except urllib.error.URLError:  # the server has not started yet
-            if time.monotonic() > end:
+            if time.monotonic() > end or server.process.poll() is not None:
                 raise
             time.sleep(0.2)
 
