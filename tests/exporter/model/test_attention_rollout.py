@@ -33,7 +33,7 @@ def _peaked(model: TimesformerForVideoClassification) -> TimesformerForVideoClas
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "qkv.weight" in name:
-                parameter.mul_(3)
+                parameter.mul_(2)  # more would raise the rounding, which processors do differently
     return model
 
 
@@ -41,8 +41,7 @@ def _agree(found: np.ndarray[Any, Any] | torch.Tensor, expected: torch.Tensor) -
     found = torch.as_tensor(found).double()
     assert found.shape == expected.shape
     assert float(expected.std() / expected.mean()) > 0.05 or expected.numel() < 10
-    # Peaked attention raises the rounding of float32, which differs between processors.
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-3 * float(expected.max()))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4 * float(expected.max()))
 
 
 @pytest.mark.parametrize("task", ["video-classification", "feature-extraction"])
