@@ -76,13 +76,14 @@ class MovingHeat:
     def _heat_of(self, view: ViewHeat, seconds: float) -> Shares:
         """The heat of a view between the two frames around a time."""
         order = np.argsort(view.times, kind="stable")  # a clip may wrap around a short video
-        shares, times = view.shares[order], np.array(view.times)[order]
+        times = np.array(view.times)[order]
         after = int(np.searchsorted(times, seconds))
         if after in (0, len(times)):
-            return self._scale.heat(shares[min(after, len(times) - 1)])
+            return self._scale.heat(view.shares[order[min(after, len(times) - 1)]])
         length = times[after] - times[after - 1]
         weight = np.float32((seconds - times[after - 1]) / length if length else 1.0)
-        return self._scale.heat(shares[after - 1] * (1 - weight) + shares[after] * weight)
+        earlier, later = view.shares[order[after - 1]], view.shares[order[after]]
+        return self._scale.heat(earlier * (1 - weight) + later * weight)
 
 
 @functools.lru_cache(maxsize=8)
