@@ -91,8 +91,8 @@ def _server(
         "CLIP": str(_CLIPS[0]),
         "PYTHONPATH": os.pathsep.join(filter(None, packages)),
     }
-    options = ["--preload", "--workers", str(_WORKERS), "--worker-class", worker_class]
-    options.append("--log-level=warning")
+    options = ["--preload", "--log-level=warning"]
+    options += ["--workers", str(_WORKERS), "--worker-class", worker_class]
     command: list[str | Path] = [
         python,
         "-m",

@@ -1,4 +1,4 @@
-"""What pictures write beside frames."""
+"""Tests how times are written on pictures."""
 
 from __future__ import annotations
 
